@@ -1,0 +1,78 @@
+import type { Channel, ConsumeMessage } from "amqplib";
+import { errorText } from "../errors.ts";
+import { brokerLost, type BrokerLink } from "./connection.ts";
+
+/** A message that a worker holds until it acks it, on the channel that delivered it. */
+export interface Delivery {
+  message: ConsumeMessage;
+  /** Does nothing once the link is lost: the broker then delivers the message again. */
+  ack: () => void;
+}
+
+export interface Consumer {
+  /** No further deliveries; those under way go on. */
+  pause(): Promise<void>;
+  resume(): Promise<void>;
+}
+
+/**
+ * Consumes a queue on a channel of its own. `handle` must not throw. A channel that breaks, or a consumer that the
+ * broker cancels, ends the whole link: then everything starts over with a new one.
+ */
+export async function openConsumer(
+  link: BrokerLink,
+  queue: string,
+  prefetch: number,
+  handle: (delivery: Delivery) => void,
+): Promise<Consumer> {
+  const channel = await link.consuming.createChannel();
+  let open = true;
+  let reason = "a consuming channel was closed";
+  channel.on("error", (error: Error) => (reason = error.message));
+  channel.on("close", () => {
+    open = false;
+    link.fail(brokerLost(reason));
+  });
+  await channel.prefetch(prefetch);
+
+  let tag: string | undefined;
+  const onMessage = (message: ConsumeMessage | null) => {
+    if (message === null) {
+      link.fail(brokerLost(`the broker cancelled the consumer of ${queue}`));
+      return;
+    }
+    let acked = false;
+    handle({
+      message,
+      ack: () => {
+        if (acked || !open) return;
+        acked = true;
+        tryAck(channel, message);
+      },
+    });
+  };
+  const resume = async () => {
+    tag ??= (await channel.consume(queue, onMessage)).consumerTag;
+  };
+  const pause = async () => {
+    if (tag === undefined) return;
+    const ending = tag;
+    tag = undefined;
+    try {
+      await channel.cancel(ending);
+    } catch (error) {
+      link.fail(brokerLost(errorText(error), error));
+    }
+  };
+  await resume();
+  return { pause, resume };
+}
+
+/** `ack` throws on a channel that has just closed; then the message comes again. */
+function tryAck(channel: Channel, message: ConsumeMessage): void {
+  try {
+    channel.ack(message);
+  } catch {
+    return;
+  }
+}

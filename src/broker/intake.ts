@@ -1,0 +1,294 @@
+import type { ConsumeMessage, Options } from "amqplib";
+import { Deferred, MentoError, Misconfigured, Rejected, Unavailable, errorText } from "../errors.ts";
+import type { ReceivedMessage } from "../handle-message.ts";
+import type { Log } from "../log.ts";
+import { messageEvent, type OutgoingEvent } from "../messages/job-event.ts";
+import { originOf, type Origin } from "../messages/origin.ts";
+import type { BrokerLink } from "./connection.ts";
+import { openConsumer, type Consumer, type Delivery } from "./consumer.ts";
+import type { Publisher } from "./publisher.ts";
+import { WAIT_SECONDS, type Topology } from "./topology.ts";
+
+export interface IntakeEdges {
+  link: BrokerLink;
+  topology: Topology;
+  publisher: Publisher;
+  concurrency: number;
+  handle: (received: ReceivedMessage) => Promise<void>;
+  announce: (event: OutgoingEvent) => Promise<void>;
+  log: Log;
+  now: () => Date;
+}
+
+/** What our own headers say of a message that has waited or failed. */
+interface History {
+  firstSeen: string;
+  /** How often it was deferred for the present reason. */
+  attempts: number;
+  /** The code of the present reason, and since when it holds. */
+  reason: string | null;
+  reasonSince: string | null;
+  exchange: string;
+  routingKey: string;
+}
+
+/** Errors in headers are cut here: RabbitMQ has limits for headers, and people for patience. */
+const MAX_HEADER_TEXT = 1000;
+
+/** AMQP's short strings have at most 255 bytes; a structured message's own id is in its body. */
+const MAX_MESSAGE_ID = 63;
+
+const LONGEST_PAUSE_MS = 30_000;
+
+/**
+ * Consumes the group's intake queue, and decides here, from the kind of error alone, what becomes of a message:
+ *
+ * - handled: acked
+ * - Rejected, or a bug: a copy with the reason to the dead-letter queue, announced, answered, acked
+ * - Deferred: a copy to a wait queue, announced once per reason, acked; past its deadline it is rejected
+ * - Unavailable, Misconfigured: a copy to a wait queue, acked, and consuming pauses
+ *
+ * The ack comes last. If the broker is lost meanwhile, the message is delivered again.
+ */
+export async function openIntake(edges: IntakeEdges): Promise<Intake> {
+  const intake = new Intake(edges);
+  await intake.open();
+  return intake;
+}
+
+export class Intake {
+  readonly #edges: IntakeEdges;
+  readonly #underWay = new Set<Promise<void>>();
+  #consumer: Consumer | undefined;
+  #pauses = 0;
+  #paused: NodeJS.Timeout | undefined;
+  #stopping = false;
+
+  constructor(edges: IntakeEdges) {
+    this.#edges = edges;
+  }
+
+  async open(): Promise<void> {
+    const { link, topology, concurrency } = this.#edges;
+    this.#consumer = await openConsumer(link, topology.intakeQueue, concurrency, (delivery) => {
+      const handled = this.#take(delivery);
+      this.#underWay.add(handled);
+      void handled.finally(() => this.#underWay.delete(handled));
+    });
+    void link.lost.then(() => clearTimeout(this.#paused));
+  }
+
+  /** No new messages; resolves when those under way are done with. */
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    clearTimeout(this.#paused);
+    await this.#consumer?.pause();
+    await Promise.all(this.#underWay);
+  }
+
+  /** Never rejects: whatever fails here leaves the message un-acked on a lost link. */
+  async #take(delivery: Delivery): Promise<void> {
+    const { message } = delivery;
+    const { log, now } = this.#edges;
+    const history = historyOf(message, now());
+    const origin = originOf(message.content, message.properties);
+    try {
+      try {
+        await this.#edges.handle({
+          body: message.content,
+          properties: message.properties,
+          receivedAt: new Date(history.firstSeen),
+        });
+        this.#pauses = 0;
+      } catch (error) {
+        await this.#decide(error, message, history, origin);
+      }
+      delivery.ack();
+    } catch (error) {
+      log.error(
+        { err: error, cause: origin.cause },
+        "a message could not be put away; it is delivered again",
+      );
+      const lost =
+        error instanceof MentoError
+          ? error
+          : new Unavailable({ code: "broker-lost", message: errorText(error), hint: "", cause: error });
+      this.#edges.link.fail(lost);
+    }
+  }
+
+  async #decide(error: unknown, message: ConsumeMessage, history: History, origin: Origin): Promise<void> {
+    if (error instanceof Deferred) {
+      await this.#defer(error, message, history, origin);
+    } else if (error instanceof Unavailable || error instanceof Misconfigured) {
+      if (error.code === "broker-lost" || error.code === "publish-unconfirmed") throw error;
+      await this.#copyToWait(message, history, 1);
+      await this.#pause(error);
+    } else {
+      await this.#reject(error instanceof Rejected ? error : this.#bug(error), message, history, origin);
+    }
+  }
+
+  #bug(error: unknown): Rejected {
+    this.#edges.log.error({ err: error }, "a bug: a message could not be handled");
+    return new Rejected({
+      code: "internal-error",
+      message: `Mento failed on this message: ${errorText(error)}`,
+      hint: "This is a bug; the worker's log has its stack. Replay the message once it is mended.",
+      cause: error,
+    });
+  }
+
+  async #defer(reason: Deferred, message: ConsumeMessage, history: History, origin: Origin): Promise<void> {
+    const { announce, log, now } = this.#edges;
+    const isNew = history.reason !== reason.code;
+    const since = isNew ? now() : new Date(history.reasonSince ?? now());
+    const waited = (now().getTime() - since.getTime()) / 1000;
+    if (waited >= reason.giveUpAfterSeconds) {
+      const rejected = new Rejected({
+        code: "waited-too-long",
+        message: `After ${Math.round(waited)} s of waiting: ${reason.message}`,
+        hint: reason.hint,
+        cause: reason,
+      });
+      await this.#reject(rejected, message, history, origin);
+      return;
+    }
+    const attempts = isNew ? 1 : history.attempts + 1;
+    const seconds = WAIT_SECONDS[Math.min(attempts, WAIT_SECONDS.length) - 1] ?? 30;
+    const next = { ...history, attempts, reason: reason.code, reasonSince: since.toISOString() };
+    await this.#copyToWait(message, next, seconds);
+    if (!isNew) return;
+    const { code, message: text, hint } = reason;
+    log.info({ cause: origin.cause, code }, `deferred: ${text}`);
+    const data = { ...origin, error: { code, message: text, hint }, reasons: [] };
+    await announce(messageEvent("deferred", data, now(), code));
+  }
+
+  async #copyToWait(message: ConsumeMessage, history: History, seconds: number): Promise<void> {
+    const { publisher, topology } = this.#edges;
+    await publisher.publish({
+      exchange: "",
+      routingKey: topology.waitQueue(seconds),
+      body: message.content,
+      properties: copyProperties(message, headersOf(history)),
+    });
+  }
+
+  async #reject(error: Rejected, message: ConsumeMessage, history: History, origin: Origin): Promise<void> {
+    const { announce, log, now, publisher, topology } = this.#edges;
+    const { code, message: text, hint } = error;
+    const headers = {
+      ...headersOf(history),
+      "mento-error-code": code,
+      "mento-error-message": text.slice(0, MAX_HEADER_TEXT),
+      "mento-error-hint": hint.slice(0, MAX_HEADER_TEXT),
+    };
+    await publisher.publish({
+      exchange: "",
+      routingKey: topology.deadQueue,
+      body: message.content,
+      properties: copyProperties(message, headers),
+    });
+    log.warn({ cause: origin.cause, code, hint }, `rejected: ${text}`);
+    const event = messageEvent(
+      "rejected",
+      { ...origin, error: { code, message: text, hint }, reasons: [] },
+      now(),
+    );
+    await announce(event);
+    await this.#answer(message, event);
+  }
+
+  /** To the producer's own queue, if it asked and its queue still exists. */
+  async #answer(message: ConsumeMessage, event: OutgoingEvent): Promise<void> {
+    const replyTo: unknown = message.properties.replyTo;
+    if (typeof replyTo !== "string" || replyTo === "") return;
+    const correlationId: unknown = message.properties.correlationId ?? message.properties.messageId;
+    try {
+      await this.#edges.publisher.publish({
+        exchange: "",
+        routingKey: replyTo,
+        body: Buffer.from(JSON.stringify(event.data)),
+        properties: {
+          messageId: event.id,
+          type: event.type,
+          contentType: "application/json",
+          ...(typeof correlationId === "string" ? { correlationId } : {}),
+        },
+      });
+    } catch (error) {
+      if (!(error instanceof MentoError) || error.code !== "nobody-listens") throw error;
+      this.#edges.log.info({ replyTo }, "the producer no longer waits for its answer");
+    }
+  }
+
+  /** Stops consuming, and tries again after 1, 2, 4 … 30 s. */
+  async #pause(error: MentoError): Promise<void> {
+    if (this.#paused !== undefined || this.#stopping) return;
+    const delay = Math.min(1000 * 2 ** this.#pauses, LONGEST_PAUSE_MS);
+    this.#pauses += 1;
+    this.#edges.log.error(
+      { code: error.code, hint: error.hint },
+      `${error.message} No messages are taken for ${delay / 1000} s.`,
+    );
+    this.#paused = setTimeout(() => {
+      this.#paused = undefined;
+      void this.#consumer?.resume().catch((cause: unknown) => {
+        this.#edges.log.error({ err: cause }, "consuming could not be taken up again");
+      });
+    }, delay);
+    await this.#consumer?.pause();
+  }
+}
+
+function historyOf(message: ConsumeMessage, now: Date): History {
+  const headers: Record<string, unknown> = message.properties.headers ?? {};
+  const text = (name: string) => {
+    const value = headers[`mento-${name}`];
+    return typeof value === "string" && value !== "" ? value : null;
+  };
+  const firstSeen = text("first-seen");
+  const attempts = headers["mento-attempts"];
+  return {
+    firstSeen: firstSeen !== null && !Number.isNaN(Date.parse(firstSeen)) ? firstSeen : now.toISOString(),
+    attempts: typeof attempts === "number" ? attempts : 0,
+    reason: text("reason"),
+    reasonSince: text("reason-since"),
+    exchange: text("exchange") ?? message.fields.exchange,
+    routingKey: text("routing-key") ?? message.fields.routingKey,
+  };
+}
+
+function headersOf(history: History): Record<string, string | number> {
+  return {
+    "mento-first-seen": history.firstSeen,
+    "mento-attempts": history.attempts,
+    "mento-reason": history.reason ?? "",
+    "mento-reason-since": history.reasonSince ?? "",
+    "mento-exchange": history.exchange,
+    "mento-routing-key": history.routingKey,
+  };
+}
+
+/** The message's own properties and headers, with ours; without RabbitMQ's account of dead-lettering. */
+function copyProperties(
+  message: ConsumeMessage,
+  ours: Record<string, string | number>,
+): Options.Publish & { messageId: string } {
+  const { contentType, contentEncoding, correlationId, replyTo, timestamp, type, appId } =
+    message.properties as Options.Publish;
+  const theirs = Object.entries(message.properties.headers ?? {}).filter(
+    ([name]) => !name.startsWith("x-") && !name.startsWith("mento-"),
+  );
+  const kept = { contentType, contentEncoding, correlationId, replyTo, timestamp, type, appId };
+  const messageId: unknown = message.properties.messageId;
+  // A bare message without an id is known by the hash of its body: it must keep that when it comes back.
+  const id =
+    typeof messageId === "string" ? messageId : originOf(message.content, message.properties).cause.id;
+  return {
+    ...Object.fromEntries(Object.entries(kept).filter(([, value]) => value !== undefined)),
+    messageId: id.slice(0, MAX_MESSAGE_ID),
+    headers: { ...Object.fromEntries(theirs), ...ours },
+  };
+}

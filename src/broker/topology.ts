@@ -1,0 +1,104 @@
+import type { Channel, Options } from "amqplib";
+import { Misconfigured, errorText } from "../errors.ts";
+import type { BrokerLink } from "./connection.ts";
+
+/** Seconds that a message waits before it comes back: a queue for each. */
+export const WAIT_SECONDS = [1, 2, 5, 10, 30] as const;
+
+/** Everything durable that Mento has on the broker. */
+export interface Topology {
+  dataExchange: string;
+  eventsExchange: string;
+  intakeQueue: string;
+  jobsQueue: string;
+  waitQueue(seconds: number): string;
+  deadQueue: string;
+  historyStream: string;
+}
+
+export function topologyFor(prefix: string, group: string): Topology {
+  return {
+    dataExchange: `${prefix}.data`,
+    eventsExchange: `${prefix}.events`,
+    intakeQueue: `${prefix}.${group}.intake`,
+    jobsQueue: `${prefix}.${group}.jobs`,
+    waitQueue: (seconds) => `${prefix}.${group}.wait.${seconds}`,
+    deadQueue: `${prefix}.dead`,
+    historyStream: `${prefix}.history`,
+  };
+}
+
+/**
+ * Declares all of it and binds the group's intake queue with its keys. Repeating does nothing.
+ *
+ * @throws Misconfigured `queue-arguments-differ`
+ */
+export async function declareTopology(
+  link: BrokerLink,
+  topology: Topology,
+  keys: readonly string[],
+): Promise<void> {
+  const quorum: Options.AssertQueue = { durable: true, arguments: { "x-queue-type": "quorum" } };
+  const { dataExchange, eventsExchange, intakeQueue, jobsQueue, deadQueue, historyStream } = topology;
+
+  await onOneChannel(link, async (channel) => {
+    await channel.assertExchange(dataExchange, "topic", { durable: true });
+    await channel.assertExchange(eventsExchange, "topic", { durable: true });
+
+    await channel.assertQueue(historyStream, {
+      durable: true,
+      arguments: { "x-queue-type": "stream", "x-max-age": "14D" },
+    });
+    await channel.bindQueue(historyStream, dataExchange, "#");
+    await channel.bindQueue(historyStream, eventsExchange, "#");
+
+    await channel.assertQueue(deadQueue, quorum);
+    await channel.assertQueue(jobsQueue, quorum);
+    await channel.assertQueue(intakeQueue, quorum);
+    for (const key of keys) await channel.bindQueue(intakeQueue, dataExchange, key);
+
+    for (const seconds of WAIT_SECONDS) {
+      await channel.assertQueue(topology.waitQueue(seconds), {
+        durable: true,
+        arguments: {
+          "x-queue-type": "quorum",
+          "x-message-ttl": seconds * 1000,
+          "x-dead-letter-exchange": "",
+          "x-dead-letter-routing-key": intakeQueue,
+          // Without these two a message is dropped if the intake queue is away at that moment.
+          "x-dead-letter-strategy": "at-least-once",
+          "x-overflow": "reject-publish",
+        },
+      });
+    }
+  });
+}
+
+async function onOneChannel(link: BrokerLink, declare: (channel: Channel) => Promise<void>): Promise<void> {
+  const channel = await link.consuming.createChannel();
+  channel.on("error", () => undefined);
+  try {
+    await declare(channel);
+    await channel.close();
+  } catch (cause) {
+    throw differingArguments(errorText(cause), cause) ?? cause;
+  }
+}
+
+/** RabbitMQ's text, e.g. `inequivalent arg 'x-queue-type' for queue 'q' in vhost '/': received … but current is …`. */
+function differingArguments(text: string, cause: unknown): Misconfigured | undefined {
+  const found = /inequivalent arg '([^']+)' for (queue|exchange) '([^']+)' in vhost '([^']*)': (.*)$/.exec(
+    text,
+  );
+  const [, argument = "", kind = "", name = "", vhost = "", difference = ""] = found ?? [];
+  if (found === null) return undefined;
+  const [, wanted, has] = /received (.*?) but current is (.*?)"?$/.exec(difference) ?? [];
+  return new Misconfigured({
+    code: "queue-arguments-differ",
+    message:
+      `The ${kind} ${name} exists on the broker (virtual host ${vhost}) with another ${argument}: ` +
+      `it has ${has ?? "another value"}, Mento wants ${wanted ?? "its own"}.`,
+    hint: `Delete the ${kind} if nothing else uses it, or set another broker.prefix or worker.group.`,
+    cause,
+  });
+}

@@ -1,0 +1,40 @@
+import type { CloudEvent } from "../messages/cloud-event.ts";
+import { JobEventData, MessageEventData } from "../messages/job-event.ts";
+
+/** One line for a person: when, what, which job or message, and the one fact that matters then. */
+export function eventLine(event: CloudEvent): string {
+  const time = (event.time ?? "").slice(11, 19).padEnd(8);
+  const what = event.type.replace(/^mento\./, "").replace(/\.v\d+$/, "");
+  return `${time}  ${what.padEnd(16)}  ${describe(event)}`;
+}
+
+function describe(event: CloudEvent): string {
+  const job = JobEventData.safeParse(event.data);
+  if (job.success) {
+    const { job: one, slurm, paths, times, error, results } = job.data;
+    const facts: Record<string, string> = {
+      submitted: `Slurm job ${slurm.jobId}, reservation ${slurm.reservation ?? "none"}`,
+      started: `on ${slurm.nodes.join(", ")}`,
+      completed: `in ${seconds(times.started, times.ended)}, ${results.length} result${results.length === 1 ? "" : "s"}`,
+    };
+    return `${one.trigger}  ${fileOf(paths)}  ${error?.message ?? facts[one.state] ?? ""}`;
+  }
+  const message = MessageEventData.safeParse(event.data);
+  if (!message.success) return event.id;
+  const { error, reasons, paths, cause } = message.data;
+  const why =
+    error === null ? reasons.map((one) => `${one.trigger}: ${one.reason}`).join("; ") : error.message;
+  return `${fileOf(paths) || cause.id}  ${why || "no trigger is configured"}`;
+}
+
+function fileOf(paths: readonly string[]): string {
+  const [first = ""] = paths;
+  const name = first.slice(first.lastIndexOf("/") + 1);
+  return paths.length > 1 ? `${name} (+${paths.length - 1})` : name;
+}
+
+/** `2.3 s` between two times of an event. */
+export function seconds(from: string | null, to: string | null): string {
+  if (from === null || to === null) return "?";
+  return `${((Date.parse(to) - Date.parse(from)) / 1000).toFixed(1)} s`;
+}

@@ -1,0 +1,140 @@
+import { existsSync, writeFileSync } from "node:fs";
+import { homedir } from "node:os";
+import { join } from "node:path";
+import { Command } from "commander";
+import { stringify } from "yaml";
+import { Sessions, type FileSystems } from "../beamtime/session.ts";
+import { Deferred, MentoError, Misconfigured } from "../errors.ts";
+import { describeBroker } from "../facility/rabbitmq.ts";
+import { describeSlurm } from "../facility/slurm.ts";
+import { describeSshd } from "../facility/sshd.ts";
+import { placesOf, readState } from "../facility/state.ts";
+
+interface InitOptions {
+  facility?: string;
+  force?: true;
+}
+
+/** What differs from site to site. */
+interface Site {
+  brokerUrl: string;
+  roots: FileSystems;
+  knownHosts: string[];
+  hosts: Record<string, { address: string; port: number }>;
+}
+
+export function initCommand(): Command {
+  return new Command("init")
+    .description("write a commented mento.yaml that works against the open beamtime")
+    .argument("[file]", "the file to write", "mento.yaml")
+    .option("--facility <dir>", "for the facility on one machine that `mento facility up` has made there")
+    .option("--force", "write over a file that exists")
+    .action(init);
+}
+
+async function init(file: string, options: InitOptions): Promise<void> {
+  if (existsSync(file) && options.force !== true) {
+    throw new Misconfigured({
+      code: "wrong-usage",
+      message: `${file} exists.`,
+      hint: "Name another file, or write over it with --force.",
+    });
+  }
+  const site = options.facility === undefined ? beamlineSite() : await facilitySite(options.facility);
+  // It may hold the broker's password.
+  writeFileSync(file, configurationFor(site), { mode: 0o600 });
+  console.log(`wrote ${file}`);
+  console.log(await sayWhatIsOpen(site.roots));
+  console.log(`Next: mento validate ${file}, then mento worker -c ${file}`);
+}
+
+async function facilitySite(dir: string): Promise<Site> {
+  const state = readState(dir);
+  if (state === undefined) {
+    throw new MentoError({
+      code: "facility-not-up",
+      message: `There is no facility in ${dir}.`,
+      hint: `Make one with: mento facility up --dir ${dir}`,
+    });
+  }
+  const { address, port, knownHosts } = await describeSshd(state);
+  const { gpfs, beamline, core } = placesOf(state.dir);
+  return {
+    brokerUrl: describeBroker(state).url,
+    roots: { gpfs, beamline, core },
+    knownHosts: [knownHosts],
+    hosts: Object.fromEntries(describeSlurm(state).nodes.map(({ name }) => [name, { address, port }])),
+  };
+}
+
+function beamlineSite(): Site {
+  const knownHosts = ["/etc/ssh/ssh_known_hosts", join(homedir(), ".ssh/known_hosts")].filter((one) =>
+    existsSync(one),
+  );
+  return {
+    brokerUrl: "amqp://guest:guest@127.0.0.1:5672",
+    roots: { gpfs: "/gpfs", beamline: "/beamline", core: "/asap3" },
+    knownHosts,
+    hosts: {},
+  };
+}
+
+async function sayWhatIsOpen(roots: FileSystems): Promise<string> {
+  try {
+    const { id, beamline, online } = await new Sessions(roots, () => undefined).find(undefined);
+    const { reservation, reservedNodes, account } = online;
+    return `Open: beamtime ${id} at ${beamline}; jobs run in reservation ${reservation} as ${account}, submitted on ${reservedNodes[0] ?? ""}.`;
+  } catch (error) {
+    if (!(error instanceof Deferred)) throw error;
+    return `${error.message} A worker can start all the same; messages wait.`;
+  }
+}
+
+function configurationFor(site: Site): string {
+  const { brokerUrl, roots, knownHosts, hosts } = site;
+  const hostLines = Object.keys(hosts).length === 0 ? "" : indent(stringify({ hosts }));
+  return `# Mento's configuration. \`mento validate FILE\` checks it; docs/configuration.md describes every key.
+# Any value can also come from the environment: MENTO_BROKER_URL, MENTO_WORKER_GROUP, …
+
+broker:
+  url: ${JSON.stringify(brokerUrl)}
+  # passwordFile: /etc/mento/rabbitmq-password   # instead of a password in the url
+
+worker:
+  group: default      # workers of one group share its messages; another group gets its own copy of each
+  keys: ["#"]         # routing keys to take: <beamline>.<beamtime>.data.ready; "p11.#" for one beamline
+  concurrency: 8      # messages handled at the same time
+
+# Where the file systems are, as this host sees them.
+site:
+  gpfs: ${JSON.stringify(roots.gpfs)}          # the beamline's; the open beamtime is in current/
+  beamline: ${JSON.stringify(roots.beamline)}  # where reserved nodes mount it
+  core: ${JSON.stringify(roots.core)}          # the core file system
+
+# Jobs are submitted over SSH, on the first of the beamtime's reserved nodes, with its account and key.
+ssh:
+  knownHosts: ${JSON.stringify(knownHosts)}   # host keys are always checked
+  # hostKeys: { max-p11-001: ["SHA256:…"] }   # or accept exactly these, as ssh-keygen -lf prints them
+${hostLines || "  # hosts: { max-p11-001: { address: 10.0.0.1, port: 22 } }   # if a node's name is not its address\n"}
+# What runs when data is ready. Every argument stands on its own; nothing goes through a shell.
+triggers:
+  - name: checksum
+    on:
+      path: "**/raw/**"               # every path of the message must fit
+      # technique: [saxs, waxs]       # and so must every field given here
+    run: [/usr/bin/sha256sum, "{{ path }}"]   # also: {{ paths }} {{ results }} {{ parameters.NAME }} …
+    slurm:
+      time: "00:10:00"
+      # constraint: gpu
+      # cpusPerTask: 8
+    results: ["**"]                   # which new files in {{ results }} are announced
+    dataTimeout: 600                  # seconds to wait for the data to reach the core file system
+`;
+}
+
+function indent(yaml: string): string {
+  return yaml
+    .split("\n")
+    .map((line) => (line === "" ? "" : `  ${line}`))
+    .join("\n");
+}

@@ -1,0 +1,23 @@
+import { existsSync } from "node:fs";
+import { connectBroker, type BrokerClient } from "../broker/client.ts";
+import { brokerCredentials, configFile, loadConfig, type MentoConfig } from "../config.ts";
+
+/** `-c` of every command that needs a configuration. */
+export const CONFIG_OPTION = [
+  "-c, --config <file>",
+  "the configuration (default: $MENTO_CONFIG, ./mento.yaml, /etc/mento/mento.yaml)",
+] as const;
+
+export function openConfig(option: string | undefined): MentoConfig {
+  return loadConfig(configFile(option, process.env, existsSync), process.env);
+}
+
+export function connectFromConfig(config: MentoConfig, purpose: string): Promise<BrokerClient> {
+  const { url, prefix } = config.broker;
+  return connectBroker({
+    url,
+    prefix,
+    ...brokerCredentials(config.broker),
+    name: `mento ${purpose}`,
+  });
+}

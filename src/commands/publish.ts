@@ -1,0 +1,164 @@
+import { readFileSync } from "node:fs";
+import { Command, InvalidArgumentError } from "commander";
+import { publishDataReady, subscribe, type BrokerClient, type Subscription } from "../broker/client.ts";
+import { MentoError, errorText } from "../errors.ts";
+import type { CloudEvent } from "../messages/cloud-event.ts";
+import type { DataReady } from "../messages/data-ready.ts";
+import { JobEventData, MessageEventData, type JobState } from "../messages/job-event.ts";
+import { isTerminal } from "../jobs/job.ts";
+import { eventLine } from "./event-line.ts";
+import { CONFIG_OPTION, connectFromConfig, openConfig } from "./open-config.ts";
+
+interface PublishOptions {
+  config?: string;
+  path: string[];
+  beamtimeId?: string;
+  beamline?: string;
+  bytes?: number[];
+  detector?: string;
+  technique?: string;
+  scan?: string;
+  sample?: string;
+  parameters?: Record<string, unknown>;
+  id?: string;
+  source?: string;
+  wait?: true;
+  timeout: number;
+  json?: true;
+}
+
+/** After the last known job has ended, so long another trigger's job may still be announced. */
+const SETTLE_MS = 1_500;
+
+export function publishCommand(): Command {
+  const collect = (value: string, all: string[] | undefined) => [...(all ?? []), value];
+  const collectBytes = (value: string, all: number[] | undefined) => [...(all ?? []), wholeNumber(value)];
+  const dataReady = new Command("data-ready")
+    .description("say that data is ready; prints the message's id once the broker has it")
+    .option(...CONFIG_OPTION)
+    .requiredOption("--path <path>", "a file, as seen at the beamline or on core; may be repeated", collect)
+    .option("--beamtimeId <id>", "default: the beamtime that is open at the beamline")
+    .option("--beamline <name>", "default: the worker's")
+    .option("--bytes <n>", "the file's size, one for each --path", collectBytes)
+    .option("--detector <name>")
+    .option("--technique <name>")
+    .option("--scan <name>")
+    .option("--sample <name>")
+    .option("--parameters <json>", "a JSON object, or @FILE", parameters)
+    .option("--id <id>", "the message's id; the same id is the same message")
+    .option("--source <source>", "who sends; default: /<host name>")
+    .option("--wait", "follow it until its jobs have ended; exit 0 if all completed, else 1")
+    .option("--timeout <seconds>", "how long --wait waits", seconds, 3600)
+    .option("--json", "one JSON object a line")
+    .action(publish);
+  return new Command("publish").description("publish a message").addCommand(dataReady);
+}
+
+async function publish(options: PublishOptions): Promise<void> {
+  const config = openConfig(options.config);
+  const client = await connectFromConfig(config, "publish");
+  try {
+    const subscription = options.wait === true ? await openSubscription(client) : undefined;
+    const { id, source, json } = options;
+    const event = await publishDataReady(client, dataOf(options), {
+      ...(id === undefined ? {} : { id }),
+      ...(source === undefined ? {} : { source }),
+    });
+    console.log(json === true ? JSON.stringify(event) : event.id);
+    if (subscription !== undefined) {
+      const allCompleted = await follow(subscription, event, options);
+      if (!allCompleted) process.exitCode = 1;
+    }
+  } finally {
+    await client.close();
+  }
+}
+
+/** Before publishing, so that no event is missed. */
+async function openSubscription(client: BrokerClient): Promise<Subscription> {
+  try {
+    return await subscribe(client);
+  } catch (cause) {
+    if (!/no exchange/.test(errorText(cause))) throw cause;
+    throw new MentoError({
+      code: "exchange-missing",
+      message: `The broker has no exchange ${client.topology.eventsExchange}.`,
+      hint: "A worker makes it when it starts: start one with `mento worker`; or check broker.prefix.",
+      cause,
+    });
+  }
+}
+
+/** Prints what happens to the message until its jobs have ended. True if all of them completed. */
+async function follow(
+  subscription: Subscription,
+  sent: CloudEvent,
+  options: PublishOptions,
+): Promise<boolean> {
+  const states = new Map<string, JobState>();
+  const allAre = (fits: (state: JobState) => boolean) => states.size > 0 && [...states.values()].every(fits);
+  const timeoutAt = Date.now() + options.timeout * 1000;
+  let timer = setTimeout(() => void subscription.close(), options.timeout * 1000);
+  let isRefused = false;
+  for await (const event of subscription.events) {
+    const job = JobEventData.safeParse(event.data);
+    const cause = job.data?.cause ?? MessageEventData.safeParse(event.data).data?.cause;
+    if (cause?.id !== sent.id || cause.source !== sent.source) continue;
+    console.log(options.json === true ? JSON.stringify(event) : eventLine(event));
+    if (job.success) {
+      const { id, state } = job.data.job;
+      if (!isTerminal(states.get(id) ?? "submitted")) states.set(id, state);
+    } else if (!event.type.startsWith("mento.message.deferred.")) {
+      isRefused = true;
+    }
+    clearTimeout(timer);
+    const isOver = isRefused || allAre(isTerminal);
+    timer = setTimeout(() => void subscription.close(), isOver ? SETTLE_MS : timeoutAt - Date.now());
+  }
+  clearTimeout(timer);
+  if (!isRefused && !allAre(isTerminal)) {
+    console.error(
+      `mento: no end after ${options.timeout} s; the message and its jobs go on without this command.`,
+    );
+  }
+  return !isRefused && allAre((state) => state === "completed");
+}
+
+function dataOf(options: PublishOptions): DataReady {
+  const { path, beamtimeId, beamline, bytes, detector, technique, scan, sample, parameters } = options;
+  const [first = ""] = path;
+  const given = {
+    path: path.length === 1 ? first : path,
+    beamtimeId,
+    beamline,
+    bytes: bytes?.length === 1 ? bytes[0] : bytes,
+    detector,
+    technique,
+    scan,
+    sample,
+    parameters,
+  };
+  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) as DataReady;
+}
+
+function wholeNumber(text: string): number {
+  if (/^\d+$/.test(text)) return Number(text);
+  throw new InvalidArgumentError("It must be a whole number of bytes.");
+}
+
+function seconds(text: string): number {
+  const value = Number(text);
+  if (value > 0 && value < 1e6) return value;
+  throw new InvalidArgumentError("It must be a number of seconds.");
+}
+
+function parameters(text: string): Record<string, unknown> {
+  try {
+    const json = text.startsWith("@") ? readFileSync(text.slice(1), "utf8") : text;
+    const value: unknown = JSON.parse(json);
+    if (typeof value === "object" && value !== null && !Array.isArray(value)) return { ...value };
+  } catch (error) {
+    throw new InvalidArgumentError(errorText(error));
+  }
+  throw new InvalidArgumentError("It must be a JSON object.");
+}

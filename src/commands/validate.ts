@@ -1,0 +1,70 @@
+import { readFileSync } from "node:fs";
+import { Command, Option } from "commander";
+import { parseConfig } from "../config-file.ts";
+import { Misconfigured, Rejected, errorText } from "../errors.ts";
+import { decodeMessage } from "../messages/cloud-event.ts";
+import { validateDataReady } from "../messages/data-ready.ts";
+
+export function validateCommand(): Command {
+  return new Command("validate")
+    .description("check a message or a configuration: says what is wrong, where, and what would be right")
+    .argument("<file>", "a file, or - for standard input")
+    .addOption(
+      new Option("--as <kind>", "what it is; else told from its content").choices(["message", "config"]),
+    )
+    .action((file: string, options: { as?: "message" | "config" }) => {
+      const bytes = read(file);
+      const kind = options.as ?? kindOf(file, bytes);
+      if (kind === "config") validateConfig(file, bytes);
+      else validateMessage(file, bytes);
+    });
+}
+
+function read(file: string): Buffer {
+  try {
+    return readFileSync(file === "-" ? 0 : file);
+  } catch (cause) {
+    throw new Misconfigured({
+      code: "wrong-usage",
+      message: `${file} cannot be read: ${errorText(cause)}.`,
+      hint: "Name a file, or - for standard input.",
+      cause,
+    });
+  }
+}
+
+/** A configuration is YAML with one of our sections; anything else is meant as a message. */
+function kindOf(file: string, bytes: Buffer): "message" | "config" {
+  if (/\.ya?ml$/.test(file)) return "config";
+  return /^(broker|worker|site|ssh|triggers):/m.test(bytes.toString("utf8")) ? "config" : "message";
+}
+
+function validateConfig(file: string, bytes: Buffer): void {
+  const { config, mistakes } = parseConfig(bytes.toString("utf8"), process.env);
+  for (const { line, place, message } of mistakes) {
+    console.log(
+      `${line === null ? "environment" : `${file}:${line}`}: ${place === "" ? "" : `${place}: `}${message}`,
+    );
+  }
+  if (config !== undefined) {
+    console.log(`${file}: a valid configuration with ${count(config.triggers.length, "trigger")}`);
+    return;
+  }
+  console.log(`${count(mistakes.length, "mistake")}; docs/configuration.md describes every key`);
+  process.exitCode = 1;
+}
+
+function validateMessage(file: string, bytes: Buffer): void {
+  try {
+    const { paths, event } = validateDataReady(decodeMessage(bytes, {}));
+    console.log(`${file}: a valid ${event.type} message with ${count(paths.length, "path")}`);
+  } catch (error) {
+    if (!(error instanceof Rejected)) throw error;
+    console.log(`${file}: ${error.message} [${error.code}]\n  ${error.hint}`);
+    process.exitCode = 1;
+  }
+}
+
+function count(number: number, what: string): string {
+  return `${number} ${what}${number === 1 ? "" : "s"}`;
+}

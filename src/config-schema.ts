@@ -1,0 +1,111 @@
+import { z } from "zod";
+import { templateMistake } from "./triggers/template.ts";
+import { Trigger } from "./triggers/trigger-config.ts";
+
+const absolutePath = z.string().regex(/^\//, "must be an absolute path");
+
+export const Broker = z.strictObject({
+  url: z
+    .string()
+    .regex(/^amqps?:\/\//, "must begin with amqp:// or amqps://")
+    .default("amqp://127.0.0.1:5672"),
+  username: z.string().optional(),
+  password: z.string().optional(),
+  passwordFile: absolutePath.optional().describe("A file that holds the password and nothing else."),
+  prefix: z
+    .string()
+    .regex(/^[A-Za-z0-9_-]+$/, "must be letters, digits, '_' or '-'")
+    .default("mento"),
+});
+
+export const Worker = z.strictObject({
+  group: z
+    .string()
+    .regex(/^[A-Za-z0-9_-]+$/, "must be letters, digits, '_' or '-'")
+    .default("default"),
+  roles: z
+    .array(z.enum(["intake", "tracker"]))
+    .min(1)
+    .default(["intake", "tracker"]),
+  concurrency: z.int().min(1).max(64).default(8).describe("Messages handled at the same time."),
+  keys: z
+    .array(z.string().min(1))
+    .min(1)
+    .default(["#"])
+    .describe("Routing keys that the group's intake queue is bound with on <prefix>.data."),
+  reconcileSeconds: z
+    .number()
+    .min(1)
+    .max(3600)
+    .default(20)
+    .describe("How often Slurm is asked for all jobs at once, beside the records that jobs write."),
+  shutdownGraceSeconds: z.number().min(0).max(600).default(30),
+  logLevel: z.enum(["debug", "info", "warn", "error"]).default("info"),
+});
+
+export const Site = z.strictObject({
+  gpfs: absolutePath.default("/gpfs").describe("The beamline file system, as this host sees it."),
+  beamline: absolutePath.default("/beamline").describe("Where reserved nodes mount beamline file systems."),
+  core: absolutePath.default("/asap3").describe("The core file system."),
+  jobs: z
+    .string()
+    .regex(/^[^/.].*$/, "must be a folder relative to the beamtime's folder")
+    .default("scratch_cc/mento")
+    .describe("Where job directories are, below the beamtime's folder on the core file system."),
+});
+
+const Host = z.strictObject({
+  address: z.string().min(1),
+  port: z.int().min(1).max(65535).default(22),
+});
+
+export const Ssh = z.strictObject({
+  knownHosts: z
+    .array(absolutePath)
+    .default([])
+    .describe("OpenSSH known_hosts files that reserved nodes' host keys are looked up in."),
+  hostKeys: z
+    .record(z.string(), z.array(z.string().regex(/^SHA256:/, "must be a fingerprint like SHA256:…")).min(1))
+    .default({})
+    .describe("Node name → the fingerprints accepted for it; for such a node known_hosts is not asked."),
+  hosts: z
+    .record(z.string(), Host)
+    .default({})
+    .describe("Node name → address and port, as HostName and Port in ssh_config."),
+  connectTimeoutMs: z.int().min(100).max(120_000).default(10_000),
+  commandTimeoutMs: z.int().min(100).max(600_000).default(30_000),
+  maxChannels: z
+    .int()
+    .min(1)
+    .max(10)
+    .default(6)
+    .describe("Commands at the same time on one connection; sshd's MaxSessions is 10."),
+});
+
+export const MentoConfig = z
+  .strictObject({
+    broker: Broker.prefault({}),
+    worker: Worker.prefault({}),
+    site: Site.prefault({}),
+    ssh: Ssh.prefault({}),
+    triggers: z.array(Trigger).default([]),
+  })
+  .superRefine((config, context) => {
+    const names = new Set<string>();
+    config.triggers.forEach((trigger, index) => {
+      if (names.has(trigger.name)) {
+        context.addIssue({
+          code: "custom",
+          path: ["triggers", index, "name"],
+          message: `"${trigger.name}" is the name of another trigger; names must differ`,
+        });
+      }
+      names.add(trigger.name);
+      trigger.run.forEach((template, place) => {
+        const mistake = templateMistake(template);
+        if (mistake === undefined) return;
+        context.addIssue({ code: "custom", path: ["triggers", index, "run", place], message: mistake });
+      });
+    });
+  });
+export type MentoConfig = z.infer<typeof MentoConfig>;

@@ -1,0 +1,73 @@
+import { readFileSync } from "node:fs";
+import { posix } from "node:path";
+import { parseConfig } from "./config-file.ts";
+import type { MentoConfig } from "./config-schema.ts";
+import { Misconfigured, errorText } from "./errors.ts";
+
+export type { MentoConfig };
+
+/** Where a configuration is looked for when the command does not say. */
+export function configFile(
+  option: string | undefined,
+  environment: NodeJS.ProcessEnv,
+  exists: (file: string) => boolean,
+): string {
+  const candidates = ["./mento.yaml", "/etc/mento/mento.yaml"];
+  const found = option ?? environment["MENTO_CONFIG"] ?? candidates.find(exists);
+  if (found !== undefined) return found;
+  throw new Misconfigured({
+    code: "configuration-unreadable",
+    message: `There is no configuration: no -c, no MENTO_CONFIG, no ${candidates.join(", no ")}.`,
+    hint: "Write one with `mento init`.",
+  });
+}
+
+/** Reads and checks a configuration file; the environment's `MENTO_<SECTION>_<KEY>` wins over it. */
+export function loadConfig(file: string, environment: NodeJS.ProcessEnv): MentoConfig {
+  let text: string;
+  try {
+    text = readFileSync(file, "utf8");
+  } catch (cause) {
+    throw new Misconfigured({
+      code: "configuration-unreadable",
+      message: `The configuration ${file} cannot be read: ${errorText(cause)}.`,
+      hint: "Write one with `mento init`, or name another with -c.",
+      cause,
+    });
+  }
+  const { config, mistakes } = parseConfig(text, environment);
+  if (config !== undefined) return config;
+  const list = mistakes.map(({ line, place, message }) => {
+    const where = line === null ? "environment" : `${file}:${line}`;
+    return `  ${where}: ${place === "" ? "" : `${place}: `}${message}`;
+  });
+  throw new Misconfigured({
+    code: "wrong-configuration",
+    message: `The configuration has ${mistakes.length} mistake${mistakes.length === 1 ? "" : "s"}:\n${list.join("\n")}`,
+    hint: "docs/configuration.md describes every key.",
+  });
+}
+
+/** The password, from wherever it is given. */
+export function brokerCredentials(broker: MentoConfig["broker"]): {
+  username: string | undefined;
+  password: string | undefined;
+} {
+  if (broker.passwordFile === undefined) return { username: broker.username, password: broker.password };
+  try {
+    const password = readFileSync(broker.passwordFile, "utf8").replace(/\r?\n$/, "");
+    return { username: broker.username, password };
+  } catch (cause) {
+    throw new Misconfigured({
+      code: "configuration-unreadable",
+      message: `The broker's password file ${broker.passwordFile} cannot be read: ${errorText(cause)}.`,
+      hint: "Correct broker.passwordFile, or make the file readable for this account.",
+      cause,
+    });
+  }
+}
+
+/** The folder of a session's job directories. */
+export function jobsDirectory(site: MentoConfig["site"], corePath: string): string {
+  return posix.join(corePath, site.jobs);
+}

@@ -1,0 +1,113 @@
+/**
+ * Every error that Mento reports: a stable code, a sentence for the person who reads it, and what to do.
+ * Programs match on `code`; the list below is the one that `docs/errors.md` shows.
+ */
+
+export const ERROR_CODES = {
+  // A message that will never work as it is.
+  "message-too-large": "The message is larger than 1 MiB.",
+  "not-utf8": "The message is not UTF-8 text.",
+  "not-json": "The message is not JSON.",
+  "wrong-schema": "The message is JSON, but not of the published schema.",
+  "unknown-type": "The message is of a type that Mento does not know.",
+  "unknown-version": "The message is of a version that this Mento does not know.",
+  "unknown-beamtime": "No beamtime of this id is known.",
+  "wrong-beamline": "The message names a beamline that its beamtime is not at.",
+  "path-outside-beamtime": "A path does not lie in the beamtime that the message belongs to.",
+  "path-not-synced": "A path lies in scratch_bl or local, which never reach the core file system.",
+  "template-value-missing": "A trigger needs a value that the message does not have.",
+  "submit-refused": "Slurm refused the job for a reason that will not pass.",
+  "waited-too-long": "What the message waited for did not come in time.",
+  "internal-error": "Mento itself failed on this message: a bug.",
+  // Not now, but perhaps later.
+  "no-session-open": "No beamtime is open at the beamline.",
+  "no-online-resources": "The beamtime is open, but was started without online resources.",
+  "metadata-unreadable": "The beamtime's metadata file is there, but cannot be read.",
+  "private-key-unreadable": "The beamtime's private SSH key cannot be read.",
+  "data-not-there": "The data is not on the core file system yet.",
+  "submit-in-flight": "Another call is just submitting this job, or was cut off doing so.",
+  "submit-not-now": "Slurm does not take the job at the moment.",
+  "ssh-login-refused": "The reserved node did not accept the beamtime's account and key.",
+  // Nobody can work at the moment.
+  "broker-unreachable": "RabbitMQ cannot be reached.",
+  "broker-refused": "RabbitMQ is there, but refused the login or the virtual host.",
+  "broker-lost": "The connection to RabbitMQ broke.",
+  "publish-unconfirmed": "RabbitMQ did not confirm a published message.",
+  "ssh-unreachable": "A reserved node cannot be reached over SSH.",
+  "ssh-lost": "The SSH connection broke, or a command did not end in time: its outcome is unknown.",
+  "slurm-unavailable": "Slurm's controller does not answer.",
+  // Something is set up wrongly.
+  "wrong-usage": "A command was called in a way that it does not understand.",
+  "wrong-configuration": "The configuration has mistakes.",
+  "configuration-unreadable": "The configuration file cannot be read.",
+  "queue-arguments-differ": "A queue or exchange exists on the broker with other arguments.",
+  "exchange-missing": "The broker has none of Mento's exchanges: no worker has run on it yet.",
+  "nobody-listens": "The broker took the message, but no queue is bound for it.",
+  "host-key-unknown": "There is no known host key for a reserved node.",
+  "host-key-changed": "A reserved node shows another host key than the known one.",
+  "private-key-format": "The beamtime's private key is in a format that cannot be used.",
+  // How a job failed.
+  "exit-code": "The program ended with an exit code other than 0.",
+  signal: "The program was ended by a signal.",
+  timeout: "The job ran into its time limit.",
+  "out-of-memory": "The job used more memory than it had asked for.",
+  "node-failure": "The node failed while the job ran.",
+  preempted: "Slurm took the node away for another job.",
+  deadline: "The job could not run before its deadline, or its reservation ended.",
+  "launch-failed": "Slurm could not start the job on its node.",
+  "reservation-deleted": "The job's reservation was deleted.",
+  // The facility on one machine.
+  "facility-not-up": "No facility is running in this directory.",
+  "facility-packages-missing": "Programs that the facility needs are not installed.",
+  "facility-start-failed": "A server of the facility did not start.",
+  "facility-option-not-yet": "An option of the real startBeamtime that this facility does not have.",
+  "facility-beamtime": "The beamtime cannot be started or stopped as asked.",
+} as const;
+
+export type ErrorCode = keyof typeof ERROR_CODES;
+
+interface ErrorDetails {
+  code: ErrorCode;
+  /** What happened and where, in one sentence. */
+  message: string;
+  /** What the reader can do about it, in one sentence. */
+  hint: string;
+  cause?: unknown;
+}
+
+/** Any error with a code. Thrown as such where the code alone says enough; the kinds below say what follows. */
+export class MentoError extends Error {
+  readonly code: ErrorCode;
+  readonly hint: string;
+
+  constructor(details: ErrorDetails) {
+    super(details.message, { cause: details.cause });
+    this.name = new.target.name;
+    this.code = details.code;
+    this.hint = details.hint;
+  }
+}
+
+/** This message never works: it goes to the dead-letter queue, with the reason. */
+export class Rejected extends MentoError {}
+
+/** Not now: the message waits on the broker and comes back, until `giveUpAfterSeconds` after it was first seen. */
+export class Deferred extends MentoError {
+  readonly giveUpAfterSeconds: number;
+
+  constructor(details: ErrorDetails & { giveUpAfterSeconds: number }) {
+    super(details);
+    this.giveUpAfterSeconds = details.giveUpAfterSeconds;
+  }
+}
+
+/** Nobody can work now: the worker stops consuming until it can. No attempt of the message is used up. */
+export class Unavailable extends MentoError {}
+
+/** Something is set up wrongly. Repeating does not help; a person must change it. */
+export class Misconfigured extends MentoError {}
+
+/** The text of anything that was thrown. */
+export function errorText(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

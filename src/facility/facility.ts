@@ -1,0 +1,172 @@
+import { randomBytes } from "node:crypto";
+import { Unavailable } from "../errors.ts";
+import { ownAccounts, removeAccount, restoreAccount } from "./accounts.ts";
+import { existingDirectory, noFacility, prepareDirectory } from "./directory.ts";
+import { withLock } from "./lock.ts";
+import { ownedProcesses } from "./owned-processes.ts";
+import { installFacilityPackages, type Say } from "./packages.ts";
+import { chooseFreePorts } from "./ports.ts";
+import { endProcesses, isRunning } from "./processes.ts";
+import { describeBroker, RABBITMQ_PORTS, startRabbitmq } from "./rabbitmq.ts";
+import { isServerRunning } from "./server.ts";
+import { cancelAllJobs, describeSlurm, SLURM_PORTS, SLURM_SERVERS, startSlurm } from "./slurm.ts";
+import { describeSshd, SSH_PORTS, startSshd } from "./sshd.ts";
+import {
+  type FacilityState,
+  type OpenBeamtime,
+  placesOf,
+  readBeamtimes,
+  readState,
+  writeBeamtime,
+  writeState,
+} from "./state.ts";
+import { startMirror, stopMirror } from "./start-mirror.ts";
+
+const SERVERS = ["epmd", "rabbitmq", ...SLURM_SERVERS, "sshd", "mirror"];
+
+export interface UpOptions {
+  /** Keeps the present delay if not given, at first 0. */
+  syncDelaySeconds?: number;
+  mayInstall: boolean;
+}
+
+/** Every endpoint and path of a facility: what `mento facility up --json` prints. */
+export type FacilityDescription = Awaited<ReturnType<typeof describe>>;
+
+/** Starts whatever of the facility is not running, and waits until all of it is ready. */
+export async function up(directory: string, options: UpOptions, say: Say): Promise<FacilityDescription> {
+  await installFacilityPackages(say, options.mayInstall);
+  const dir = prepareDirectory(directory);
+  return withLock(dir, async () => {
+    const state = readState(dir) ?? (await newState(dir));
+    const delay = options.syncDelaySeconds ?? state.syncDelaySeconds;
+    if (delay !== state.syncDelaySeconds) await stopMirror(state);
+    state.syncDelaySeconds = delay;
+    writeState(state);
+    // Slurm drops a reservation whose account does not exist when it starts.
+    for (const beamtime of readBeamtimes(dir)) await restoreAccountOf(dir, beamtime);
+    await allOf([
+      startRabbitmq(state, say),
+      startSlurm(state, say),
+      startSshd(state, say),
+      startMirror(state, say),
+    ]);
+    return describe(state);
+  });
+}
+
+/** Ends every process of the facility and removes its accounts. Data, ports and open beamtimes stay as they are. */
+export async function down(directory: string, say: Say): Promise<void> {
+  const dir = existingDirectory(directory);
+  await withLock(dir, async () => {
+    const state = requireState(dir);
+    if (isServerRunning(state, "slurmctld")) {
+      say("cancelling jobs …");
+      await cancelAllJobs(dir);
+    }
+    const processes = ownedProcesses(state);
+    if (processes.length > 0) say("stopping all servers …");
+    await endProcesses(processes, 15);
+    // Those that were started while the others were ending.
+    await endProcesses(ownedProcesses(state), 2);
+    for (const { name } of ownAccounts(dir)) await removeAccount(dir, name);
+  });
+}
+
+export interface FacilityStatus {
+  dir: string;
+  running: boolean;
+  parts: { name: string; running: boolean; pid: number | null; port: number | null }[];
+  beamtimes: OpenBeamtime[];
+}
+
+/** Which servers run, and which beamtimes are open. */
+export function status(directory: string): FacilityStatus {
+  const dir = existingDirectory(directory);
+  const state = requireState(dir);
+  const ports = portsOfServers(state);
+  const parts = SERVERS.map((name) => {
+    const identity = state.processes[name];
+    const running = isRunning(identity);
+    return { name, running, pid: running ? identity.pid : null, port: ports[name] ?? null };
+  });
+  return { dir, running: parts.every(({ running }) => running), parts, beamtimes: readBeamtimes(dir) };
+}
+
+/** The facility in this directory, with all that start-beamtime needs of it. */
+export function runningFacility(directory: string): FacilityState {
+  const { dir, parts } = status(directory);
+  const missing = parts.filter(({ running }) => !running).map(({ name }) => name);
+  if (missing.length > 0) throw notRunning(dir, missing);
+  return requireState(dir);
+}
+
+async function describe(state: FacilityState) {
+  const { gpfs, beamline, core } = placesOf(state.dir);
+  return {
+    dir: state.dir,
+    broker: describeBroker(state),
+    slurm: describeSlurm(state),
+    ssh: await describeSshd(state),
+    roots: { gpfs, beamline, core },
+    sync: { delaySeconds: state.syncDelaySeconds },
+    pids: Object.fromEntries(SERVERS.map((name) => [name, state.processes[name]?.pid ?? null])),
+  };
+}
+
+function portsOfServers(state: FacilityState): Record<string, number> {
+  const { nodes } = describeSlurm(state);
+  const [rabbitmq = 0, , , epmd = 0] = state.ports.rabbitmq;
+  const slurmds = nodes.map(({ name, port }): [string, number] => [`slurmd-${name}`, port]);
+  return {
+    rabbitmq,
+    epmd,
+    slurmctld: state.ports.slurm[0] ?? 0,
+    ...Object.fromEntries(slurmds),
+    sshd: state.ports.ssh[0] ?? 0,
+  };
+}
+
+async function newState(dir: string): Promise<FacilityState> {
+  const count = RABBITMQ_PORTS + SLURM_PORTS + SSH_PORTS;
+  const ports = await chooseFreePorts(count, new Set());
+  return {
+    version: 1,
+    dir,
+    syncDelaySeconds: 0,
+    rabbitmqPassword: randomBytes(16).toString("hex"),
+    ports: {
+      rabbitmq: ports.slice(0, RABBITMQ_PORTS),
+      slurm: ports.slice(RABBITMQ_PORTS, RABBITMQ_PORTS + SLURM_PORTS),
+      ssh: ports.slice(-SSH_PORTS),
+    },
+    processes: {},
+  };
+}
+
+async function restoreAccountOf(dir: string, beamtime: OpenBeamtime): Promise<void> {
+  if (beamtime.account === null) return;
+  const account = await restoreAccount(dir, beamtime.account);
+  writeBeamtime(dir, { ...beamtime, account });
+}
+
+/** Waits for all of them even if one fails, so that nothing goes on behind the caller's back. */
+async function allOf(parts: readonly Promise<void>[]): Promise<void> {
+  const results = await Promise.allSettled(parts);
+  const failed = results.find((result) => result.status === "rejected");
+  if (failed !== undefined) throw failed.reason;
+}
+
+function notRunning(dir: string, servers: readonly string[]): Unavailable {
+  return new Unavailable({
+    code: "facility-not-up",
+    message: `The facility in ${dir} is not running: ${servers.join(", ")}.`,
+    hint: `Start what is missing with: mento facility up --dir ${dir}`,
+  });
+}
+
+function requireState(dir: string): FacilityState {
+  const state = readState(dir);
+  if (state === undefined) throw noFacility(dir);
+  return state;
+}

@@ -1,0 +1,41 @@
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { MentoError } from "../errors.ts";
+import { identify, isRunning, type ProcessIdentity, waitUntil } from "./processes.ts";
+
+/** Lets only one command at a time change the facility. A lock whose holder was killed counts for nothing. */
+export async function withLock<T>(dir: string, work: () => Promise<T>): Promise<T> {
+  const file = join(dir, ".lock");
+  if (!(await waitUntil(() => tryLock(file), { seconds: 180 }))) {
+    throw new MentoError({
+      code: "facility-start-failed",
+      message: `Another mento facility command has been at work in ${dir} for three minutes.`,
+      hint: `Wait for it to end; ${file} says which process it is.`,
+    });
+  }
+  try {
+    return await work();
+  } finally {
+    rmSync(file, { force: true });
+  }
+}
+
+function tryLock(file: string): boolean {
+  try {
+    writeFileSync(file, JSON.stringify(identify(process.pid)), { flag: "wx" });
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+  }
+  if (!isHeld(file)) rmSync(file, { force: true });
+  return false;
+}
+
+function isHeld(file: string): boolean {
+  try {
+    return isRunning(JSON.parse(readFileSync(file, "utf8")) as ProcessIdentity);
+  } catch {
+    // Gone, or still empty since its holder is just writing it.
+    return true;
+  }
+}

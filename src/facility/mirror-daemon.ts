@@ -1,0 +1,49 @@
+import { existsSync, mkdirSync, rmSync, watch, writeFileSync } from "node:fs";
+import { basename, join } from "node:path";
+import { BeamtimeMirror } from "./mirror-beamtime.ts";
+import { type OpenBeamtime, placesOf, readBeamtimes } from "./state.ts";
+
+/**
+ * The program that copies every open beamtime of a facility: `node mirror-daemon.js DIRECTORY DELAY-SECONDS`.
+ * It learns from the files in `<dir>/beamtimes` what is open, and says with a `.done` file that it has copied the last.
+ */
+
+const [dir = "", delay = "0"] = process.argv.slice(2);
+const places = placesOf(dir);
+const mirrors = new Map<string, BeamtimeMirror>();
+
+function say(line: string): void {
+  console.log(`${new Date().toISOString()} ${line}`);
+}
+
+function lookForBeamtimes(): void {
+  for (const beamtime of readBeamtimes(dir)) {
+    const name = basename(beamtime.beamlinePath);
+    if (!mirrors.has(name) && !existsSync(doneFile(name))) startMirroring(name, beamtime);
+    if (beamtime.closing) mirrors.get(name)?.finish();
+  }
+}
+
+function startMirroring(name: string, { beamlinePath, corePath }: OpenBeamtime): void {
+  const partial = join(places.core, ".partial");
+  mkdirSync(partial, { recursive: true, mode: 0o700 });
+  const roots = { beamline: beamlinePath, core: corePath, partial };
+  const mirror = new BeamtimeMirror(roots, join(places.mirror, `${name}.jsonl`), Number(delay), say);
+  mirrors.set(name, mirror);
+  say(`${name}: copying to ${corePath}`);
+  void mirror.run().then(() => {
+    mirrors.delete(name);
+    writeFileSync(doneFile(name), "");
+    say(`${name}: finished`);
+  });
+}
+
+function doneFile(name: string): string {
+  return join(places.mirror, `${name}.done`);
+}
+
+// What a killed predecessor was just copying.
+rmSync(join(places.core, ".partial"), { recursive: true, force: true });
+lookForBeamtimes();
+watch(places.beamtimes, lookForBeamtimes);
+setInterval(lookForBeamtimes, 1000);

@@ -1,0 +1,78 @@
+/** What the copy needs to know of a file or directory at the beamline to see that it changed. */
+export interface SourceFacts {
+  kind: "file" | "directory";
+  size: number;
+  mtimeMs: number;
+  inode: number;
+}
+
+/** What the copy put on the core file system: by its path below the beamtime's root, as it was at the beamline. */
+export type Manifest = ReadonlyMap<string, SourceFacts>;
+
+/** What was just seen at the beamline, path by path; `null` where there is nothing any more. */
+export type Seen = ReadonlyMap<string, SourceFacts | null>;
+
+export type Step =
+  | { do: "make-directory"; path: string; facts: SourceFacts }
+  | { do: "rename"; from: string; to: string; facts: SourceFacts }
+  | { do: "copy"; path: string; facts: SourceFacts }
+  | { do: "remove"; path: string };
+
+/**
+ * The steps, in order, that make the core file system agree with what was seen. It removes nothing but what is in
+ * the manifest, so nothing that a job wrote there. A file that moved is moved, not copied again.
+ */
+export function planMirror(manifest: Manifest, seen: Seen): Step[] {
+  const gone = [...manifest.keys()].filter((path) => isGone(path, manifest, seen));
+  const goneFiles = new Map(
+    gone
+      .filter((path) => manifest.get(path)?.kind === "file")
+      .map((path) => [fingerprint(manifest.get(path)), path]),
+  );
+  const makes: Step[] = [];
+  const renames: Step[] = [];
+  const copies: Step[] = [];
+  const renamed = new Set<string>();
+  for (const [path, facts] of [...seen].sort(byPath)) {
+    const before = manifest.get(path);
+    if (facts === null || !hasChanged(before, facts)) continue;
+    const from = goneFiles.get(fingerprint(facts));
+    if (facts.kind === "directory") makes.push({ do: "make-directory", path, facts });
+    else if (before === undefined && from !== undefined && !renamed.has(from)) {
+      renamed.add(from);
+      renames.push({ do: "rename", from, to: path, facts });
+    } else copies.push({ do: "copy", path, facts });
+  }
+  const removes = gone
+    .filter((path) => !renamed.has(path))
+    .sort()
+    // What lies in a directory goes before the directory.
+    .reverse()
+    .map((path): Step => ({ do: "remove", path }));
+  // A file in place of a directory, or the other way round, needs the old one out of its way.
+  const replaced = removes.filter((step) => step.do === "remove" && seen.get(step.path) != null);
+  const others = removes.filter((step) => !replaced.includes(step));
+  return [...replaced, ...makes, ...renames, ...copies, ...others];
+}
+
+export function hasChanged(before: SourceFacts | undefined, now: SourceFacts): boolean {
+  if (before?.kind !== now.kind) return true;
+  return now.kind === "file" && (before.size !== now.size || before.mtimeMs !== now.mtimeMs);
+}
+
+/** True if it is gone itself, has become something else, or lies in a directory that did. */
+function isGone(path: string, manifest: Manifest, seen: Seen): boolean {
+  const now = seen.get(path);
+  if (now === null || (now !== undefined && now.kind !== manifest.get(path)?.kind)) return true;
+  const end = path.lastIndexOf("/");
+  return now === undefined && end > 0 && isGone(path.slice(0, end), manifest, seen);
+}
+
+/** Files of the same fingerprint are one and the same file, under whatever name. */
+function fingerprint(facts: SourceFacts | undefined): string {
+  return facts === undefined ? "" : `${facts.inode} ${facts.size} ${facts.mtimeMs}`;
+}
+
+function byPath([left]: [string, unknown], [right]: [string, unknown]): number {
+  return left < right ? -1 : 1;
+}

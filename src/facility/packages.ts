@@ -1,0 +1,102 @@
+import { accessSync, constants } from "node:fs";
+import { join } from "node:path";
+import { Misconfigured } from "../errors.ts";
+import { run, SYSTEM_PATH } from "./processes.ts";
+
+/** Tells the person in front of the screen what is being done. */
+export type Say = (step: string) => void;
+
+/** Not the one in PATH, which insists on the user `rabbitmq`. */
+export const RABBITMQ_SERVER = "/usr/lib/rabbitmq/bin/rabbitmq-server";
+
+/** What the facility runs; `slurm-wlm` ties Slurm's parts to one version. */
+const FACILITY_PROGRAMS = [
+  RABBITMQ_SERVER,
+  "epmd",
+  "slurmctld",
+  "slurmd",
+  "sinfo",
+  "scontrol",
+  "sbatch",
+  "munged",
+  "sshd",
+  "ssh-keygen",
+  "ssh-keyscan",
+];
+const FACILITY_PACKAGES = [
+  "rabbitmq-server",
+  "slurm-wlm",
+  "slurmctld",
+  "slurmd",
+  "slurm-client",
+  "munge",
+  "openssh-server",
+  "openssh-client",
+];
+
+/** The programs of a facility that this machine does not have. */
+export function missingPrograms(): string[] {
+  return FACILITY_PROGRAMS.filter((program) => findProgram(program) === undefined);
+}
+
+/** Where a program lies, looking into the sbin directories too, which a user's PATH often lacks. */
+export function findProgram(program: string): string | undefined {
+  const candidates = program.startsWith("/")
+    ? [program]
+    : SYSTEM_PATH.split(":").map((directory) => join(directory, program));
+  return candidates.find(isExecutable);
+}
+
+function isExecutable(file: string): boolean {
+  try {
+    accessSync(file, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Installs what the facility needs and this machine lacks, or throws `facility-packages-missing`. */
+export async function installFacilityPackages(say: Say, mayInstall: boolean): Promise<void> {
+  const missing = missingPrograms();
+  if (missing.length === 0) return;
+  if (!mayInstall) throw packagesMissing(FACILITY_PACKAGES, `Missing: ${missing.join(", ")}.`);
+  await installPackages(FACILITY_PACKAGES, say);
+}
+
+/** Installs Debian packages, as root or with a sudo that asks for no password. */
+export async function installPackages(names: readonly string[], say: Say): Promise<void> {
+  const asRoot = await waysToBeRoot();
+  if (asRoot === undefined || findProgram("apt-get") === undefined) {
+    throw packagesMissing(names, "Mento can install them only as root on a Debian or Ubuntu system.");
+  }
+  say(`installing ${names.join(" ")} …`);
+  await runAptGet(asRoot, ["update"], names);
+  await runAptGet(asRoot, ["install", "--yes", "--no-install-recommends", ...names], names);
+}
+
+/** The words to put before a command so that it runs as root; none if there is no way. */
+async function waysToBeRoot(): Promise<string[] | undefined> {
+  if (process.getuid?.() === 0) return [];
+  if (findProgram("sudo") === undefined) return undefined;
+  const allowed = await run("sudo", ["-n", "true"], { timeoutSeconds: 10 });
+  return allowed.exitCode === 0 ? ["sudo", "-n"] : undefined;
+}
+
+async function runAptGet(asRoot: string[], args: string[], names: readonly string[]): Promise<void> {
+  // `env` sets the variable behind sudo, which would drop it.
+  const command = [...asRoot, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q"];
+  const [program = "env", ...rest] = [...command, "-o", "DPkg::Lock::Timeout=120", ...args];
+  const output = await run(program, rest, { timeoutSeconds: 900 });
+  if (output.exitCode === 0) return;
+  const said = output.stderr.trim().split("\n").slice(-3).join(" ");
+  throw packagesMissing(names, `apt-get ${args[0] ?? ""} failed: ${said}`);
+}
+
+function packagesMissing(names: readonly string[], why: string): Misconfigured {
+  return new Misconfigured({
+    code: "facility-packages-missing",
+    message: `Programs that the facility needs are not installed. ${why}`,
+    hint: `Run as root: apt-get update && apt-get install --yes --no-install-recommends ${names.join(" ")}`,
+  });
+}

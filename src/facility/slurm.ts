@@ -1,0 +1,181 @@
+import { randomBytes } from "node:crypto";
+import { existsSync, rmSync, writeFileSync } from "node:fs";
+import { userInfo } from "node:os";
+import { join } from "node:path";
+import type { Say } from "./packages.ts";
+import { run, secondsSince, waitUntil } from "./processes.ts";
+import { isServerRunning, startOnFreePorts, startServer, waitForServers } from "./server.ts";
+import { type FacilityState, makeDirectory, placesOf, writeFileAtomically } from "./state.ts";
+
+export const PARTITION = "ponline";
+export const NODES = [
+  { name: "max-p11-001", features: ["AP", "cpu"] },
+  { name: "max-p11-002", features: ["AP", "cpu"] },
+  { name: "max-p11-003", features: ["AP", "AC", "gpu"] },
+  { name: "max-p11-004", features: ["AC", "gpu"] },
+] as const;
+
+/** One for slurmctld, one for each node's slurmd. */
+export const SLURM_PORTS = 1 + NODES.length;
+export const SLURM_SERVERS = ["munged", "slurmctld", ...NODES.map(({ name }) => serverOf(name))];
+
+function serverOf(node: string): string {
+  return `slurmd-${node}`;
+}
+
+export function describeSlurm(state: FacilityState) {
+  const nodes = NODES.map(({ name, features }, index) => {
+    return { name, features, port: state.ports.slurm[index + 1] ?? 0 };
+  });
+  return { conf: placesOf(state.dir).slurmConf, partition: PARTITION, nodes };
+}
+
+/** How every Slurm client finds this cluster. */
+export function slurmEnvironment(dir: string): Record<string, string> {
+  return { SLURM_CONF: placesOf(dir).slurmConf };
+}
+
+/** munged, slurmctld and a slurmd for each node. */
+export async function startSlurm(state: FacilityState, say: Say): Promise<void> {
+  if (SLURM_SERVERS.every((name) => isServerRunning(state, name))) return;
+  const started = performance.now();
+  say("starting Slurm …");
+  await startMunge(state);
+  const [, ...slurmServers] = SLURM_SERVERS;
+  if (slurmServers.some((name) => isServerRunning(state, name))) await startMissing(state);
+  else {
+    await startOnFreePorts(state, { part: "slurm", servers: slurmServers }, say, () => startMissing(state));
+  }
+  say(`Slurm is ready after ${secondsSince(started)} s`);
+}
+
+async function startMunge(state: FacilityState): Promise<void> {
+  if (isServerRunning(state, "munged")) return;
+  const directory = mungeDirectory(state.dir);
+  makeDirectory(directory);
+  const inDirectory = (name: string) => join(directory, name);
+  const key = inDirectory("munge.key");
+  if (!existsSync(key)) writeFileSync(key, randomBytes(128), { mode: 0o400 });
+  // Left by a munged that was killed; a new one does not always dare to replace it.
+  rmSync(inDirectory("munge.socket"), { force: true });
+
+  const args = [
+    "--foreground",
+    // It warns of a directory that others may write to further up, such as /tmp, and then ends.
+    "--force",
+    `--key-file=${key}`,
+    `--socket=${inDirectory("munge.socket")}`,
+    `--pid-file=${inDirectory("munged.pid")}`,
+    `--log-file=${inDirectory("munged.log")}`,
+    `--seed-file=${inDirectory("munged.seed")}`,
+  ];
+  await startServer(state, { name: "munged", program: "munged", args });
+  await waitForServers(state, ["munged"], 20, () => existsSync(inDirectory("munge.socket")));
+}
+
+function mungeDirectory(dir: string): string {
+  return join(dir, "munge");
+}
+
+async function startMissing(state: FacilityState): Promise<void> {
+  const spool = join(state.dir, "slurm");
+  for (const { name } of NODES) makeDirectory(join(spool, name));
+  makeDirectory(join(spool, "ctld"));
+  writeFileAtomically(placesOf(state.dir).slurmConf, slurmConf(state, userInfo().username), 0o644);
+
+  const env = slurmEnvironment(state.dir);
+  if (!isServerRunning(state, "slurmctld")) {
+    // -i: a state file that a kill left half-written must not keep the controller from starting.
+    await startServer(state, { name: "slurmctld", program: "slurmctld", args: ["-D", "-i"], env });
+  }
+  for (const { name } of NODES) {
+    if (isServerRunning(state, serverOf(name))) continue;
+    await startServer(state, { name: serverOf(name), program: "slurmd", args: ["-D", "-N", name], env });
+  }
+  await waitForServers(state, ["slurmctld", ...NODES.map(({ name }) => serverOf(name))], 60, () =>
+    allNodesUp(state.dir),
+  );
+}
+
+/** The cluster's whole configuration, as slurm.conf. */
+export function slurmConf(state: FacilityState, user: string): string {
+  const spool = join(state.dir, "slurm");
+  const log = placesOf(state.dir).log;
+  const [controllerPort = 0, ...nodePorts] = state.ports.slurm;
+  const settings = [
+    "ClusterName=mento",
+    "SlurmctldHost=localhost(127.0.0.1)",
+    `SlurmctldPort=${controllerPort}`,
+    "CommunicationParameters=NoInAddrAny,NoCtldInAddrAny",
+    `SlurmUser=${user}`,
+    `SlurmdUser=${user}`,
+    "AuthType=auth/munge",
+    `AuthInfo=socket=${join(mungeDirectory(state.dir), "munge.socket")}`,
+    "CredType=cred/munge",
+    `StateSaveLocation=${join(spool, "ctld")}`,
+    `SlurmdSpoolDir=${join(spool, "%n")}`,
+    `SlurmctldPidFile=${join(spool, "slurmctld.pid")}`,
+    `SlurmdPidFile=${join(spool, "slurmd-%n.pid")}`,
+    // Steps write here too, which is how `down` recognises them.
+    `SlurmdLogFile=${join(log, "slurmd-%n.steps.log")}`,
+    "ProctrackType=proctrack/linuxproc",
+    "TaskPlugin=task/none",
+    "SelectType=select/cons_tres",
+    "SelectTypeParameters=CR_Core",
+    "JobAcctGatherType=jobacct_gather/none",
+    "AccountingStorageType=accounting_storage/none",
+    "MpiDefault=none",
+    "MailProg=/bin/true",
+    "PropagateResourceLimits=NONE",
+    "ReturnToService=2",
+    "KillWait=2",
+    "MinJobAge=300",
+    // Else nodes that have more CPUs than this machine are drained.
+    "SlurmdParameters=config_overrides",
+    "SchedulerParameters=batch_sched_delay=0,sched_interval=1,sched_min_interval=0",
+  ];
+  const nodes = NODES.map(({ name, features }, index) => {
+    const where = `NodeName=${name} NodeHostname=localhost NodeAddr=127.0.0.1 Port=${nodePorts[index] ?? 0}`;
+    return `${where} CPUs=8 RealMemory=4000 Feature=${features.join(",")} State=UNKNOWN`;
+  });
+  const partition = `PartitionName=${PARTITION} Nodes=ALL Default=YES DefaultTime=01:00:00 MaxTime=INFINITE State=UP`;
+  return `${[...settings, ...nodes, partition].join("\n")}\n`;
+}
+
+/** Cancels everything in the queue, and waits a little for it to end. */
+export async function cancelAllJobs(dir: string): Promise<void> {
+  await cancelJobs(dir, []);
+}
+
+/** Cancels the jobs that the filter of `squeue` selects, and waits until they are gone, or five seconds. */
+export async function cancelJobs(dir: string, filter: readonly string[]): Promise<void> {
+  const env = slurmEnvironment(dir);
+  const jobs = async () => {
+    const listing = await run("squeue", ["--noheader", "--format=%A", ...filter], {
+      timeoutSeconds: 15,
+      env,
+    });
+    return listing.stdout.split("\n").filter((line) => line !== "");
+  };
+  const queued = [...new Set(await jobs())];
+  // In portions, for a command line has an end.
+  for (let from = 0; from < queued.length; from += 1000) {
+    await run("scancel", queued.slice(from, from + 1000), { timeoutSeconds: 30, env });
+  }
+  await waitUntil(async () => (await jobs()).length === 0, { seconds: 5 });
+}
+
+async function allNodesUp(dir: string): Promise<boolean> {
+  const output = await run("sinfo", ["--noheader", "--Node", "--format=%N %T"], {
+    timeoutSeconds: 15,
+    env: slurmEnvironment(dir),
+  });
+  return output.exitCode === 0 && areAllNodesUp(output.stdout);
+}
+
+/** Whether every node can run jobs, from what `sinfo` prints. A `*` behind a state: the node does not answer. */
+export function areAllNodesUp(sinfo: string): boolean {
+  const lines = sinfo.trim().split("\n");
+  const up = lines.filter((line) => /^\S+ (idle|mixed|allocated|completing|reserved|planned)$/.test(line));
+  return up.length === NODES.length;
+}

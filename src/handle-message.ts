@@ -1,0 +1,125 @@
+import { Rejected } from "./errors.ts";
+import type { Session } from "./beamtime/session.ts";
+import type { TrackingRecord } from "./jobs/tracking-record.ts";
+import { decodeMessage, type MessageProperties } from "./messages/cloud-event.ts";
+import { validateDataReady, type DataReadyMessage } from "./messages/data-ready.ts";
+import { jobEvent, messageEvent, type JobEventData, type OutgoingEvent } from "./messages/job-event.ts";
+import type { Method, Place, SubmittedJob } from "./methods/method.ts";
+import { matchTriggers } from "./triggers/match.ts";
+import { planJob, type JobPlan } from "./triggers/plan.ts";
+import type { Trigger } from "./triggers/trigger-config.ts";
+
+export interface ReceivedMessage {
+  body: Uint8Array;
+  properties: MessageProperties;
+  /** When a worker of this group first had it. */
+  receivedAt: Date;
+}
+
+/** What the line needs from outside. */
+export interface IntakeEffects {
+  group: string;
+  triggers: readonly Trigger[];
+  findSession: (beamtimeId: string | undefined) => Promise<Session>;
+  placeFor: (session: Session) => Promise<Place>;
+  methods: Readonly<Record<Trigger["method"], Method>>;
+  /** Puts a record on the group's queue of jobs, confirmed. */
+  track: (record: TrackingRecord) => Promise<void>;
+  /** Publishes an event, confirmed. */
+  announce: (event: OutgoingEvent) => Promise<void>;
+  now: () => Date;
+}
+
+/**
+ * The line, first half: one data-ready message becomes submitted jobs, one for each trigger that wants it. When this
+ * returns, the message is done with. Whatever it throws says what becomes of the message; see broker/intake.ts.
+ *
+ * Repeating it for the same message does no harm: the same jobs are found, the same events announced.
+ */
+export async function handleMessage(received: ReceivedMessage, effects: IntakeEffects): Promise<void> {
+  const event = decodeMessage(received.body, received.properties);
+  const message = validateDataReady(event);
+
+  const { matched, unmatched } = matchTriggers(message, effects.triggers);
+  if (matched.length === 0) {
+    const { source, id, type } = event;
+    const data = {
+      cause: { source, id, type },
+      beamline: message.data.beamline ?? null,
+      beamtimeId: message.data.beamtimeId ?? null,
+      paths: message.paths,
+      error: null,
+      reasons: unmatched,
+    };
+    await effects.announce(messageEvent("ignored", data, effects.now()));
+    return;
+  }
+
+  const session = await effects.findSession(message.data.beamtimeId);
+  requireBeamline(message, session);
+  const plans = matched.map((trigger) => planJob(message, trigger, session, effects.group));
+  const place = await effects.placeFor(session);
+
+  for (const plan of plans) {
+    const job = await effects.methods[plan.trigger.method].submit(plan, place, effects.now());
+    const data = submittedEvent({ plan, job, place, session, message, received });
+    await effects.track({
+      version: 1,
+      data,
+      jobsDirectory: place.jobsDirectory,
+      resultGlobs: plan.trigger.results,
+      resultsDirectory: plan.resultsDirectory,
+    });
+    await effects.announce(jobEvent(data, effects.now()));
+  }
+}
+
+function requireBeamline(message: DataReadyMessage, session: Session): void {
+  const named = message.data.beamline;
+  if (named === undefined || named.toLowerCase() === session.beamline.toLowerCase()) return;
+  throw new Rejected({
+    code: "wrong-beamline",
+    message: `The message names beamline ${named}, but the beamtime ${session.id} is at ${session.beamline}.`,
+    hint: "Correct beamline or beamtimeId; a worker is bound to its own beamline's messages with worker.keys.",
+  });
+}
+
+function submittedEvent(facts: {
+  plan: JobPlan;
+  job: SubmittedJob;
+  place: Place;
+  session: Session;
+  message: DataReadyMessage;
+  received: ReceivedMessage;
+}): JobEventData {
+  const { plan, job, place, session, message, received } = facts;
+  return {
+    job: {
+      id: plan.jobId,
+      trigger: plan.trigger.name,
+      method: plan.trigger.method,
+      state: "submitted",
+      name: job.name,
+      directory: job.directory,
+    },
+    slurm: {
+      jobId: job.slurmJobId,
+      reservation: place.reservation.name,
+      partition: place.reservation.partition,
+      nodes: [],
+    },
+    session: { beamline: session.beamline, id: session.id, corePath: session.roots.core },
+    cause: plan.cause,
+    paths: plan.paths,
+    times: {
+      ready: message.event.time ?? null,
+      received: received.receivedAt.toISOString(),
+      submitted: job.submittedAt,
+      started: null,
+      ended: null,
+    },
+    exit: null,
+    results: [],
+    error: null,
+  };
+}

@@ -1,0 +1,72 @@
+import { quote } from "../shells/quote.ts";
+import { spoolOf } from "./directory.ts";
+import type { EndRecord } from "./job.ts";
+import { parseRecord } from "./run-script.ts";
+
+/** What run scripts have written in one job's directory. */
+export interface JobRecords {
+  started?: { at: string; node: string };
+  ended?: { record: EndRecord; results: { path: string; bytes: number }[]; log: string };
+}
+
+const HEADER = "mento-record";
+
+/** Prints the records of these jobs, each behind a line with its size, and takes their bells out of the spool. */
+export function readRecordsCommand(jobsDirectory: string, jobIds: readonly string[]): string {
+  const spool = spoolOf(jobsDirectory);
+  const files = jobIds.flatMap((id) => [`${id}.started`, `${id}.ended`]);
+  return `cd ${quote(jobsDirectory)} || exit 1
+for id in ${jobIds.map(quote).join(" ")}; do
+  for kind in started ended; do
+    [ -f "$id/$kind" ] || continue
+    printf '${HEADER} %s %s %s\\n' "$id" "$kind" "$(stat -c %s "$id/$kind")"
+    cat "$id/$kind"
+  done
+done
+cd ${quote(spool)} && rm -f ${files.map(quote).join(" ")}`;
+}
+
+export function parseRecords(output: Buffer): Map<string, JobRecords> {
+  const found = new Map<string, JobRecords>();
+  let at = 0;
+  while (at < output.length) {
+    const lineEnd = output.indexOf("\n", at);
+    if (lineEnd < 0) break;
+    const [header, id = "", kind = "", size = ""] = output.toString("utf8", at, lineEnd).split(" ");
+    at = lineEnd + 1;
+    // A login shell may print before the first record.
+    if (header !== HEADER) continue;
+    const bytes = output.subarray(at, at + Number(size));
+    at += Number(size);
+    const records = found.get(id) ?? {};
+    found.set(id, records);
+    if (kind === "started") Object.assign(records, { started: startedFrom(bytes) });
+    if (kind === "ended") Object.assign(records, { ended: endedFrom(bytes) });
+  }
+  return found;
+}
+
+function startedFrom(bytes: Buffer): JobRecords["started"] {
+  const fields = new Map(parseRecord(bytes));
+  return { at: fields.get("at") ?? "", node: fields.get("node") ?? "" };
+}
+
+function endedFrom(bytes: Buffer): JobRecords["ended"] {
+  const all = parseRecord(bytes);
+  const fields = new Map(all);
+  const results = all
+    .filter(([key]) => key === "result")
+    .map(([, value]) => {
+      const space = value.indexOf(" ");
+      return { bytes: Number(value.slice(0, space)), path: value.slice(space + 1) };
+    });
+  return {
+    record: {
+      at: fields.get("at") ?? "",
+      code: Number(fields.get("code")),
+      stoppedBy: fields.get("stoppedBy") === "" ? null : `SIG${fields.get("stoppedBy") ?? ""}`,
+    },
+    results,
+    log: fields.get("log") ?? "",
+  };
+}

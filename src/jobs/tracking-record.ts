@@ -1,0 +1,17 @@
+import { z } from "zod";
+import { JobEventData } from "../messages/job-event.ts";
+
+/**
+ * What the queue of jobs holds for each job that has not ended: all that any worker of the group needs to watch it.
+ */
+export const TrackingRecord = z.strictObject({
+  version: z.literal(1),
+  /** The last announced event's data. */
+  data: JobEventData,
+  /** The folder of the session's job directories. */
+  jobsDirectory: z.string(),
+  /** Globs for what is announced as results, below `resultsDirectory`. */
+  resultGlobs: z.array(z.string()),
+  resultsDirectory: z.string(),
+});
+export type TrackingRecord = z.infer<typeof TrackingRecord>;

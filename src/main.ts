@@ -1,0 +1,58 @@
+#!/usr/bin/env node
+import { readFileSync } from "node:fs";
+import { Command, CommanderError } from "commander";
+import { facilityCommand } from "./commands/facility.ts";
+import { initCommand } from "./commands/init.ts";
+import { publishCommand } from "./commands/publish.ts";
+import { validateCommand } from "./commands/validate.ts";
+import { watchCommand } from "./commands/watch.ts";
+import { workerCommand } from "./commands/worker.ts";
+import { MentoError, Misconfigured, Unavailable } from "./errors.ts";
+
+const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as {
+  version: string;
+};
+
+const program = new Command("mento")
+  .description('Turns "data ready" messages into analysis jobs: RabbitMQ in, Slurm jobs, events out.')
+  .version(version)
+  .exitOverride()
+  .showHelpAfterError("(mento --help lists the commands)");
+
+for (const command of [
+  workerCommand(),
+  publishCommand(),
+  watchCommand(),
+  validateCommand(),
+  initCommand(),
+  facilityCommand(),
+]) {
+  program.addCommand(command);
+}
+exitOverrideAll(program);
+
+// `mento watch | head` ends its reader first: that is an end, not an error.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? 0 : 1));
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  process.exitCode = report(error);
+}
+
+/** Prints an error for a person and says the exit status: 1 failed, 2 wrong usage, 3 a server is out of reach. */
+function report(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+  if (!(error instanceof MentoError)) {
+    console.error(error);
+    return 1;
+  }
+  console.error(`mento: ${error.message}\n  ${error.hint} [${error.code}]`);
+  if (error instanceof Misconfigured) return 2;
+  return error instanceof Unavailable || error.code === "exchange-missing" ? 3 : 1;
+}
+
+function exitOverrideAll(command: Command): void {
+  command.exitOverride();
+  for (const child of command.commands) exitOverrideAll(child);
+}

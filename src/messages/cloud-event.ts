@@ -1,0 +1,116 @@
+import { createHash } from "node:crypto";
+import { z } from "zod";
+import { Rejected } from "../errors.ts";
+
+/** Messages larger than this are rejected unread: 1 MiB. */
+export const MAX_MESSAGE_BYTES = 1024 * 1024;
+
+/**
+ * CloudEvents 1.0 (https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md), JSON format.
+ * Extension attributes that Mento does not know pass through unchanged.
+ */
+export const CloudEvent = z.looseObject({
+  specversion: z.literal("1.0"),
+  id: z.string().min(1),
+  source: z.string().min(1),
+  type: z.string().min(1),
+  time: z.iso.datetime({ offset: true }).optional(),
+  subject: z.string().min(1).optional(),
+  datacontenttype: z.string().optional(),
+  dataschema: z.string().optional(),
+  traceparent: z.string().optional(),
+  data: z.unknown().optional(),
+});
+export type CloudEvent = z.infer<typeof CloudEvent>;
+
+/** The AMQP properties that take part in a message's meaning. */
+export interface MessageProperties {
+  contentType?: string | undefined;
+  messageId?: string | undefined;
+  appId?: string | undefined;
+  type?: string | undefined;
+  /** Seconds since 1970, as AMQP has it. */
+  timestamp?: number | undefined;
+}
+
+/**
+ * Bytes → a CloudEvent. Takes the structured form, or a bare `data` object whose attributes are in the AMQP
+ * properties. Without `message_id` the id is a hash of the body, so that the same body is the same message.
+ *
+ * @throws Rejected `message-too-large`, `not-utf8`, `not-json`, `wrong-schema`
+ */
+export function decodeMessage(body: Uint8Array, properties: MessageProperties): CloudEvent {
+  if (body.byteLength > MAX_MESSAGE_BYTES) {
+    throw new Rejected({
+      code: "message-too-large",
+      message: `The message has ${body.byteLength} bytes; the limit is ${MAX_MESSAGE_BYTES}.`,
+      hint: "Write the data to a file and send its path.",
+    });
+  }
+  const value = parseJson(decodeUtf8(body));
+  if (isStructured(value, properties)) return parseEnvelope(value);
+  return parseEnvelope({
+    specversion: "1.0",
+    id: properties.messageId ?? createHash("sha256").update(body).digest("hex"),
+    source: properties.appId ?? "unknown",
+    type: properties.type ?? "mento.data.ready.v1",
+    ...(properties.timestamp === undefined
+      ? {}
+      : { time: new Date(properties.timestamp * 1000).toISOString() }),
+    datacontenttype: "application/json",
+    data: value,
+  });
+}
+
+function decodeUtf8(body: Uint8Array): string {
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(body);
+  } catch (cause) {
+    throw new Rejected({
+      code: "not-utf8",
+      message: "The message is not UTF-8 text.",
+      hint: "Send JSON in UTF-8.",
+      cause,
+    });
+  }
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new Rejected({
+      code: "not-json",
+      message: `The message is not JSON: ${cause instanceof Error ? cause.message : "unreadable"}.`,
+      hint: "Send one JSON object; `mento validate FILE` checks it before you send.",
+      cause,
+    });
+  }
+}
+
+function isStructured(value: unknown, properties: MessageProperties): boolean {
+  const mediaType = properties.contentType?.split(";")[0]?.trim().toLowerCase();
+  if (mediaType === "application/cloudevents+json") return true;
+  return typeof value === "object" && value !== null && "specversion" in value;
+}
+
+function parseEnvelope(value: unknown): CloudEvent {
+  const parsed = CloudEvent.safeParse(value);
+  if (parsed.success) return parsed.data;
+  throw new Rejected({
+    code: "wrong-schema",
+    message: `The message is not a CloudEvent: ${describeIssues(parsed.error)}`,
+    hint: "See schemas/cloud-event.json and schemas/examples.",
+    cause: parsed.error,
+  });
+}
+
+/** Every mistake that zod found, in one line: `data.path: expected string, received number; …`. */
+export function describeIssues(error: z.ZodError, prefix: readonly PropertyKey[] = []): string {
+  return error.issues
+    .map((issue) => {
+      const place = [...prefix, ...issue.path].map(String).join(".");
+      return place === "" ? issue.message : `${place}: ${issue.message}`;
+    })
+    .join("; ");
+}

@@ -1,0 +1,91 @@
+import { z } from "zod";
+import { Rejected } from "../errors.ts";
+import { describeIssues, type CloudEvent } from "./cloud-event.ts";
+
+export const DATA_READY_TYPE = "mento.data.ready.v1";
+
+// A NUL byte cannot be part of a path or of a program's argument on any Unix.
+const NO_NUL = String.raw`^[^\u0000]*$`;
+const text = z.string().min(1).regex(new RegExp(NO_NUL), "must not contain NUL bytes");
+
+/** `data` of a `mento.data.ready.v1` message: a detector has written files. */
+export const DataReady = z.strictObject({
+  path: z
+    .union([text, z.array(text).min(1)])
+    .describe("The file or files, absolute, as seen at the beamline or on the core file system."),
+  beamtimeId: z
+    .string()
+    .regex(/^[A-Za-z0-9][A-Za-z0-9_-]*$/, "must be an id like 11010000 or c20210823_000_MAA")
+    .optional()
+    .describe("A beamtime's or commissioning run's id. Default: the session open at the beamline."),
+  beamline: z
+    .string()
+    .regex(/^[A-Za-z0-9][A-Za-z0-9._-]*$/, "must be a beamline's name like p11 or p02.1")
+    .optional()
+    .describe("Default: the worker's beamline."),
+  bytes: z
+    .union([z.int().nonnegative(), z.array(z.int().nonnegative()).min(1)])
+    .optional()
+    .describe("Expected size in bytes, one a path; with it, data counts as there only at that size."),
+  detector: text.optional(),
+  technique: text.optional(),
+  scan: z.union([text, z.int()]).optional(),
+  sample: text.optional(),
+  parameters: z
+    .record(z.string(), z.json())
+    .optional()
+    .describe("Free; available to templates as {{ parameters.NAME }}."),
+});
+export type DataReady = z.infer<typeof DataReady>;
+
+/** A data-ready message that has passed every check of form. */
+export interface DataReadyMessage {
+  event: CloudEvent;
+  data: DataReady;
+  paths: string[];
+  /** Expected sizes in the order of `paths`; undefined if the message has none. */
+  bytes: number[] | undefined;
+}
+
+/**
+ * @throws Rejected `unknown-type`, `unknown-version`, `wrong-schema`
+ */
+export function validateDataReady(event: CloudEvent): DataReadyMessage {
+  if (event.type !== DATA_READY_TYPE) throw unknownType(event.type);
+  const parsed = DataReady.safeParse(event.data);
+  if (!parsed.success) {
+    throw wrongData(describeIssues(parsed.error, ["data"]), parsed.error);
+  }
+  const data = parsed.data;
+  const paths = typeof data.path === "string" ? [data.path] : data.path;
+  const bytes = typeof data.bytes === "number" ? [data.bytes] : data.bytes;
+  if (bytes !== undefined && bytes.length !== paths.length) {
+    throw wrongData(`data.bytes: has ${bytes.length} sizes for ${paths.length} paths; give one size a path`);
+  }
+  return { event, data, paths, bytes };
+}
+
+function unknownType(type: string): Rejected {
+  const known = /^(mento\.data\.ready)\.v\d+$/.exec(type);
+  if (known !== null) {
+    return new Rejected({
+      code: "unknown-version",
+      message: `The message's type is ${type}; this Mento knows ${DATA_READY_TYPE}.`,
+      hint: `Send ${DATA_READY_TYPE}, or run a newer Mento.`,
+    });
+  }
+  return new Rejected({
+    code: "unknown-type",
+    message: `The message's type "${type}" is not one that Mento knows.`,
+    hint: `Send ${DATA_READY_TYPE}.`,
+  });
+}
+
+function wrongData(what: string, cause?: unknown): Rejected {
+  return new Rejected({
+    code: "wrong-schema",
+    message: `The message does not fit ${DATA_READY_TYPE}: ${what}`,
+    hint: "See schemas/data-ready.json; anything of your own belongs under data.parameters.",
+    cause,
+  });
+}

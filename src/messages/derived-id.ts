@@ -1,0 +1,12 @@
+import { createHash } from "node:crypto";
+
+const ALPHABET = "abcdefghijklmnopqrstuvwxyz234567";
+
+/** The same parts always give the same id: 26 characters of base 32, 130 bits of SHA-256. */
+export function derivedId(...parts: string[]): string {
+  const digest = createHash("sha256").update(JSON.stringify(parts)).digest();
+  let bits = "";
+  for (const byte of digest) bits += byte.toString(2).padStart(8, "0");
+  const letters = (bits.match(/.{5}/g) ?? []).map((five) => ALPHABET[parseInt(five, 2)]);
+  return letters.join("").slice(0, 26);
+}

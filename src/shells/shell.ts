@@ -1,0 +1,28 @@
+/** A place where commands run: a reserved node over SSH, or this machine. */
+export interface Shell {
+  /** The host's name, for messages. */
+  readonly host: string;
+  /** The account that commands run as. */
+  readonly account: string;
+  /**
+   * Runs one command line with the account's POSIX shell. Quote every value that goes into it.
+   *
+   * @throws Unavailable `ssh-unreachable` before the command could start;
+   *   `ssh-lost` when its outcome is unknown: it may have run
+   */
+  run(command: string, options?: RunOptions): Promise<CommandEnd>;
+}
+
+export interface RunOptions {
+  stdin?: string;
+  /** Milliseconds for the whole command, the opening of its channel included. */
+  timeout?: number;
+}
+
+export interface CommandEnd {
+  /** null if a signal ended it. */
+  code: number | null;
+  signal: string | null;
+  stdout: Buffer;
+  stderr: string;
+}

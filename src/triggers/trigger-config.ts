@@ -1,0 +1,62 @@
+import { z } from "zod";
+
+/** One value or several of which one must fit. */
+function oneOrMore<T extends z.ZodType>(value: T) {
+  return z.union([value, z.array(value).min(1)]);
+}
+
+/** Slurm's forms of a duration: minutes, MM:SS, HH:MM:SS, D-HH, D-HH:MM, D-HH:MM:SS (sbatch(1), --time). */
+const SlurmTime = z
+  .string()
+  .regex(/^(\d+-\d+(:\d+){0,2}|\d+(:\d+){0,2})$/, "must be a Slurm time such as 00:20:00, 45 or 1-12:00:00");
+
+/** Which messages start the trigger. Every field given must fit; a list fits if one of its values does. */
+export const TriggerCondition = z.strictObject({
+  type: z.literal("data.ready").default("data.ready"),
+  path: oneOrMore(z.string().min(1))
+    .optional()
+    .describe("Globs for the path as the message gives it; every path of the message must fit one."),
+  detector: oneOrMore(z.string()).optional(),
+  technique: oneOrMore(z.string()).optional(),
+  scan: oneOrMore(z.union([z.string(), z.int()])).optional(),
+  sample: oneOrMore(z.string()).optional(),
+});
+export type TriggerCondition = z.infer<typeof TriggerCondition>;
+
+export const TriggerSlurm = z.strictObject({
+  time: z
+    .union([SlurmTime, z.int().positive().transform(String)])
+    .default("01:00:00")
+    .describe("The job's time limit; a number is minutes."),
+  constraint: z.string().min(1).optional(),
+  cpusPerTask: z.int().positive().optional(),
+  memory: z
+    .string()
+    .regex(/^\d+[KMGT]?$/, "must be a size such as 4G")
+    .optional()
+    .describe("Memory per node."),
+});
+export type TriggerSlurm = z.infer<typeof TriggerSlurm>;
+
+export const Trigger = z.strictObject({
+  name: z
+    .string()
+    .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, "must be 1 to 63 letters, digits, '.', '_' or '-'"),
+  on: TriggerCondition.prefault({}),
+  method: z.literal("remote-sbatch-script").default("remote-sbatch-script"),
+  run: z
+    .array(z.string())
+    .min(1)
+    .describe("The program and its arguments, each on its own; {{ name }} is filled in. Never a shell line."),
+  slurm: TriggerSlurm.prefault({}),
+  results: z
+    .array(z.string().min(1))
+    .default(["**"])
+    .describe("Globs below the job's results folder: what to announce as results."),
+  dataTimeout: z
+    .int()
+    .positive()
+    .default(600)
+    .describe("Seconds to wait for the data to appear on the core file system."),
+});
+export type Trigger = z.infer<typeof Trigger>;

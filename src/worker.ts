@@ -1,0 +1,287 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { hostname } from "node:os";
+import { reservationFor } from "./beamtime/reservation.ts";
+import { Sessions, type Session } from "./beamtime/session.ts";
+import { openLink, type BrokerAddress, type BrokerLink } from "./broker/connection.ts";
+import { openConsumer } from "./broker/consumer.ts";
+import { openIntake } from "./broker/intake.ts";
+import { Publisher } from "./broker/publisher.ts";
+import { declareTopology, topologyFor, type Topology } from "./broker/topology.ts";
+import { brokerCredentials, jobsDirectory, type MentoConfig } from "./config.ts";
+import { Deferred, MentoError, Misconfigured, Unavailable, errorText } from "./errors.ts";
+import { handleMessage } from "./handle-message.ts";
+import { TrackingRecord } from "./jobs/tracking-record.ts";
+import type { Log } from "./log.ts";
+import { toCloudEvent, type OutgoingEvent } from "./messages/job-event.ts";
+import type { Place } from "./methods/method.ts";
+import { sbatch } from "./methods/sbatch.ts";
+import { SessionShells } from "./session-shells.ts";
+import { Tracker } from "./track-jobs.ts";
+
+/** At start, RabbitMQ is tried for so long; later, for ever. */
+const START_ATTEMPTS_MS = 20_000;
+const LONGEST_BACKOFF_MS = 30_000;
+/** Tracking records that one worker holds at most. */
+const MAX_TRACKED = 2_000;
+
+/**
+ * A worker: takes messages, submits jobs, watches them. Built from its configuration, run until `stop` aborts.
+ *
+ * @throws Unavailable `broker-unreachable`, `broker-refused`, `ssh-unreachable` when it cannot start
+ * @throws Misconfigured `queue-arguments-differ`
+ */
+export async function runWorker(config: MentoConfig, log: Log, stop: AbortSignal): Promise<void> {
+  const sessions = new Sessions(config.site, (message) => log.warn(message));
+  const shells = new SessionShells(config.ssh);
+  const worker = new Worker(config, sessions, shells, log);
+  try {
+    let link = await firstLink(worker.address, log, stop);
+    if (link !== undefined) await checkNode(sessions, shells, log);
+    while (link !== undefined) {
+      await worker.serve(link, stop);
+      link = stop.aborted ? undefined : await nextLink(worker.address, log, stop);
+    }
+  } finally {
+    shells.closeAll();
+  }
+  log.info("stopped");
+}
+
+class Worker {
+  readonly address: BrokerAddress;
+  readonly #config: MentoConfig;
+  readonly #topology: Topology;
+  readonly #sessions: Sessions;
+  readonly #shells: SessionShells;
+  readonly #log: Log;
+  #hasServed = false;
+
+  constructor(config: MentoConfig, sessions: Sessions, shells: SessionShells, log: Log) {
+    const { broker, worker } = config;
+    this.#config = config;
+    this.#sessions = sessions;
+    this.#shells = shells;
+    this.#log = log;
+    this.#topology = topologyFor(broker.prefix, worker.group);
+    this.address = {
+      url: broker.url,
+      ...brokerCredentials(broker),
+      name: `mento worker ${worker.group} on ${hostname()}`,
+    };
+  }
+
+  /** Works over one link to the broker, until it is lost or the worker is to stop. */
+  async serve(link: BrokerLink, stop: AbortSignal): Promise<void> {
+    const log = this.#log;
+    try {
+      const parts = await this.#open(link);
+      this.#hasServed = true;
+      log.info({ group: this.#config.worker.group, triggers: this.#config.triggers.length }, "ready");
+      const stopped = new Promise<undefined>((resolve) => {
+        if (stop.aborted) resolve(undefined);
+        stop.addEventListener("abort", () => resolve(undefined), { once: true });
+      });
+      const lost = await Promise.race([link.lost, stopped]);
+      if (lost === undefined) log.info("stopping: messages under way are finished");
+      else log.warn({ code: lost.code }, lost.message);
+      await Promise.race([parts.stop(), sleep(this.#config.worker.shutdownGraceSeconds * 1000)]);
+    } catch (error) {
+      if (!this.#hasServed || error instanceof Misconfigured) throw error;
+      log.warn({ err: error }, `the work could not be taken up: ${errorText(error)}`);
+    } finally {
+      await link.close();
+    }
+  }
+
+  async #open(link: BrokerLink): Promise<{ stop(): Promise<void> }> {
+    const { worker } = this.#config;
+    const log = this.#log;
+    const topology = this.#topology;
+    await declareTopology(link, topology, worker.keys);
+    const publisher = await Publisher.open(link);
+    const now = () => new Date();
+
+    const announce = async (event: OutgoingEvent) => {
+      await publisher.publish({
+        exchange: topology.eventsExchange,
+        routingKey: event.routingKey,
+        body: Buffer.from(JSON.stringify(toCloudEvent(event, `/mento/${worker.group}`))),
+        properties: {
+          messageId: event.id,
+          type: event.type,
+          appId: `/mento/${worker.group}`,
+          timestamp: Math.floor(Date.parse(event.time) / 1000),
+          contentType: "application/cloudevents+json",
+        },
+      });
+      log.info({ event: event.id, cause: event.data.cause }, event.type);
+    };
+    const track = async (record: TrackingRecord) =>
+      publisher.publish({
+        exchange: "",
+        routingKey: topology.jobsQueue,
+        body: Buffer.from(JSON.stringify(record)),
+        properties: { messageId: record.data.job.id, contentType: "application/json" },
+      });
+
+    const tracker = new Tracker({
+      shellFor: async (id) => this.#shells.open(await this.#sessions.find(id)),
+      announce,
+      track,
+      reconcileSeconds: worker.reconcileSeconds,
+      log,
+      now,
+    });
+    const stops: (() => Promise<void>)[] = [() => tracker.stop()];
+    if (worker.roles.includes("tracker")) {
+      const consumer = await openConsumer(link, topology.jobsQueue, MAX_TRACKED, ({ message, ack }) => {
+        const record = TrackingRecord.safeParse(parseJson(message.content));
+        if (record.success) {
+          const returns: unknown = message.properties.headers?.["x-delivery-count"];
+          tracker.take(record.data, { ack, returns: typeof returns === "number" ? returns : 0 });
+          return;
+        }
+        void this.#putAside(publisher, message.content, record.error.message).then(ack, (error: unknown) => {
+          link.fail(error instanceof MentoError ? error : unknownTrouble(error));
+        });
+      });
+      stops.unshift(() => consumer.pause());
+    }
+    if (worker.roles.includes("intake")) {
+      const intake = await openIntake({
+        link,
+        topology,
+        publisher,
+        concurrency: worker.concurrency,
+        announce,
+        log,
+        now,
+        handle: (received) =>
+          handleMessage(received, {
+            group: worker.group,
+            triggers: this.#config.triggers,
+            findSession: (id) => this.#sessions.find(id),
+            placeFor: (session) => this.#placeFor(session),
+            methods: { "remote-sbatch-script": sbatch },
+            track,
+            announce,
+            now,
+          }),
+      });
+      stops.unshift(() => intake.stop());
+    }
+    return {
+      stop: async () => {
+        for (const stopPart of stops) await stopPart();
+      },
+    };
+  }
+
+  async #placeFor(session: Session): Promise<Place> {
+    return {
+      shell: await this.#shells.open(session),
+      jobsDirectory: jobsDirectory(this.#config.site, session.roots.core),
+      reservation: reservationFor(session.online),
+    };
+  }
+
+  /** A tracking record that this version cannot read is kept for a person: its job may still run. */
+  async #putAside(publisher: Publisher, body: Buffer, why: string): Promise<void> {
+    this.#log.error({ why }, "a tracking record cannot be read; it is put into the dead-letter queue");
+    await publisher.publish({
+      exchange: "",
+      routingKey: this.#topology.deadQueue,
+      body,
+      properties: {
+        messageId: "tracking-record",
+        headers: {
+          "mento-error-code": "internal-error",
+          "mento-error-message": `A tracking record cannot be read: ${why}`.slice(0, 1000),
+          "mento-error-hint": "Another version of Mento wrote it; start that version to finish its jobs.",
+          "mento-routing-key": this.#topology.jobsQueue,
+        },
+      },
+    });
+  }
+}
+
+/** The first link, tried for a bounded time; undefined if the worker was stopped meanwhile. */
+async function firstLink(
+  address: BrokerAddress,
+  log: Log,
+  stop: AbortSignal,
+): Promise<BrokerLink | undefined> {
+  const until = Date.now() + START_ATTEMPTS_MS;
+  for (let attempt = 1; !stop.aborted; attempt++) {
+    try {
+      return await openLink(address);
+    } catch (error) {
+      const isFinal = error instanceof MentoError && error.code === "broker-refused";
+      if (isFinal || Date.now() >= until) throw afterAttempts(error, attempt);
+      log.warn({ attempt }, errorText(error));
+      await pause(Math.min(500 * 2 ** (attempt - 1), 5_000), stop);
+    }
+  }
+  return undefined;
+}
+
+function afterAttempts(error: unknown, attempts: number): unknown {
+  if (attempts === 1 || !(error instanceof Unavailable)) return error;
+  const { code, hint, message } = error;
+  return new Unavailable({ code, hint, message: `${message} Tried ${attempts} times.`, cause: error });
+}
+
+/** A link after one was lost: tried for ever, after 1, 2, 4 … 30 s with up to a fifth more at random. */
+async function nextLink(
+  address: BrokerAddress,
+  log: Log,
+  stop: AbortSignal,
+): Promise<BrokerLink | undefined> {
+  for (let attempt = 0; ; attempt++) {
+    await pause(Math.min(1000 * 2 ** attempt, LONGEST_BACKOFF_MS) * (1 + Math.random() / 5), stop);
+    if (stop.aborted) return undefined;
+    try {
+      return await openLink(address);
+    } catch (error) {
+      log.warn({ attempt }, errorText(error));
+    }
+  }
+}
+
+async function pause(milliseconds: number, stop: AbortSignal): Promise<void> {
+  await sleep(milliseconds, undefined, { signal: stop }).catch(() => undefined);
+}
+
+/**
+ * If a beamtime is open, its node must answer before work begins: a wrong address or host key shows at once, and not
+ * with the first message of the night. Without an open beamtime there is nothing to check yet.
+ */
+async function checkNode(sessions: Sessions, shells: SessionShells, log: Log): Promise<void> {
+  let session: Session;
+  try {
+    session = await sessions.find(undefined);
+  } catch (error) {
+    log.info(errorText(error));
+    return;
+  }
+  try {
+    const shell = await shells.open(session);
+    await shell.run("true");
+    log.info({ session: session.id, node: shell.host, account: shell.account }, "the reserved node answers");
+  } catch (error) {
+    if (!(error instanceof Deferred)) throw error;
+    log.warn({ code: error.code, hint: error.hint }, error.message);
+  }
+}
+
+function parseJson(bytes: Buffer): unknown {
+  try {
+    return JSON.parse(bytes.toString("utf8"));
+  } catch {
+    return undefined;
+  }
+}
+
+function unknownTrouble(error: unknown): MentoError {
+  return new Unavailable({ code: "broker-lost", message: errorText(error), hint: "", cause: error });
+}

@@ -1,0 +1,95 @@
+import { describe, expect, it } from "vitest";
+import { configFile, loadConfig } from "../src/config.ts";
+import { parseConfig } from "../src/config-file.ts";
+import { Misconfigured } from "../src/errors.ts";
+
+const mistakesOf = (text: string, environment = {}) =>
+  parseConfig(text, environment).mistakes.map(
+    ({ line, place, message }) => `${line ?? "env"} ${place}: ${message}`,
+  );
+
+describe("parseConfig", () => {
+  it("has a default for everything", () => {
+    expect(parseConfig("", {}).config).toMatchObject({
+      broker: { prefix: "mento" },
+      worker: { group: "default", concurrency: 8 },
+      site: { gpfs: "/gpfs", beamline: "/beamline", core: "/asap3" },
+      triggers: [],
+    });
+  });
+
+  it("reports every mistake at once, each with its line and what would be right", () => {
+    const text = `broker:
+  url: http://localhost
+worker:
+  concurency: 4
+  concurrency: 1000
+ssh:
+  knownHosts: known_hosts
+triggers:
+  - name: a
+    run: [prog, "{{ pth }}"]
+  - name: a
+    run: []
+    slurm: { time: soon }
+  - nam: x
+    run: [prog]
+`;
+    const mistakes = mistakesOf(text);
+    expect(mistakes).toEqual([
+      "2 broker.url: must begin with amqp:// or amqps://",
+      "4 worker.concurency: unknown key; did you mean concurrency?",
+      expect.stringMatching(/^5 worker\.concurrency: .*64/),
+      expect.stringMatching(/^7 ssh\.knownHosts: .*array/),
+      expect.stringMatching(/^12 triggers\.1\.run: /),
+      expect.stringMatching(/^13 triggers\.1\.slurm\.time: .*00:20:00/),
+      expect.stringMatching(/^14 triggers\.2\.name: /),
+      "14 triggers.2.nam: unknown key; did you mean name?",
+    ]);
+  });
+
+  it("checks names and templates of triggers too, once their form is right", () => {
+    const text = `triggers:
+  - name: a
+    run: [prog, "{{ pth }}"]
+  - name: a
+    run: [prog]
+`;
+    expect(mistakesOf(text)).toEqual([
+      expect.stringMatching(/^3 triggers\.0\.run\.1: \{\{ pth \}\} names no known value; known are path/),
+      expect.stringMatching(/^4 triggers\.1\.name: "a" is the name of another trigger/),
+    ]);
+  });
+
+  it("says where the YAML itself is broken", () => {
+    expect(mistakesOf("broker:\n  url: [\nworker: {}\n")[0]).toMatch(/^\d+ : not YAML/);
+  });
+
+  it("lets the environment win, and says so when its value is wrong", () => {
+    const environment = {
+      MENTO_BROKER_URL: "amqp://other",
+      MENTO_WORKER_KEYS: '["p11.#"]',
+      MENTO_SSH_MAX_CHANNELS: "3",
+    };
+    expect(parseConfig("broker: { url: amqp://one }", environment).config).toMatchObject({
+      broker: { url: "amqp://other" },
+      worker: { keys: ["p11.#"] },
+      ssh: { maxChannels: 3 },
+    });
+    expect(mistakesOf("", { MENTO_SSH_MAX_CHANNELS: "many" })[0]).toMatch(/^env ssh\.maxChannels: /);
+  });
+});
+
+describe("configFile", () => {
+  it("takes the option, then MENTO_CONFIG, then the usual places", () => {
+    expect(configFile("a", { MENTO_CONFIG: "b" }, () => true)).toBe("a");
+    expect(configFile(undefined, { MENTO_CONFIG: "b" }, () => true)).toBe("b");
+    expect(configFile(undefined, {}, () => true)).toBe("./mento.yaml");
+    expect(configFile(undefined, {}, (file) => file.startsWith("/etc"))).toBe("/etc/mento/mento.yaml");
+    expect(() => configFile(undefined, {}, () => false)).toThrow("There is no configuration");
+  });
+
+  it("names a file that cannot be read", () => {
+    expect(() => loadConfig("/nonexistent.yaml", {})).toThrow(Misconfigured);
+  });
+});

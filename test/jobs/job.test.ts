@@ -1,0 +1,72 @@
+import { describe, expect, it } from "vitest";
+import {
+  advance,
+  describeFailure,
+  endFromBoth,
+  endFromRecord,
+  endFromSlurm,
+  endFromSlurmAlone,
+} from "../../src/jobs/job.ts";
+
+const record = (code: number, stoppedBy: string | null = null) => ({ at: "", code, stoppedBy });
+
+describe("a job's end", () => {
+  it("is told by the run script's record alone when nothing stopped it", () => {
+    expect(endFromRecord(record(0))).toEqual({ state: "completed", code: 0, signal: null, reason: null });
+    expect(endFromRecord(record(7))).toMatchObject({ state: "failed", code: 7, reason: "exit-code" });
+    expect(endFromRecord(record(139))).toMatchObject({
+      state: "failed",
+      signal: "SIGSEGV",
+      reason: "signal",
+    });
+  });
+
+  it("needs Slurm's word when a signal from outside stopped it, or SIGKILL, which may be the memory limit", () => {
+    expect(endFromRecord(record(143, "SIGTERM"))).toBeUndefined();
+    expect(endFromRecord(record(137))).toBeUndefined();
+    expect(endFromBoth(record(143, "SIGTERM"), "TIMEOUT")).toMatchObject({
+      state: "failed",
+      reason: "timeout",
+    });
+    expect(endFromBoth(record(137), "OUT_OF_MEMORY")).toMatchObject({ reason: "out-of-memory" });
+    expect(endFromBoth(record(137), "FAILED")).toMatchObject({ signal: "SIGKILL", reason: "signal" });
+    expect(endFromBoth(record(143, "SIGTERM"), "CANCELLED by 1234")).toMatchObject({
+      state: "cancelled",
+      reason: null,
+    });
+    expect(endFromBoth(record(0, "SIGTERM"), "COMPLETED")).toMatchObject({ state: "completed" });
+  });
+
+  it("is told by Slurm alone when there is no record", () => {
+    expect(endFromSlurmAlone("FAILED", "7:0")).toEqual({
+      state: "failed",
+      code: 7,
+      signal: null,
+      reason: "exit-code",
+    });
+    expect(endFromSlurmAlone("NODE_FAIL", "0:0")).toMatchObject({ reason: "node-failure" });
+    expect(endFromSlurmAlone("FAILED", "0:9")).toMatchObject({ signal: "SIGKILL", reason: "signal" });
+  });
+
+  it("is not told by a state that is no end, or that is new", () => {
+    for (const state of ["RUNNING", "COMPLETING", "PENDING", "SUSPENDED", "SOME_NEW_STATE", ""]) {
+      expect(endFromSlurm(state), state).toBeUndefined();
+      expect(endFromBoth(record(143, "SIGTERM"), state), state).toBeUndefined();
+      expect(endFromSlurmAlone(state, "0:0"), state).toBeUndefined();
+    }
+  });
+
+  it("is described with its reason and the end of its log", () => {
+    const end = { state: "failed", code: 7, signal: null, reason: "exit-code" } as const;
+    expect(describeFailure(end, null, "no such geometry\n")).toBe(
+      "The program ended with exit code 7. Its log ends: no such geometry",
+    );
+  });
+});
+
+describe("advance", () => {
+  it("goes forward only", () => {
+    expect(advance("submitted", "started")).toBe("started");
+    expect(() => advance("completed", "failed")).toThrow("a job cannot go from completed to failed");
+  });
+});

@@ -1,0 +1,112 @@
+import { spawn, spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import fc from "fast-check";
+import { afterAll, describe, expect, it } from "vitest";
+import { parseRecords, readRecordsCommand } from "../../src/jobs/records.ts";
+import { runScript } from "../../src/jobs/run-script.ts";
+
+const top = mkdtempSync(join(tmpdir(), "mento-run script-"));
+afterAll(() => rmSync(top, { recursive: true }));
+let count = 0;
+
+function makeJob(argv: string[]) {
+  const jobId = `job${++count}`;
+  const directory = join(top, jobId);
+  mkdirSync(directory);
+  mkdirSync(join(top, ".spool"), { recursive: true });
+  const script = join(directory, "run.sh");
+  const resultsDirectory = join(top, "results", jobId);
+  writeFileSync(
+    script,
+    runScript({ jobId, directory, spool: join(top, ".spool"), argv, resultsDirectory, request: { argv } }),
+  );
+  return { jobId, directory, script, resultsDirectory };
+}
+
+function run(argv: string[]) {
+  const job = makeJob(argv);
+  const log = `exec sh '${job.script}' > '${job.directory}/job.log' 2>&1`;
+  const { status, signal } = spawnSync("sh", ["-c", log]);
+  return { ...job, status, signal, records: readRecords(job.jobId) };
+}
+
+function readRecords(jobId: string) {
+  const { stdout } = spawnSync("sh", ["-c", readRecordsCommand(top, [jobId])]);
+  return parseRecords(stdout).get(jobId);
+}
+
+describe("the run script, in a real shell", () => {
+  it("hands the exit code through and records start and end", () => {
+    const { status, records, jobId } = run(["sh", "-c", "echo it broke; exit 7"]);
+    expect(status).toBe(7);
+    expect(records?.started?.at).toMatch(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
+    expect(records?.ended).toMatchObject({
+      record: { code: 7, stoppedBy: null },
+      log: "it broke",
+      results: [],
+    });
+    expect(existsSync(join(top, ".spool", `${jobId}.ended`))).toBe(false);
+  });
+
+  it("hands a signal through", () => {
+    const { signal, records } = run(["sh", "-c", "kill -SEGV $$"]);
+    expect(signal).toBe("SIGSEGV");
+    expect(records?.ended?.record).toMatchObject({ code: 139, stoppedBy: null });
+  });
+
+  it("passes SIGTERM on to the program, waits for it, and records what stopped it", async () => {
+    const job = makeJob([
+      "sh",
+      "-c",
+      `trap 'sleep 0.3; echo tidied > "$MENTO_RESULTS_DIR/x"; exit 3' TERM; while :; do sleep 0.1; done`,
+    ]);
+    const child = spawn("sh", [job.script], { stdio: "ignore" });
+    while (!existsSync(join(job.directory, "started"))) await sleep(20);
+    await sleep(300);
+    child.kill("SIGTERM");
+    const code = await new Promise((resolve) => child.on("exit", resolve));
+    expect(code).toBe(3);
+    expect(readRecords(job.jobId)?.ended).toMatchObject({
+      record: { code: 3, stoppedBy: "SIGTERM" },
+      results: [{ path: join(job.resultsDirectory, "x"), bytes: 7 }],
+    });
+  });
+
+  it("reports a program that is not there as exit code 127, with the shell's words", () => {
+    const { status, records } = run(["/no/such/program"]);
+    expect(status).toBe(127);
+    expect(records?.ended?.log).toContain("/no/such/program");
+  });
+
+  it("lists new files as results, whatever their names", () => {
+    const name = "a b\n'c'=$(x).png";
+    const { records, resultsDirectory } = run([
+      "sh",
+      "-c",
+      'printf 12345 > "$MENTO_RESULTS_DIR/$1"',
+      "x",
+      name,
+    ]);
+    expect(records?.ended?.results).toEqual([{ path: join(resultsDirectory, name), bytes: 5 }]);
+  });
+
+  it("gives the program its arguments byte for byte", () => {
+    const word = fc.string({ unit: "binary" }).filter((one) => !one.includes("\0") && one.isWellFormed());
+    fc.assert(
+      fc.property(fc.array(word, { maxLength: 5 }), (words) => {
+        const { directory } = run(["sh", "-c", 'for a; do printf "%s\\0" "$a"; done', "x", ...words]);
+        expect(readFileSync(join(directory, "job.log"), "utf8").split("\0").slice(0, -1)).toEqual(words);
+      }),
+      { numRuns: 25 },
+    );
+  });
+
+  it("keeps the request in its second line, on one line", () => {
+    const { script } = makeJob(["p", "a\nb"]);
+    const line = readFileSync(script, "utf8").split("\n")[1] ?? "";
+    expect(JSON.parse(line.replace("# mento-request: ", ""))).toEqual({ argv: ["p", "a\nb"] });
+  });
+});

@@ -1,0 +1,78 @@
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, it } from "vitest";
+import { Misconfigured } from "../../src/errors.ts";
+import { checkHostKey, fingerprint } from "../../src/shells/known-hosts.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "mento-known-hosts-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+function makeKey(name: string) {
+  const file = join(folder, name);
+  execFileSync("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-f", file]);
+  const line = readFileSync(`${file}.pub`, "utf8").split(" ").slice(0, 2).join(" ");
+  return { file, line, key: Buffer.from(line.split(" ")[1] ?? "", "base64") };
+}
+
+const right = makeKey("right");
+const wrong = makeKey("wrong");
+const node = { name: "max-p11-001", address: "127.0.0.1", port: 2222 };
+
+function verdict(knownHosts: string, pinned: Record<string, string[]> = {}): string {
+  const file = join(folder, "known_hosts");
+  writeFileSync(file, knownHosts);
+  try {
+    checkHostKey(right.key, node, { knownHosts: [file], pinned });
+    return "accepted";
+  } catch (error) {
+    if (error instanceof Misconfigured) return error.code;
+    throw error;
+  }
+}
+
+describe("checkHostKey", () => {
+  it("computes the fingerprint that ssh-keygen prints", () => {
+    const printed = execFileSync("ssh-keygen", ["-lf", `${right.file}.pub`], { encoding: "utf8" });
+    expect(printed).toContain(fingerprint(right.key));
+  });
+
+  it.each([
+    ["[127.0.0.1]:2222", "accepted"],
+    ["max-p11-001", "accepted"],
+    ["max-p11-*,other", "accepted"],
+    ["MAX-P11-001", "accepted"],
+    ["127.0.0.1", "host-key-unknown"],
+    ["max-p11-*,!max-p11-001", "host-key-unknown"],
+    ["# max-p11-001", "host-key-unknown"],
+  ])("for a line of %s says %s", (hosts, expected) => {
+    expect(verdict(`${hosts} ${right.line} a comment\n`)).toBe(expected);
+  });
+
+  it("reads host names that ssh-keygen has hashed", () => {
+    const file = join(folder, "hashed");
+    writeFileSync(file, `[127.0.0.1]:2222 ${right.line}\n`);
+    execFileSync("ssh-keygen", ["-q", "-H", "-f", file], { stdio: "ignore" });
+    const hashed = readFileSync(file, "utf8");
+    expect(hashed).toContain("|1|");
+    expect(verdict(hashed)).toBe("accepted");
+  });
+
+  it("tells a changed key from an unknown host, and takes any of several known keys", () => {
+    expect(verdict(`max-p11-001 ${wrong.line}\n`)).toBe("host-key-changed");
+    expect(verdict(`max-p11-001 ${wrong.line}\nmax-p11-001 ${right.line}\n`)).toBe("accepted");
+    expect(verdict("")).toBe("host-key-unknown");
+  });
+
+  it("refuses a revoked key though it is known", () => {
+    expect(verdict(`@revoked * ${right.line}\nmax-p11-001 ${right.line}\n`)).toBe("host-key-changed");
+  });
+
+  it("lets a pinned fingerprint decide alone", () => {
+    expect(verdict("", { "max-p11-001": [fingerprint(right.key)] })).toBe("accepted");
+    expect(verdict(`max-p11-001 ${right.line}\n`, { "max-p11-001": [fingerprint(wrong.key)] })).toBe(
+      "host-key-changed",
+    );
+  });
+});

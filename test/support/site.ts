@@ -1,0 +1,139 @@
+import { randomUUID } from "node:crypto";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { spawn, type ChildProcess } from "node:child_process";
+import { setTimeout as sleep } from "node:timers/promises";
+import { inject } from "vitest";
+import { stringify } from "yaml";
+import { connectBroker, subscribe, type BrokerClient } from "../../src/broker/client.ts";
+import type { CloudEvent } from "../../src/messages/cloud-event.ts";
+import type { JobEventData, MessageEventData } from "../../src/messages/job-event.ts";
+import { MAIN } from "./mento.ts";
+
+export const facility = inject("facility");
+export const beamtime = inject("beamtime");
+
+export type AnyEvent = CloudEvent & { data: JobEventData & MessageEventData };
+
+/** Waits until `look` gives something; an error that names `what` after the time. */
+export async function eventually<T>(
+  what: string,
+  look: () => T | undefined | Promise<T | undefined>,
+  milliseconds = 60_000,
+): Promise<T> {
+  const until = Date.now() + milliseconds;
+  for (;;) {
+    const found = await look();
+    if (found !== undefined) return found;
+    if (Date.now() > until) throw new Error(`not within ${milliseconds} ms: ${what}`);
+    await sleep(50);
+  }
+}
+
+/** A file of the detector on the beamline file system, under a name of its own. */
+export function writeData(content = "data\n", name = `scan_${randomUUID().slice(0, 8)}.dat`) {
+  const folder = join(facility.roots.gpfs, "current/raw");
+  mkdirSync(folder, { recursive: true });
+  const path = join(folder, name);
+  writeFileSync(path, content);
+  return { path, corePath: join(beamtime.corePath, "raw", name), bytes: Buffer.byteLength(content) };
+}
+
+/** A corner of the facility for one test file: names of its own on the broker, a configuration, workers, events. */
+export class TestSite {
+  readonly prefix = `t${randomUUID().slice(0, 8)}`;
+  readonly folder = mkdtempSync(join(tmpdir(), "mento-site-"));
+  readonly configFile = join(this.folder, "mento.yaml");
+  readonly events: AnyEvent[] = [];
+  readonly #workers: TestWorker[] = [];
+  #client: BrokerClient | undefined;
+
+  constructor(triggers: object[], overrides: Record<string, object> = {}) {
+    const { address, port, knownHosts } = facility.ssh;
+    const config = {
+      broker: { url: facility.broker.url, prefix: this.prefix },
+      worker: { reconcileSeconds: 2, ...overrides["worker"] },
+      site: { ...facility.roots, ...overrides["site"] },
+      ssh: {
+        knownHosts: [knownHosts],
+        hosts: Object.fromEntries(facility.slurm.nodes.map(({ name }) => [name, { address, port }])),
+        ...overrides["ssh"],
+      },
+      triggers,
+    };
+    writeFileSync(this.configFile, stringify(config));
+  }
+
+  /** A client of this site's names; the first call subscribes to all events. Needs a worker to have run. */
+  async client(): Promise<BrokerClient> {
+    if (this.#client === undefined) {
+      this.#client = await connectBroker({ url: facility.broker.url, prefix: this.prefix });
+      const { events } = await subscribe(this.#client);
+      void (async () => {
+        for await (const event of events) this.events.push(event as AnyEvent);
+      })().catch(() => undefined);
+    }
+    return this.#client;
+  }
+
+  async startWorker(): Promise<TestWorker> {
+    const worker = new TestWorker(this.configFile);
+    this.#workers.push(worker);
+    await worker.ready();
+    await this.client();
+    return worker;
+  }
+
+  /** The event of this type (`job.completed`) that a message caused. */
+  event(type: string, causeId: string, milliseconds?: number): Promise<AnyEvent> {
+    const find = () =>
+      this.events.find((one) => one.type === `mento.${type}.v1` && one.data.cause.id === causeId);
+    return eventually(`${type} of ${causeId}; seen: ${this.#seen(causeId)}`, find, milliseconds);
+  }
+
+  eventsOf(causeId: string): AnyEvent[] {
+    return this.events.filter((one) => one.data.cause.id === causeId);
+  }
+
+  #seen(causeId: string): string {
+    return this.eventsOf(causeId)
+      .map(({ type }) => type)
+      .join(", ");
+  }
+
+  async tearDown(): Promise<void> {
+    await Promise.all(this.#workers.map((worker) => worker.stop()));
+    await this.#client?.close();
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+/** The compiled worker, as a process of its own. */
+export class TestWorker {
+  readonly process: ChildProcess;
+  log = "";
+  readonly ended: Promise<number | null>;
+
+  constructor(configFile: string) {
+    this.process = spawn(process.execPath, [MAIN, "worker", "-c", configFile], { stdio: "pipe" });
+    const take = (chunk: Buffer) => (this.log += chunk.toString("utf8"));
+    this.process.stdout?.on("data", take);
+    this.process.stderr?.on("data", take);
+    this.ended = new Promise((resolve) => this.process.on("exit", resolve));
+  }
+
+  async ready(): Promise<void> {
+    await Promise.race([
+      eventually(`the worker is ready`, () => (this.log.includes('"msg":"ready"') ? true : undefined)),
+      this.ended.then((code) => {
+        throw new Error(`the worker ended with ${code ?? "a signal"}:\n${this.log}`);
+      }),
+    ]);
+  }
+
+  async stop(): Promise<number | null> {
+    this.process.kill("SIGTERM");
+    return this.ended;
+  }
+}
