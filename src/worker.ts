@@ -84,7 +84,7 @@ class Worker {
       const lost = await Promise.race([link.lost, stopped]);
       if (lost === undefined) log.info("stopping: messages under way are finished");
       else log.warn({ code: lost.code }, lost.message);
-      await Promise.race([parts.stop(), sleep(this.#config.worker.shutdownGraceSeconds * 1000)]);
+      await within(this.#config.worker.shutdownGraceSeconds * 1000, parts.stop());
     } catch (error) {
       if (!this.#hasServed || error instanceof Misconfigured) throw error;
       log.warn({ err: error }, `the work could not be taken up: ${errorText(error)}`);
@@ -272,6 +272,14 @@ async function checkNode(sessions: Sessions, shells: SessionShells, log: Log): P
     if (!(error instanceof Deferred)) throw error;
     log.warn({ code: error.code, hint: error.hint }, error.message);
   }
+}
+
+/** Waits for the work, but no longer than this. */
+async function within(milliseconds: number, work: Promise<void>): Promise<void> {
+  const done = new AbortController();
+  const timeout = sleep(milliseconds, undefined, { signal: done.signal }).catch(() => undefined);
+  await Promise.race([work, timeout]);
+  done.abort();
 }
 
 function parseJson(bytes: Buffer): unknown {

@@ -3,6 +3,7 @@ import { hostname } from "node:os";
 import type { CloudEvent } from "../messages/cloud-event.ts";
 import { decodeMessage } from "../messages/cloud-event.ts";
 import { DATA_READY_TYPE, validateDataReady, type DataReady } from "../messages/data-ready.ts";
+import { shortId } from "../messages/derived-id.ts";
 import { routingKey } from "../messages/job-event.ts";
 import { brokerLost, openLink, type BrokerLink } from "./connection.ts";
 import { Publisher } from "./publisher.ts";
@@ -74,8 +75,7 @@ export async function publishDataReady(
     routingKey: routingKey(data.beamline ?? null, data.beamtimeId ?? null, "data.ready"),
     body: Buffer.from(JSON.stringify(event)),
     properties: {
-      // AMQP's short strings have at most 255 bytes; the whole id is in the body.
-      messageId: event.id.slice(0, 63),
+      messageId: shortId(event.id),
       type: event.type,
       contentType: "application/cloudevents+json",
       timestamp: Math.floor(Date.now() / 1000),

@@ -2,6 +2,7 @@ import type { ConsumeMessage, Options } from "amqplib";
 import { Deferred, MentoError, Misconfigured, Rejected, Unavailable, errorText } from "../errors.ts";
 import type { ReceivedMessage } from "../handle-message.ts";
 import type { Log } from "../log.ts";
+import { shortId } from "../messages/derived-id.ts";
 import { messageEvent, type OutgoingEvent } from "../messages/job-event.ts";
 import { originOf, type Origin } from "../messages/origin.ts";
 import type { BrokerLink } from "./connection.ts";
@@ -34,9 +35,6 @@ interface History {
 
 /** Errors in headers are cut here: RabbitMQ has limits for headers, and people for patience. */
 const MAX_HEADER_TEXT = 1000;
-
-/** AMQP's short strings have at most 255 bytes; a structured message's own id is in its body. */
-const MAX_MESSAGE_ID = 63;
 
 const LONGEST_PAUSE_MS = 30_000;
 
@@ -288,7 +286,7 @@ function copyProperties(
     typeof messageId === "string" ? messageId : originOf(message.content, message.properties).cause.id;
   return {
     ...Object.fromEntries(Object.entries(kept).filter(([, value]) => value !== undefined)),
-    messageId: id.slice(0, MAX_MESSAGE_ID),
+    messageId: shortId(id),
     headers: { ...Object.fromEntries(theirs), ...ours },
   };
 }

@@ -64,11 +64,11 @@ export async function down(directory: string, say: Say): Promise<void> {
       say("cancelling jobs …");
       await cancelAllJobs(dir);
     }
-    const processes = ownedProcesses(state);
-    if (processes.length > 0) say("stopping all servers …");
-    await endProcesses(processes, 15);
-    // Those that were started while the others were ending.
-    await endProcesses(ownedProcesses(state), 2);
+    const { servers, strays } = ownedProcesses(state);
+    if (servers.length > 0) say("stopping all servers …");
+    await Promise.all([endProcesses(servers, 20), endProcesses(strays, 2)]);
+    // Sessions of sshd, which live on when it ends, and what was started while the others were ending.
+    await endProcesses(ownedProcesses(state).strays, 2);
     for (const { name } of ownAccounts(dir)) await removeAccount(dir, name);
   });
 }

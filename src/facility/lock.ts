@@ -1,4 +1,4 @@
-import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { linkSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { MentoError } from "../errors.ts";
 import { identify, isRunning, type ProcessIdentity, waitUntil } from "./processes.ts";
@@ -21,11 +21,16 @@ export async function withLock<T>(dir: string, work: () => Promise<T>): Promise<
 }
 
 function tryLock(file: string): boolean {
+  // Linked into place, so that nobody ever sees a lock that does not say yet whose it is.
+  const mine = `${file}.${process.pid}`;
+  writeFileSync(mine, JSON.stringify(identify(process.pid)));
   try {
-    writeFileSync(file, JSON.stringify(identify(process.pid)), { flag: "wx" });
+    linkSync(mine, file);
     return true;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+  } finally {
+    rmSync(mine, { force: true });
   }
   if (!isHeld(file)) rmSync(file, { force: true });
   return false;
@@ -35,7 +40,7 @@ function isHeld(file: string): boolean {
   try {
     return isRunning(JSON.parse(readFileSync(file, "utf8")) as ProcessIdentity);
   } catch {
-    // Gone, or still empty since its holder is just writing it.
+    // It was released a moment ago.
     return true;
   }
 }

@@ -13,6 +13,7 @@ const COPIES_AT_ONCE = 4;
 /** A file counts as written when it has not changed for so long, or at the latest after `LONGEST_WAIT_MS`. */
 const QUIET_MS = 20;
 const LONGEST_WAIT_MS = 2000;
+const LAST_ROUNDS = 4;
 const RESCAN_MS = 1000;
 /** Rescans take at most a fiftieth of the time. */
 const RESCAN_SHARE = 50;
@@ -53,15 +54,14 @@ export class BeamtimeMirror {
       await this.#sleep();
     }
     for (const watcher of this.#watchers.values()) watcher.close();
-    // The second round is for what changed while the first was copied.
-    for (let round = 0; round < 2; round++) {
+    // A file that is still being written when the beamtime ends gets a few chances, and then stays as it was.
+    for (let round = 0; round < LAST_ROUNDS; round++) {
       await Promise.all(this.#copying.values());
       await this.#rescan();
-      while (this.#noticed.size > 0) {
-        await this.#work(Infinity);
-        await Promise.all(this.#copying.values());
-      }
+      if (this.#noticed.size === 0) return;
+      await this.#work(Infinity);
     }
+    await Promise.all(this.#copying.values());
   }
 
   /** Copies what is still to be copied, without any delay. */
@@ -110,7 +110,7 @@ export class BeamtimeMirror {
     for (const entry of entries) {
       const path = `${directory}/${entry}`;
       const facts = await this.#look(path);
-      if (facts === null) continue;
+      if (facts == null) continue;
       seen.set(path, facts);
       if (facts.kind === "directory") await this.#walk(path, seen);
     }
@@ -147,7 +147,11 @@ export class BeamtimeMirror {
   async #work(time: number): Promise<void> {
     const seen = new Map<string, SourceFacts | null>();
     for (const [path, noticed] of this.#noticed) {
-      if (noticed.due > time || this.#copying.has(path)) continue;
+      if (noticed.due > time) continue;
+      if (this.#copying.has(path)) {
+        noticed.due = performance.now() + QUIET_MS;
+        continue;
+      }
       const facts = await this.#look(path);
       const quietAt =
         facts?.kind === "file" ? performance.now() + QUIET_MS - (Date.now() - facts.mtimeMs) : 0;
@@ -156,6 +160,7 @@ export class BeamtimeMirror {
         continue;
       }
       this.#noticed.delete(path);
+      if (facts === undefined) continue;
       if (facts === null) this.#forgetWatcher(path);
       seen.set(path, facts);
     }
@@ -185,9 +190,19 @@ export class BeamtimeMirror {
     }
   }
 
-  async #look(path: string): Promise<SourceFacts | null> {
-    if (NOT_COPIED.has(path)) return null;
-    return look(join(this.#roots.beamline, path)).catch(() => null);
+  /** `null`: nothing is there. `undefined`: it cannot be said, and so nothing may be removed at the core. */
+  async #look(path: string): Promise<SourceFacts | null | undefined> {
+    if (NOT_COPIED.has(path)) return undefined;
+    try {
+      const facts = await look(join(this.#roots.beamline, path));
+      if (facts !== null) return facts;
+      // Without even the directory at the top it is the file system that is gone, not the file.
+      const top = await look(join(this.#roots.beamline, path.split("/")[0] ?? ""));
+      return top === null ? undefined : null;
+    } catch (error) {
+      this.#complain(path, error);
+      return undefined;
+    }
   }
 
   #complain(path: string, what: unknown): void {

@@ -7,26 +7,30 @@ import { type FacilityState, placesOf } from "./state.ts";
 /** Programs that leave the session and the parent that started them, but keep the facility's log open. */
 const WANDERERS = new Set(["slurmstepd", "sshd", "slurmd", "slurmctld", "munged", "beam.smp", "epmd"]);
 
+interface OwnedProcesses {
+  /** The servers on record. Most take their children with them. */
+  servers: ProcessIdentity[];
+  /** Steps and jobs, and sessions that outlived their server. */
+  strays: ProcessIdentity[];
+}
+
 /**
  * Every process that exists because of this facility and of nothing else: the servers on record, the steps and
  * sessions they left behind, whatever runs under an account of ours, the jobs of our cluster, and all their children.
  */
-export function ownedProcesses(state: FacilityState): ProcessIdentity[] {
-  const owned = new Set(
-    Object.values(state.processes)
-      .filter(isRunning)
-      .map(({ pid }) => pid),
+export function ownedProcesses(state: FacilityState): OwnedProcesses {
+  const pids = allPids();
+  const servers = Object.values(state.processes).filter(isRunning);
+  const ofServers = withChildren(
+    servers.map(({ pid }) => pid),
+    pids,
   );
   const accounts = new Set(ownAccounts(state.dir).map(({ uid }) => uid));
-  const pids = allPids();
-  for (const pid of pids) {
-    if (isWanderer(pid, placesOf(state.dir).log) || isJob(pid, state.dir) || accounts.has(userOf(pid))) {
-      owned.add(pid);
-    }
-  }
-  addChildren(owned, pids);
-  owned.delete(process.pid);
-  return [...owned].map(identify).filter((identity) => identity !== undefined);
+  const found = pids.filter((pid) => {
+    return isWanderer(pid, placesOf(state.dir).log) || isJob(pid, state.dir) || accounts.has(userOf(pid));
+  });
+  const strays = [...withChildren(found, pids)].filter((pid) => !ofServers.has(pid) && pid !== process.pid);
+  return { servers, strays: strays.map(identify).filter((identity) => identity !== undefined) };
 }
 
 function allPids(): number[] {
@@ -58,12 +62,14 @@ function userOf(pid: number): number {
   return read(() => statSync(`/proc/${pid}`).uid) ?? -1;
 }
 
-function addChildren(owned: Set<number>, pids: readonly number[]): void {
+function withChildren(roots: readonly number[], pids: readonly number[]): Set<number> {
   const parents = new Map(pids.map((pid) => [pid, processStatus(pid)?.parent ?? 0]));
-  for (let before = -1; owned.size !== before;) {
-    before = owned.size;
-    for (const [pid, parent] of parents) if (owned.has(parent)) owned.add(pid);
+  const tree = new Set(roots);
+  for (let before = -1; tree.size !== before;) {
+    before = tree.size;
+    for (const [pid, parent] of parents) if (tree.has(parent)) tree.add(pid);
   }
+  return tree;
 }
 
 /** Processes come and go while they are looked at, and others' cannot be read at all. */

@@ -64,8 +64,9 @@ export async function installFacilityPackages(say: Say, mayInstall: boolean): Pr
   await installPackages(FACILITY_PACKAGES, say);
 }
 
-/** Installs Debian packages, as root or with a sudo that asks for no password. */
+/** Installs the Debian packages that are not installed yet, as root or with a sudo that asks for no password. */
 export async function installPackages(names: readonly string[], say: Say): Promise<void> {
+  if (await areInstalled(names)) return;
   const asRoot = await waysToBeRoot();
   if (asRoot === undefined || findProgram("apt-get") === undefined) {
     throw packagesMissing(names, "Mento can install them only as root on a Debian or Ubuntu system.");
@@ -73,6 +74,13 @@ export async function installPackages(names: readonly string[], say: Say): Promi
   say(`installing ${names.join(" ")} …`);
   await runAptGet(asRoot, ["update"], names);
   await runAptGet(asRoot, ["install", "--yes", "--no-install-recommends", ...names], names);
+}
+
+async function areInstalled(names: readonly string[]): Promise<boolean> {
+  if (findProgram("dpkg-query") === undefined) return false;
+  const output = await run("dpkg-query", ["--show", "--showformat=${db:Status-Status}\\n", ...names]);
+  const installed = output.stdout.split("\n").filter((status) => status === "installed");
+  return installed.length === names.length;
 }
 
 /** The words to put before a command so that it runs as root; none if there is no way. */

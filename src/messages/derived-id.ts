@@ -10,3 +10,8 @@ export function derivedId(...parts: string[]): string {
   const letters = (bits.match(/.{5}/g) ?? []).map((five) => ALPHABET[parseInt(five, 2)]);
   return letters.join("").slice(0, 26);
 }
+
+/** The id as an AMQP property, which has at most 255 bytes; a structured message has the whole id in its body. */
+export function shortId(id: string): string {
+  return Buffer.byteLength(id) <= 255 ? id : derivedId(id);
+}

@@ -1,0 +1,124 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import {
+  type Manifest,
+  planMirror,
+  type Seen,
+  type SourceFacts,
+  type Step,
+} from "../../src/facility/mirror-plan.ts";
+
+const file = (inode: number, size = 1, mtimeMs = 1000): SourceFacts => {
+  return { kind: "file", inode, size, mtimeMs };
+};
+const directory = (inode: number): SourceFacts => ({ kind: "directory", inode, size: 0, mtimeMs: 0 });
+const paths = (steps: Step[]) =>
+  steps.map((step) => `${step.do} ${step.do === "rename" ? step.to : step.path}`);
+
+describe("planMirror", () => {
+  it("makes a directory before it copies what lies in it", () => {
+    const seen: Seen = new Map([
+      ["raw/s1/a.h5", file(2)],
+      ["raw/s1", directory(1)],
+    ]);
+    expect(paths(planMirror(new Map(), seen))).toEqual(["make-directory raw/s1", "copy raw/s1/a.h5"]);
+  });
+
+  it("does nothing about a file that has not changed", () => {
+    const manifest: Manifest = new Map([["raw/a.h5", file(1)]]);
+    expect(planMirror(manifest, new Map([["raw/a.h5", file(1)]]))).toEqual([]);
+  });
+
+  it("copies a file again that has another size or time", () => {
+    const manifest: Manifest = new Map([["raw/a.h5", file(1)]]);
+    expect(paths(planMirror(manifest, new Map([["raw/a.h5", file(1, 2)]])))).toEqual(["copy raw/a.h5"]);
+    expect(paths(planMirror(manifest, new Map([["raw/a.h5", file(1, 1, 2000)]])))).toEqual(["copy raw/a.h5"]);
+  });
+
+  it("moves a file that was renamed, instead of copying it again", () => {
+    const manifest: Manifest = new Map([["raw/a.h5.tmp", file(7)]]);
+    const seen: Seen = new Map([
+      ["raw/a.h5.tmp", null],
+      ["raw/a.h5", file(7)],
+    ]);
+    expect(planMirror(manifest, seen)).toEqual([
+      { do: "rename", from: "raw/a.h5.tmp", to: "raw/a.h5", facts: file(7) },
+    ]);
+  });
+
+  it("removes what lay in a directory that is gone, and then the directory", () => {
+    const manifest: Manifest = new Map([
+      ["raw/s1", directory(1)],
+      ["raw/s1/a.h5", file(2)],
+      ["raw/s10", directory(3)],
+    ]);
+    const seen: Seen = new Map([["raw/s1", null]]);
+    expect(paths(planMirror(manifest, seen))).toEqual(["remove raw/s1/a.h5", "remove raw/s1"]);
+  });
+
+  it("clears a directory away before a file takes its name", () => {
+    const manifest: Manifest = new Map([["raw/x", directory(1)]]);
+    expect(paths(planMirror(manifest, new Map([["raw/x", file(2)]])))).toEqual([
+      "remove raw/x",
+      "copy raw/x",
+    ]);
+  });
+
+  it("never removes or moves what it did not copy, such as a job's results", () => {
+    fc.assert(
+      fc.property(someManifest(), someSeen(), (manifest, seen) => {
+        for (const step of planMirror(manifest, seen)) {
+          if (step.do === "remove") expect(manifest.has(step.path)).toBe(true);
+          if (step.do === "rename") expect(manifest.has(step.from)).toBe(true);
+        }
+      }),
+    );
+  });
+
+  it("leaves nothing to do once its steps are done", () => {
+    fc.assert(
+      fc.property(someManifest(), someSeen(), (manifest, seen) => {
+        const after = carriedOut(manifest, planMirror(manifest, seen));
+        expect(planMirror(after, seen)).toEqual([]);
+      }),
+    );
+  });
+});
+
+function somePath() {
+  return fc
+    .array(fc.constantFrom("a", "b", "c"), { minLength: 1, maxLength: 3 })
+    .map((names) => ["raw", ...names].join("/"));
+}
+
+/** Inodes are those of real files: no two paths share one. */
+function someManifest() {
+  return fc.uniqueArray(somePath()).map((names) => {
+    return new Map(names.map((name, index) => [name, name.length % 2 ? file(index) : directory(index)]));
+  });
+}
+
+function someSeen() {
+  const facts = fc.option(fc.tuple(fc.boolean(), fc.nat(9), fc.nat(2)), { nil: null });
+  return fc.uniqueArray(fc.tuple(somePath(), facts), { selector: ([path]) => path }).map((entries) => {
+    return new Map(
+      entries.map(([path, seen], index): [string, SourceFacts | null] => {
+        if (seen === null) return [path, null];
+        const [isFile, inode, size] = seen;
+        return [path, isFile ? file(inode + index * 10, size) : directory(inode + index * 10)];
+      }),
+    );
+  });
+}
+
+function carriedOut(manifest: Manifest, steps: Step[]): Manifest {
+  const after = new Map(manifest);
+  for (const step of steps) {
+    if (step.do === "remove") after.delete(step.path);
+    else if (step.do === "rename") {
+      after.delete(step.from);
+      after.set(step.to, step.facts);
+    } else after.set(step.path, step.facts);
+  }
+  return after;
+}

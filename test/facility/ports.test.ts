@@ -1,0 +1,22 @@
+import { once } from "node:events";
+import { type AddressInfo, createServer } from "node:net";
+import { describe, expect, it } from "vitest";
+import { chooseFreePorts, isFree } from "../../src/facility/ports.ts";
+
+describe("ports", () => {
+  it("are free only while nobody listens", async () => {
+    const server = createServer().listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const { port } = server.address() as AddressInfo;
+    expect(await isFree(port)).toBe(false);
+    server.close();
+    await once(server, "close");
+    expect(await isFree(port)).toBe(true);
+  });
+
+  it("are chosen all different, and none that is spoken for", async () => {
+    const first = await chooseFreePorts(20, new Set());
+    const second = await chooseFreePorts(20, new Set(first));
+    expect(new Set([...first, ...second]).size).toBe(40);
+  });
+});
