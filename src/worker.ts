@@ -34,14 +34,16 @@ export async function runWorker(config: MentoConfig, log: Log, stop: AbortSignal
   const sessions = new Sessions(config.site, (message) => log.warn(message));
   const shells = new SessionShells(config.ssh);
   const worker = new Worker(config, sessions, shells, log);
+  let link: BrokerLink | undefined;
   try {
-    let link = await firstLink(worker.address, log, stop);
+    link = await firstLink(worker.address, log, stop);
     if (link !== undefined) await checkNode(sessions, shells, log);
     while (link !== undefined) {
       await worker.serve(link, stop);
       link = stop.aborted ? undefined : await nextLink(worker.address, log, stop);
     }
   } finally {
+    await link?.close();
     shells.closeAll();
   }
   log.info("stopped");

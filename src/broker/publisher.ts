@@ -59,7 +59,8 @@ export class Publisher {
       this.#waiting.add(give);
       const onConfirm = (error: unknown) => {
         if (error !== null && error !== undefined) {
-          give(brokerLost(errorText(error), error));
+          // A closed channel says why only after this; then all that wait get that reason.
+          setImmediate(() => this.#link.fail(brokerLost(errorText(error), error)));
         } else if (this.#returned.delete(placeOf(exchange, routingKey, properties.messageId))) {
           give(nobodyListens(exchange, routingKey));
         } else {

@@ -24,11 +24,9 @@ export type Step =
  */
 export function planMirror(manifest: Manifest, seen: Seen): Step[] {
   const gone = [...manifest.keys()].filter((path) => isGone(path, manifest, seen));
-  const goneFiles = new Map(
-    gone
-      .filter((path) => manifest.get(path)?.kind === "file")
-      .map((path) => [fingerprint(manifest.get(path)), path]),
-  );
+  // A file whose name something else has taken is not moved: by then the new thing is there.
+  const movable = gone.filter((path) => manifest.get(path)?.kind === "file" && seen.get(path) == null);
+  const goneFiles = new Map(movable.map((path) => [fingerprint(manifest.get(path)), path]));
   const makes: Step[] = [];
   const renames: Step[] = [];
   const copies: Step[] = [];

@@ -90,14 +90,15 @@ async function startNode(state: FacilityState, ports: readonly number[]): Promis
   await waitForServers(state, ["rabbitmq"], 90, () => answers(state));
 }
 
+/** The management answers some time before the node takes clients, so its own list of listeners counts. */
 async function answers(state: FacilityState): Promise<boolean> {
-  const { managementUrl, user, password } = describeBroker(state);
+  const { managementUrl, user, password, port } = describeBroker(state);
   const authorization = `Basic ${Buffer.from(`${user}:${password}`).toString("base64")}`;
   try {
     const signal = AbortSignal.timeout(5000);
     const response = await fetch(`${managementUrl}/api/overview`, { headers: { authorization }, signal });
-    const overview = await response.text();
-    return response.ok && overview.includes(`"${NODE_NAME}"`);
+    const overview = (await response.json()) as { listeners?: { protocol: string; port: number }[] };
+    return overview.listeners?.some((each) => each.protocol === "amqp" && each.port === port) === true;
   } catch {
     return false;
   }

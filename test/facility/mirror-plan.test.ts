@@ -64,6 +64,15 @@ describe("planMirror", () => {
     ]);
   });
 
+  it("copies a file that was renamed when a directory has taken its name", () => {
+    const manifest: Manifest = new Map([["raw/a", file(3)]]);
+    const seen: Seen = new Map([
+      ["raw/a", directory(10)],
+      ["raw/b", file(3)],
+    ]);
+    expect(paths(planMirror(manifest, seen))).toEqual(["remove raw/a", "make-directory raw/a", "copy raw/b"]);
+  });
+
   it("never removes or moves what it did not copy, such as a job's results", () => {
     fc.assert(
       fc.property(someManifest(), someSeen(), (manifest, seen) => {
@@ -81,6 +90,7 @@ describe("planMirror", () => {
         const after = carriedOut(manifest, planMirror(manifest, seen));
         expect(planMirror(after, seen)).toEqual([]);
       }),
+      { numRuns: 2000 },
     );
   });
 });

@@ -1,0 +1,161 @@
+import { spawn } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { MAIN, mento, tryMento } from "../support/mento.ts";
+import { eventually, facility, TestSite, writeData, type AnyEvent } from "../support/site.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "mento-commands-"));
+const site = new TestSite([
+  { name: "good", on: { technique: "good" }, run: ["/bin/true"] },
+  { name: "bad", on: { technique: "bad" }, run: ["/bin/false"] },
+]);
+
+beforeAll(() => site.startWorker());
+afterAll(async () => {
+  await site.tearDown();
+  rmSync(folder, { recursive: true });
+});
+
+const publish = (...args: string[]) =>
+  tryMento(["publish", "data-ready", "-c", site.configFile, "--path", writeData().path, ...args]);
+
+describe("mento publish data-ready", () => {
+  it("prints the message's id, and with --wait its events: exit 0 when all jobs completed", async () => {
+    const { code, stdout } = await publish("--technique", "good", "--wait");
+    const lines = stdout.trim().split("\n");
+    expect(lines[0]).toMatch(/^[0-9a-f-]{36}$/);
+    expect(lines.at(-1)).toMatch(/job\.completed +good/);
+    expect(code).toBe(0);
+  });
+
+  it("exits 1 when a job failed, or when no trigger wanted the message", async () => {
+    const failed = await publish("--technique", "bad", "--wait");
+    expect(failed.stdout).toContain("The program ended with exit code 1");
+    expect(failed.code).toBe(1);
+    const ignored = await publish("--technique", "other", "--wait");
+    expect(ignored.stdout).toContain("technique is other; the trigger wants good");
+    expect(ignored.code).toBe(1);
+  });
+
+  it("with --json prints the message and each event as sent", async () => {
+    const { stdout } = await publish("--technique", "good", "--wait", "--json", "--parameters", '{"a": 1}');
+    const [sent, ...events] = stdout
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line) as AnyEvent);
+    expect(sent).toMatchObject({
+      type: "mento.data.ready.v1",
+      data: { technique: "good", parameters: { a: 1 } },
+    });
+    expect(events.at(-1)).toMatchObject({
+      type: "mento.job.completed.v1",
+      data: { cause: { id: sent?.id } },
+    });
+  });
+
+  it("sends nothing that is not of the schema, and says why", async () => {
+    const { code, stderr } = await publish("--beamtimeId", "../x");
+    expect(code).toBe(1);
+    expect(stderr).toContain("data.beamtimeId: must be an id like 11010000");
+  });
+
+  it("says what is wrong with its options: exit 2", async () => {
+    expect((await tryMento(["publish", "data-ready", "-c", site.configFile])).code).toBe(2);
+    const { code, stderr } = await publish("--parameters", "[1]");
+    expect(code).toBe(2);
+    expect(stderr).toContain("It must be a JSON object");
+  });
+
+  it("says that no worker has run yet where there are no exchanges: exit 3", async () => {
+    const empty = new TestSite([]);
+    for (const args of [[], ["--wait"]]) {
+      const { code, stderr } = await tryMento([
+        ...["publish", "data-ready", "-c", empty.configFile, "--path", "/gpfs/current/raw/x"],
+        ...args,
+      ]);
+      expect(code).toBe(3);
+      expect(stderr).toContain("[exchange-missing]");
+    }
+    await empty.tearDown();
+  });
+});
+
+describe("mento watch", () => {
+  it("prints events as they happen, one line each, of the wanted types", async () => {
+    const args = ["watch", "-c", site.configFile, "--beamline", "p11", "--type", "job.completed"];
+    const watch = spawn(process.execPath, [MAIN, ...args], { stdio: "pipe" });
+    let stdout = "";
+    let stderr = "";
+    watch.stdout.on("data", (chunk: Buffer) => (stdout += chunk.toString()));
+    watch.stderr.on("data", (chunk: Buffer) => (stderr += chunk.toString()));
+    await eventually("watching", () => (stderr.includes("watching") ? true : undefined));
+    await publish("--technique", "good", "--wait");
+    await eventually("a line", () => (stdout.includes("\n") ? true : undefined));
+    watch.kill("SIGINT");
+    expect(stdout.trim().split("\n")).toEqual([
+      expect.stringMatching(/^\d\d:\d\d:\d\d +job\.completed +good/),
+    ]);
+  });
+});
+
+describe("mento validate", () => {
+  it("takes good messages and configurations, from a file or standard input", async () => {
+    await mento("validate", "schemas/examples/good/cloud-event-data-ready.json");
+    await mento("validate", site.configFile);
+    const { code, stdout } = await tryMento(["validate", "-"], { input: '{"path": "/gpfs/current/raw/a"}' });
+    expect(code).toBe(0);
+    expect(stdout).toContain("a valid mento.data.ready.v1 message with 1 path");
+  });
+
+  it("says what is wrong, where, and what would be right: exit 1", async () => {
+    const message = await tryMento(["validate", "-"], { input: '{"path": "/a", "filename": "b"}' });
+    expect(message.code).toBe(1);
+    expect(message.stdout).toContain("filename");
+    expect(message.stdout).toContain("data.parameters");
+    const file = join(folder, "wrong.yaml");
+    writeFileSync(file, "worker:\n  concurrency: many\n");
+    const config = await tryMento(["validate", file]);
+    expect(config.code).toBe(1);
+    expect(config.stdout).toContain(`${file}:2: worker.concurrency:`);
+  });
+
+  it("says that a file is not there: exit 2", async () => {
+    expect((await tryMento(["validate", "/nonexistent"])).code).toBe(2);
+  });
+});
+
+describe("mento init", () => {
+  it("writes a configuration that works against the open beamtime, and never over a file", async () => {
+    const file = join(folder, "mento.yaml");
+    const { stdout } = await mento("init", file, "--facility", facility.dir);
+    expect(stdout).toContain("Open: beamtime 11010000 at p11");
+    expect(statSync(file).mode & 0o777).toBe(0o600);
+    await mento("validate", file);
+    expect((await tryMento(["init", file, "--facility", facility.dir])).code).toBe(2);
+
+    const worker = spawn(process.execPath, [MAIN, "worker", "-c", file], { stdio: "pipe" });
+    let log = "";
+    worker.stdout.on("data", (chunk: Buffer) => (log += chunk.toString()));
+    await eventually("ready", () => (log.includes('"msg":"ready"') ? true : undefined));
+    const data = writeData();
+    const publishing = await tryMento(["publish", "data-ready", "-c", file, "--path", data.path, "--wait"]);
+    worker.kill("SIGTERM");
+    expect(publishing.stdout).toMatch(/job\.completed +checksum/);
+    expect(publishing.code).toBe(0);
+  });
+
+  it("without a facility writes the beamline's usual places", async () => {
+    const file = join(folder, "beamline.yaml");
+    await mento("init", file);
+    expect(readFileSync(file, "utf8")).toContain('gpfs: "/gpfs"');
+    await mento("validate", file);
+  });
+});
+
+it("an unknown command or option is wrong usage: exit 2", async () => {
+  expect((await tryMento(["wurker"])).code).toBe(2);
+  expect((await tryMento(["worker", "--concurency", "3"])).code).toBe(2);
+  expect((await tryMento(["--version"])).stdout.trim()).toMatch(/^\d+\.\d+\.\d+$/);
+});

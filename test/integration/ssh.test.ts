@@ -1,0 +1,156 @@
+import { readFileSync } from "node:fs";
+import { connect, createServer, type Server, type Socket } from "node:net";
+import { afterEach, describe, expect, it } from "vitest";
+import { Deferred, MentoError, Misconfigured, Unavailable } from "../../src/errors.ts";
+import { SshShell, type SshTarget } from "../../src/shells/ssh.ts";
+import { beamtime, facility } from "../support/site.ts";
+
+const limits = { connectTimeout: 2_000, commandTimeout: 10_000, maxChannels: 6 };
+const node = beamtime.nodes[0] ?? "";
+const pinned = { knownHosts: [], pinned: { [node]: [facility.ssh.hostKeyFingerprint] } };
+const shells: SshShell[] = [];
+const proxies: { server: Server; sockets: Set<Socket> }[] = [];
+
+afterEach(() => {
+  for (const shell of shells.splice(0)) shell.close();
+  for (const { server, sockets } of proxies.splice(0)) {
+    server.close();
+    for (const socket of sockets) socket.destroy();
+  }
+});
+
+function open(changes: Partial<SshTarget> = {}, changedLimits: Partial<typeof limits> = {}): SshShell {
+  const target = {
+    name: node,
+    address: facility.ssh.address,
+    port: facility.ssh.port,
+    account: beamtime.account,
+    privateKey: readFileSync(beamtime.privateKey),
+    privateKeyFile: beamtime.privateKey,
+    ...changes,
+  };
+  const shell = new SshShell(target, pinned, { ...limits, ...changedLimits });
+  shells.push(shell);
+  return shell;
+}
+
+/** A TCP proxy before sshd that can be frozen: then bytes go neither way, and nobody is told. */
+async function openProxy() {
+  const sockets = new Set<Socket>();
+  let frozen = false;
+  const server = createServer((socket) => {
+    const onward = connect(facility.ssh.port, facility.ssh.address);
+    for (const [from, to] of [
+      [socket, onward],
+      [onward, socket],
+    ] as const) {
+      sockets.add(from);
+      from.on("data", (chunk) => void (frozen || to.write(chunk)));
+      from.on("close", () => void (frozen || to.destroy()));
+      from.on("error", () => undefined);
+    }
+  });
+  proxies.push({ server, sockets });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  return {
+    port: (server.address() as { port: number }).port,
+    freeze: () => (frozen = true),
+    cut: () => sockets.forEach((socket) => socket.destroy()),
+    thaw: () => (frozen = false),
+  };
+}
+
+async function errorOf(work: Promise<unknown>): Promise<MentoError> {
+  try {
+    await work;
+  } catch (error) {
+    if (error instanceof MentoError) return error;
+    throw error;
+  }
+  throw new Error("it succeeded");
+}
+
+describe("a shell over SSH", () => {
+  it("runs a command as the beamtime's account and gives code, output and errors", async () => {
+    const end = await open().run("id -un; echo oops >&2; cat; exit 3", { stdin: "in\n" });
+    expect(end).toMatchObject({ code: 3, signal: null, stderr: "oops\n" });
+    expect(end.stdout.toString()).toBe(`${beamtime.account}\nin\n`);
+  });
+
+  it("tells a signal from an exit code", async () => {
+    expect(await open().run("kill -9 $$")).toMatchObject({ code: null, signal: "KILL" });
+  });
+
+  it("runs more commands at a time than sshd has sessions, by letting them wait", async () => {
+    const shell = open();
+    const ends = await Promise.all(
+      Array.from({ length: 30 }, async (_, index) =>
+        (await shell.run(`echo ${index}`)).stdout.toString().trim(),
+      ),
+    );
+    expect(ends).toEqual(Array.from({ length: 30 }, (_, index) => String(index)));
+  });
+
+  it("gives output of a megabyte whole", async () => {
+    const end = await open().run("head -c 1000000 /dev/zero");
+    expect(end.stdout.length).toBe(1_000_000);
+  });
+
+  it("does not know the outcome of a command that takes too long, and works on with a new connection", async () => {
+    const shell = open();
+    const error = await errorOf(shell.run("sleep 5", { timeout: 300 }));
+    expect(error).toBeInstanceOf(Unavailable);
+    expect(error.code).toBe("ssh-lost");
+    expect((await shell.run("echo on")).stdout.toString()).toBe("on\n");
+  });
+
+  it("does not know the outcome when the connection breaks, and works on with a new one", async () => {
+    const proxy = await openProxy();
+    const shell = open({ port: proxy.port });
+    await shell.run("true");
+    const running = errorOf(shell.run("sleep 5"));
+    setTimeout(proxy.cut, 200);
+    expect((await running).code).toBe("ssh-lost");
+    expect((await shell.run("echo on")).stdout.toString()).toBe("on\n");
+  });
+
+  it("notices a half-open connection on which no channel opens", async () => {
+    const proxy = await openProxy();
+    const shell = open({ port: proxy.port }, { connectTimeout: 500 });
+    await shell.run("true");
+    proxy.freeze();
+    const error = await errorOf(shell.run("echo never"));
+    expect(error.message).toContain("no channel opened in 500 ms");
+    proxy.thaw();
+    expect((await shell.run("echo on")).stdout.toString()).toBe("on\n");
+  });
+
+  it("gives up a server that accepts and says nothing", async () => {
+    const proxy = await openProxy();
+    proxy.freeze();
+    const error = await errorOf(open({ port: proxy.port }, { connectTimeout: 500 }).run("true"));
+    expect(error.code).toBe("ssh-unreachable");
+  });
+
+  it("gives up a server that closes before it answers", async () => {
+    const server = createServer((socket) => socket.destroy()).listen(0, "127.0.0.1");
+    proxies.push({ server, sockets: new Set() });
+    await new Promise((resolve) => server.once("listening", resolve));
+    const { port } = server.address() as { port: number };
+    expect((await errorOf(open({ port }).run("true"))).code).toBe("ssh-unreachable");
+  });
+
+  it("says that the node does not accept the account: not now, perhaps later", async () => {
+    const error = await errorOf(open({ account: "nobody" }).run("true"));
+    expect(error).toBeInstanceOf(Deferred);
+    expect(error.code).toBe("ssh-login-refused");
+  });
+
+  it("says how to convert a private key that it cannot use", async () => {
+    const error = await errorOf(
+      open({ privateKey: Buffer.from("-----BEGIN PRIVATE KEY-----\nx\n") }).run("true"),
+    );
+    expect(error).toBeInstanceOf(Misconfigured);
+    expect(error.hint).toContain("ssh-keygen -p");
+  });
+});
