@@ -1,6 +1,7 @@
 import { Rejected } from "./errors.ts";
 import type { Session } from "./beamtime/session.ts";
 import type { TrackingRecord } from "./jobs/tracking-record.ts";
+import type { Log } from "./log.ts";
 import { decodeMessage, type MessageProperties } from "./messages/cloud-event.ts";
 import { validateDataReady, type DataReadyMessage } from "./messages/data-ready.ts";
 import { jobEvent, messageEvent, type JobEventData, type OutgoingEvent } from "./messages/job-event.ts";
@@ -27,6 +28,7 @@ export interface IntakeEffects {
   track: (record: TrackingRecord) => Promise<void>;
   /** Publishes an event, confirmed. */
   announce: (event: OutgoingEvent) => Promise<void>;
+  log: Log;
   now: () => Date;
 }
 
@@ -62,6 +64,7 @@ export async function handleMessage(received: ReceivedMessage, effects: IntakeEf
 
   for (const plan of plans) {
     const job = await effects.methods[plan.trigger.method].submit(plan, place, effects.now());
+    effects.log.info({ job: plan.jobId, slurmJob: job.slurmJobId }, "accepted by Slurm");
     const data = submittedEvent({ plan, job, place, session, message, received });
     await effects.track({
       version: 1,

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { readPrivateKey } from "./beamtime/private-key.ts";
+import { PrivateKeys } from "./beamtime/private-key.ts";
 import type { Session } from "./beamtime/session.ts";
 import type { MentoConfig } from "./config.ts";
 import type { Shell } from "./shells/shell.ts";
@@ -11,6 +11,7 @@ import { SshShell } from "./shells/ssh.ts";
  */
 export class SessionShells {
   readonly #ssh: MentoConfig["ssh"];
+  readonly #keys = new PrivateKeys();
   readonly #shells = new Map<string, { version: string; shell: SshShell }>();
 
   constructor(ssh: MentoConfig["ssh"]) {
@@ -20,7 +21,7 @@ export class SessionShells {
   /** @throws Deferred `private-key-unreadable` */
   async open(session: Session): Promise<Shell> {
     const { online, metadataFile } = session;
-    const { file, key } = await readPrivateKey(metadataFile, online.privateKeyPath);
+    const { file, key } = await this.#keys.read(metadataFile, online.privateKeyPath);
     const [name = ""] = online.reservedNodes;
     const version = createHash("sha256").update(`${name} ${online.account} `).update(key).digest("hex");
     const known = this.#shells.get(session.id);

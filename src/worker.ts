@@ -167,6 +167,7 @@ class Worker {
             methods: { "remote-sbatch-script": sbatch },
             track,
             announce,
+            log,
             now,
           }),
       });

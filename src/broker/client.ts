@@ -120,7 +120,7 @@ export async function subscribe(client: BrokerClient, filter: EventFilter = {}):
     wake();
   };
   channel.on("close", () => end(brokerLost("the subscription's channel was closed")));
-  void client.link.lost.then(end);
+  void client.link.lost.then((error) => end(error ?? "closed"));
   await channel.consume(
     queue,
     (message) => {

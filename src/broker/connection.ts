@@ -16,8 +16,8 @@ export interface BrokerAddress {
 export interface BrokerLink {
   consuming: ChannelModel;
   publishing: ChannelModel;
-  /** Resolves once, with the reason, when the link is no longer usable; also after `close`. */
-  lost: Promise<MentoError>;
+  /** Resolves once, with the reason, when the link is no longer usable; with undefined after our own `close`. */
+  lost: Promise<MentoError | undefined>;
   /** Gives the link up: a channel broke, a confirm did not come. */
   fail(error: MentoError): void;
   close(): Promise<void>;
@@ -33,8 +33,8 @@ const CLOSE_TIMEOUT_MS = 2_000;
  * @throws Unavailable `broker-unreachable`, `broker-refused`
  */
 export async function openLink(address: BrokerAddress): Promise<BrokerLink> {
-  let lose: (error: MentoError) => void = () => undefined;
-  const lost = new Promise<MentoError>((resolve) => (lose = resolve));
+  let lose: (error?: MentoError) => void = () => undefined;
+  const lost = new Promise<MentoError | undefined>((resolve) => (lose = resolve));
   const consuming = await openConnection(address, "consume", lose);
   let publishing: ChannelModel;
   try {
@@ -44,7 +44,7 @@ export async function openLink(address: BrokerAddress): Promise<BrokerLink> {
     throw error;
   }
   const close = async () => {
-    lose(brokerLost("it was closed"));
+    lose();
     await Promise.all([closeQuietly(consuming), closeQuietly(publishing)]);
   };
   return {

@@ -24,7 +24,7 @@ export class Publisher {
     this.#channel = channel;
     this.#link = link;
     void link.lost.then((error) => {
-      for (const give of this.#waiting) give(error);
+      for (const give of this.#waiting) give(error ?? brokerLost("it was closed"));
     });
   }
 

@@ -1,13 +1,14 @@
 import { quote, quoteAll } from "../shells/quote.ts";
+import { REQUEST_PREFIX } from "./run-script.ts";
 
 /**
  * Submit once. A job's directory is its lock: `mkdir` on a shared file system is won by one caller only. One remote
- * call checks the data, makes the directory, writes the run script, calls `sbatch` and renames its answer into place.
- * The call that finds the directory answers with what is inside. A directory without an answer is a submit in
- * flight, or one that was cut off; {@link recoverCommand} tells which.
+ * call checks the data, makes the directory, writes the run script and calls `sbatch`, whose answer goes into a file
+ * of the directory. The call that finds the directory answers with what is inside. A directory without a whole answer
+ * is a submit in flight, or one that was cut off; {@link recoverCommand} tells which.
  *
  *     <jobs>/<job id>/run.sh       what runs; its second line is the request
- *     <jobs>/<job id>/submitted    Slurm's job id and the time of the submit
+ *     <jobs>/<job id>/submitted    Slurm's job id, as sbatch printed it; whole when its line has ended
  *     <jobs>/<job id>/started      written by run.sh
  *     <jobs>/<job id>/ended        written by run.sh
  *     <jobs>/<job id>/job.log      what the program printed
@@ -20,17 +21,28 @@ export interface SubmitRequest {
   paths: readonly string[];
   bytes: readonly number[] | undefined;
   sbatchArguments: readonly string[];
-  submittedAt: string;
+  /** The run script, whole. */
+  script: string;
+}
+
+/** A command line, and what it reads from its standard input. */
+export interface RemoteCall {
+  command: string;
+  stdin: string;
 }
 
 export type SubmitAnswer =
-  | { kind: "submitted"; slurmJobId: string; submittedAt: string; first: boolean }
+  /** `request` is what the call that made the job has written into the run script's second line. */
+  | { kind: "submitted"; slurmJobId: string; request: unknown }
   | { kind: "missing"; path: string; found: number | null }
   | { kind: "in-flight" }
   | { kind: "failed"; exitCode: number };
 
 /** The longest that `sbatch` can take: it retries by itself for up to 120 s. Then a submit counts as cut off. */
 export const LONGEST_SUBMIT_SECONDS = 150;
+
+/** Linux takes one argument of at most 128 KiB. */
+const MAX_INLINE = 50_000;
 
 export function directoryOf(jobsDirectory: string, jobId: string): string {
   return `${jobsDirectory}/${jobId}`;
@@ -45,13 +57,15 @@ export function markerOf(jobId: string): string {
   return `mento:${jobId}`;
 }
 
-/** The one remote call. The run script comes on its standard input. */
-export function submitCommand(request: SubmitRequest): string {
+/** The one remote call. Every process that it starts costs a millisecond or two: it starts `mkdir` and `sbatch`. */
+export function submitCall(request: SubmitRequest): RemoteCall {
   const directory = directoryOf(request.jobsDirectory, request.jobId);
-  return `${SAY}
-j=${quote(request.jobsDirectory)} d=${quote(directory)}
-[ ! -f "$d/submitted" ] || { read -r id at < "$d/submitted"; say "existing $id $at"; }
-${dataChecks(request.paths, request.bytes).join("\n")}
+  const { write, stdin } = writeScript(request.script);
+  const checks = dataChecks(request).join("\n");
+  const command = `${FUNCTIONS}
+d=${quote(directory)}
+answered
+${checks.length <= MAX_INLINE ? checks : ""}
 mkdir "$d" 2>/dev/null || {
   [ ! -d "$d" ] || say in-flight
   mkdir -p ${quote(spoolOf(request.jobsDirectory))} && mkdir "$d" || {
@@ -59,14 +73,37 @@ mkdir "$d" 2>/dev/null || {
     exit 1
   }
 }
+${write}
 ${submitInto(request)}`;
+  return { command, stdin };
 }
 
-/** Answers and ends. */
-const SAY = 'say() { echo "mento:$1"; exit 0; }';
+/** `say` answers and ends; `answered` does so if the directory already holds a whole answer. */
+const FUNCTIONS = `say() { printf 'mento:%s\\n' "$1"; exit 0; }
+answered() {
+  [ -s "$d/submitted" ] && read -r id < "$d/submitted" || return 0
+  { read -r line; read -r line; } < "$d/run.sh"
+  say "submitted $id $line"
+}`;
+
+/** The checks of very many paths, which do not fit into the one call: they come before it. */
+export function earlierChecks(request: SubmitRequest): string[] {
+  const checks = dataChecks(request);
+  if (checks.join("\n").length <= MAX_INLINE) return [];
+  const commands: string[] = [];
+  let lines: string[] = [];
+  for (const check of [...checks, undefined]) {
+    if (check === undefined || lines.join("\n").length + check.length > MAX_INLINE) {
+      commands.push([FUNCTIONS, ...lines].join("\n"));
+      lines = [];
+    }
+    if (check !== undefined) lines.push(check);
+  }
+  return commands;
+}
 
 /** One line of shell a path: is it there, and at its size if the message gave one? */
-function dataChecks(paths: readonly string[], bytes: readonly number[] | undefined): string[] {
+function dataChecks({ paths, bytes }: SubmitRequest): string[] {
   return paths.map((path, index) => {
     const size = bytes?.[index];
     return size === undefined
@@ -75,55 +112,60 @@ function dataChecks(paths: readonly string[], bytes: readonly number[] | undefin
   });
 }
 
-/** Inside a directory that this call has made: write the script, submit, rename the answer into place. */
+/** A script too long for the command line goes through standard input, which costs a process more. */
+function writeScript(script: string): { write: string; stdin: string } {
+  return Buffer.byteLength(script) <= MAX_INLINE
+    ? { write: `printf %s ${quote(script)} > "$d/run.sh" || exit 1`, stdin: "" }
+    : { write: `cat > "$d/run.sh" || exit 1`, stdin: script };
+}
+
+/** Inside a directory that this call has made: submit. */
 function submitInto(request: SubmitRequest): string {
-  return `cat > "$d/run.sh" || exit 1
-id=$(sbatch ${quoteAll(request.sbatchArguments)} "$d/run.sh") || say "failed $?"
-echo "\${id%%;*} ${request.submittedAt}" > "$d/.submitted" && mv "$d/.submitted" "$d/submitted"
-say "submitted \${id%%;*} ${request.submittedAt}"`;
+  return `sbatch ${quoteAll(request.sbatchArguments)} "$d/run.sh" > "$d/submitted" || say "failed $?"
+read -r id < "$d/submitted"
+say "submitted $id"`;
 }
 
 /**
  * For a directory without an answer: if it is older than the longest submit, look for the job by its marker, first
- * among the jobs that Slurm's controller knows, then in accounting. Found: adopt it. Not there, and the run script
- * never started: move the directory aside, which only one caller can do, and submit again.
+ * among the jobs that Slurm's controller knows, then in the run script's own record, then in accounting. Found: adopt
+ * it. Not there: move the directory aside, which only one caller can do, and submit again.
  */
-export function recoverCommand(request: SubmitRequest, account: string): string {
+export function recoverCall(request: SubmitRequest, account: string): RemoteCall {
   const directory = directoryOf(request.jobsDirectory, request.jobId);
   const marker = markerOf(request.jobId);
-  return `${SAY}
+  const { write, stdin } = writeScript(request.script);
+  const command = `${FUNCTIONS}
 d=${quote(directory)} m=${quote(marker)}
-[ ! -f "$d/submitted" ] || { read -r id at < "$d/submitted"; say "existing $id $at"; }
+answered
 [ -d "$d" ] || say in-flight
 made=$(stat -c %Y "$d") && now=$(date +%s) || exit 1
 [ $((now - made)) -ge ${LONGEST_SUBMIT_SECONDS} ] || say in-flight
 adopt() {
-  echo "$1 ${request.submittedAt}" > "$d/.submitted.$$" && mv "$d/.submitted.$$" "$d/submitted"
-  say "existing $1 ${request.submittedAt}"
+  [ -n "$1" ] || return 0
+  echo "$1" > "$d/.submitted.$$" && mv "$d/.submitted.$$" "$d/submitted" || exit 1
+  answered
 }
 list=$(squeue --noheader --states=all --user=${quote(account)} --format='%A %k') || exit 1
-id=$(printf '%s\\n' "$list" | awk -v m="$m" '$2 == m { print $1; exit }')
-[ -z "$id" ] || adopt "$id"
-if [ -f "$d/started" ]; then
-  id=$(tr '\\0' '\\n' < "$d/started" | sed -n 's/^slurmJobId=//p')
-  [ -z "$id" ] || adopt "$id"
-fi
+adopt "$(printf '%s\n' "$list" | awk -v m="$m" '$2 == m { print $1; exit }')"
+[ ! -f "$d/started" ] || adopt "$(tr '\0' '\n' < "$d/started" | sed -n 's/^slurmJobId=//p')"
 since=$(date -d "@$made" +%Y-%m-%dT%H:%M:%S)
 list=$(sacct -n -P -X -u ${quote(account)} -S "$since" -o JobIDRaw,Comment 2>&1) || case $list in
   *"accounting storage is disabled"*) list= ;;
   *) say in-flight ;;
 esac
-id=$(printf '%s\n' "$list" | awk -F'|' -v m="$m" '$2 == m { print $1; exit }')
-[ -z "$id" ] || adopt "$id"
+adopt "$(printf '%s\n' "$list" | awk -F'|' -v m="$m" '$2 == m { print $1; exit }')"
 mv "$d" "$d.cut-off.$now" 2>/dev/null || say in-flight
 mkdir "$d" 2>/dev/null || say in-flight
+${write}
 ${submitInto(request)}`;
+  return { command, stdin };
 }
 
 /** Removes a directory whose submit Slurm has refused for good, so that a replay can try again. */
 export function withdrawCommand(jobsDirectory: string, jobId: string): string {
   const directory = quote(directoryOf(jobsDirectory, jobId));
-  return `[ -f ${directory}/submitted ] || rm -rf ${directory}`;
+  return `[ -s ${directory}/submitted ] || rm -rf ${directory}`;
 }
 
 /** The answer is the last line that begins with `mento:`; a login shell may print before it. */
@@ -134,12 +176,11 @@ export function parseSubmitAnswer(stdout: string, paths: readonly string[]): Sub
     .at(-1);
   const [word, ...rest] = (line ?? "").slice("mento:".length).split(" ");
   switch (word) {
-    case "submitted":
-    case "existing": {
-      const [slurmJobId, submittedAt] = rest;
-      if (slurmJobId === undefined || submittedAt === undefined || !/^\d+$/.test(slurmJobId))
-        return undefined;
-      return { kind: "submitted", slurmJobId, submittedAt, first: word === "submitted" };
+    case "submitted": {
+      // A cluster's name may follow the id: `4711;maxwell`.
+      const slurmJobId = /^\d+/.exec(rest[0] ?? "")?.[0];
+      const request = parseRequest(rest.slice(1).join(" "));
+      return slurmJobId === undefined ? undefined : { kind: "submitted", slurmJobId, request };
     }
     case "missing": {
       const path = paths[Number(rest[0])];
@@ -153,5 +194,13 @@ export function parseSubmitAnswer(stdout: string, paths: readonly string[]): Sub
       return { kind: "failed", exitCode: Number(rest[0]) };
     default:
       return undefined;
+  }
+}
+
+function parseRequest(line: string): unknown {
+  try {
+    return JSON.parse(line.slice(REQUEST_PREFIX.length));
+  } catch {
+    return undefined;
   }
 }

@@ -1,14 +1,17 @@
+import { z } from "zod";
 import { Deferred, Rejected, Unavailable } from "../errors.ts";
 import {
   directoryOf,
+  earlierChecks,
   markerOf,
   parseSubmitAnswer,
-  recoverCommand,
+  recoverCall,
   spoolOf,
-  submitCommand,
+  submitCall,
   withdrawCommand,
   LONGEST_SUBMIT_SECONDS,
   type SubmitAnswer,
+  type RemoteCall,
   type SubmitRequest,
 } from "../jobs/directory.ts";
 import { runScript } from "../jobs/run-script.ts";
@@ -20,46 +23,58 @@ import type { Method, Place, SubmittedJob } from "./method.ts";
 export const sbatch: Method = {
   async submit(plan, place, now) {
     const { jobsDirectory, shell } = place;
+    const directory = directoryOf(jobsDirectory, plan.jobId);
     const request: SubmitRequest = {
       jobsDirectory,
       jobId: plan.jobId,
       paths: plan.paths,
       bytes: plan.bytes,
       sbatchArguments: sbatchArguments(plan, place),
-      submittedAt: now.toISOString(),
+      script: runScript({
+        jobId: plan.jobId,
+        directory,
+        spool: spoolOf(jobsDirectory),
+        argv: plan.argv,
+        resultsDirectory: plan.resultsDirectory,
+        request: {
+          submittedAt: now.toISOString(),
+          trigger: plan.trigger.name,
+          cause: plan.cause,
+          paths: plan.paths,
+          argv: plan.argv,
+        },
+      }),
     };
-    const script = runScript({
-      jobId: plan.jobId,
-      directory: directoryOf(jobsDirectory, plan.jobId),
-      spool: spoolOf(jobsDirectory),
-      argv: plan.argv,
-      resultsDirectory: plan.resultsDirectory,
-      request: { cause: plan.cause, trigger: plan.trigger.name, paths: plan.paths, argv: plan.argv },
-    });
-    const options = { stdin: script, timeout: LONGEST_SUBMIT_SECONDS * 1000 };
-
-    let end = await shell.run(submitCommand(request), options);
-    let answer = parseSubmitAnswer(end.stdout.toString("utf8"), plan.paths);
-    if (answer?.kind === "in-flight") {
-      end = await shell.run(recoverCommand(request, shell.account), options);
-      answer = parseSubmitAnswer(end.stdout.toString("utf8"), plan.paths);
+    const call = async ({ command, stdin }: RemoteCall) => {
+      const end = await shell.run(command, { stdin, timeout: LONGEST_SUBMIT_SECONDS * 1000 });
+      return { end, answer: parseSubmitAnswer(end.stdout.toString("utf8"), plan.paths) };
+    };
+    for (const command of earlierChecks(request)) {
+      const { end, answer } = await call({ command, stdin: "" });
+      if (answer !== undefined) return conclude(answer, end, plan, place, now);
     }
-    return conclude(answer, end, plan, place);
+    let { end, answer } = await call(submitCall(request));
+    if (answer?.kind === "in-flight") ({ end, answer } = await call(recoverCall(request, shell.account)));
+    return conclude(answer, end, plan, place, now);
   },
 };
+
+/** What the run script's second line says of the submit that made the job. */
+const SubmittedRequest = z.looseObject({ submittedAt: z.iso.datetime() });
 
 async function conclude(
   answer: SubmitAnswer | undefined,
   end: CommandEnd,
   plan: JobPlan,
   place: Place,
+  now: Date,
 ): Promise<SubmittedJob> {
   const { jobsDirectory, shell } = place;
   switch (answer?.kind) {
     case "submitted":
       return {
         slurmJobId: answer.slurmJobId,
-        submittedAt: answer.submittedAt,
+        submittedAt: SubmittedRequest.safeParse(answer.request).data?.submittedAt ?? now.toISOString(),
         name: plan.trigger.name,
         directory: directoryOf(jobsDirectory, plan.jobId),
       };

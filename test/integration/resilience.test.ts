@@ -13,7 +13,7 @@ import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { publishDataReady } from "../../src/broker/client.ts";
 import { jobIdFor } from "../../src/triggers/plan.ts";
-import { beamtime, eventually, facility, TestSite, writeData, type TestWorker } from "../support/site.ts";
+import { beamtime, eventually, facility, TestSite, writeOnCore, type TestWorker } from "../support/site.ts";
 
 const site = new TestSite([
   { name: "quick", on: { technique: "quick" }, run: ["/bin/true"] },
@@ -27,8 +27,7 @@ beforeAll(async () => {
 afterAll(() => site.tearDown());
 
 async function publish(technique: string, id = `id-${Math.random()}`) {
-  const data = writeData();
-  const message = { path: data.path, technique };
+  const message = { path: writeOnCore(), technique };
   await publishDataReady(await site.client(), message, { id, source: "/test" });
   return id;
 }

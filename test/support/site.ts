@@ -40,6 +40,13 @@ export function writeData(content = "data\n", name = `scan_${randomUUID().slice(
   return { path, corePath: join(beamtime.corePath, "raw", name), bytes: Buffer.byteLength(content) };
 }
 
+/** A file that is on the core file system already: a message about it never waits. */
+export function writeOnCore(content = "data\n"): string {
+  const path = join(beamtime.corePath, "raw", `scan_${randomUUID().slice(0, 8)}.dat`);
+  writeFileSync(path, content);
+  return path;
+}
+
 /** A corner of the facility for one test file: names of its own on the broker, a configuration, workers, events. */
 export class TestSite {
   readonly prefix = `t${randomUUID().slice(0, 8)}`;

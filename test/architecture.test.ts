@@ -1,0 +1,60 @@
+import { readFileSync, readdirSync } from "node:fs";
+import { join, normalize } from "node:path";
+import { describe, expect, it } from "vitest";
+
+const source = new URL("../src/", import.meta.url).pathname;
+const files = readdirSync(source, { recursive: true, encoding: "utf8" }).filter((file) =>
+  file.endsWith(".ts"),
+);
+
+/** What a file of `src/` imports of its own project, types included or not. */
+function importsOf(file: string, kind: "all" | "values"): string[] {
+  const text = readFileSync(join(source, file), "utf8");
+  return [...text.matchAll(/^(import|export)\s+(type\s)?[^;]*?from "(\.[^"]+)";/gms)]
+    .filter(([, , isType]) => kind === "all" || isType === undefined)
+    .map(([, , , path = ""]) => normalize(join(file, "..", path)));
+}
+
+const folderOf = (file: string) => (file.includes("/") ? (file.split("/")[0] ?? "") : file);
+
+/** Pure: what messages, triggers, paths and jobs mean. */
+const CORE = [
+  "errors.ts",
+  "messages/",
+  "triggers/",
+  "jobs/",
+  "beamtime/paths.ts",
+  "beamtime/reservation.ts",
+  "beamtime/metadata.ts",
+  "shells/quote.ts",
+];
+const isCore = (file: string) =>
+  CORE.some((one) => file === one || (one.endsWith("/") && file.startsWith(one)));
+/** Edges: each owns one outside thing. Only the lines, the worker and the commands put them together. */
+const EDGES = ["broker", "beamtime", "shells", "methods", "facility"];
+
+describe("the direction of imports", () => {
+  it("the core imports the core, and types", () => {
+    for (const file of files.filter(isCore)) {
+      const outside = importsOf(file, "values").filter((one) => !isCore(one));
+      expect(outside, file).toEqual([]);
+    }
+  });
+
+  it("no edge imports another edge but its types, and none the worker or a command", () => {
+    for (const file of files.filter((one) => !isCore(one) && EDGES.includes(folderOf(one)))) {
+      const others = importsOf(file, "values").filter((one) => {
+        const folder = folderOf(one);
+        if (isCore(one) || folder === folderOf(file)) return false;
+        return EDGES.includes(folder) || ["worker.ts", "main.ts", "index.ts", "commands"].includes(folder);
+      });
+      expect(others, file).toEqual([]);
+    }
+  });
+
+  it("no file passes 400 lines", () => {
+    for (const file of files) {
+      expect(readFileSync(join(source, file), "utf8").split("\n").length, file).toBeLessThanOrEqual(400);
+    }
+  });
+});

@@ -1,0 +1,63 @@
+import { readFileSync, readdirSync } from "node:fs";
+import { describe, expect, it } from "vitest";
+import { parse } from "yaml";
+import { parseConfig } from "../src/config-file.ts";
+import { MentoConfig } from "../src/config-schema.ts";
+import { z } from "zod";
+import { ERROR_CODES } from "../src/errors.ts";
+
+const read = (file: string) => readFileSync(new URL(`../${file}`, import.meta.url), "utf8");
+
+describe("the documentation", () => {
+  it("lists every error code with its meaning, and no other", () => {
+    const rows = [...read("README.md").matchAll(/^\| `([a-z0-9-]+)` +\| (.*?) +\|$/gm)];
+    expect(Object.fromEntries(rows.map(([, code, meaning]) => [code, meaning]))).toEqual(ERROR_CODES);
+  });
+
+  it("names every key of the configuration", () => {
+    const text = read("docs/configuration.md");
+    const schema = z.toJSONSchema(MentoConfig, { io: "input" }) as { properties: Record<string, object> };
+    for (const key of keysOf(schema)) expect(text, key).toContain(`\`${key}\``);
+  });
+
+  it("shows configurations that are valid", () => {
+    const blocks = ["README.md", "docs/configuration.md"].flatMap((file) => [
+      ...read(file).matchAll(/```yaml\n(.*?)```/gs),
+    ]);
+    expect(blocks.length).toBeGreaterThan(1);
+    for (const [, yaml = ""] of blocks) {
+      expect(parseConfig(yaml, {}).mistakes, yaml).toEqual([]);
+      expect(parse(yaml)).not.toBeNull();
+    }
+  });
+
+  it("shows messages that are valid: each JSON block of docs/messages.md is JSON", () => {
+    const blocks = [...read("docs/messages.md").matchAll(/```json\n(.*?)```/gs)];
+    expect(blocks.length).toBeGreaterThan(1);
+    for (const [, json = ""] of blocks) expect(() => JSON.parse(json) as unknown, json).not.toThrow();
+  });
+
+  it("links to files that exist", () => {
+    const files = [
+      "README.md",
+      "CONTRIBUTING.md",
+      ...readdirSync(new URL("../docs", import.meta.url)).map((one) => `docs/${one}`),
+    ];
+    for (const file of files) {
+      for (const [, target = ""] of read(file).matchAll(/\]\((?!https?:)([^)#]+)/g)) {
+        expect(
+          () => read(new URL(target, `file:///${file}`).pathname.slice(1)),
+          `${file} → ${target}`,
+        ).not.toThrow(/ENOENT/);
+      }
+    }
+  });
+});
+
+function keysOf(schema: unknown): string[] {
+  if (typeof schema !== "object" || schema === null) return [];
+  if (Array.isArray(schema)) return schema.flatMap(keysOf);
+  const { properties } = schema as { properties?: object };
+  const own = properties === undefined ? [] : Object.keys(properties);
+  return [...own, ...Object.values(schema).flatMap(keysOf)];
+}
