@@ -77,9 +77,11 @@ export const Ssh = z.strictObject({
   maxChannels: z
     .int()
     .min(1)
-    .max(10)
+    .max(9)
     .default(6)
-    .describe("Commands at the same time on one connection; sshd's MaxSessions is 10."),
+    .describe(
+      "Commands at the same time on one connection, which has one channel more; sshd's MaxSessions is 10.",
+    ),
 });
 
 export const MentoConfig = z

@@ -25,12 +25,6 @@ export interface SubmitRequest {
   script: string;
 }
 
-/** A command line, and what it reads from its standard input. */
-export interface RemoteCall {
-  command: string;
-  stdin: string;
-}
-
 export type SubmitAnswer =
   /** `request` is what the call that made the job has written into the run script's second line. */
   | { kind: "submitted"; slurmJobId: string; request: unknown }
@@ -40,9 +34,6 @@ export type SubmitAnswer =
 
 /** The longest that `sbatch` can take: it retries by itself for up to 120 s. Then a submit counts as cut off. */
 export const LONGEST_SUBMIT_SECONDS = 150;
-
-/** Linux takes one argument of at most 128 KiB. */
-const MAX_INLINE = 50_000;
 
 export function directoryOf(jobsDirectory: string, jobId: string): string {
   return `${jobsDirectory}/${jobId}`;
@@ -58,14 +49,12 @@ export function markerOf(jobId: string): string {
 }
 
 /** The one remote call. Every process that it starts costs a millisecond or two: it starts `mkdir` and `sbatch`. */
-export function submitCall(request: SubmitRequest): RemoteCall {
+export function submitCommand(request: SubmitRequest): string {
   const directory = directoryOf(request.jobsDirectory, request.jobId);
-  const { write, stdin } = writeScript(request.script);
-  const checks = dataChecks(request).join("\n");
-  const command = `${FUNCTIONS}
+  return `${FUNCTIONS}
 d=${quote(directory)}
 answered
-${checks.length <= MAX_INLINE ? checks : ""}
+${dataChecks(request).join("\n")}
 mkdir "$d" 2>/dev/null || {
   [ ! -d "$d" ] || say in-flight
   mkdir -p ${quote(spoolOf(request.jobsDirectory))} && mkdir "$d" || {
@@ -73,9 +62,7 @@ mkdir "$d" 2>/dev/null || {
     exit 1
   }
 }
-${write}
-${submitInto(request)}`;
-  return { command, stdin };
+${writeAndSubmit(request)}`;
 }
 
 /** `say` answers and ends; `answered` does so if the directory already holds a whole answer. */
@@ -85,22 +72,6 @@ answered() {
   { read -r line; read -r line; } < "$d/run.sh"
   say "submitted $id $line"
 }`;
-
-/** The checks of very many paths, which do not fit into the one call: they come before it. */
-export function earlierChecks(request: SubmitRequest): string[] {
-  const checks = dataChecks(request);
-  if (checks.join("\n").length <= MAX_INLINE) return [];
-  const commands: string[] = [];
-  let lines: string[] = [];
-  for (const check of [...checks, undefined]) {
-    if (check === undefined || lines.join("\n").length + check.length > MAX_INLINE) {
-      commands.push([FUNCTIONS, ...lines].join("\n"));
-      lines = [];
-    }
-    if (check !== undefined) lines.push(check);
-  }
-  return commands;
-}
 
 /** One line of shell a path: is it there, and at its size if the message gave one? */
 function dataChecks({ paths, bytes }: SubmitRequest): string[] {
@@ -112,16 +83,10 @@ function dataChecks({ paths, bytes }: SubmitRequest): string[] {
   });
 }
 
-/** A script too long for the command line goes through standard input, which costs a process more. */
-function writeScript(script: string): { write: string; stdin: string } {
-  return Buffer.byteLength(script) <= MAX_INLINE
-    ? { write: `printf %s ${quote(script)} > "$d/run.sh" || exit 1`, stdin: "" }
-    : { write: `cat > "$d/run.sh" || exit 1`, stdin: script };
-}
-
-/** Inside a directory that this call has made: submit. */
-function submitInto(request: SubmitRequest): string {
-  return `sbatch ${quoteAll(request.sbatchArguments)} "$d/run.sh" > "$d/submitted" || say "failed $?"
+/** Inside a directory that this call has made. */
+function writeAndSubmit(request: SubmitRequest): string {
+  return `printf %s ${quote(request.script)} > "$d/run.sh" || exit 1
+sbatch ${quoteAll(request.sbatchArguments)} "$d/run.sh" > "$d/submitted" || say "failed $?"
 read -r id < "$d/submitted"
 say "submitted $id"`;
 }
@@ -131,11 +96,10 @@ say "submitted $id"`;
  * among the jobs that Slurm's controller knows, then in the run script's own record, then in accounting. Found: adopt
  * it. Not there: move the directory aside, which only one caller can do, and submit again.
  */
-export function recoverCall(request: SubmitRequest, account: string): RemoteCall {
+export function recoverCommand(request: SubmitRequest, account: string): string {
   const directory = directoryOf(request.jobsDirectory, request.jobId);
   const marker = markerOf(request.jobId);
-  const { write, stdin } = writeScript(request.script);
-  const command = `${FUNCTIONS}
+  return `${FUNCTIONS}
 d=${quote(directory)} m=${quote(marker)}
 answered
 [ -d "$d" ] || say in-flight
@@ -147,19 +111,17 @@ adopt() {
   answered
 }
 list=$(squeue --noheader --states=all --user=${quote(account)} --format='%A %k') || exit 1
-adopt "$(printf '%s\n' "$list" | awk -v m="$m" '$2 == m { print $1; exit }')"
-[ ! -f "$d/started" ] || adopt "$(tr '\0' '\n' < "$d/started" | sed -n 's/^slurmJobId=//p')"
+adopt "$(printf '%s\\n' "$list" | awk -v m="$m" '$2 == m { print $1; exit }')"
+[ ! -f "$d/started" ] || adopt "$(tr '\\0' '\\n' < "$d/started" | sed -n 's/^slurmJobId=//p')"
 since=$(date -d "@$made" +%Y-%m-%dT%H:%M:%S)
 list=$(sacct -n -P -X -u ${quote(account)} -S "$since" -o JobIDRaw,Comment 2>&1) || case $list in
   *"accounting storage is disabled"*) list= ;;
   *) say in-flight ;;
 esac
-adopt "$(printf '%s\n' "$list" | awk -F'|' -v m="$m" '$2 == m { print $1; exit }')"
+adopt "$(printf '%s\\n' "$list" | awk -F'|' -v m="$m" '$2 == m { print $1; exit }')"
 mv "$d" "$d.cut-off.$now" 2>/dev/null || say in-flight
 mkdir "$d" 2>/dev/null || say in-flight
-${write}
-${submitInto(request)}`;
-  return { command, stdin };
+${writeAndSubmit(request)}`;
 }
 
 /** Removes a directory whose submit Slurm has refused for good, so that a replay can try again. */

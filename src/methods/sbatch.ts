@@ -2,16 +2,14 @@ import { z } from "zod";
 import { Deferred, Rejected, Unavailable } from "../errors.ts";
 import {
   directoryOf,
-  earlierChecks,
   markerOf,
   parseSubmitAnswer,
-  recoverCall,
+  recoverCommand,
   spoolOf,
-  submitCall,
+  submitCommand,
   withdrawCommand,
   LONGEST_SUBMIT_SECONDS,
   type SubmitAnswer,
-  type RemoteCall,
   type SubmitRequest,
 } from "../jobs/directory.ts";
 import { runScript } from "../jobs/run-script.ts";
@@ -45,16 +43,12 @@ export const sbatch: Method = {
         },
       }),
     };
-    const call = async ({ command, stdin }: RemoteCall) => {
-      const end = await shell.run(command, { stdin, timeout: LONGEST_SUBMIT_SECONDS * 1000 });
+    const call = async (command: string) => {
+      const end = await shell.run(command, { timeout: LONGEST_SUBMIT_SECONDS * 1000 });
       return { end, answer: parseSubmitAnswer(end.stdout.toString("utf8"), plan.paths) };
     };
-    for (const command of earlierChecks(request)) {
-      const { end, answer } = await call({ command, stdin: "" });
-      if (answer !== undefined) return conclude(answer, end, plan, place, now);
-    }
-    let { end, answer } = await call(submitCall(request));
-    if (answer?.kind === "in-flight") ({ end, answer } = await call(recoverCall(request, shell.account)));
+    let { end, answer } = await call(submitCommand(request));
+    if (answer?.kind === "in-flight") ({ end, answer } = await call(recoverCommand(request, shell.account)));
     return conclude(answer, end, plan, place, now);
   },
 };

@@ -5,16 +5,15 @@ export interface Shell {
   /** The account that commands run as. */
   readonly account: string;
   /**
-   * Runs one command line with the account's POSIX shell. Quote every value that goes into it.
+   * Runs a script in the account's login shell, a POSIX one. Quote every value that goes into it; NUL cannot.
    *
    * @throws Unavailable `ssh-unreachable` before the command could start;
    *   `ssh-lost` when its outcome is unknown: it may have run
    */
-  run(command: string, options?: RunOptions): Promise<CommandEnd>;
+  run(script: string, options?: RunOptions): Promise<CommandEnd>;
 }
 
 export interface RunOptions {
-  stdin?: string;
   /** Milliseconds for the whole command, the opening of its channel included. */
   timeout?: number;
 }
