@@ -1,4 +1,4 @@
-import { LineCounter, isMap, isNode, isSeq, parseDocument, type Document } from "yaml";
+import { LineCounter, isMap, isNode, isSeq, parse, parseDocument, visit, type Document } from "yaml";
 import { z } from "zod";
 import { Broker, MentoConfig, Site, Ssh, Worker } from "./config-schema.ts";
 
@@ -16,14 +16,19 @@ export function parseConfig(
 ): { config: MentoConfig; mistakes: [] } | { config?: undefined; mistakes: ConfigMistake[] } {
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
-  if (document.errors.length > 0) {
-    const mistakes = document.errors.map((error) => ({
-      line: lines.linePos(error.pos[0]).line,
-      place: "",
-      message: `not YAML: ${error.message}`,
-    }));
-    return { mistakes };
-  }
+  const broken: ConfigMistake[] = document.errors.map((error) => ({
+    line: lines.linePos(error.pos[0]).line,
+    place: "",
+    message: `not YAML: ${error.message}`,
+  }));
+  visit(document, {
+    Alias: (_, alias) => {
+      if (alias.resolve(document) !== undefined) return;
+      const line = lines.linePos(alias.range?.[0] ?? 0).line;
+      broken.push({ line, place: "", message: `*${alias.source} begins with *: put it in quotes` });
+    },
+  });
+  if (broken.length > 0) return { mistakes: broken };
   const overridden = overrideFromEnvironment(document.toJS() as unknown, environment);
   const parsed = MentoConfig.safeParse(overridden.value);
   if (parsed.success) return { config: parsed.data, mistakes: [] };
@@ -131,10 +136,19 @@ function overrideFromEnvironment(
       const isText = unwrap(field) instanceof z.ZodString;
       config[section] = {
         ...(typeof old === "object" ? old : {}),
-        [key]: isText ? text : (parseDocument(text).toJS() as unknown),
+        [key]: isText ? text : fromYaml(text),
       };
       places.add(`${section}.${key}`);
     }
   }
   return { value: config, places };
+}
+
+/** What is not YAML stays text, and is then reported as such. */
+function fromYaml(text: string): unknown {
+  try {
+    return parse(text) as unknown;
+  } catch {
+    return text;
+  }
 }

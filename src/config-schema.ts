@@ -8,6 +8,10 @@ export const Broker = z.strictObject({
   url: z
     .string()
     .regex(/^amqps?:\/\//, "must begin with amqp:// or amqps://")
+    .refine(
+      (url) => URL.canParse(url),
+      "is not a url: amqp://user:password@host:port/vhost, with %XX in the password",
+    )
     .default("amqp://127.0.0.1:5672"),
   username: z.string().optional(),
   password: z.string().optional(),

@@ -16,6 +16,8 @@ export const ERROR_CODES = {
   "path-outside-beamtime": "A path does not lie in the beamtime that the message belongs to.",
   "path-not-synced": "A path lies in scratch_bl or local, which never reach the core file system.",
   "template-value-missing": "A trigger needs a value that the message does not have.",
+  "wrong-argument": "A program's argument would hold a NUL byte, which no program can be given.",
+  "id-reused": "The message's source and id were used before, for other data.",
   "submit-refused": "Slurm refused the job for a reason that will not pass.",
   "waited-too-long": "What the message waited for did not come in time.",
   "internal-error": "Mento itself failed on this message: a bug.",

@@ -1,4 +1,4 @@
-import { Rejected } from "./errors.ts";
+import { Deferred, Misconfigured, Rejected, Unavailable } from "./errors.ts";
 import type { Session } from "./beamtime/session.ts";
 import type { TrackingRecord } from "./jobs/tracking-record.ts";
 import type { Log } from "./log.ts";
@@ -62,7 +62,17 @@ export async function handleMessage(received: ReceivedMessage, effects: IntakeEf
   const plans = matched.map((trigger) => planJob(message, trigger, session, effects.group));
   const place = await effects.placeFor(session);
 
+  const failures: unknown[] = [];
   for (const plan of plans) {
+    try {
+      await runPlan(plan);
+    } catch (error) {
+      failures.push(session.isOpen ? error : onlyThisSession(error));
+    }
+  }
+  if (failures.length > 0) throw worst(failures);
+
+  async function runPlan(plan: JobPlan): Promise<void> {
     const job = await effects.methods[plan.trigger.method].submit(plan, place, effects.now());
     effects.log.info({ job: plan.jobId, slurmJob: job.slurmJobId }, "accepted by Slurm");
     const data = submittedEvent({ plan, job, place, session, message, received });
@@ -75,6 +85,23 @@ export async function handleMessage(received: ReceivedMessage, effects: IntakeEf
     });
     await effects.announce(jobEvent(data, effects.now()));
   }
+}
+
+/** One trigger's trouble does not keep the others from their jobs; of several, the one that can pass decides. */
+function worst(failures: readonly unknown[]): unknown {
+  for (const kind of [Unavailable, Misconfigured, Deferred]) {
+    const found = failures.find((error) => error instanceof kind);
+    if (found !== undefined) return found;
+  }
+  return failures[0];
+}
+
+/** The node of a beamtime that is over may be gone for good: that is this message's trouble, not everyone's. */
+function onlyThisSession(error: unknown): unknown {
+  if (!(error instanceof Unavailable || error instanceof Misconfigured)) return error;
+  if (error.code.startsWith("broker-") || error.code.startsWith("publish-")) return error;
+  const { code, message, hint } = error;
+  return new Deferred({ code, message, hint, giveUpAfterSeconds: 3600, cause: error });
 }
 
 function requireBeamline(message: DataReadyMessage, session: Session): void {

@@ -7,6 +7,7 @@ import {
   describeFailure,
   endFromBoth,
   endFromRecord,
+  endFromRecordAlone,
   endFromSlurmAlone,
   isTerminal,
   type EndRecord,
@@ -46,6 +47,8 @@ interface Watched {
   endRecord: { record: EndRecord; results: JobResult[]; log: string; since: number } | undefined;
   /** Since when Slurm says that it has ended though it left no record. */
   endedWithoutRecordSince: number | undefined;
+  /** Slurm no longer knows it, and it has left no record of its end: said once. */
+  isForgotten: boolean;
 }
 
 /** Between two listings of a spool. */
@@ -59,7 +62,7 @@ const RECORD_GRACE_MS = 10_000;
 /** So long Slurm may take to say why it has stopped a job. */
 const REASON_GRACE_MS = 60_000;
 /** Jobs whose records are read in one remote call. */
-const READ_AT_ONCE = 100;
+const READ_AT_ONCE = 50;
 const LONGEST_BACKOFF_MS = 30_000;
 
 /**
@@ -93,6 +96,7 @@ export class Tracker {
       rung: true,
       endRecord: old?.endRecord,
       endedWithoutRecordSince: old?.endedWithoutRecordSince,
+      isForgotten: old?.isForgotten ?? false,
     });
     old?.ack();
     if (known !== undefined) return;
@@ -132,7 +136,6 @@ export class Tracker {
           await this.#reconcile(shell, jobs);
           reconcileAt = now().getTime() + reconcileSeconds * 1000;
         }
-        await this.#renew(jobs);
         failures = 0;
       } catch (error) {
         if (this.#isStopped()) break;
@@ -144,6 +147,10 @@ export class Tracker {
           );
         }
       }
+      // Also while nothing can be seen of them: the broker waits for no node.
+      await this.#renew(jobs).catch((error: unknown) => {
+        log.warn({ err: error }, `tracking records could not be renewed: ${errorText(error)}`);
+      });
       const backoff = Math.min(TICK_MS * 2 ** failures, LONGEST_BACKOFF_MS);
       await this.#sleep(failures === 0 ? TICK_MS : backoff);
     }
@@ -198,6 +205,7 @@ export class Tracker {
 
   /** One `squeue` for all jobs of the account: finds the ends that no script could record. */
   async #reconcile(shell: Shell, jobs: Map<string, Watched>): Promise<void> {
+    const { log } = this.#effects;
     const listing = await shell.run(squeueCommand(shell.account));
     const slurmJobs = listing.code === 0 ? parseSqueue(listing.stdout.toString("utf8")) : undefined;
     if (slurmJobs === undefined) {
@@ -210,6 +218,11 @@ export class Tracker {
         await this.#endWithReason(watched, slurmJob, jobs, time);
       } else if (slurmJob === undefined) {
         watched.rung = true;
+        if (!watched.isForgotten) {
+          watched.isForgotten = true;
+          const { job, slurm } = watched.record.data;
+          log.warn({ job: job.id, slurmJob: slurm.jobId }, "Slurm no longer knows the job; it is watched on");
+        }
       } else {
         await this.#endWithoutRecord(watched, slurmJob, shell, jobs, time);
       }
@@ -225,10 +238,11 @@ export class Tracker {
   ): Promise<void> {
     const ended = watched.endRecord;
     if (ended === undefined) return;
-    const said = slurmJob === undefined ? undefined : endFromBoth(ended.record, slurmJob.state);
-    const waitedLongEnough = time - ended.since > REASON_GRACE_MS;
-    if (said === undefined && !waitedLongEnough) return;
-    const end = said ?? endFromBoth(ended.record, "FAILED");
+    // Slurm may have forgotten it: then the record is all that is known. While Slurm says that it goes on, it does.
+    const forgotten = slurmJob === undefined && time - ended.since > REASON_GRACE_MS;
+    const end = forgotten
+      ? endFromRecordAlone(ended.record)
+      : endFromBoth(ended.record, slurmJob?.state ?? "");
     if (end === undefined) return;
     const { results, log } = ended;
     const slurmState = slurmJob?.state ?? null;
@@ -247,7 +261,12 @@ export class Tracker {
     watched.endedWithoutRecordSince ??= time;
     if (time - watched.endedWithoutRecordSince < RECORD_GRACE_MS) return;
     const answer = await shell.run(exitCodeCommand(slurmJob.id));
-    const { exitCode } = parseExitCode(answer.stdout.toString("utf8"));
+    const exitCode = parseExitCode(answer.stdout.toString("utf8"));
+    if (exitCode === undefined) return;
+    // Once more: the record may have come late.
+    watched.rung = true;
+    await this.#readRung(shell, jobs, watched.record.jobsDirectory);
+    if (!jobs.has(watched.record.data.job.id) || watched.endRecord !== undefined) return;
     const end = endFromSlurmAlone(slurmJob.state, exitCode);
     if (end === undefined) return;
     // Slurm's own end time has no zone; ours is at most a look later.

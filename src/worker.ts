@@ -134,6 +134,8 @@ class Worker {
       log,
       now,
     });
+    // Its deliveries are void with the link; a tracker that went on would take the bells that the next one listens for.
+    void link.lost.then(() => tracker.stop());
     const stops: (() => Promise<void>)[] = [() => tracker.stop()];
     if (worker.roles.includes("tracker")) {
       const consumer = await openConsumer(link, topology.jobsQueue, MAX_TRACKED, ({ message, ack }) => {

@@ -65,6 +65,19 @@ triggers:
     expect(mistakesOf("broker:\n  url: [\nworker: {}\n")[0]).toMatch(/^\d+ : not YAML/);
   });
 
+  it("says that a glob needs quotes, which is the likeliest mistake", () => {
+    const text =
+      "worker:\n  keys: [*.p11.#]\ntriggers:\n  - name: a\n    on: { path: **/raw/** }\n    run: [x]\n";
+    expect(mistakesOf(text)).toContainEqual(
+      expect.stringMatching(/^5 : \*.* begins with \*: put it in quotes/),
+    );
+    expect(mistakesOf("", { MENTO_WORKER_KEYS: "*.data.ready" })[0]).toMatch(/^env worker\.keys: /);
+  });
+
+  it("refuses a broker url that is none", () => {
+    expect(mistakesOf('broker: { url: "amqp://host:99999" }')[0]).toMatch(/^1 broker\.url: is not a url/);
+  });
+
   it("lets the environment win, and says so when its value is wrong", () => {
     const environment = {
       MENTO_BROKER_URL: "amqp://other",

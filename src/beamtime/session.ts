@@ -11,8 +11,10 @@ export interface FileSystems {
   core: string;
 }
 
-/** An open beamtime, with what is needed to run jobs for it. */
+/** A beamtime, with what is needed to run jobs for it. */
 export interface Session {
+  /** Whether it is the one that is open at the beamline. */
+  isOpen: boolean;
   id: string;
   beamline: string;
   roots: SessionRoots;
@@ -32,6 +34,8 @@ export class Sessions {
   readonly #warn: (message: string) => void;
   readonly #read = new Map<string, { version: string; metadata: BeamtimeMetadata }>();
   readonly #warned = new Map<string, string>();
+  /** Where beamtimes were found on the core file system. */
+  readonly #coreFiles = new Map<string, string>();
 
   constructor(fileSystems: FileSystems, warn: (message: string) => void) {
     this.#fileSystems = fileSystems;
@@ -47,7 +51,7 @@ export class Sessions {
   async find(beamtimeId: string | undefined): Promise<Session> {
     const open = await this.#openAtBeamline();
     if (open !== undefined && (beamtimeId === undefined || open.metadata.id === beamtimeId)) {
-      return this.#session(open.metadata, open.file);
+      return this.#session(open, true);
     }
     if (beamtimeId === undefined) {
       throw new Deferred({
@@ -58,7 +62,7 @@ export class Sessions {
       });
     }
     const onCore = await this.#onCore(beamtimeId);
-    if (onCore !== undefined) return this.#session(onCore.metadata, onCore.file);
+    if (onCore !== undefined) return this.#session(onCore, false);
     throw new Rejected({
       code: "unknown-beamtime",
       message:
@@ -69,7 +73,7 @@ export class Sessions {
     });
   }
 
-  #session(metadata: BeamtimeMetadata, metadataFile: string): Session {
+  #session({ metadata, file: metadataFile }: ReadFile, isOpen: boolean): Session {
     const { id, beamline, corePath, online } = metadata;
     if (online === undefined) {
       throw new Deferred({
@@ -84,7 +88,7 @@ export class Sessions {
       core: corePath.replace(/\/+$/, ""),
       node: posix.join(this.#fileSystems.beamline, beamline, "current"),
     };
-    return { id, beamline, roots, metadataFile, online };
+    return { isOpen, id, beamline, roots, metadataFile, online };
   }
 
   async #openAtBeamline(): Promise<ReadFile | undefined> {
@@ -95,13 +99,18 @@ export class Sessions {
 
   /** `<core>/<facility>/gpfs/<beamline>/<year>/data/<id>/`, any facility, beamline and year. */
   async #onCore(id: string): Promise<ReadFile | undefined> {
+    const known = this.#coreFiles.get(id);
+    const again = known === undefined ? undefined : await this.#readFile(known);
+    if (again !== undefined) return again;
     let folders = [this.#fileSystems.core];
     for (const step of [undefined, "gpfs", undefined, undefined, posix.join("data", id)]) {
       folders = step === undefined ? await subfolders(folders) : folders.map((one) => posix.join(one, step));
     }
     for (const folder of folders) {
       const found = await this.#readIn(folder, (name) => name === `beamtime-metadata-${id}.json`);
-      if (found !== undefined) return found;
+      if (found === undefined) continue;
+      this.#coreFiles.set(id, found.file);
+      return found;
     }
     return undefined;
   }
@@ -146,9 +155,12 @@ interface ReadFile {
   metadata: BeamtimeMetadata;
 }
 
+/** Other facilities' and beamlines' folders may be closed to this account: what it may not see is not here. */
 async function subfolders(folders: readonly string[]): Promise<string[]> {
   const lists = await Promise.all(
-    folders.map(async (folder) => (await listFolder(folder)).map((name) => posix.join(folder, name))),
+    folders.map(async (folder) =>
+      (await listFolder(folder).catch(() => [])).map((name) => posix.join(folder, name)),
+    ),
   );
   return lists.flat();
 }

@@ -1,12 +1,13 @@
+import type { Channel } from "amqplib";
 import { randomUUID } from "node:crypto";
 import { hostname } from "node:os";
-import type { CloudEvent } from "../messages/cloud-event.ts";
-import { decodeMessage } from "../messages/cloud-event.ts";
+import { errorText } from "../errors.ts";
+import { CloudEvent } from "../messages/cloud-event.ts";
 import { DATA_READY_TYPE, validateDataReady, type DataReady } from "../messages/data-ready.ts";
 import { shortId } from "../messages/derived-id.ts";
 import { routingKey } from "../messages/job-event.ts";
 import { brokerLost, openLink, type BrokerLink } from "./connection.ts";
-import { Publisher } from "./publisher.ts";
+import { exchangeMissing, Publisher } from "./publisher.ts";
 import { topologyFor, type Topology } from "./topology.ts";
 
 /** A warm connection of a producer or a visualization client. */
@@ -34,7 +35,13 @@ export interface ClientOptions {
 export async function connectBroker(options: ClientOptions): Promise<BrokerClient> {
   const { url, username, password, prefix = "mento", name = `mento client on ${hostname()}` } = options;
   const link = await openLink({ url, username, password, name });
-  const publisher = await Publisher.open(link);
+  let publisher: Publisher;
+  try {
+    publisher = await Publisher.open(link);
+  } catch (error) {
+    await link.close();
+    throw error;
+  }
   return { link, publisher, topology: topologyFor(prefix, "default"), close: () => link.close() };
 }
 
@@ -84,6 +91,14 @@ export async function publishDataReady(
   return event;
 }
 
+function parseEvent(body: Buffer): CloudEvent | undefined {
+  try {
+    return CloudEvent.safeParse(JSON.parse(body.toString("utf8"))).data;
+  } catch {
+    return undefined;
+  }
+}
+
 export interface EventFilter {
   beamline?: string | undefined;
   /** A beamtime's or commissioning run's id. */
@@ -100,6 +115,8 @@ export interface Subscription {
 
 /**
  * Subscribes with a queue of its own, which goes with the connection. Events of before are not in it.
+ *
+ * @throws MentoError `exchange-missing`
  */
 export async function subscribe(client: BrokerClient, filter: EventFilter = {}): Promise<Subscription> {
   const channel = await client.link.consuming.createChannel();
@@ -109,7 +126,7 @@ export async function subscribe(client: BrokerClient, filter: EventFilter = {}):
     const place = (name: string | undefined) =>
       name === undefined ? "*" : routingKey(name, null, "").split(".")[0];
     const key = `${place(filter.beamline)}.${place(filter.session)}.${type}`;
-    await channel.bindQueue(queue, client.topology.eventsExchange, key);
+    await bind(channel, queue, client.topology.eventsExchange, key);
   }
 
   const waiting: CloudEvent[] = [];
@@ -128,7 +145,10 @@ export async function subscribe(client: BrokerClient, filter: EventFilter = {}):
         end(brokerLost("the subscription's queue was deleted"));
         return;
       }
-      waiting.push(decodeMessage(message.content, message.properties));
+      const event = parseEvent(message.content);
+      // What somebody else publishes on this exchange is not ours to read.
+      if (event === undefined) return;
+      waiting.push(event);
       wake();
     },
     { noAck: true },
@@ -150,4 +170,12 @@ export async function subscribe(client: BrokerClient, filter: EventFilter = {}):
       await channel.close().catch(() => undefined);
     },
   };
+}
+
+async function bind(channel: Channel, queue: string, exchange: string, key: string): Promise<void> {
+  try {
+    await channel.bindQueue(queue, exchange, key);
+  } catch (cause) {
+    throw /no exchange/.test(errorText(cause)) ? exchangeMissing(exchange, cause) : cause;
+  }
 }

@@ -1,4 +1,4 @@
-import { connect, type ChannelModel } from "amqplib";
+import { connect, credentials, type ChannelModel } from "amqplib";
 import { MentoError, Unavailable, errorText } from "../errors.ts";
 
 export interface BrokerAddress {
@@ -65,13 +65,15 @@ async function openConnection(
   lose: (error: MentoError) => void,
 ): Promise<ChannelModel> {
   const url = new URL(address.url);
-  if (address.username !== undefined) url.username = encodeURIComponent(address.username);
-  if (address.password !== undefined) url.password = encodeURIComponent(address.password);
+  const username = address.username ?? decodeURIComponent(url.username || "guest");
+  const password = address.password ?? decodeURIComponent(url.password || "guest");
   url.searchParams.set("heartbeat", String(HEARTBEAT_SECONDS));
   try {
     const connection = await connect(url.href, {
       timeout: CONNECT_TIMEOUT_MS,
       noDelay: true,
+      // Not from the url: amqplib reads anything but ASCII there wrongly.
+      credentials: credentials.plain(username, password),
       clientProperties: { connection_name: `${address.name} ${purpose}` },
     });
     // `error` comes before `close`, or not at all; only `close` means that the connection is gone.
@@ -88,7 +90,7 @@ function connectError(cause: unknown, address: BrokerAddress): Unavailable {
   const where = `${place.hostname}:${place.port || (place.protocol === "amqps:" ? "5671" : "5672")}`;
   const said = errorText(cause) || "no answer";
   // amqplib gives refusals of the handshake no code, only RabbitMQ's text.
-  if (/ACCESS.REFUSED|NOT.ALLOWED|403|530/.test(said)) {
+  if (/ACCESS.REFUSED|NOT.ALLOWED/.test(said)) {
     return new Unavailable({
       code: "broker-refused",
       message: `RabbitMQ at ${where} refused the login: ${said}.`,

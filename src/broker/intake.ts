@@ -36,6 +36,8 @@ interface History {
 /** Errors in headers are cut here: RabbitMQ has limits for headers, and people for patience. */
 const MAX_HEADER_TEXT = 1000;
 
+const MAX_THEIR_HEADERS = 16 * 1024;
+
 const LONGEST_PAUSE_MS = 30_000;
 
 /**
@@ -246,13 +248,16 @@ function historyOf(message: ConsumeMessage, now: Date): History {
     const value = headers[`mento-${name}`];
     return typeof value === "string" && value !== "" ? value : null;
   };
-  const firstSeen = text("first-seen");
+  const time = (name: string) => {
+    const value = text(name);
+    return value === null || Number.isNaN(Date.parse(value)) ? null : value;
+  };
   const attempts = headers["mento-attempts"];
   return {
-    firstSeen: firstSeen !== null && !Number.isNaN(Date.parse(firstSeen)) ? firstSeen : now.toISOString(),
+    firstSeen: time("first-seen") ?? now.toISOString(),
     attempts: typeof attempts === "number" ? attempts : 0,
     reason: text("reason"),
-    reasonSince: text("reason-since"),
+    reasonSince: time("reason-since"),
     exchange: text("exchange") ?? message.fields.exchange,
     routingKey: text("routing-key") ?? message.fields.routingKey,
   };
@@ -279,6 +284,8 @@ function copyProperties(
   const theirs = Object.entries(message.properties.headers ?? {}).filter(
     ([name]) => !name.startsWith("x-") && !name.startsWith("mento-"),
   );
+  // AMQP has limits for headers; what a producer has filled up must not keep its message from being put away.
+  const fit = Buffer.byteLength(JSON.stringify(theirs)) <= MAX_THEIR_HEADERS;
   const kept = { contentType, contentEncoding, correlationId, replyTo, timestamp, type, appId };
   const messageId: unknown = message.properties.messageId;
   // A bare message without an id is known by the hash of its body: it must keep that when it comes back.
@@ -287,6 +294,6 @@ function copyProperties(
   return {
     ...Object.fromEntries(Object.entries(kept).filter(([, value]) => value !== undefined)),
     messageId: shortId(id),
-    headers: { ...Object.fromEntries(theirs), ...ours },
+    headers: { ...(fit ? Object.fromEntries(theirs) : {}), ...ours },
   };
 }

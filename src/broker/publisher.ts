@@ -86,11 +86,15 @@ function placeOf(exchange: string, routingKey: string, messageId: string): strin
 /** The broker closes a channel that publishes to an exchange which does not exist. */
 function channelClosed(reason: string): MentoError {
   const exchange = /no exchange '([^']*)'/.exec(reason)?.[1];
-  if (exchange === undefined) return brokerLost(reason);
+  return exchange === undefined ? brokerLost(reason) : exchangeMissing(exchange);
+}
+
+export function exchangeMissing(exchange: string, cause?: unknown): MentoError {
   return new MentoError({
     code: "exchange-missing",
     message: `The broker has no exchange ${exchange}.`,
     hint: "A worker makes it when it starts: start one with `mento worker`; or check broker.prefix and the virtual host.",
+    cause,
   });
 }
 

@@ -39,6 +39,17 @@ export async function declareTopology(
   keys: readonly string[],
 ): Promise<void> {
   const quorum: Options.AssertQueue = { durable: true, arguments: { "x-queue-type": "quorum" } };
+  // RabbitMQ 4 gives up a message that has come back 20 times: then it must not vanish.
+  const deadLettering: Options.AssertQueue = {
+    durable: true,
+    arguments: {
+      "x-queue-type": "quorum",
+      "x-dead-letter-exchange": "",
+      "x-dead-letter-routing-key": topology.deadQueue,
+      "x-dead-letter-strategy": "at-least-once",
+      "x-overflow": "reject-publish",
+    },
+  };
   const { dataExchange, eventsExchange, intakeQueue, jobsQueue, deadQueue, historyStream } = topology;
 
   await onOneChannel(link, async (channel) => {
@@ -53,8 +64,8 @@ export async function declareTopology(
     await channel.bindQueue(historyStream, eventsExchange, "#");
 
     await channel.assertQueue(deadQueue, quorum);
-    await channel.assertQueue(jobsQueue, quorum);
-    await channel.assertQueue(intakeQueue, quorum);
+    await channel.assertQueue(jobsQueue, deadLettering);
+    await channel.assertQueue(intakeQueue, deadLettering);
     for (const key of keys) await channel.bindQueue(intakeQueue, dataExchange, key);
 
     for (const seconds of WAIT_SECONDS) {

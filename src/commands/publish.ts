@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { Command, InvalidArgumentError } from "commander";
-import { publishDataReady, subscribe, type BrokerClient, type Subscription } from "../broker/client.ts";
-import { MentoError, errorText } from "../errors.ts";
+import { publishDataReady, subscribe, type Subscription } from "../broker/client.ts";
+import { errorText } from "../errors.ts";
 import type { CloudEvent } from "../messages/cloud-event.ts";
 import type { DataReady } from "../messages/data-ready.ts";
 import { JobEventData, MessageEventData, type JobState } from "../messages/job-event.ts";
@@ -58,7 +58,8 @@ async function publish(options: PublishOptions): Promise<void> {
   const config = openConfig(options.config);
   const client = await connectFromConfig(config, "publish");
   try {
-    const subscription = options.wait === true ? await openSubscription(client) : undefined;
+    // Before publishing, so that no event is missed.
+    const subscription = options.wait === true ? await subscribe(client) : undefined;
     const { id, source, json } = options;
     const event = await publishDataReady(client, dataOf(options), {
       ...(id === undefined ? {} : { id }),
@@ -71,21 +72,6 @@ async function publish(options: PublishOptions): Promise<void> {
     }
   } finally {
     await client.close();
-  }
-}
-
-/** Before publishing, so that no event is missed. */
-async function openSubscription(client: BrokerClient): Promise<Subscription> {
-  try {
-    return await subscribe(client);
-  } catch (cause) {
-    if (!/no exchange/.test(errorText(cause))) throw cause;
-    throw new MentoError({
-      code: "exchange-missing",
-      message: `The broker has no exchange ${client.topology.eventsExchange}.`,
-      hint: "A worker makes it when it starts: start one with `mento worker`; or check broker.prefix.",
-      cause,
-    });
   }
 }
 

@@ -38,6 +38,8 @@ async function watch(options: WatchOptions): Promise<void> {
     } catch (error) {
       if (!(error instanceof Unavailable)) throw error;
       console.error(`${error.message} Connecting again; events of meanwhile are not shown.`);
+    } finally {
+      await client.close();
     }
     client = await connectAgain();
   }

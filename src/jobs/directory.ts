@@ -66,7 +66,7 @@ ${writeAndSubmit(request)}`;
 }
 
 /** `say` answers and ends; `answered` does so if the directory already holds a whole answer. */
-const FUNCTIONS = `say() { printf 'mento:%s\\n' "$1"; exit 0; }
+const FUNCTIONS = `say() { printf '\\nmento:%s\\n' "$1"; exit 0; }
 answered() {
   [ -s "$d/submitted" ] && read -r id < "$d/submitted" || return 0
   { read -r line; read -r line; } < "$d/run.sh"
@@ -94,7 +94,8 @@ say "submitted $id"`;
 /**
  * For a directory without an answer: if it is older than the longest submit, look for the job by its marker, first
  * among the jobs that Slurm's controller knows, then in the run script's own record, then in accounting. Found: adopt
- * it. Not there: move the directory aside, which only one caller can do, and submit again.
+ * it. Not there: submit again. Of the callers that have judged the same state of the directory only one can make the
+ * lock for it; and making it renews the directory's time, so that nobody judges it again for as long.
  */
 export function recoverCommand(request: SubmitRequest, account: string): string {
   const directory = directoryOf(request.jobsDirectory, request.jobId);
@@ -119,8 +120,7 @@ list=$(sacct -n -P -X -u ${quote(account)} -S "$since" -o JobIDRaw,Comment 2>&1)
   *) say in-flight ;;
 esac
 adopt "$(printf '%s\\n' "$list" | awk -F'|' -v m="$m" '$2 == m { print $1; exit }')"
-mv "$d" "$d.cut-off.$now" 2>/dev/null || say in-flight
-mkdir "$d" 2>/dev/null || say in-flight
+mkdir "$d/.again.$made" 2>/dev/null || say in-flight
 ${writeAndSubmit(request)}`;
 }
 
@@ -130,7 +130,7 @@ export function withdrawCommand(jobsDirectory: string, jobId: string): string {
   return `[ -s ${directory}/submitted ] || rm -rf ${directory}`;
 }
 
-/** The answer is the last line that begins with `mento:`; a login shell may print before it. */
+/** The answer is the last line that begins with `mento:`; a login shell may print before it, even without a line end. */
 export function parseSubmitAnswer(stdout: string, paths: readonly string[]): SubmitAnswer | undefined {
   const line = stdout
     .split("\n")

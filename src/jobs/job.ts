@@ -4,7 +4,7 @@ import type { ExitReason, JobState } from "../messages/job-event.ts";
  * The life of a job.
  *
  * - submitted: Slurm has taken it
- * - started: the run script has recorded its start on the node, or Slurm says that it runs
+ * - started: the run script has recorded its start on the node
  * - completed: the program ended with exit code 0
  * - failed: it ended in any other way that nobody asked for
  * - cancelled: a person or a program cancelled it
@@ -79,11 +79,19 @@ export function endFromRecord(record: EndRecord): JobEnd | undefined {
     : { state: "failed", code: record.code, signal, reason: "signal" };
 }
 
+/** The same when Slurm has nothing to say any more. */
+export function endFromRecordAlone(record: EndRecord): JobEnd {
+  const { code } = record;
+  if (code === 0) return { state: "completed", code, signal: null, reason: null };
+  const signal = signalOf(code) ?? record.stoppedBy;
+  return { state: "failed", code, signal, reason: signal === null ? "exit-code" : "signal" };
+}
+
 /** The end of a job that was stopped from outside: Slurm's state says why, the record how. */
 export function endFromBoth(record: EndRecord, slurmState: string): JobEnd | undefined {
   const end = endFromSlurm(slurmState);
   if (end === undefined) return undefined;
-  const signal = signalOf(record.code) ?? record.stoppedBy;
+  const signal = record.code === 0 ? null : (signalOf(record.code) ?? record.stoppedBy);
   if (end.state === "completed" && record.code !== 0) {
     return { state: "failed", code: record.code, signal, reason: signal === null ? "exit-code" : "signal" };
   }

@@ -11,19 +11,23 @@ export interface JobRecords {
 
 const HEADER = "mento-record";
 
-/** Prints the records of these jobs, each behind a line with its size, and takes their bells out of the spool. */
+/**
+ * Takes the bells of these jobs out of the spool, then prints their records, each behind a line with its size. In this
+ * order: a record is there before its bell, so one that comes meanwhile rings again.
+ */
 export function readRecordsCommand(jobsDirectory: string, jobIds: readonly string[]): string {
   const spool = spoolOf(jobsDirectory);
   const files = jobIds.flatMap((id) => [`${id}.started`, `${id}.ended`]);
-  return `cd ${quote(jobsDirectory)} || exit 1
+  return `cd ${quote(spool)} && rm -f ${files.map(quote).join(" ")}
+cd ${quote(jobsDirectory)} || exit 1
+echo
 for id in ${jobIds.map(quote).join(" ")}; do
   for kind in started ended; do
     [ -f "$id/$kind" ] || continue
     printf '${HEADER} %s %s %s\\n' "$id" "$kind" "$(stat -c %s "$id/$kind")"
     cat "$id/$kind"
   done
-done
-cd ${quote(spool)} && rm -f ${files.map(quote).join(" ")}`;
+done`;
 }
 
 export function parseRecords(output: Buffer): Map<string, JobRecords> {

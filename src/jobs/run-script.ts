@@ -13,6 +13,9 @@ export interface RunScript {
   request: unknown;
 }
 
+/** An event is a message of at most 1 MiB. */
+const MAX_RESULTS = 1000;
+
 export const REQUEST_PREFIX = "# mento-request: ";
 
 /**
@@ -40,11 +43,9 @@ stop() {
   stopped_by=$1
   [ -z "$child" ] || kill -s "$1" "$child" 2>/dev/null
 }
-trap 'stop TERM' TERM
-trap 'stop INT' INT
-trap 'stop HUP' HUP
-trap 'stop USR1' USR1
-trap 'stop USR2' USR2
+for signal in TERM HUP USR1 USR2; do
+  trap "stop $signal" "$signal"
+done
 
 mkdir -p "$results"
 # In whole seconds: a file system's clock is too coarse to tell a quick program's files from our own.
@@ -57,7 +58,7 @@ submitted=$(($(stat -c %Y "$directory/run.sh") - 1))
 } | record started
 
 export MENTO_JOB_ID="$job" MENTO_RESULTS_DIR="$results"
-${quoteAll(job.argv)} &
+exec ${quoteAll(job.argv)} &
 child=$!
 wait "$child"
 code=$?
@@ -72,10 +73,10 @@ child=
   field code "$code"
   field stoppedBy "$stopped_by"
   [ "$code" = 0 ] || field log "$(tail -c 600 "$directory/job.log" 2>/dev/null)"
-  find "$results" -type f -newermt "@$submitted" -printf 'result=%s %p\\0' 2>/dev/null
+  find "$results" -type f -newermt "@$submitted" -printf 'result=%s %p\\0' 2>/dev/null | head -z -n ${MAX_RESULTS}
 } | record ended
 
-trap - TERM INT HUP USR1 USR2
+trap - TERM HUP USR1 USR2
 [ "$code" -le 128 ] || kill -s "$((code - 128))" $$ 2>/dev/null
 exit "$code"
 `;

@@ -30,7 +30,7 @@ export function exitCodeCommand(slurmJobId: string): string {
   return `scontrol --oneliner show job ${quote(slurmJobId)}`;
 }
 
-/** `ExitCode=7:0` is code and signal; `EndTime` is local to the cluster, without a zone. */
-export function parseExitCode(output: string): { exitCode: string } {
-  return { exitCode: / ExitCode=(\d+:\d+)/.exec(output)?.[1] ?? "" };
+/** `ExitCode=7:0` is code and signal; undefined if Slurm did not say. */
+export function parseExitCode(output: string): string | undefined {
+  return / ExitCode=(\d+:\d+)/.exec(output)?.[1];
 }

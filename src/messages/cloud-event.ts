@@ -54,12 +54,18 @@ export function decodeMessage(body: Uint8Array, properties: MessageProperties): 
     id: properties.messageId ?? createHash("sha256").update(body).digest("hex"),
     source: properties.appId ?? "unknown",
     type: properties.type ?? "mento.data.ready.v1",
-    ...(properties.timestamp === undefined
-      ? {}
-      : { time: new Date(properties.timestamp * 1000).toISOString() }),
+    ...timeOf(properties.timestamp),
     datacontenttype: "application/json",
     data: value,
   });
+}
+
+/** AMQP's timestamp is in seconds; many producers send milliseconds. What is neither is no time. */
+function timeOf(timestamp: number | undefined): { time?: string } {
+  const isTime = (milliseconds: number) => milliseconds > 0 && milliseconds < Date.UTC(2200, 0);
+  const candidates = timestamp === undefined ? [] : [timestamp * 1000, timestamp];
+  const found = candidates.find(isTime);
+  return found === undefined ? {} : { time: new Date(found).toISOString() };
 }
 
 function decodeUtf8(body: Uint8Array): string {

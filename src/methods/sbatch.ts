@@ -54,7 +54,7 @@ export const sbatch: Method = {
 };
 
 /** What the run script's second line says of the submit that made the job. */
-const SubmittedRequest = z.looseObject({ submittedAt: z.iso.datetime() });
+const SubmittedRequest = z.looseObject({ submittedAt: z.iso.datetime(), paths: z.array(z.string()) });
 
 async function conclude(
   answer: SubmitAnswer | undefined,
@@ -65,13 +65,16 @@ async function conclude(
 ): Promise<SubmittedJob> {
   const { jobsDirectory, shell } = place;
   switch (answer?.kind) {
-    case "submitted":
+    case "submitted": {
+      const earlier = SubmittedRequest.safeParse(answer.request).data;
+      if (earlier !== undefined && !sameList(earlier.paths, plan.paths)) throw idReused(plan, earlier.paths);
       return {
         slurmJobId: answer.slurmJobId,
-        submittedAt: SubmittedRequest.safeParse(answer.request).data?.submittedAt ?? now.toISOString(),
+        submittedAt: earlier?.submittedAt ?? now.toISOString(),
         name: plan.trigger.name,
         directory: directoryOf(jobsDirectory, plan.jobId),
       };
+    }
     case "missing":
       throw dataNotThere(answer.path, answer.found, plan);
     case "in-flight":
@@ -86,7 +89,7 @@ async function conclude(
     case undefined:
       throw new Deferred({
         code: "submit-not-now",
-        message: `The job directory could not be made on ${shell.host}: ${lastLine(end.stderr) || `exit code ${end.code ?? "none"}`}.`,
+        message: `The submit on ${shell.host} gave no answer: ${lastLine(end.stderr) || `exit code ${end.code ?? "none"}`}.`,
         hint: `Can ${shell.account} write to ${jobsDirectory}, and is its login shell a POSIX shell?`,
         giveUpAfterSeconds: 3600,
       });
@@ -94,43 +97,49 @@ async function conclude(
 }
 
 /**
- * Why `sbatch` failed. What Slurm refuses for good is rejected; what may still have created the job keeps its
- * directory, so that the next try looks for it. Texts: slurm_errno.c, Slurm 22.05 to 25.05.
+ * Why `sbatch` failed, by Slurm's texts (slurm_errno.c and sbatch's own, Slurm 22.05 to 25.05).
+ *
+ * - never: it will refuse the same job again; only then the directory goes, so that a replay can try anew
+ * - later: it refuses the job at the moment
+ * - nobody: the controller does not answer; the job may have been created all the same
+ *
+ * Anything else is unknown: the directory stays, and the next try looks for the job first.
  */
-const REFUSALS: { text: RegExp; meaning: "never" | "later" | "ambiguous" }[] = [
-  { text: /Socket timed out|Zero Bytes were transmitted/i, meaning: "ambiguous" },
-  { text: /Unable to contact slurm controller|Connection refused/i, meaning: "ambiguous" },
-  { text: /not usable now|Rate limit exceeded|temporarily unable/i, meaning: "later" },
+const REFUSALS: { text: RegExp; meaning: "never" | "later" | "nobody" }[] = [
+  { text: /Socket timed out|Zero Bytes were transmitted|Message (receive|send) failure/i, meaning: "nobody" },
+  { text: /Unable to contact slurm controller|Connection refused|in standby mode/i, meaning: "nobody" },
+  { text: /not usable now|not available now|Rate limit exceeded|temporarily unable/i, meaning: "later" },
   { text: /Requested reservation is invalid|Access denied to requested reservation/i, meaning: "later" },
-  {
-    text: /Job violates accounting|QOSMaxSubmitJobPerUserLimit|AssocMaxSubmitJobLimit/i,
-    meaning: "later",
-  },
+  { text: /violates accounting|MaxSubmitJob|Invalid account|Invalid user id/i, meaning: "later" },
+  { text: /Invalid (feature|partition|generic resource|qos|constraint|time|--)/i, meaning: "never" },
+  { text: /invalid (time|memory|number|argument|option)|unrecognized option|--help/i, meaning: "never" },
+  { text: /node configuration is not available|(can not|cannot) be satisfied/i, meaning: "never" },
+  { text: /Requested time limit is invalid|Node count specification invalid/i, meaning: "never" },
 ];
 
 async function refusal(stderr: string, plan: JobPlan, place: Place): Promise<Error> {
-  const said = lastLine(stderr);
-  const meaning = REFUSALS.find(({ text }) => text.test(stderr))?.meaning ?? "never";
-  if (meaning === "ambiguous") {
+  const said = lastLine(stderr) || "it said nothing";
+  const meaning = REFUSALS.find(({ text }) => text.test(stderr))?.meaning;
+  if (meaning === "nobody") {
     return new Unavailable({
       code: "slurm-unavailable",
       message: `Slurm's controller did not answer sbatch on ${place.shell.host}: ${said}.`,
       hint: "Mento tries again, and looks first whether the job was created all the same.",
     });
   }
-  await place.shell.run(withdrawCommand(place.jobsDirectory, plan.jobId));
-  if (meaning === "later") {
-    return new Deferred({
-      code: "submit-not-now",
-      message: `Slurm does not take the job at the moment: ${said}.`,
-      hint: "Mento tries again; `scontrol show reservation` says how the reservation stands.",
-      giveUpAfterSeconds: 3600,
+  if (meaning !== undefined) await place.shell.run(withdrawCommand(place.jobsDirectory, plan.jobId));
+  if (meaning === "never") {
+    return new Rejected({
+      code: "submit-refused",
+      message: `Slurm refused the job of trigger ${plan.trigger.name}: ${said}.`,
+      hint: "Correct the trigger's slurm section, then replay the message.",
     });
   }
-  return new Rejected({
-    code: "submit-refused",
-    message: `Slurm refused the job of trigger ${plan.trigger.name}: ${said}.`,
-    hint: "Correct the trigger's slurm section, then replay the message.",
+  return new Deferred({
+    code: "submit-not-now",
+    message: `Slurm does not take the job of trigger ${plan.trigger.name} at the moment: ${said}.`,
+    hint: "Mento tries again; `scontrol show reservation` says how the reservation stands.",
+    giveUpAfterSeconds: 3600,
   });
 }
 
@@ -144,6 +153,8 @@ function sbatchArguments(plan: JobPlan, place: Place): string[] {
     `--chdir=${directory}`,
     `--output=${directory}/job.log`,
     "--open-mode=append",
+    // A trigger runs once for a message: Slurm does not start it again by itself.
+    "--no-requeue",
     `--reservation=${place.reservation.name}`,
     `--partition=${place.reservation.partition}`,
     `--time=${slurm.time}`,
@@ -165,4 +176,17 @@ function dataNotThere(path: string, found: number | null, plan: JobPlan): Deferr
 
 function lastLine(text: string): string {
   return text.trim().split("\n").at(-1) ?? "";
+}
+
+function sameList(one: readonly string[], other: readonly string[]): boolean {
+  return one.length === other.length && one.every((value, index) => value === other[index]);
+}
+
+function idReused(plan: JobPlan, paths: readonly string[]): Rejected {
+  const { id, source } = plan.cause;
+  return new Rejected({
+    code: "id-reused",
+    message: `The message's id ${id} from ${source} was used before, for ${paths[0] ?? "other data"}.`,
+    hint: "Give each message an id of its own, and each producer its own source (AMQP's app_id).",
+  });
 }

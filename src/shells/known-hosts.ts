@@ -53,6 +53,20 @@ export function checkHostKey(
   });
 }
 
+/**
+ * The types of host key that the files know for a node, e.g. `ssh-ed25519`: those are to be asked for first, as ssh(1)
+ * does, else a node that has another type too would seem to have changed its key. Empty if nothing is known.
+ */
+export function knownKeyTypes(
+  node: { name: string; address: string; port: number },
+  rules: HostKeyRules,
+): string[] {
+  const names = [hostPattern(node.name, 22), hostPattern(node.address, node.port)];
+  const lines = rules.knownHosts.flatMap((file) => parseKnownHosts(readKnownHosts(file)));
+  const fitting = lines.filter((line) => !line.revoked && names.some((name) => line.matches(name)));
+  return [...new Set(fitting.map(({ type }) => type))];
+}
+
 function changed(node: { name: string }, shown: string, what: string): Misconfigured {
   return new Misconfigured({
     code: "host-key-changed",
@@ -81,6 +95,7 @@ function hostPattern(host: string, port: number): string {
 interface KnownHostsLine {
   matches(name: string): boolean;
   revoked: boolean;
+  type: string;
   key: Buffer;
 }
 
@@ -90,12 +105,13 @@ export function parseKnownHosts(text: string): KnownHostsLine[] {
   for (const line of text.split("\n")) {
     const words = line.trim().split(/\s+/);
     const marker = words[0]?.startsWith("@") === true ? words.shift() : undefined;
-    const [hosts, , key] = words;
-    if (hosts === undefined || key === undefined || hosts.startsWith("#")) continue;
+    const [hosts, type, key] = words;
+    if (hosts === undefined || type === undefined || key === undefined || hosts.startsWith("#")) continue;
     if (marker !== undefined && marker !== "@revoked") continue;
     lines.push({
       matches: (name) => matchesHosts(hosts, name),
       revoked: marker === "@revoked",
+      type,
       key: Buffer.from(key, "base64"),
     });
   }

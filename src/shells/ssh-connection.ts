@@ -1,6 +1,6 @@
-import ssh2, { type Client, type ClientChannel } from "ssh2";
+import ssh2, { type Client, type ClientChannel, type ServerHostKeyAlgorithm } from "ssh2";
 import { Deferred, MentoError, Misconfigured, Unavailable, errorText } from "../errors.ts";
-import { checkHostKey, type HostKeyRules } from "./known-hosts.ts";
+import { checkHostKey, knownKeyTypes, type HostKeyRules } from "./known-hosts.ts";
 import type { CommandEnd } from "./shell.ts";
 
 export interface SshTarget {
@@ -84,6 +84,7 @@ export class SshConnection {
           username: target.account,
           privateKey: target.privateKey,
           readyTimeout: timeout,
+          algorithms: { serverHostKey: hostKeyAlgorithms(knownKeyTypes(target, hostKeys)) },
           keepaliveInterval: 10_000,
           keepaliveCountMax: 3,
           hostVerifier: (key: Buffer) => {
@@ -99,7 +100,7 @@ export class SshConnection {
         // Without it each small packet waits for a delayed ACK: 92 ms a command instead of 7.
         client.setNoDelay(true);
       } catch (cause) {
-        reject(keyFormat(target, cause));
+        reject(cause instanceof MentoError ? cause : keyFormat(target, cause));
       }
     });
   }
@@ -219,6 +220,20 @@ function collect(channel: ClientChannel, done: (end: CommandEnd | undefined) => 
       stderr: Buffer.concat(stderr).toString("utf8"),
     });
   });
+}
+
+/** What a node may show, the types that are known for it first. */
+const HOST_KEY_ALGORITHMS: Record<string, ServerHostKeyAlgorithm[]> = {
+  "ssh-ed25519": ["ssh-ed25519"],
+  "ecdsa-sha2-nistp256": ["ecdsa-sha2-nistp256"],
+  "ecdsa-sha2-nistp384": ["ecdsa-sha2-nistp384"],
+  "ecdsa-sha2-nistp521": ["ecdsa-sha2-nistp521"],
+  "ssh-rsa": ["rsa-sha2-512", "rsa-sha2-256"],
+};
+
+function hostKeyAlgorithms(knownTypes: readonly string[]): ServerHostKeyAlgorithm[] {
+  const first = knownTypes.flatMap((type) => HOST_KEY_ALGORITHMS[type] ?? []);
+  return [...new Set([...first, ...Object.values(HOST_KEY_ALGORITHMS).flat()])];
 }
 
 function connectError(target: SshTarget, error: Error & { level?: string }): MentoError {

@@ -1,3 +1,4 @@
+import { Unavailable } from "../errors.ts";
 import type { HostKeyRules } from "./known-hosts.ts";
 import type { CommandEnd, Shell } from "./shell.ts";
 import { SshConnection, type SshTarget } from "./ssh-connection.ts";
@@ -22,6 +23,7 @@ export class SshShell implements Shell {
   readonly #hostKeys: HostKeyRules;
   readonly #limits: SshLimits;
   #connection: Promise<SshConnection> | undefined;
+  #isClosed = false;
   #running = 0;
   readonly #waiting: (() => void)[] = [];
 
@@ -36,6 +38,7 @@ export class SshShell implements Shell {
   async run(script: string, options: { timeout?: number } = {}): Promise<CommandEnd> {
     await this.#takeTurn();
     try {
+      if (this.#isClosed) throw closed(this.host);
       this.#connection ??= this.#connect();
       const connection = await this.#connection;
       return await connection.run(script, options.timeout ?? this.#limits.commandTimeout);
@@ -45,8 +48,9 @@ export class SshShell implements Shell {
     }
   }
 
-  /** Closes the connection. Commands that still run end as `ssh-lost`. */
+  /** Closes the connection for good. Commands that still run end as `ssh-lost`. */
   close(): void {
+    this.#isClosed = true;
     const connection = this.#connection;
     this.#connection = undefined;
     connection?.then(
@@ -71,4 +75,12 @@ export class SshShell implements Shell {
     connection.catch(forget);
     return connection;
   }
+}
+
+function closed(host: string): Unavailable {
+  return new Unavailable({
+    code: "ssh-unreachable",
+    message: `The connection to ${host} was closed, because the worker stops or the session has changed.`,
+    hint: "The message is handled again.",
+  });
 }

@@ -1,4 +1,5 @@
 import { posix } from "node:path";
+import { Rejected } from "../errors.ts";
 import { isBeamlinePath, toCorePath, type SessionRoots } from "../beamtime/paths.ts";
 import type { Cause } from "../messages/job-event.ts";
 import type { DataReadyMessage } from "../messages/data-ready.ts";
@@ -26,7 +27,7 @@ export function jobIdFor(cause: Pick<Cause, "source" | "id">, group: string, tri
 }
 
 /**
- * @throws Rejected `path-outside-beamtime`, `path-not-synced`, `template-value-missing`
+ * @throws Rejected `path-outside-beamtime`, `path-not-synced`, `template-value-missing`, `wrong-argument`
  */
 export function planJob(
   message: DataReadyMessage,
@@ -57,16 +58,21 @@ export function planJob(
   const argv = filled.map((argument) =>
     isBeamlinePath(argument, roots) ? toCorePath(argument, roots) : argument,
   );
+  if (argv.some((argument) => argument.includes("\0"))) {
+    throw new Rejected({
+      code: "wrong-argument",
+      message: `An argument of trigger ${trigger.name} would hold a NUL byte, which no program can be given.`,
+      hint: "Correct the message's parameters.",
+    });
+  }
   return { jobId, trigger, cause, paths, bytes: message.bytes, argv, resultsDirectory };
 }
 
 /**
- * `<core>/raw/s1/scan_0001.h5` → `<core>/processed/onlineanalysis/<trigger>/s1/scan_0001`: MENTO's
+ * `<core>/raw/s1/scan_0001.h5` → `<core>/processed/onlineanalysis/<trigger>/s1/scan_0001.h5`: MENTO's
  * `processed/onlineanalysis/<same subfolders>`, with a folder of its own for each trigger and file.
  */
 function resultsDirectoryFor(corePath: string, trigger: string, roots: SessionRoots): string {
-  const inside = posix.relative(roots.core, corePath).split("/");
-  const belowKind = inside.length > 1 ? inside.slice(1) : inside;
-  const file = posix.parse(belowKind.join("/"));
-  return posix.join(roots.core, "processed", "onlineanalysis", trigger, file.dir, file.name);
+  const inside = posix.relative(roots.core, corePath);
+  return posix.join(roots.core, "processed/onlineanalysis", trigger, inside.replace(/^raw\//, ""));
 }

@@ -5,7 +5,15 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { publishDataReady, type BrokerClient } from "../../src/broker/client.ts";
 import type { ErrorCode } from "../../src/errors.ts";
 import { MAX_MESSAGE_BYTES } from "../../src/messages/cloud-event.ts";
-import { beamtime, eventually, facility, TestSite, writeData, type TestWorker } from "../support/site.ts";
+import {
+  beamtime,
+  eventually,
+  facility,
+  TestSite,
+  writeData,
+  writeOnCore,
+  type TestWorker,
+} from "../support/site.ts";
 
 const site = new TestSite([
   { name: "powder", on: { technique: "powder" }, run: ["/bin/true", "{{ path }}"], dataTimeout: 4 },
@@ -79,6 +87,11 @@ describe("bad input gets a dead letter with the reason, an event and an answer, 
     ],
     ["a path in scratch_bl", "path-not-synced", powder(join(current, "scratch_bl/x"))],
     [
+      "an argument with a NUL byte",
+      "wrong-argument",
+      json({ path: join(current, "raw/x"), technique: "geometry", parameters: { poni: "a\0b" } }),
+    ],
+    [
       "without a value that a trigger needs",
       "template-value-missing",
       json({ path: join(current, "raw/x"), technique: "geometry" }),
@@ -92,6 +105,32 @@ describe("bad input gets a dead letter with the reason, an event and an answer, 
     expect(event.data.error?.hint).not.toBe("");
     expect(answer).toEqual(event.data);
     expect(worker.process.exitCode).toBeNull();
+  });
+
+  it("headers of the producer that look like ours, or fill all the room, do not keep it from being put away", async () => {
+    const headers = {
+      "mento-reason": "data-not-there",
+      "mento-reason-since": "soon",
+      "mento-first-seen": "x",
+    };
+    const odd = await publishRaw(powder(join(current, "raw/never.h5")), { headers });
+    expect(odd.event.data.error?.code).toBe("waited-too-long");
+    const full = await publishRaw(Buffer.from("{oops"), { headers: { theirs: "x".repeat(60_000) } });
+    expect(full.dead.properties.headers).toMatchObject({ "mento-error-code": "not-json" });
+  });
+
+  it("an id that was used for other data", async () => {
+    const one = await publishDataReady(
+      client,
+      { path: writeOnCore(), technique: "powder" },
+      { source: "/same" },
+    );
+    await site.event("job.completed", one.id);
+    const other = { path: writeOnCore(), technique: "powder" };
+    await publishDataReady(client, other, { source: "/same", id: one.id });
+    const { data } = await site.event("message.rejected", one.id);
+    expect(data.error?.code).toBe("id-reused");
+    await (await client.link.consuming.createChannel()).purgeQueue(client.topology.deadQueue);
   });
 
   it("data that does not come in time: deferred once, then rejected with what was seen", async () => {

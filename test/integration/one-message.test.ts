@@ -29,6 +29,7 @@ const site = new TestSite([
     run: shell("exit 0"),
     slurm: { constraint: "no-such-feature" },
   },
+  { name: "possible", on: when("impossible"), run: shell("exit 0") },
 ]);
 
 beforeAll(() => site.startWorker());
@@ -126,8 +127,10 @@ describe("a job that does not complete", () => {
     expect(data.exit).toMatchObject({ signal: "SIGKILL", reason: "signal" });
   });
 
-  it("because Slurm refuses it is rejected with Slurm's words", async () => {
+  it("because Slurm refuses it is rejected with Slurm's words, and the other triggers' jobs run", async () => {
     const { id } = await publish("impossible");
+    const { data: possible } = await site.event("job.completed", id);
+    expect(possible.job.trigger).toBe("possible");
     const { data } = await site.event("message.rejected", id);
     expect(data.error?.code).toBe("submit-refused");
     expect(data.error?.message).toMatch(/feature/i);

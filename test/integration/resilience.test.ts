@@ -1,14 +1,5 @@
 import { execFileSync } from "node:child_process";
-import {
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync,
-  utimesSync,
-  writeFileSync,
-} from "node:fs";
+import { mkdirSync, readFileSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { publishDataReady } from "../../src/broker/client.ts";
@@ -121,34 +112,40 @@ describe("a submit that was cut off", () => {
     return directory;
   };
 
-  it("before sbatch is submitted again, by one caller", async () => {
+  const jobsWithMarker = (jobId: string) =>
+    slurm("squeue", "--noheader", "--states=all", "--format=%k")
+      .split("\n")
+      .filter((comment) => comment.trim() === `mento:${jobId}`);
+
+  it("before sbatch is submitted again, once, however many find it", async () => {
     const id = `cut-off-${Date.now()}`;
+    const path = writeOnCore();
     const directory = makeCutOff(id);
     utimesSync(directory, longAgo, longAgo);
-    await publish("quick", id);
-    await site.event("job.completed", id);
-    const asides = readdirSync(jobs).filter((name) => name.includes(".cut-off."));
-    expect(asides).toHaveLength(1);
+    const client = await site.client();
+    const again = () => publishDataReady(client, { path, technique: "quick" }, { id, source: "/test" });
+    await Promise.all(Array.from({ length: 6 }, again));
+    const { data } = await site.event("job.completed", id);
+    expect(jobsWithMarker(data.job.id)).toHaveLength(1);
   });
 
   it("after sbatch is adopted by its marker: one job", async () => {
     const id = `adopted-${Date.now()}`;
-    const first = await publish("quick", id);
-    const { data } = await site.event("job.completed", first);
+    const message = { path: writeOnCore(), technique: "quick" };
+    const again = async () => publishDataReady(await site.client(), message, { id, source: "/test" });
+    await again();
+    const { data } = await site.event("job.completed", id);
     rmSync(join(data.job.directory, "submitted"));
     utimesSync(data.job.directory, longAgo, longAgo);
     const before = site.events.length;
-    await publish("quick", id);
+    await again();
     await eventually("announced again", () =>
       site.events
         .slice(before)
         .find(({ type, data: one }) => type.includes("submitted") && one.cause.id === id),
     );
     expect(readFileSync(join(data.job.directory, "submitted"), "utf8")).toContain(data.slurm.jobId);
-    const marked = slurm("squeue", "--noheader", "--states=all", "--format=%k")
-      .split("\n")
-      .filter((comment) => comment.trim() === `mento:${data.job.id}`);
-    expect(marked).toHaveLength(1);
+    expect(jobsWithMarker(data.job.id)).toHaveLength(1);
   });
 
   it("a moment ago is left to the call that is doing it, and the message waits", async () => {

@@ -4,6 +4,7 @@ import {
   describeFailure,
   endFromBoth,
   endFromRecord,
+  endFromRecordAlone,
   endFromSlurm,
   endFromSlurmAlone,
 } from "../../src/jobs/job.ts";
@@ -35,6 +36,11 @@ describe("a job's end", () => {
       reason: null,
     });
     expect(endFromBoth(record(0, "SIGTERM"), "COMPLETED")).toMatchObject({ state: "completed" });
+  });
+
+  it("is told by the record after all when Slurm has forgotten the job", () => {
+    expect(endFromRecordAlone(record(0, "SIGUSR1"))).toMatchObject({ state: "completed", signal: null });
+    expect(endFromRecordAlone(record(143, "SIGTERM"))).toMatchObject({ state: "failed", reason: "signal" });
   });
 
   it("is told by Slurm alone when there is no record", () => {

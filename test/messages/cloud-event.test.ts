@@ -40,6 +40,13 @@ describe("decodeMessage", () => {
     });
   });
 
+  it("takes an AMQP timestamp in seconds or in milliseconds, and leaves out what is neither", () => {
+    const timeOf = (timestamp: number) => decodeMessage(bytes({}), { timestamp }).time;
+    expect(timeOf(1_700_000_000)).toBe("2023-11-14T22:13:20.000Z");
+    expect(timeOf(1_700_000_000_000)).toBe("2023-11-14T22:13:20.000Z");
+    expect(timeOf(1_700_000_000_000_000)).toBeUndefined();
+  });
+
   it("gives a bare message without an id the hash of its body: the same body is the same message", () => {
     const one = decodeMessage(bytes({ path: "/a" }), {});
     expect(decodeMessage(bytes({ path: "/a" }), {}).id).toBe(one.id);

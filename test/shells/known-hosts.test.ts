@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { Misconfigured } from "../../src/errors.ts";
-import { checkHostKey, fingerprint } from "../../src/shells/known-hosts.ts";
+import { checkHostKey, fingerprint, knownKeyTypes } from "../../src/shells/known-hosts.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "mento-known-hosts-"));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -63,6 +63,15 @@ describe("checkHostKey", () => {
     expect(verdict(`max-p11-001 ${wrong.line}\n`)).toBe("host-key-changed");
     expect(verdict(`max-p11-001 ${wrong.line}\nmax-p11-001 ${right.line}\n`)).toBe("accepted");
     expect(verdict("")).toBe("host-key-unknown");
+  });
+
+  it("names the types of key that are known, so that the node is asked for those first", () => {
+    const file = join(folder, "types");
+    writeFileSync(
+      file,
+      `max-p11-001 ssh-rsa AAAA\n[127.0.0.1]:2222 ${right.line}\nother ecdsa-sha2-nistp256 AAAA\n`,
+    );
+    expect(knownKeyTypes(node, { knownHosts: [file], pinned: {} })).toEqual(["ssh-rsa", "ssh-ed25519"]);
   });
 
   it("refuses a revoked key though it is known", () => {

@@ -1,0 +1,128 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { pino } from "pino";
+import { afterEach, describe, expect, it } from "vitest";
+import type { TrackingRecord } from "../src/jobs/tracking-record.ts";
+import type { OutgoingEvent } from "../src/messages/job-event.ts";
+import type { Shell } from "../src/shells/shell.ts";
+import { Tracker, type TrackerEffects } from "../src/track-jobs.ts";
+
+const record: TrackingRecord = {
+  version: 1,
+  data: {
+    job: {
+      id: "k3f7",
+      trigger: "t",
+      method: "remote-sbatch-script",
+      state: "submitted",
+      name: "t",
+      directory: "/j/k3f7",
+    },
+    slurm: { jobId: "4711", reservation: "r", partition: "p", nodes: [] },
+    session: { beamline: "p11", id: "11010000", corePath: "/c" },
+    cause: { source: "/s", id: "1", type: "mento.data.ready.v1" },
+    paths: [],
+    times: { ready: null, received: null, submitted: null, started: null, ended: null },
+    exit: null,
+    results: [],
+    error: null,
+  },
+  jobsDirectory: "/j",
+  resultGlobs: ["**"],
+  resultsDirectory: "/r",
+};
+
+/** A shell whose answers the test writes: the real one cannot be made to say these on demand. */
+function shellThatSays(answers: { squeue: string; scontrol: string; records: string }): Shell {
+  return {
+    host: "node",
+    account: "account",
+    run: (script) => {
+      const stdout = script.startsWith("squeue")
+        ? answers.squeue
+        : script.startsWith("scontrol")
+          ? answers.scontrol
+          : script.startsWith("ls")
+            ? ""
+            : answers.records;
+      return Promise.resolve({ code: 0, signal: null, stdout: Buffer.from(stdout), stderr: "" });
+    },
+  };
+}
+
+const trackers: Tracker[] = [];
+afterEach(() => Promise.all(trackers.splice(0).map((tracker) => tracker.stop())));
+
+function open(changes: Partial<TrackerEffects> = {}) {
+  const events: OutgoingEvent[] = [];
+  const renewed: TrackingRecord[] = [];
+  const clock = { now: Date.now() };
+  const tracker = new Tracker({
+    shellFor: () => Promise.reject(new Error("the node is away")),
+    announce: (event) => Promise.resolve(void events.push(event)),
+    track: (one) => Promise.resolve(void renewed.push(one)),
+    reconcileSeconds: 1,
+    log: pino({ level: "silent" }),
+    now: () => new Date(clock.now),
+    ...changes,
+  });
+  trackers.push(tracker);
+  const acks: string[] = [];
+  const take = (returns = 0) => tracker.take(record, { ack: () => acks.push("acked"), returns });
+  return { tracker, events, renewed, clock, acks, take };
+}
+
+describe("a tracker whose node is away", () => {
+  it("keeps the job, announces nothing, and renews its record in time all the same", async () => {
+    const { tracker, events, renewed, clock, acks, take } = open();
+    take();
+    await sleep(100);
+    expect([tracker.size, renewed.length]).toEqual([1, 0]);
+    clock.now += 11 * 60_000;
+    await sleep(2000);
+    expect(renewed).toEqual([record]);
+    expect(acks).toEqual(["acked"]);
+    expect(events).toEqual([]);
+  });
+
+  it("renews a record at once that has come back ten times, before any broker gives it up", async () => {
+    const { renewed, take } = open();
+    take(10);
+    await sleep(500);
+    expect(renewed).toHaveLength(1);
+  });
+});
+
+describe("a job whose end Slurm does not explain", () => {
+  const stopped = "at=2026-01-01T00:00:00Z\0code=143\0stoppedBy=TERM\0";
+  const records = `\nmento-record k3f7 ended ${Buffer.byteLength(stopped)}\n${stopped}`;
+
+  it("goes on being watched while Slurm says that it goes on", async () => {
+    const answers = { squeue: "4711|PENDING||BeginTime\n", scontrol: "", records };
+    const { tracker, events, clock, take } = open({
+      shellFor: () => Promise.resolve(shellThatSays(answers)),
+    });
+    take();
+    await sleep(600);
+    clock.now += 5 * 60_000;
+    await sleep(1000);
+    expect([tracker.size, events.length]).toEqual([1, 0]);
+    answers.squeue = "4711|TIMEOUT|node|TimeLimit\n";
+    await sleep(1000);
+    expect(events.map(({ type }) => type)).toEqual(["mento.job.failed.v1"]);
+    expect(tracker.size).toBe(0);
+  });
+
+  it("without a record does not end before Slurm gives an exit code", async () => {
+    const answers = { squeue: "4711|FAILED|node|NonZeroExitCode\n", scontrol: "", records: "" };
+    const { events, clock, take } = open({ shellFor: () => Promise.resolve(shellThatSays(answers)) });
+    take();
+    for (let look = 0; look < 3; look++) {
+      await sleep(600);
+      clock.now += 15_000;
+    }
+    expect(events).toEqual([]);
+    answers.scontrol = "JobId=4711 JobState=FAILED ExitCode=7:0 Requeue=0";
+    await sleep(1000);
+    expect(events[0]?.data).toMatchObject({ exit: { code: 7, reason: "exit-code" } });
+  });
+});
