@@ -60,7 +60,7 @@ describe("one message, all the way", () => {
     expect(data.results).toMatchObject([{ bytes: 5, beamlinePath: null }]);
     expect(readFileSync(data.results[0]?.path ?? "", "utf8")).toBe(readFileSync(path, "utf8"));
 
-    const kinds = site.eventsOf(id).map(({ type }) => type);
+    const kinds = site.jobEventsOf(id).map(({ type }) => type);
     expect(kinds).toEqual(["mento.job.submitted.v1", "mento.job.started.v1", "mento.job.completed.v1"]);
     const { ready, received, submitted, started, ended } = data.times;
     const times = [ready, received, submitted, started, ended].map((time) => Date.parse(time ?? ""));
@@ -89,7 +89,7 @@ describe("one message, all the way", () => {
     await site.event("job.completed", id);
     await publishDataReady(client, message, { id, source: "/test" });
     await new Promise((resolve) => setTimeout(resolve, 3000));
-    const events = site.eventsOf(id).filter(({ type }) => type.startsWith("mento.job."));
+    const events = site.jobEventsOf(id);
     expect(new Set(events.map((event) => event.data.slurm.jobId)).size).toBe(1);
     expect(new Set(events.map((event) => event.id)).size).toBe(3);
   });

@@ -1,21 +1,49 @@
 import { execFileSync } from "node:child_process";
-import { mkdirSync, readFileSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { publishDataReady } from "../../src/broker/client.ts";
 import { jobIdFor } from "../../src/triggers/plan.ts";
 import { beamtime, eventually, facility, TestSite, writeOnCore, type TestWorker } from "../support/site.ts";
 
-const site = new TestSite([
-  { name: "quick", on: { technique: "quick" }, run: ["/bin/true"] },
-  { name: "nap", on: { technique: "nap" }, run: ["/bin/sleep", "4"] },
-]);
+/** The beamline's view of the beamtime for this file alone: it breaks the metadata. */
+function ownGpfs(): string {
+  const gpfs = mkdtempSync(join(tmpdir(), "mento-gpfs-"));
+  mkdirSync(join(gpfs, "current/shared"), { recursive: true });
+  for (const file of [`beamtime-metadata-${beamtime.beamtimeId}.json`, "shared/id_rsa"]) {
+    copyFileSync(join(facility.roots.gpfs, "current", file), join(gpfs, "current", file));
+  }
+  return gpfs;
+}
+
+const gpfs = ownGpfs();
+const site = new TestSite(
+  [
+    { name: "quick", on: { technique: "quick" }, run: ["/bin/true"] },
+    { name: "nap", on: { technique: "nap" }, run: ["/bin/sleep", "4"] },
+  ],
+  { site: { gpfs } },
+);
 let worker: TestWorker;
 
 beforeAll(async () => {
   worker = await site.startWorker();
 });
-afterAll(() => site.tearDown());
+afterAll(async () => {
+  await site.tearDown();
+  rmSync(gpfs, { recursive: true });
+});
 
 async function publish(technique: string, id = `id-${Math.random()}`) {
   const message = { path: writeOnCore(), technique };
@@ -81,7 +109,7 @@ describe("a worker", () => {
 });
 
 describe("the metadata file", () => {
-  const file = join(facility.roots.gpfs, "current", `beamtime-metadata-${beamtime.beamtimeId}.json`);
+  const file = join(gpfs, "current", `beamtime-metadata-${beamtime.beamtimeId}.json`);
 
   it("half written leaves the last good facts standing, with a warning", async () => {
     const good = readFileSync(file, "utf8");

@@ -103,6 +103,10 @@ export class TestSite {
     return this.events.filter((one) => one.data.cause.id === causeId);
   }
 
+  jobEventsOf(causeId: string): AnyEvent[] {
+    return this.eventsOf(causeId).filter(({ type }) => type.startsWith("mento.job."));
+  }
+
   #seen(causeId: string): string {
     return this.eventsOf(causeId)
       .map(({ type }) => type)
