@@ -1,0 +1,135 @@
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { PrivateKeys } from "../../src/beamtime/private-key.ts";
+import { Sessions } from "../../src/beamtime/session.ts";
+import { MentoError } from "../../src/errors.ts";
+
+let top: string;
+let warnings: string[];
+let sessions: Sessions;
+
+beforeEach(() => {
+  top = mkdtempSync(join(tmpdir(), "mento-sessions-"));
+  warnings = [];
+  const roots = { gpfs: join(top, "gpfs"), beamline: join(top, "beamline"), core: join(top, "asap3") };
+  sessions = new Sessions(roots, (message) => warnings.push(message));
+});
+afterEach(() => rmSync(top, { recursive: true }));
+
+const online = {
+  reservedNodes: ["max-p11-001"],
+  slurmReservation: "11010000",
+  slurmPartition: "ponline",
+  sshPrivateKeyPath: "shared/id_rsa",
+  userAccount: "bttest",
+};
+
+function writeMetadata(folder: string, id: string, more: object = { onlineAnalysis: online }) {
+  const directory = join(top, folder);
+  mkdirSync(directory, { recursive: true });
+  const file = join(directory, `beamtime-metadata-${id}.json`);
+  const corePath = `/asap3/petra3/gpfs/p11/2026/data/${id}`;
+  writeFileSync(file, JSON.stringify({ beamtimeId: id, beamline: "p11", corePath, unixId: "None", ...more }));
+  return file;
+}
+
+async function codeOf(work: Promise<unknown>): Promise<string> {
+  return work.then(
+    () => "none",
+    (error: unknown) => (error instanceof MentoError ? error.code : String(error)),
+  );
+}
+
+describe("finding a session", () => {
+  it("takes the one that is open at the beamline", async () => {
+    const metadataFile = writeMetadata("gpfs/current", "11010000");
+    expect(await sessions.find(undefined)).toMatchObject({
+      isOpen: true,
+      id: "11010000",
+      metadataFile,
+      roots: { core: "/asap3/petra3/gpfs/p11/2026/data/11010000", node: join(top, "beamline/p11/current") },
+      online: { reservation: "11010000", partition: "ponline", account: "bttest" },
+    });
+  });
+
+  it("finds another by its id on the core file system, whatever the facility, beamline and year", async () => {
+    writeMetadata("gpfs/current", "11010000");
+    writeMetadata("asap3/petra3/gpfs/p11/2025/data/11000007", "11000007");
+    expect(await sessions.find("11000007")).toMatchObject({ isOpen: false, id: "11000007" });
+    expect(await codeOf(sessions.find("11000008"))).toBe("unknown-beamtime");
+  });
+
+  it("is not stopped by a folder that it may not see", async () => {
+    writeMetadata("asap3/petra3/gpfs/p11/2025/data/11000007", "11000007");
+    mkdirSync(join(top, "asap3/lost+found"));
+    chmodSync(join(top, "asap3/lost+found"), 0o000);
+    expect(await codeOf(sessions.find("11000008"))).toBe("unknown-beamtime");
+    expect(await sessions.find("11000007")).toMatchObject({ id: "11000007" });
+  });
+
+  it("reads the file again when it has changed", async () => {
+    writeMetadata("gpfs/current", "11010000");
+    await sessions.find(undefined);
+    writeMetadata("gpfs/current", "11010000", {
+      onlineAnalysis: { ...online, slurmReservation: "11010000_1" },
+    });
+    expect(await sessions.find(undefined)).toMatchObject({ online: { reservation: "11010000_1" } });
+  });
+
+  it("goes on with the last good facts while the file is broken, and warns once", async () => {
+    const file = writeMetadata("gpfs/current", "11010000");
+    await sessions.find(undefined);
+    writeFileSync(file, "Something{ wrong");
+    for (let look = 0; look < 3; look++)
+      expect(await sessions.find(undefined)).toMatchObject({ id: "11010000" });
+    expect(warnings).toHaveLength(1);
+  });
+
+  it.each([
+    ["no metadata file", () => undefined, "no-session-open"],
+    ["a file without onlineAnalysis", () => writeMetadata("gpfs/current", "1", {}), "no-online-resources"],
+    [
+      "a file that lacks the account",
+      () => writeMetadata("gpfs/current", "1", { onlineAnalysis: { ...online, userAccount: "" } }),
+      "metadata-unreadable",
+    ],
+    [
+      "a file that is not JSON",
+      () => writeFileSync(writeMetadata("gpfs/current", "1"), "{"),
+      "metadata-unreadable",
+    ],
+    [
+      "two files",
+      () => [writeMetadata("gpfs/current", "1"), writeMetadata("gpfs/current", "2")],
+      "metadata-unreadable",
+    ],
+  ])("with %s: not now, %s", async (_, prepare, code) => {
+    prepare();
+    expect(await codeOf(sessions.find(undefined))).toBe(code);
+  });
+});
+
+describe("the private key", () => {
+  it("is looked up in the metadata file's directory, with or without a leading slash, and never outside", async () => {
+    const metadataFile = writeMetadata("gpfs/current", "1");
+    mkdirSync(join(top, "gpfs/current/shared"));
+    writeFileSync(join(top, "gpfs/current/shared/id_rsa"), "key");
+    writeFileSync(join(top, "gpfs/secret"), "other");
+    const keys = new PrivateKeys();
+    for (const path of ["shared/id_rsa", "/shared/id_rsa", "../../shared/id_rsa"]) {
+      expect((await keys.read(metadataFile, path)).key.toString()).toBe("key");
+    }
+    expect(await codeOf(keys.read(metadataFile, "../secret"))).toBe("private-key-unreadable");
+  });
+
+  it("is read again when it has changed", async () => {
+    const metadataFile = writeMetadata("gpfs/current", "1");
+    const keys = new PrivateKeys();
+    writeFileSync(join(top, "gpfs/current/id"), "one");
+    await keys.read(metadataFile, "id");
+    writeFileSync(join(top, "gpfs/current/id"), "another");
+    expect((await keys.read(metadataFile, "id")).key.toString()).toBe("another");
+  });
+});

@@ -1,0 +1,77 @@
+import { connect, createServer, type Socket } from "node:net";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { connectBroker, publishDataReady, type BrokerClient } from "../../src/broker/client.ts";
+import { MentoError } from "../../src/errors.ts";
+import { eventually, facility, TestSite } from "../support/site.ts";
+
+const site = new TestSite([{ name: "t", run: ["/bin/true"] }]);
+let client: BrokerClient;
+
+beforeAll(async () => {
+  await site.startWorker();
+  client = await site.client();
+});
+afterAll(() => site.tearDown());
+
+async function codeOf(work: Promise<unknown>): Promise<string> {
+  return work.then(
+    () => "none",
+    (error: unknown) => (error instanceof MentoError ? error.code : String(error)),
+  );
+}
+
+describe("a publish", () => {
+  it("for which there is no queue is an error, though the broker confirms it", async () => {
+    const message = { exchange: "", routingKey: "no-such-queue", body: Buffer.from("x") };
+    const properties = { messageId: "m" };
+    expect(await codeOf(client.publisher.publish({ ...message, properties }))).toBe("nobody-listens");
+    expect(await codeOf(publishDataReady(client, { path: "/x" }))).toBe("none");
+  });
+
+  it("whose connection breaks before the confirm is unknown: broker-lost", async () => {
+    const other = await connectBroker({ url: facility.broker.url, prefix: site.prefix });
+    const publishing = codeOf(publishDataReady(other, { path: "/x" }));
+    other.link.fail(new MentoError({ code: "broker-lost", message: "cut", hint: "" }));
+    expect(await publishing).toBe("broker-lost");
+    expect(await codeOf(publishDataReady(other, { path: "/x" }))).toBe("broker-lost");
+  });
+
+  it("on a half-open connection is given up after a while: publish-unconfirmed", async () => {
+    const sockets = new Set<Socket>();
+    let frozen = false;
+    const proxy = createServer((socket) => {
+      const onward = connect(Number(new URL(facility.broker.url).port), "127.0.0.1");
+      for (const [from, to] of [
+        [socket, onward],
+        [onward, socket],
+      ] as const) {
+        sockets.add(from);
+        from.on("data", (chunk) => {
+          if (!frozen) to.write(chunk);
+        });
+        from.on("error", () => undefined);
+      }
+    });
+    await new Promise<void>((resolve) => proxy.listen(0, "127.0.0.1", resolve));
+    const url = new URL(facility.broker.url);
+    url.port = String((proxy.address() as { port: number }).port);
+    const other = await connectBroker({ url: url.href, prefix: site.prefix });
+    frozen = true;
+    expect(await codeOf(publishDataReady(other, { path: "/x" }))).toBe("publish-unconfirmed");
+    proxy.close();
+    for (const socket of sockets) socket.destroy();
+  });
+});
+
+it("a tracking record that this version cannot read is kept as a dead letter: its job may run", async () => {
+  const properties = { messageId: "odd" };
+  const body = Buffer.from('{"version": 99}');
+  await client.publisher.publish({ exchange: "", routingKey: client.topology.jobsQueue, body, properties });
+  const channel = await client.link.consuming.createChannel();
+  const dead = await eventually("a dead letter", async () => {
+    const found = await channel.get(client.topology.deadQueue, { noAck: true });
+    return found === false ? undefined : found;
+  });
+  expect(dead.content.equals(body)).toBe(true);
+  expect(dead.properties.headers).toMatchObject({ "mento-error-code": "internal-error" });
+});

@@ -1,0 +1,109 @@
+import { describe, expect, it } from "vitest";
+import { Deferred, MentoError, Rejected, Unavailable } from "../../src/errors.ts";
+import { sbatch } from "../../src/methods/sbatch.ts";
+import type { Shell } from "../../src/shells/shell.ts";
+import { Trigger } from "../../src/triggers/trigger-config.ts";
+
+const plan = {
+  jobId: "k3f7",
+  trigger: Trigger.parse({ name: "t", run: ["/bin/true"] }),
+  cause: { source: "/s", id: "1", type: "mento.data.ready.v1" },
+  paths: ["/c/raw/a.h5"],
+  bytes: undefined,
+  argv: ["/bin/true"],
+  resultsDirectory: "/c/processed/a",
+};
+
+/** What the remote call printed, recorded from Slurm 22.05.8 or taken from slurm_errno.c; the real one says it rarely. */
+async function submitWith(stdout: string, stderr: string) {
+  const scripts: string[] = [];
+  const shell: Shell = {
+    host: "max-p11-001",
+    account: "bttest",
+    run: (script) => {
+      scripts.push(script);
+      return Promise.resolve({ code: 0, signal: null, stdout: Buffer.from(stdout), stderr });
+    },
+  };
+  const place = { shell, jobsDirectory: "/c/scratch_cc/mento", reservation: { name: "r", partition: "p" } };
+  const result = await sbatch.submit(plan, place, new Date(0)).catch((error: unknown) => error);
+  return { result, isWithdrawn: scripts.some((script) => script.includes("rm -rf")) };
+}
+
+const FAILED = "\nmento:failed 1\n";
+
+describe("sbatch fails", () => {
+  it.each([
+    [
+      "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation",
+      Unavailable,
+      "slurm-unavailable",
+    ],
+    [
+      "sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)",
+      Unavailable,
+      "slurm-unavailable",
+    ],
+    ["sbatch: error: Batch job submission failed: Some text of a Slurm to come", Deferred, "submit-not-now"],
+    ["sbatch: error: Batch job submission failed: Protocol authentication error", Deferred, "submit-not-now"],
+    ["sh: 12: sbatch: not found", Deferred, "submit-not-now"],
+    ["", Deferred, "submit-not-now"],
+  ])("%j: the job may exist, so its directory stays", async (stderr, kind, code) => {
+    const { result, isWithdrawn } = await submitWith(FAILED, stderr);
+    expect(result).toBeInstanceOf(kind);
+    expect((result as MentoError).code).toBe(code);
+    expect(isWithdrawn).toBe(false);
+  });
+
+  it.each([
+    [
+      "sbatch: error: Batch job submission failed: Requested reservation is invalid",
+      Deferred,
+      "submit-not-now",
+    ],
+    [
+      "sbatch: error: Batch job submission failed: Requested reservation not usable now",
+      Deferred,
+      "submit-not-now",
+    ],
+    ["sbatch: error: Batch job submission failed: Invalid feature specification", Rejected, "submit-refused"],
+    [
+      "sbatch: error: Batch job submission failed: Invalid partition name specified",
+      Rejected,
+      "submit-refused",
+    ],
+    [
+      "sbatch: error: Batch job submission failed: Requested node configuration is not available",
+      Rejected,
+      "submit-refused",
+    ],
+    ["sbatch: error: Invalid --time specification", Rejected, "submit-refused"],
+  ])("%j: there is no job, so its directory goes", async (stderr, kind, code) => {
+    const { result, isWithdrawn } = await submitWith(FAILED, stderr);
+    expect(result).toBeInstanceOf(kind);
+    expect((result as MentoError).code).toBe(code);
+    expect(isWithdrawn).toBe(true);
+  });
+});
+
+describe("the answer of the remote call", () => {
+  it("is found behind what a login shell prints, and without a cluster's name", async () => {
+    const { result } = await submitWith("Welcome to Maxwell\nmento:submitted 4711;maxwell\n", "");
+    expect(result).toMatchObject({ slurmJobId: "4711", submittedAt: "1970-01-01T00:00:00.000Z" });
+  });
+
+  it("of a job that exists gives the time of its first submit", async () => {
+    const request = { submittedAt: "2026-01-01T00:00:00.000Z", paths: plan.paths };
+    const { result } = await submitWith(
+      `\nmento:submitted 4711 # mento-request: ${JSON.stringify(request)}\n`,
+      "",
+    );
+    expect(result).toMatchObject({ submittedAt: request.submittedAt });
+  });
+
+  it("that is none leaves the message for later", async () => {
+    for (const stdout of ["", "mento:submitted \n", "mento:hello\n"]) {
+      expect((await submitWith(stdout, "cannot create")).result).toMatchObject({ code: "submit-not-now" });
+    }
+  });
+});
