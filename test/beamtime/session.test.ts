@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { PrivateKeys } from "../../src/beamtime/private-key.ts";
 import { Sessions } from "../../src/beamtime/session.ts";
-import { MentoError } from "../../src/errors.ts";
+import { codeOf } from "../support/code-of.ts";
 
 let top: string;
 let warnings: string[];
@@ -33,13 +33,6 @@ function writeMetadata(folder: string, id: string, more: object = { onlineAnalys
   const corePath = `/asap3/petra3/gpfs/p11/2026/data/${id}`;
   writeFileSync(file, JSON.stringify({ beamtimeId: id, beamline: "p11", corePath, unixId: "None", ...more }));
   return file;
-}
-
-async function codeOf(work: Promise<unknown>): Promise<string> {
-  return work.then(
-    () => "none",
-    (error: unknown) => (error instanceof MentoError ? error.code : String(error)),
-  );
 }
 
 describe("finding a session", () => {

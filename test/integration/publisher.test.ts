@@ -1,8 +1,9 @@
-import { connect, createServer, type Socket } from "node:net";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { connectBroker, publishDataReady, type BrokerClient } from "../../src/broker/client.ts";
 import { MentoError } from "../../src/errors.ts";
+import { codeOf } from "../support/code-of.ts";
 import { eventually, facility, TestSite } from "../support/site.ts";
+import { openTcpProxy } from "../support/tcp-proxy.ts";
 
 const site = new TestSite([{ name: "t", run: ["/bin/true"] }]);
 let client: BrokerClient;
@@ -12,13 +13,6 @@ beforeAll(async () => {
   client = await site.client();
 });
 afterAll(() => site.tearDown());
-
-async function codeOf(work: Promise<unknown>): Promise<string> {
-  return work.then(
-    () => "none",
-    (error: unknown) => (error instanceof MentoError ? error.code : String(error)),
-  );
-}
 
 describe("a publish", () => {
   it("for which there is no queue is an error, though the broker confirms it", async () => {
@@ -37,29 +31,13 @@ describe("a publish", () => {
   });
 
   it("on a half-open connection is given up after a while: publish-unconfirmed", async () => {
-    const sockets = new Set<Socket>();
-    let frozen = false;
-    const proxy = createServer((socket) => {
-      const onward = connect(Number(new URL(facility.broker.url).port), "127.0.0.1");
-      for (const [from, to] of [
-        [socket, onward],
-        [onward, socket],
-      ] as const) {
-        sockets.add(from);
-        from.on("data", (chunk) => {
-          if (!frozen) to.write(chunk);
-        });
-        from.on("error", () => undefined);
-      }
-    });
-    await new Promise<void>((resolve) => proxy.listen(0, "127.0.0.1", resolve));
+    const proxy = await openTcpProxy(Number(new URL(facility.broker.url).port));
     const url = new URL(facility.broker.url);
-    url.port = String((proxy.address() as { port: number }).port);
+    url.port = String(proxy.port);
     const other = await connectBroker({ url: url.href, prefix: site.prefix });
-    frozen = true;
+    proxy.freeze();
     expect(await codeOf(publishDataReady(other, { path: "/x" }))).toBe("publish-unconfirmed");
     proxy.close();
-    for (const socket of sockets) socket.destroy();
   });
 });
 

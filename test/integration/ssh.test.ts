@@ -1,23 +1,21 @@
 import { readFileSync } from "node:fs";
-import { connect, createServer, type Server, type Socket } from "node:net";
+import { createServer } from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
 import { Deferred, MentoError, Misconfigured, Unavailable } from "../../src/errors.ts";
 import { SshShell } from "../../src/shells/ssh.ts";
 import type { SshTarget } from "../../src/shells/ssh-connection.ts";
 import { beamtime, facility } from "../support/site.ts";
+import { openTcpProxy } from "../support/tcp-proxy.ts";
 
 const limits = { connectTimeout: 2_000, commandTimeout: 10_000, maxChannels: 6 };
 const node = beamtime.nodes[0] ?? "";
 const pinned = { knownHosts: [], pinned: { [node]: [facility.ssh.hostKeyFingerprint] } };
 const shells: SshShell[] = [];
-const proxies: { server: Server; sockets: Set<Socket> }[] = [];
+const closing: (() => void)[] = [];
 
 afterEach(() => {
   for (const shell of shells.splice(0)) shell.close();
-  for (const { server, sockets } of proxies.splice(0)) {
-    server.close();
-    for (const socket of sockets) socket.destroy();
-  }
+  for (const close of closing.splice(0)) close();
 });
 
 function open(changes: Partial<SshTarget> = {}, changedLimits: Partial<typeof limits> = {}): SshShell {
@@ -35,34 +33,10 @@ function open(changes: Partial<SshTarget> = {}, changedLimits: Partial<typeof li
   return shell;
 }
 
-/** A TCP proxy before sshd that can be frozen: then bytes go neither way, and nobody is told. */
 async function openProxy() {
-  const sockets = new Set<Socket>();
-  let frozen = false;
-  const server = createServer((socket) => {
-    const onward = connect(facility.ssh.port, facility.ssh.address);
-    for (const [from, to] of [
-      [socket, onward],
-      [onward, socket],
-    ] as const) {
-      sockets.add(from);
-      from.on("data", (chunk) => {
-        if (!frozen) to.write(chunk);
-      });
-      from.on("close", () => {
-        if (!frozen) to.destroy();
-      });
-      from.on("error", () => undefined);
-    }
-  });
-  proxies.push({ server, sockets });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  return {
-    port: (server.address() as { port: number }).port,
-    freeze: () => (frozen = true),
-    cut: () => sockets.forEach((socket) => socket.destroy()),
-    thaw: () => (frozen = false),
-  };
+  const proxy = await openTcpProxy(facility.ssh.port, facility.ssh.address);
+  closing.push(proxy.close);
+  return proxy;
 }
 
 async function errorOf(work: Promise<unknown>): Promise<MentoError> {
@@ -139,7 +113,7 @@ describe("a shell over SSH", () => {
 
   it("gives up a server that closes before it answers", async () => {
     const server = createServer((socket) => socket.destroy()).listen(0, "127.0.0.1");
-    proxies.push({ server, sockets: new Set() });
+    closing.push(() => server.close());
     await new Promise((resolve) => server.once("listening", resolve));
     const { port } = server.address() as { port: number };
     expect((await errorOf(open({ port }).run("true"))).code).toBe("ssh-unreachable");

@@ -107,12 +107,12 @@ describe("mento worker does not start", () => {
     const site = newSite();
     const client = await connectBroker({ url: facility.broker.url, prefix: site.prefix });
     const channel = await client.link.consuming.createChannel();
-    await channel.assertQueue(client.topology.intakeQueue, { durable: true });
+    await channel.assertQueue(client.topology.deadQueue, { durable: true });
     const { code, stderr } = await startWith(site.configFile);
-    await channel.deleteQueue(client.topology.intakeQueue);
+    await channel.deleteQueue(client.topology.deadQueue);
     await client.close();
     expect(code).toBe(2);
-    expect(stderr).toContain(`The queue ${client.topology.intakeQueue} exists on the broker`);
+    expect(stderr).toContain(`The queue ${client.topology.deadQueue} exists on the broker`);
     expect(stderr).toMatch(/x-queue-type: it has .*, Mento wants .*quorum/);
   });
 });
