@@ -79,7 +79,7 @@ process.exit();
 async function run() {
   bar.step("looking for the programs of the analysis");
   await installPackages(ANALYSIS_PACKAGES, (step) => bar.say(step));
-  undo.push(() => mento("facility", "down", "--dir", dir));
+  undo.push(() => output(process.execPath, [main, "facility", "down", "--dir", dir]));
   /** @type {{ broker: { url: string }, roots: { gpfs: string, core: string } }} */
   const facility = JSON.parse(await mento("facility", "up", "--dir", dir, "--json"));
   bar.step("opening beamtime 11010000 at p11");
