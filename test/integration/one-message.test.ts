@@ -72,7 +72,9 @@ describe("one message, all the way", () => {
     await site.event("job.completed", id);
     await new Promise((resolve) => setTimeout(resolve, 3000));
     const completed = site.eventsOf(id).filter(({ type }) => type === "mento.job.completed.v1");
-    expect(completed.map(({ data }) => data.job.trigger).sort()).toEqual(["first", "second"]);
+    // An event may come twice, with the same id.
+    const triggers = new Map(completed.map((event) => [event.id, event.data.job.trigger]));
+    expect([...triggers.values()].sort()).toEqual(["first", "second"]);
   });
 
   it("is handled beside another at the same time", async () => {

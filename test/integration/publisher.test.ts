@@ -48,8 +48,7 @@ it("a tracking record that this version cannot read is kept as a dead letter: it
   const channel = await client.link.consuming.createChannel();
   const dead = await eventually("a dead letter", async () => {
     const found = await channel.get(client.topology.deadQueue, { noAck: true });
-    return found === false ? undefined : found;
+    return found !== false && found.content.equals(body) ? found : undefined;
   });
-  expect(dead.content.equals(body)).toBe(true);
   expect(dead.properties.headers).toMatchObject({ "mento-error-code": "internal-error" });
 });
