@@ -59,32 +59,42 @@ export async function handleMessage(received: ReceivedMessage, effects: IntakeEf
 
   const session = await effects.findSession(message.data.beamtimeId);
   requireBeamline(message, session);
-  const plans = matched.map((trigger) => planJob(message, trigger, session, effects.group));
   const place = await effects.placeFor(session);
 
   const failures: unknown[] = [];
-  for (const plan of plans) {
+  for (const trigger of matched) {
     try {
-      await runPlan(plan);
+      await runTrigger(trigger, { message, received, session, place }, effects);
     } catch (error) {
       failures.push(session.isOpen ? error : onlyThisSession(error));
     }
   }
   if (failures.length > 0) throw worst(failures);
+}
 
-  async function runPlan(plan: JobPlan): Promise<void> {
-    const job = await effects.methods[plan.trigger.method].submit(plan, place, effects.now());
-    effects.log.info({ job: plan.jobId, slurmJob: job.slurmJobId }, "accepted by Slurm");
-    const data = submittedEvent({ plan, job, place, session, message, received });
-    await effects.track({
-      version: 1,
-      data,
-      jobsDirectory: place.jobsDirectory,
-      resultGlobs: plan.trigger.results,
-      resultsDirectory: plan.resultsDirectory,
-    });
-    await effects.announce(jobEvent(data, effects.now()));
-  }
+/** A message with all that is known of it, and where its jobs are to run. */
+interface Resolved {
+  message: DataReadyMessage;
+  received: ReceivedMessage;
+  session: Session;
+  place: Place;
+}
+
+/** Plan, submit, record, announce: each step can be repeated, and each is confirmed before the next. */
+async function runTrigger(trigger: Trigger, resolved: Resolved, effects: IntakeEffects): Promise<void> {
+  const { message, session, place } = resolved;
+  const plan = planJob(message, trigger, session, effects.group);
+  const job = await effects.methods[trigger.method].submit(plan, place, effects.now());
+  effects.log.info({ job: plan.jobId, slurmJob: job.slurmJobId }, "accepted by Slurm");
+  const data = submittedEvent(plan, job, resolved);
+  await effects.track({
+    version: 1,
+    data,
+    jobsDirectory: place.jobsDirectory,
+    resultGlobs: trigger.results,
+    resultsDirectory: plan.resultsDirectory,
+  });
+  await effects.announce(jobEvent(data, effects.now()));
 }
 
 /** One trigger's trouble does not keep the others from their jobs; of several, the one that can pass decides. */
@@ -114,15 +124,8 @@ function requireBeamline(message: DataReadyMessage, session: Session): void {
   });
 }
 
-function submittedEvent(facts: {
-  plan: JobPlan;
-  job: SubmittedJob;
-  place: Place;
-  session: Session;
-  message: DataReadyMessage;
-  received: ReceivedMessage;
-}): JobEventData {
-  const { plan, job, place, session, message, received } = facts;
+function submittedEvent(plan: JobPlan, job: SubmittedJob, resolved: Resolved): JobEventData {
+  const { message, received, session, place } = resolved;
   return {
     job: {
       id: plan.jobId,

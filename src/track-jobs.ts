@@ -297,6 +297,8 @@ export class Tracker {
             },
     });
     if (!isTerminal(watched.record.data.job.state)) return;
+    // The record may have been delivered again meanwhile: both deliveries are of this job, which has ended.
+    jobs.get(data.job.id)?.ack();
     jobs.delete(data.job.id);
     watched.ack();
   }

@@ -1,5 +1,5 @@
 import type { Channel, Options } from "amqplib";
-import { Misconfigured, errorText } from "../errors.ts";
+import { Misconfigured, Unavailable, errorText } from "../errors.ts";
 import type { BrokerLink } from "./connection.ts";
 
 /** Seconds that a message waits before it comes back: a queue for each. */
@@ -92,8 +92,20 @@ async function onOneChannel(link: BrokerLink, declare: (channel: Channel) => Pro
     await declare(channel);
     await channel.close();
   } catch (cause) {
-    throw differingArguments(errorText(cause), cause) ?? cause;
+    const differing = differingArguments(errorText(cause), cause);
+    if (differing !== undefined) throw differing;
+    throw notAllowed(errorText(cause), cause) ?? cause;
   }
+}
+
+function notAllowed(text: string, cause: unknown): Unavailable | undefined {
+  if (!/ACCESS_REFUSED/.test(text)) return undefined;
+  return new Unavailable({
+    code: "broker-refused",
+    message: `RabbitMQ does not let this user make Mento's exchanges and queues: ${text}.`,
+    hint: "Give it configure, write and read permissions for names that begin with broker.prefix.",
+    cause,
+  });
 }
 
 /** RabbitMQ's text, e.g. `inequivalent arg 'x-queue-type' for queue 'q' in vhost '/': received … but current is …`. */

@@ -57,6 +57,23 @@ describe("mento worker does not start", () => {
     expect(stderr).toContain("[broker-refused]");
   });
 
+  it("as a user who may not make queues: exit 3, with the permissions that it needs", async () => {
+    const { managementUrl, user, password } = facility.broker;
+    const headers = {
+      authorization: `Basic ${Buffer.from(`${user}:${password}`).toString("base64")}`,
+      "content-type": "application/json",
+    };
+    const put = (path: string, body: object) =>
+      fetch(`${managementUrl}/api${path}`, { method: "PUT", headers, body: JSON.stringify(body) });
+    await put("/users/reader", { password: "reader", tags: "" });
+    await put("/permissions/%2F/reader", { configure: "^$", write: ".*", read: ".*" });
+    const file = changed(newSite(), /amqp:\/\/mento:[^@]*@/, "amqp://reader:reader@");
+    const { code, stderr } = await startWith(file);
+    expect(code).toBe(3);
+    expect(stderr).toContain("[broker-refused]");
+    expect(stderr).toContain("configure, write and read permissions");
+  });
+
   it("without a broker: exit 3, after a bounded time, and says what was tried", async () => {
     const site = newSite();
     const file = changed(site, /127\.0\.0\.1:\d+/, "127.0.0.1:9");
