@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { Command } from "commander";
 import { stringify } from "yaml";
 import { Sessions, type FileSystems } from "../beamtime/session.ts";
-import { Deferred, MentoError, Misconfigured } from "../errors.ts";
+import { Deferred, Misconfigured, Unavailable } from "../errors.ts";
 import { describeBroker } from "../facility/rabbitmq.ts";
 import { describeSlurm } from "../facility/slurm.ts";
 import { describeSshd } from "../facility/sshd.ts";
@@ -51,7 +51,7 @@ async function init(file: string, options: InitOptions): Promise<void> {
 async function facilitySite(dir: string): Promise<Site> {
   const state = readState(dir);
   if (state === undefined) {
-    throw new MentoError({
+    throw new Unavailable({
       code: "facility-not-up",
       message: `There is no facility in ${dir}.`,
       hint: `Make one with: mento facility up --dir ${dir}`,
