@@ -21,7 +21,7 @@ export interface ReceivedMessage {
 export interface IntakeEffects {
   group: string;
   triggers: readonly Trigger[];
-  findSession: (beamtimeId: string | undefined) => Promise<Session>;
+  findSession: (beamtimeId: string | undefined, paths: readonly string[]) => Promise<Session>;
   placeFor: (session: Session) => Promise<Place>;
   methods: Readonly<Record<Trigger["method"], Method>>;
   /** Puts a record on the group's queue of jobs, confirmed. */
@@ -57,7 +57,7 @@ export async function handleMessage(received: ReceivedMessage, effects: IntakeEf
     return;
   }
 
-  const session = await effects.findSession(message.data.beamtimeId);
+  const session = await effects.findSession(message.data.beamtimeId, message.paths);
   requireBeamline(message, session);
   const place = await effects.placeFor(session);
 

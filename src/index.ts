@@ -10,7 +10,13 @@ export {
   type MessageAttributes,
   type Subscription,
 } from "./broker/client.ts";
-export { parseMetadata, type BeamtimeMetadata, type OnlineResources } from "./beamtime/metadata.ts";
+export {
+  parseMetadata,
+  type AsapoAccess,
+  type BeamtimeMetadata,
+  type OnlineResources,
+  type SessionReservation,
+} from "./beamtime/metadata.ts";
 export { toBeamlinePath, toCorePath, toNodePath, type SessionRoots } from "./beamtime/paths.ts";
 export {
   Deferred,

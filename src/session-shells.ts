@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { reservationFor } from "./beamtime/reservation.ts";
 import { PrivateKeys } from "./beamtime/private-key.ts";
 import type { Session } from "./beamtime/session.ts";
 import type { MentoConfig } from "./config.ts";
@@ -22,7 +23,7 @@ export class SessionShells {
   async open(session: Session): Promise<Shell> {
     const { online, metadataFile } = session;
     const { file, key } = await this.#keys.read(metadataFile, online.privateKeyPath);
-    const [name = ""] = online.reservedNodes;
+    const [name = ""] = reservationFor(online).nodes;
     const version = createHash("sha256").update(`${name} ${online.account} `).update(key).digest("hex");
     const known = this.#shells.get(session.id);
     if (known?.version === version) return known.shell;

@@ -164,7 +164,7 @@ class Worker {
           handleMessage(received, {
             group: worker.group,
             triggers: this.#config.triggers,
-            findSession: (id) => this.#sessions.find(id),
+            findSession: (id, paths) => this.#sessions.find(id, paths),
             placeFor: (session) => this.#placeFor(session),
             methods: { "remote-sbatch-script": sbatch },
             track,

@@ -5,64 +5,159 @@ import { describeIssues } from "../messages/cloud-event.ts";
 /** How long a message waits for a person to mend the beamtime's files: a day. */
 const GIVE_UP_AFTER_SECONDS = 24 * 3600;
 
-/**
- * `beamtime-metadata-<id>.json`, as written since 2022-02-09
- * (confluence.desy.de, ASAP3, "Beamtime Metadata File"). Keys that Mento does not use pass unchecked.
- */
-const MetadataFile = z.looseObject({
-  beamtimeId: z.string().min(1),
-  beamline: z.string().min(1),
-  corePath: z.string().startsWith("/"),
-  onlineAnalysis: z
-    .looseObject({
-      reservedNodes: z.array(z.string().min(1)).min(1),
-      slurmReservation: z.string().min(1),
-      slurmPartition: z.string().min(1),
-      sshPrivateKeyPath: z.string().min(1),
-      userAccount: z.string().min(1),
-    })
-    .optional(),
+/** A text, or nothing: the files write an absent value in several ways. */
+const optionalText = z.string().min(1).nullish().catch(undefined);
+
+/** One name, several in a list, or several joined by commas; no public file shows more than one. */
+const names = z
+  .union([z.string(), z.array(z.string())])
+  .transform((value) => [value].flat().flatMap((text) => text.split(",")))
+  .transform((all) => all.map((name) => name.trim()).filter((name) => name !== ""))
+  .pipe(z.array(z.string()).min(1));
+
+/** Node names in a list, in a list a reservation, or by the reservation's name. */
+const nodeLists = z
+  .union([
+    z.string().transform((text) => [[text]]),
+    z.array(z.string()).transform((list) => [list]),
+    z.array(z.array(z.string())),
+    z.record(z.string(), z.array(z.string())),
+  ])
+  .refine((lists) => Object.values(lists).flat().length > 0, "must name a node");
+
+const OnlineAnalysis = z.looseObject({
+  reservedNodes: nodeLists,
+  slurmReservation: names,
+  slurmPartition: names,
+  sshPrivateKeyPath: z.string().min(1),
+  userAccount: z.string().min(1),
+  asapoBeamtimeTokenPath: optionalText,
+  asapoBeamtimeClbtTokenPath: optionalText,
 });
+
+/**
+ * `beamtime-metadata-<id>.json` and `commissioning-metadata-<id>.json`, in all forms since January 2020
+ * (confluence.desy.de, ASAP3, "Beamtime Metadata File"). Keys that Mento does not use are kept unchecked.
+ */
+const MetadataFile = z
+  .looseObject({
+    beamtimeId: z.string().min(1).optional(),
+    /** A commissioning run's id. */
+    id: z.string().min(1).optional(),
+    beamline: z.string().min(1),
+    corePath: z.string().startsWith("/"),
+    tag: optionalText,
+    eventStart: optionalText,
+    eventEnd: optionalText,
+    "event-start": optionalText,
+    "event-end": optionalText,
+    onlineAnalysis: OnlineAnalysis.nullish(),
+    asapo: z
+      .looseObject({
+        endpoint: optionalText,
+        beamtimeTokenPath: optionalText,
+        beamtimeClbtTokenPath: optionalText,
+      })
+      .nullish(),
+  })
+  .refine((file) => file.beamtimeId !== undefined || file.id !== undefined, {
+    path: ["beamtimeId"],
+    message: "has neither beamtimeId, as a beamtime's file, nor id, as a commissioning run's",
+  });
+type MetadataFile = z.infer<typeof MetadataFile>;
+
+/** One reservation of a session. */
+export interface SessionReservation {
+  name: string;
+  partition: string;
+  nodes: string[];
+}
 
 /** What the metadata file says about where and as whom a session's jobs run. */
 export interface OnlineResources {
-  reservedNodes: string[];
-  reservation: string;
-  partition: string;
+  /** At least one, in the file's order. */
+  reservations: [SessionReservation, ...SessionReservation[]];
   /** Relative to the directory of the metadata file. */
   privateKeyPath: string;
   account: string;
 }
 
+export interface AsapoAccess {
+  endpoint: string | undefined;
+  /** Both relative to the directory of the metadata file. */
+  tokenPath: string | undefined;
+  readOnlyTokenPath: string | undefined;
+}
+
 export interface BeamtimeMetadata {
+  kind: "beamtime" | "commissioning";
   id: string;
+  /** As paths have it, in lower case. */
   beamline: string;
   corePath: string;
-  /** undefined for a beamtime that was started without `--online`. */
+  tag: string | undefined;
+  /** Local times of the facility, without a zone. */
+  eventStart: string | undefined;
+  eventEnd: string | undefined;
+  /** undefined if it was started without `--online`. */
   online: OnlineResources | undefined;
+  asapo: AsapoAccess | undefined;
+  /** The whole file, with what Mento does not know. */
+  document: Readonly<Record<string, unknown>>;
 }
 
 /**
- * The text of a metadata file → the facts that Mento needs. `file` is named in the error.
+ * The text of a metadata file, of any generation, in one shape. `file` is named in the error.
  *
  * @throws Deferred `metadata-unreadable`: the file may be half written, or someone mends it
  */
 export function parseMetadata(text: string, file: string): BeamtimeMetadata {
-  const parsed = MetadataFile.safeParse(parseJson(text, file));
+  const document = parseJson(text, file);
+  const parsed = MetadataFile.safeParse(document);
   if (!parsed.success) throw unreadable(file, describeIssues(parsed.error), parsed.error);
-  const { beamtimeId, beamline, corePath, onlineAnalysis } = parsed.data;
+  const { beamtimeId, id, beamline, corePath, onlineAnalysis } = parsed.data;
   return {
-    id: beamtimeId,
-    beamline,
-    corePath,
-    online: onlineAnalysis && {
-      reservedNodes: onlineAnalysis.reservedNodes,
-      reservation: onlineAnalysis.slurmReservation,
-      partition: onlineAnalysis.slurmPartition,
-      privateKeyPath: onlineAnalysis.sshPrivateKeyPath,
-      account: onlineAnalysis.userAccount,
-    },
+    kind: beamtimeId === undefined ? "commissioning" : "beamtime",
+    id: beamtimeId ?? id ?? "",
+    beamline: beamline.toLowerCase(),
+    corePath: corePath.replace(/\/+$/, ""),
+    tag: parsed.data.tag ?? undefined,
+    eventStart: parsed.data.eventStart ?? parsed.data["event-start"] ?? undefined,
+    eventEnd: parsed.data.eventEnd ?? parsed.data["event-end"] ?? undefined,
+    online:
+      onlineAnalysis == null
+        ? undefined
+        : {
+            reservations: reservationsOf(onlineAnalysis),
+            privateKeyPath: onlineAnalysis.sshPrivateKeyPath,
+            account: onlineAnalysis.userAccount,
+          },
+    asapo: asapoOf(parsed.data),
+    document: document as Record<string, unknown>,
   };
+}
+
+/** Reservations, partitions and node lists belong together by their places; a single one is everybody's. */
+function reservationsOf(online: z.infer<typeof OnlineAnalysis>): OnlineResources["reservations"] {
+  const { slurmReservation, slurmPartition, reservedNodes } = online;
+  const lists = Array.isArray(reservedNodes) ? reservedNodes : undefined;
+  const everyNode = Object.values(reservedNodes).flat();
+  const reservations = slurmReservation.map((name, place) => ({
+    name,
+    partition: slurmPartition[place] ?? slurmPartition[0] ?? "",
+    nodes: (Array.isArray(reservedNodes) ? lists?.[place] : reservedNodes[name]) ?? everyNode,
+  }));
+  return reservations as OnlineResources["reservations"];
+}
+
+/** Until 2021-10-27 the token paths stood in `onlineAnalysis`. */
+function asapoOf({ asapo, onlineAnalysis }: MetadataFile): AsapoAccess | undefined {
+  const tokenPath = asapo?.beamtimeTokenPath ?? onlineAnalysis?.asapoBeamtimeTokenPath ?? undefined;
+  const readOnlyTokenPath =
+    asapo?.beamtimeClbtTokenPath ?? onlineAnalysis?.asapoBeamtimeClbtTokenPath ?? undefined;
+  const endpoint = asapo?.endpoint ?? undefined;
+  if (endpoint === undefined && tokenPath === undefined && readOnlyTokenPath === undefined) return undefined;
+  return { endpoint, tokenPath, readOnlyTokenPath };
 }
 
 function parseJson(text: string, file: string): unknown {

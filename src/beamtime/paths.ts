@@ -46,6 +46,11 @@ export function isBeamlinePath(path: string, roots: SessionRoots): boolean {
   return below(path, roots.beamline) !== undefined;
 }
 
+/** Whether a path lies in the session, in any of its three views. */
+export function isInSession(path: string, roots: SessionRoots): boolean {
+  return [roots.core, roots.beamline, roots.node].some((root) => below(path, root) !== undefined);
+}
+
 function synced(path: string, roots: SessionRoots): string {
   const inside = insideSession(path, roots);
   const folder = firstComponent(inside);

@@ -1,12 +1,6 @@
-import type { OnlineResources } from "./metadata.ts";
+import type { OnlineResources, SessionReservation } from "./metadata.ts";
 
-/** What `sbatch` is told about where a job may run. */
-export interface Reservation {
-  name: string;
-  partition: string;
-}
-
-/** The session's reservation. */
-export function reservationFor(online: OnlineResources): Reservation {
-  return { name: online.reservation, partition: online.partition };
+/** The reservation that a session's jobs run in: the first that the metadata file names. */
+export function reservationFor(online: OnlineResources): SessionReservation {
+  return online.reservations[0];
 }

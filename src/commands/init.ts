@@ -82,8 +82,8 @@ function beamlineSite(): Site {
 async function sayWhatIsOpen(roots: FileSystems): Promise<string> {
   try {
     const { id, beamline, online } = await new Sessions(roots, () => undefined).find(undefined);
-    const { reservation, reservedNodes, account } = online;
-    return `Open: beamtime ${id} at ${beamline}; jobs run in reservation ${reservation} as ${account}, submitted on ${reservedNodes[0] ?? ""}.`;
+    const [{ name, nodes }] = online.reservations;
+    return `Open: beamtime ${id} at ${beamline}; jobs run in reservation ${name} as ${online.account}, submitted on ${nodes[0] ?? ""}.`;
   } catch (error) {
     if (!(error instanceof Deferred)) throw error;
     return `${error.message} A worker can start all the same; messages wait.`;

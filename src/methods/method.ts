@@ -1,4 +1,4 @@
-import type { Reservation } from "../beamtime/reservation.ts";
+import type { SessionReservation } from "../beamtime/metadata.ts";
 import type { JobPlan } from "../triggers/plan.ts";
 import type { Shell } from "../shells/shell.ts";
 
@@ -7,7 +7,7 @@ export interface Place {
   shell: Shell;
   /** The folder of all job directories of the session, on the core file system. */
   jobsDirectory: string;
-  reservation: Reservation;
+  reservation: Pick<SessionReservation, "name" | "partition">;
 }
 
 export interface SubmittedJob {

@@ -43,7 +43,10 @@ describe("finding a session", () => {
       id: "11010000",
       metadataFile,
       roots: { core: "/asap3/petra3/gpfs/p11/2026/data/11010000", node: join(top, "beamline/p11/current") },
-      online: { reservation: "11010000", partition: "ponline", account: "bttest" },
+      online: {
+        reservations: [{ name: "11010000", partition: "ponline", nodes: ["max-p11-001"] }],
+        account: "bttest",
+      },
     });
   });
 
@@ -68,7 +71,9 @@ describe("finding a session", () => {
     writeMetadata("gpfs/current", "11010000", {
       onlineAnalysis: { ...online, slurmReservation: "11010000_1" },
     });
-    expect(await sessions.find(undefined)).toMatchObject({ online: { reservation: "11010000_1" } });
+    expect(await sessions.find(undefined)).toMatchObject({
+      online: { reservations: [{ name: "11010000_1" }] },
+    });
   });
 
   it("goes on with the last good facts while the file is broken, and warns once", async () => {
@@ -102,6 +107,69 @@ describe("finding a session", () => {
     prepare();
     expect(await codeOf(sessions.find(undefined))).toBe(code);
   });
+});
+
+describe("a beamtime and a commissioning run at the same time", () => {
+  const run = "c20210823_000_MAA";
+  const corePath = `/asap3/petra3/gpfs/p11/2021/commissioning/${run}`;
+  const writeRun = (folder: string) => {
+    mkdirSync(join(top, folder), { recursive: true });
+    const file = join(top, folder, `commissioning-metadata-${run}.json`);
+    writeFileSync(
+      file,
+      JSON.stringify({ id: run, beamline: "P11", tag: "MAA", corePath, onlineAnalysis: online }),
+    );
+    return file;
+  };
+
+  it("are told apart by the data's path, in any view, or by the id", async () => {
+    writeMetadata("gpfs/current", "11010000");
+    writeRun("gpfs/commissioning");
+    expect(await sessions.find(undefined, [join(top, "gpfs/commissioning/raw/x")])).toMatchObject({
+      kind: "commissioning",
+      id: run,
+      beamline: "p11",
+      roots: { beamline: join(top, "gpfs/commissioning"), node: join(top, "beamline/p11/commissioning") },
+    });
+    expect(await sessions.find(undefined, [`${corePath}/raw/x`])).toMatchObject({ id: run });
+    expect(await sessions.find(undefined, [join(top, "gpfs/current/raw/x")])).toMatchObject({
+      id: "11010000",
+    });
+    expect(await sessions.find(run)).toMatchObject({ id: run, isOpen: true });
+  });
+
+  it("are named both when nothing tells which is meant", async () => {
+    writeMetadata("gpfs/current", "11010000");
+    writeRun("gpfs/commissioning");
+    const finding = sessions.find(undefined, ["/elsewhere/x"]);
+    await expect(finding).rejects.toMatchObject({ code: "session-unclear" });
+    await expect(finding).rejects.toThrow(`Both 11010000 and ${run} are open`);
+  });
+
+  it("do not stop each other when one's file is broken", async () => {
+    writeMetadata("gpfs/current", "11010000");
+    writeFileSync(writeRun("gpfs/commissioning"), "{");
+    expect(await sessions.find(undefined, [join(top, "gpfs/current/raw/x")])).toMatchObject({
+      id: "11010000",
+    });
+    expect(await sessions.find("11010000")).toMatchObject({ id: "11010000" });
+    expect(await codeOf(sessions.find(undefined, ["/elsewhere/x"]))).toBe("metadata-unreadable");
+  });
+
+  it("a commissioning run alone is the one that is meant, and is found on core by its id", async () => {
+    writeRun("gpfs/commissioning");
+    expect(await sessions.find(undefined)).toMatchObject({ id: run });
+    rmSync(join(top, "gpfs"), { recursive: true });
+    writeRun(`asap3/petra3/gpfs/p11/2021/commissioning/${run}`);
+    expect(await sessions.find(run)).toMatchObject({ kind: "commissioning", isOpen: false });
+  });
+});
+
+it("a path on the core file system leads to the session whose folder it lies in", async () => {
+  writeMetadata("gpfs/current", "11010000");
+  const folder = "asap3/petra3/gpfs/p11/2024/data/11000001";
+  writeMetadata(folder, "11000001");
+  expect(await sessions.find(undefined, [join(top, folder, "raw/a/b.h5")])).toMatchObject({ id: "11000001" });
 });
 
 describe("the private key", () => {
