@@ -111,7 +111,7 @@ site:
   beamline: ${JSON.stringify(roots.beamline)}  # where reserved nodes mount it
   core: ${JSON.stringify(roots.core)}          # the core file system
 
-# Jobs are submitted over SSH, on the first of the beamtime's reserved nodes, with its account and key.
+# Jobs are submitted over SSH, on the first of the beamtime's reserved nodes that answers, with its account and key.
 ssh:
   knownHosts: ${JSON.stringify(knownHosts)}   # host keys are always checked
   # hostKeys: { max-p11-001: ["SHA256:…"] }   # or accept exactly these, as ssh-keygen -lf prints them

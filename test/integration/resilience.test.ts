@@ -11,7 +11,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { publishDataReady } from "../../src/broker/client.ts";
 import { jobIdFor } from "../../src/triggers/plan.ts";
@@ -121,7 +121,8 @@ describe("the metadata file", () => {
 
   it("gone at the beamline: a message without an id waits, and runs when it is back", async () => {
     renameSync(file, `${file}.away`);
-    const id = await publish("quick");
+    const path = join(gpfs, "current/raw", basename(writeOnCore()));
+    const { id } = await publishDataReady(await site.client(), { path, technique: "quick" });
     const deferred = await site.event("message.deferred", id);
     expect(deferred.data.error?.code).toBe("no-session-open");
     renameSync(`${file}.away`, file);

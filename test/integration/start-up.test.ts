@@ -4,9 +4,9 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
-import { connectBroker } from "../../src/broker/client.ts";
+import { connectBroker, publishDataReady } from "../../src/broker/client.ts";
 import { tryMento } from "../support/mento.ts";
-import { facility, TestSite } from "../support/site.ts";
+import { beamtime, facility, TestSite, writeOnCore } from "../support/site.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "mento-start-up-"));
 const sites: TestSite[] = [];
@@ -138,4 +138,15 @@ it("a pinned host key is enough", async () => {
   const pins = facility.slurm.nodes.map(({ name }) => [name, [facility.ssh.hostKeyFingerprint]]);
   const site = newSite({ ssh: { knownHosts: [], hostKeys: Object.fromEntries(pins) as object } });
   await site.startWorker();
+});
+
+it("a reserved node that is down does not stop the work: the next one is taken", async () => {
+  const { address, port } = facility.ssh;
+  const isFirst = (name: string) => name === beamtime.nodes[0];
+  const nodes = facility.slurm.nodes.map(({ name }) => [name, { address, port: isFirst(name) ? 9 : port }]);
+  const site = newSite({ ssh: { hosts: Object.fromEntries(nodes) as object } });
+  const worker = await site.startWorker();
+  expect(worker.log).toContain(`"node":"${beamtime.nodes[1] ?? ""}"`);
+  const { id } = await publishDataReady(await site.client(), { path: writeOnCore() });
+  await site.event("job.completed", id);
 });

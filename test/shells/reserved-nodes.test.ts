@@ -1,0 +1,52 @@
+import { describe, expect, it } from "vitest";
+import { Deferred, Unavailable, type ErrorCode } from "../../src/errors.ts";
+import { ReservedNodes, type NodeShell } from "../../src/shells/reserved-nodes.ts";
+
+const unavailable = (code: ErrorCode) => new Unavailable({ code, message: code, hint: "" });
+
+function open(...answers: (Error | "ok")[]) {
+  const tried: number[] = [];
+  const nodes = answers.map((_, index): NodeShell => ({
+    host: `node${index}`,
+    account: "a",
+    run: () => {
+      tried.push(index);
+      const answer = answers[index];
+      return answer === "ok"
+        ? Promise.resolve({ code: 0, signal: null, stdout: Buffer.from(""), stderr: "" })
+        : Promise.reject(answer ?? new Error("no node"));
+    },
+    close: () => undefined,
+  }));
+  return { shell: new ReservedNodes(nodes, "a"), tried, answers };
+}
+
+describe("the reserved nodes", () => {
+  it("are tried in turn, and the one that answers is kept", async () => {
+    const { shell, tried, answers } = open(unavailable("ssh-unreachable"), "ok", "ok");
+    await shell.run("true");
+    await shell.run("true");
+    expect(tried).toEqual([0, 1, 1]);
+    expect(shell.host).toBe("node1");
+    answers[1] = unavailable("ssh-unreachable");
+    await shell.run("true");
+    expect(tried).toEqual([0, 1, 1, 1, 2]);
+  });
+
+  it("are not tried further when a command may have run, or when the login is refused", async () => {
+    const lost = open(unavailable("ssh-lost"), "ok");
+    await expect(lost.shell.run("true")).rejects.toMatchObject({ code: "ssh-lost" });
+    expect(lost.tried).toEqual([0]);
+    const refused = open(
+      new Deferred({ code: "ssh-login-refused", message: "", hint: "", giveUpAfterSeconds: 1 }),
+      "ok",
+    );
+    await expect(refused.shell.run("true")).rejects.toMatchObject({ code: "ssh-login-refused" });
+  });
+
+  it("all away are an outage", async () => {
+    const { shell, tried } = open(unavailable("ssh-unreachable"), unavailable("ssh-unreachable"));
+    await expect(shell.run("true")).rejects.toMatchObject({ code: "ssh-unreachable" });
+    expect(tried).toEqual([0, 1]);
+  });
+});
