@@ -17,7 +17,7 @@ export {
   type OnlineResources,
   type SessionReservation,
 } from "./beamtime/metadata.ts";
-export { toBeamlinePath, toCorePath, toNodePath, type SessionRoots } from "./beamtime/paths.ts";
+export { resultsPath, toBeamlinePath, toCorePath, toNodePath, type SessionRoots } from "./beamtime/paths.ts";
 export {
   Deferred,
   ERROR_CODES,

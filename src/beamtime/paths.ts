@@ -41,6 +41,26 @@ export function toBeamlinePath(path: string, roots: SessionRoots): string | null
   return CORE_ONLY.includes(firstComponent(inside)) ? null : posix.join(roots.beamline, inside);
 }
 
+/**
+ * Where the results of a data file go by MENTO's rule (`prepare_results_filename`), in the same view as the path:
+ * `<root>/raw/s/scan/data.h5` → `<root>/processed/onlineanalysis/s/scan/data_results.h5`. Makes no folder.
+ *
+ * @throws Rejected `path-outside-beamtime`, `path-not-synced`; the latter also for what does not lie in `raw`
+ */
+export function resultsPath(path: string, roots: SessionRoots): string {
+  const inside = synced(path, roots);
+  const view = [roots.core, roots.beamline, roots.node].find((root) => below(path, root) !== undefined);
+  const { dir, name, ext } = posix.parse(inside);
+  if (view === undefined || firstComponent(inside) !== "raw" || dir === "") {
+    throw new Rejected({
+      code: "path-not-synced",
+      message: `${path} does not lie in the beamtime's raw folder.`,
+      hint: "Results have a place for data files, which are in raw.",
+    });
+  }
+  return posix.join(view, "processed/onlineanalysis", dir.slice("raw/".length), `${name}_results${ext}`);
+}
+
 /** True for an absolute path in the beamline's view of the session: templates map such arguments by themselves. */
 export function isBeamlinePath(path: string, roots: SessionRoots): boolean {
   return below(path, roots.beamline) !== undefined;

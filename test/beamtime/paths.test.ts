@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import { Rejected } from "../../src/errors.ts";
 import {
   isBeamlinePath,
+  resultsPath,
   toBeamlinePath,
   toCorePath,
   toNodePath,
@@ -35,6 +36,18 @@ describe("the three views of a path", () => {
     expect(toCorePath(`${roots.core}/raw/a`, roots)).toBe(`${roots.core}/raw/a`);
     expect(toCorePath("/beamline/p11/current/raw/a", roots)).toBe(`${roots.core}/raw/a`);
     expect(toBeamlinePath(`${roots.core}/processed/a`, roots)).toBe("/gpfs/current/processed/a");
+  });
+
+  it("puts results where MENTO does, in the view of the data", () => {
+    const results = "processed/onlineanalysis/s/scan/data_results.h5";
+    expect(resultsPath("/gpfs/current/raw/s/scan/data.h5", roots)).toBe(`/gpfs/current/${results}`);
+    expect(resultsPath(`${roots.core}/raw/s/scan/data.h5`, roots)).toBe(`${roots.core}/${results}`);
+    expect(resultsPath("/gpfs/current/raw/data", roots)).toBe(
+      "/gpfs/current/processed/onlineanalysis/data_results",
+    );
+    expect(() => resultsPath("/gpfs/current/processed/a", roots)).toThrow("raw folder");
+    expect(() => resultsPath("/gpfs/current/raw", roots)).toThrow("raw folder");
+    expect(() => resultsPath("/etc/raw/a", roots)).toThrow(Rejected);
   });
 
   it("has no beamline path for what is on core only", () => {
