@@ -9,7 +9,6 @@ import {
   endFromRecord,
   endFromRecordAlone,
   endFromSlurmAlone,
-  isTerminal,
   type EndRecord,
   type JobEnd,
 } from "./jobs/job.ts";
@@ -296,7 +295,6 @@ export class Tracker {
               hint: `The whole log is ${data.job.directory}/job.log.`,
             },
     });
-    if (!isTerminal(watched.record.data.job.state)) return;
     // The record may have been delivered again meanwhile: both deliveries are of this job, which has ended.
     jobs.get(data.job.id)?.ack();
     jobs.delete(data.job.id);

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { hostname } from "node:os";
 import { reservationFor } from "./beamtime/reservation.ts";
 import { Sessions, type Session } from "./beamtime/session.ts";
-import { openLink, type BrokerAddress, type BrokerLink } from "./broker/connection.ts";
+import { brokerLost, openLink, type BrokerAddress, type BrokerLink } from "./broker/connection.ts";
 import { openConsumer } from "./broker/consumer.ts";
 import { openIntake } from "./broker/intake.ts";
 import { Publisher } from "./broker/publisher.ts";
@@ -146,7 +146,7 @@ class Worker {
           return;
         }
         void this.#putAside(publisher, message.content, record.error.message).then(ack, (error: unknown) => {
-          link.fail(error instanceof MentoError ? error : unknownTrouble(error));
+          link.fail(error instanceof MentoError ? error : brokerLost(errorText(error), error));
         });
       });
       stops.unshift(() => consumer.pause());
@@ -293,8 +293,4 @@ function parseJson(bytes: Buffer): unknown {
   } catch {
     return undefined;
   }
-}
-
-function unknownTrouble(error: unknown): MentoError {
-  return new Unavailable({ code: "broker-lost", message: errorText(error), hint: "", cause: error });
 }

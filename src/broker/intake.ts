@@ -5,7 +5,7 @@ import type { Log } from "../log.ts";
 import { shortId } from "../messages/derived-id.ts";
 import { messageEvent, type OutgoingEvent } from "../messages/job-event.ts";
 import { originOf, type Origin } from "../messages/origin.ts";
-import type { BrokerLink } from "./connection.ts";
+import { brokerLost, type BrokerLink } from "./connection.ts";
 import { openConsumer, type Consumer, type Delivery } from "./consumer.ts";
 import type { Publisher } from "./publisher.ts";
 import { WAIT_SECONDS, type Topology } from "./topology.ts";
@@ -109,11 +109,7 @@ export class Intake {
         { err: error, cause: origin.cause },
         "a message could not be put away; it is delivered again",
       );
-      const lost =
-        error instanceof MentoError
-          ? error
-          : new Unavailable({ code: "broker-lost", message: errorText(error), hint: "", cause: error });
-      this.#edges.link.fail(lost);
+      this.#edges.link.fail(error instanceof MentoError ? error : brokerLost(errorText(error), error));
     }
   }
 
@@ -141,7 +137,7 @@ export class Intake {
 
   async #defer(reason: Deferred, message: ConsumeMessage, history: History, origin: Origin): Promise<void> {
     const { announce, log, now } = this.#edges;
-    const isNew = history.reason !== reason.code;
+    const isNew = !isSameTrouble(history.reason, reason.code);
     const since = isNew ? now() : new Date(history.reasonSince ?? now());
     const waited = (now().getTime() - since.getTime()) / 1000;
     if (waited >= reason.giveUpAfterSeconds) {
@@ -240,6 +236,11 @@ export class Intake {
     }, delay);
     await this.#consumer?.pause();
   }
+}
+
+/** A submit that fails for an unknown reason is then looked for as one in flight, in turns: their time runs on. */
+export function isSameTrouble(before: string | null, now: string): boolean {
+  return before === now || (before !== null && before.startsWith("submit-") && now.startsWith("submit-"));
 }
 
 function historyOf(message: ConsumeMessage, now: Date): History {

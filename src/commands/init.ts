@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { Command } from "commander";
 import { stringify } from "yaml";
 import { Sessions, type FileSystems } from "../beamtime/session.ts";
-import { Deferred, Misconfigured, Unavailable } from "../errors.ts";
+import { MentoError, Misconfigured, Unavailable } from "../errors.ts";
 import { describeBroker } from "../facility/rabbitmq.ts";
 import { describeSlurm } from "../facility/slurm.ts";
 import { describeSshd } from "../facility/sshd.ts";
@@ -85,7 +85,7 @@ async function sayWhatIsOpen(roots: FileSystems): Promise<string> {
     const [{ name, nodes }] = online.reservations;
     return `Open: beamtime ${id} at ${beamline}; jobs run in reservation ${name} as ${online.account}, submitted on ${nodes[0] ?? ""}.`;
   } catch (error) {
-    if (!(error instanceof Deferred)) throw error;
+    if (!(error instanceof MentoError)) throw error;
     return `${error.message} A worker can start all the same; messages wait.`;
   }
 }

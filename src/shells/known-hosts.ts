@@ -55,12 +55,14 @@ export function checkHostKey(
 
 /**
  * The types of host key that the files know for a node, e.g. `ssh-ed25519`: those are to be asked for first, as ssh(1)
- * does, else a node that has another type too would seem to have changed its key. Empty if nothing is known.
+ * does, else a node that has another type too would seem to have changed its key. Empty if the files know or decide
+ * nothing.
  */
 export function knownKeyTypes(
   node: { name: string; address: string; port: number },
   rules: HostKeyRules,
 ): string[] {
+  if (rules.pinned[node.name] !== undefined) return [];
   const names = [hostPattern(node.name, 22), hostPattern(node.address, node.port)];
   const lines = rules.knownHosts.flatMap((file) => parseKnownHosts(readKnownHosts(file)));
   const fitting = lines.filter((line) => !line.revoked && names.some((name) => line.matches(name)));

@@ -137,14 +137,19 @@ export class SshConnection {
     const forget = () => {
       if (this.#spare === spare) this.#spare = undefined;
     };
-    spare.then((channel) => channel.on("close", forget), forget);
+    // `close` waits until somebody reads; `exit` tells at once of a waiting shell that was killed, and must not be used.
+    spare.then((channel) => channel.on("exit", forget).on("close", forget), forget);
   }
 
   #openChannel(command: string): Promise<ClientChannel> {
     return this.#within(this.#openTimeout, "no channel opened", (resolve, reject) => {
       const onChannel = (error: Error | undefined, channel: ClientChannel) => {
-        if (error) reject(unreachable(this.#target, `it opened no channel (${error.message})`, error));
-        else resolve(channel);
+        if (error) {
+          reject(unreachable(this.#target, `it opened no channel (${error.message})`, error));
+          return;
+        }
+        channel.on("error", () => undefined);
+        resolve(channel);
       };
       try {
         this.#client.exec(command, onChannel);
@@ -207,7 +212,6 @@ function collect(channel: ClientChannel, done: (end: CommandEnd | undefined) => 
   };
   channel.on("data", take(stdout));
   channel.stderr.on("data", take(stderr));
-  channel.on("error", () => undefined);
   channel.on("close", (code?: number | null, signal?: string) => {
     if (code === undefined || bytes > MAX_OUTPUT_BYTES) {
       done(undefined);

@@ -1,10 +1,12 @@
+import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { createServer } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, describe, expect, it } from "vitest";
 import { Deferred, MentoError, Misconfigured, Unavailable } from "../../src/errors.ts";
 import { SshShell } from "../../src/shells/ssh.ts";
 import type { SshTarget } from "../../src/shells/ssh-connection.ts";
-import { beamtime, facility } from "../support/site.ts";
+import { beamtime, eventually, facility } from "../support/site.ts";
 import { openTcpProxy } from "../support/tcp-proxy.ts";
 
 const limits = { connectTimeout: 2_000, commandTimeout: 10_000, maxChannels: 6 };
@@ -90,6 +92,18 @@ describe("a shell over SSH", () => {
     const running = errorOf(shell.run("sleep 5"));
     setTimeout(proxy.cut, 200);
     expect((await running).code).toBe("ssh-lost");
+    expect((await shell.run("echo on")).stdout.toString()).toBe("on\n");
+  });
+
+  it("does not take the silence of a waiting shell that was killed for a command's answer", async () => {
+    const shell = open();
+    const sshd = (await shell.run("echo $PPID")).stdout.toString().trim();
+    await eventually("a shell waits", () => {
+      const children = spawnSync("pgrep", ["-P", sshd], { encoding: "utf8" }).stdout.trim();
+      return children === "" ? undefined : children;
+    });
+    spawnSync("pkill", ["-KILL", "-P", sshd]);
+    await sleep(300);
     expect((await shell.run("echo on")).stdout.toString()).toBe("on\n");
   });
 

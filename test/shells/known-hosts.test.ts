@@ -72,6 +72,9 @@ describe("checkHostKey", () => {
       `max-p11-001 ssh-rsa AAAA\n[127.0.0.1]:2222 ${right.line}\nother ecdsa-sha2-nistp256 AAAA\n`,
     );
     expect(knownKeyTypes(node, { knownHosts: [file], pinned: {} })).toEqual(["ssh-rsa", "ssh-ed25519"]);
+    // A pin decides alone: no file is read.
+    const pinned = { "max-p11-001": [fingerprint(right.key)] };
+    expect(knownKeyTypes(node, { knownHosts: ["/nonexistent"], pinned })).toEqual([]);
   });
 
   it("refuses a revoked key though it is known", () => {
