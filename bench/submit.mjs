@@ -43,7 +43,7 @@ export async function runSubmitBench() {
     let count = 0;
     const publish = () => {
       const id = `bench-${++count}`;
-      return { id, sent: () => publishDataReady(client, { path: data }, { id, source: "/bench" }) };
+      return { id, sent: () => publishDataReady(client, { path: data, bytes: 4 }, { id, source: "/bench" }) };
     };
     const ways = {
       mento: async () => {

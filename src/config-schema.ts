@@ -47,6 +47,29 @@ export const Worker = z.strictObject({
   logLevel: z.enum(["debug", "info", "warn", "error"]).default("info"),
 });
 
+const StaticSession = z.strictObject({
+  id: z.string().regex(/^[^/\0]+$/, "must be without a slash"),
+  beamline: z.string().min(1),
+  paths: z.strictObject({
+    beamline: absolutePath.describe("The session's folder as the detectors see it."),
+    core: absolutePath.describe("The same folder as the nodes see it, where jobs read."),
+    node: absolutePath
+      .optional()
+      .describe("The beamline's file system on the nodes, if they mount it apart; default: `core`."),
+  }),
+  account: z.string().min(1).describe("The account on the nodes that jobs run as."),
+  privateKey: absolutePath.describe("Its private SSH key."),
+  reservations: z
+    .array(
+      z.strictObject({
+        name: z.string().min(1).optional().describe("Slurm's reservation; without, the partition alone."),
+        partition: z.string().min(1),
+        nodes: z.array(z.string().min(1)).min(1).describe("Hosts with sbatch, tried in turn."),
+      }),
+    )
+    .min(1),
+});
+
 export const Site = z.strictObject({
   gpfs: absolutePath.default("/gpfs").describe("The beamline file system, as this host sees it."),
   beamline: absolutePath.default("/beamline").describe("Where reserved nodes mount beamline file systems."),
@@ -56,6 +79,12 @@ export const Site = z.strictObject({
     .regex(/^[^/.].*$/, "must be a folder relative to the beamtime's folder")
     .default("scratch_cc/mento")
     .describe("Where job directories are, below the beamtime's folder on the core file system."),
+  sessions: z
+    .array(StaticSession)
+    .default([])
+    .describe(
+      "Sessions of a facility that writes no metadata files: always open, beside those that have one.",
+    ),
 });
 
 const Host = z.strictObject({
@@ -72,6 +101,12 @@ export const Ssh = z.strictObject({
     .record(z.string(), z.array(z.string().regex(/^SHA256:/, "must be a fingerprint like SHA256:…")).min(1))
     .default({})
     .describe("Node name → the fingerprints accepted for it; for such a node known_hosts is not asked."),
+  acceptNewHostKeys: z
+    .boolean()
+    .default(false)
+    .describe(
+      "Accept a node's key when nothing is known of it, and expect it until the session ends, as accept-new of OpenSSH.",
+    ),
   hosts: z
     .record(z.string(), Host)
     .default({})

@@ -19,6 +19,7 @@ export const ERROR_CODES = {
   "template-value-missing": "A trigger needs a value that the message does not have.",
   "wrong-argument": "A program's argument would hold a NUL byte, which no program can be given.",
   "id-reused": "The message's source and id were used before, for other data.",
+  "beamtime-ended": "The beamtime has been stopped: its account or its reservations are gone.",
   "submit-refused": "Slurm refused the job for a reason that will not pass.",
   "waited-too-long": "What the message waited for did not come in time.",
   "internal-error": "Mento itself failed on this message: a bug.",
@@ -27,7 +28,11 @@ export const ERROR_CODES = {
   "no-online-resources": "The beamtime is open, but was started without online resources.",
   "metadata-unreadable": "The beamtime's metadata file is there, but cannot be read.",
   "private-key-unreadable": "The beamtime's private SSH key cannot be read.",
+  "private-key-format": "The beamtime's private key is in a format that cannot be used.",
   "data-not-there": "The data is not on the core file system yet.",
+  "data-changing": "The data is there, of unknown size, and still being written.",
+  "no-reservation-fits":
+    "None of the beamtime's reservations fits the job; it waits, fails or runs outside them.",
   "submit-in-flight": "Another call is just submitting this job, or was cut off doing so.",
   "submit-not-now": "Slurm does not take the job at the moment.",
   "ssh-login-refused": "The reserved node did not accept the beamtime's account and key.",
@@ -43,12 +48,12 @@ export const ERROR_CODES = {
   "wrong-usage": "A command was called in a way that it does not understand.",
   "wrong-configuration": "The configuration has mistakes.",
   "configuration-unreadable": "The configuration file cannot be read.",
+  "runtime-directory-unsafe": "The folder for private keys is open to other accounts.",
   "queue-arguments-differ": "A queue or exchange exists on the broker with other arguments.",
   "exchange-missing": "The broker has none of Mento's exchanges: no worker has run on it yet.",
   "nobody-listens": "The broker took the message, but no queue is bound for it.",
   "host-key-unknown": "There is no known host key for a reserved node.",
   "host-key-changed": "A reserved node shows another host key than the known one.",
-  "private-key-format": "The beamtime's private key is in a format that cannot be used.",
   // How a job failed.
   "exit-code": "The program ended with an exit code other than 0.",
   signal: "The program was ended by a signal.",
@@ -97,10 +102,22 @@ export class Rejected extends MentoError {}
 /** Not now: the message waits on the broker and comes back, until `giveUpAfterSeconds` after it was first seen. */
 export class Deferred extends MentoError {
   readonly giveUpAfterSeconds: number;
+  /** What was seen of data of unknown size; the message carries it to the next look. */
+  readonly dataLook: string | undefined;
+  /** Nothing is wrong so far: it is not announced. */
+  readonly isSilent: boolean;
 
-  constructor(details: ErrorDetails & { giveUpAfterSeconds: number }) {
+  constructor(
+    details: ErrorDetails & {
+      giveUpAfterSeconds: number;
+      dataLook?: string | undefined;
+      isSilent?: boolean;
+    },
+  ) {
     super(details);
     this.giveUpAfterSeconds = details.giveUpAfterSeconds;
+    this.dataLook = details.dataLook;
+    this.isSilent = details.isSilent ?? false;
   }
 }
 

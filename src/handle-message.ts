@@ -1,10 +1,16 @@
-import { Deferred, Misconfigured, Rejected, Unavailable } from "./errors.ts";
+import { Deferred, MentoError, Misconfigured, Rejected, Unavailable } from "./errors.ts";
 import type { Session } from "./beamtime/session.ts";
 import type { TrackingRecord } from "./jobs/tracking-record.ts";
 import type { Log } from "./log.ts";
 import { decodeMessage, type MessageProperties } from "./messages/cloud-event.ts";
 import { validateDataReady, type DataReadyMessage } from "./messages/data-ready.ts";
-import { jobEvent, messageEvent, type JobEventData, type OutgoingEvent } from "./messages/job-event.ts";
+import {
+  jobEvent,
+  messageEvent,
+  type EventError,
+  type JobEventData,
+  type OutgoingEvent,
+} from "./messages/job-event.ts";
 import type { Method, Place, SubmittedJob } from "./methods/method.ts";
 import { matchTriggers } from "./triggers/match.ts";
 import { planJob, type JobPlan } from "./triggers/plan.ts";
@@ -15,6 +21,8 @@ export interface ReceivedMessage {
   properties: MessageProperties;
   /** When a worker of this group first had it. */
   receivedAt: Date;
+  /** What an earlier look saw of data of unknown size. */
+  dataLook: string | undefined;
 }
 
 /** What the line needs from outside. */
@@ -22,7 +30,8 @@ export interface IntakeEffects {
   group: string;
   triggers: readonly Trigger[];
   findSession: (beamtimeId: string | undefined, paths: readonly string[]) => Promise<Session>;
-  placeFor: (session: Session) => Promise<Place>;
+  /** Where a job of the trigger can run now; looks into Slurm, but makes nothing. */
+  placeFor: (session: Session, trigger: Trigger) => Promise<Place>;
   methods: Readonly<Record<Trigger["method"], Method>>;
   /** Puts a record on the group's queue of jobs, confirmed. */
   track: (record: TrackingRecord) => Promise<void>;
@@ -59,40 +68,47 @@ export async function handleMessage(received: ReceivedMessage, effects: IntakeEf
 
   const session = await effects.findSession(message.data.beamtimeId, message.paths);
   requireBeamline(message, session);
-  const place = await effects.placeFor(session);
 
   const failures: unknown[] = [];
   for (const trigger of matched) {
     try {
-      await runTrigger(trigger, { message, received, session, place }, effects);
+      await runTrigger(trigger, { message, received, session }, effects);
     } catch (error) {
-      failures.push(session.isOpen ? error : onlyThisSession(error));
+      failures.push(session.isOpen ? error : onlyThisSession(error, session));
     }
   }
   if (failures.length > 0) throw worst(failures);
 }
 
-/** A message with all that is known of it, and where its jobs are to run. */
+/** A message, and whose it is. */
 interface Resolved {
   message: DataReadyMessage;
   received: ReceivedMessage;
   session: Session;
-  place: Place;
 }
+
+/** The copy to the core file system is quick for beamtimes only (docs.desy.de/asap3, "Fast copy"). */
+const DATA_TIMEOUT_SECONDS = { beamtime: 600, commissioning: 1800 };
 
 /** Plan, submit, record, announce: each step can be repeated, and each is confirmed before the next. */
 async function runTrigger(trigger: Trigger, resolved: Resolved, effects: IntakeEffects): Promise<void> {
-  const { message, session, place } = resolved;
+  const { message, received, session } = resolved;
   const plan = planJob(message, trigger, session, effects.group);
-  const job = await effects.methods[trigger.method].submit(plan, place, effects.now());
+  const place = await effects.placeFor(session, trigger);
+  const job = await effects.methods[trigger.method].submit(plan, place, {
+    dataTimeout: trigger.dataTimeout ?? DATA_TIMEOUT_SECONDS[session.kind],
+    dataLook: received.dataLook,
+    now: effects.now(),
+  });
   effects.log.info({ job: plan.jobId, slurmJob: job.slurmJobId }, "accepted by Slurm");
-  const data = submittedEvent(plan, job, resolved);
+  const data = submittedEvent(plan, job, resolved, job.slot?.reservation == null ? place.notice : null);
   await effects.track({
     version: 1,
     data,
     jobsDirectory: place.jobsDirectory,
     resultGlobs: trigger.results,
     resultsDirectory: plan.resultsDirectory,
+    slurm: trigger.slurm,
   });
   await effects.announce(jobEvent(data, effects.now()));
 }
@@ -107,10 +123,19 @@ function worst(failures: readonly unknown[]): unknown {
 }
 
 /** The node of a beamtime that is over may be gone for good: that is this message's trouble, not everyone's. */
-function onlyThisSession(error: unknown): unknown {
-  if (!(error instanceof Unavailable || error instanceof Misconfigured)) return error;
-  if (error.code.startsWith("broker-") || error.code.startsWith("publish-")) return error;
+function onlyThisSession(error: unknown, session: Session): unknown {
+  if (!(error instanceof MentoError)) return error;
   const { code, message, hint } = error;
+  if (code === "ssh-login-refused") {
+    return new Rejected({
+      code: "beamtime-ended",
+      message: `${session.id} is not open at the beamline, and its account is not accepted: it has ended. ${message}`,
+      hint: "Have it started again, then replay the message; before its start, wait until its account is ready.",
+      cause: error,
+    });
+  }
+  if (!(error instanceof Unavailable || error instanceof Misconfigured)) return error;
+  if (code.startsWith("broker-") || code.startsWith("publish-")) return error;
   return new Deferred({ code, message, hint, giveUpAfterSeconds: 3600, cause: error });
 }
 
@@ -124,8 +149,12 @@ function requireBeamline(message: DataReadyMessage, session: Session): void {
   });
 }
 
-function submittedEvent(plan: JobPlan, job: SubmittedJob, resolved: Resolved): JobEventData {
-  const { message, received, session, place } = resolved;
+function submittedEvent(
+  plan: JobPlan,
+  job: SubmittedJob,
+  { message, received, session }: Resolved,
+  notice: EventError | null,
+): JobEventData {
   return {
     job: {
       id: plan.jobId,
@@ -137,8 +166,8 @@ function submittedEvent(plan: JobPlan, job: SubmittedJob, resolved: Resolved): J
     },
     slurm: {
       jobId: job.slurmJobId,
-      reservation: place.reservation.name,
-      partition: place.reservation.partition,
+      reservation: job.slot?.reservation ?? null,
+      partition: job.slot?.partition ?? null,
       nodes: [],
     },
     session: { beamline: session.beamline, id: session.id, corePath: session.roots.core },
@@ -153,6 +182,6 @@ function submittedEvent(plan: JobPlan, job: SubmittedJob, resolved: Resolved): J
     },
     exit: null,
     results: [],
-    error: null,
+    error: notice,
   };
 }

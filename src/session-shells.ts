@@ -1,11 +1,25 @@
 import { createHash } from "node:crypto";
-import { PrivateKeys } from "./beamtime/private-key.ts";
-import { reservationFor } from "./beamtime/reservation.ts";
-import type { Session } from "./beamtime/session.ts";
+import { rmSync } from "node:fs";
+import { join } from "node:path";
+import { PrivateKeys, type PrivateKey } from "./beamtime/private-key.ts";
+import type { OnlineSession, Sessions } from "./beamtime/session.ts";
 import type { MentoConfig } from "./config.ts";
-import type { Shell } from "./shells/shell.ts";
+import type { Log } from "./log.ts";
+import type { RuntimeDirectory } from "./runtime-directory.ts";
+import type { HostKeyRules } from "./shells/known-hosts.ts";
 import { ReservedNodes } from "./shells/reserved-nodes.ts";
+import type { Shell } from "./shells/shell.ts";
+import type { SshTarget } from "./shells/ssh-connection.ts";
 import { SshShell } from "./shells/ssh.ts";
+
+interface Held {
+  version: string;
+  shell: ReservedNodes;
+  usedAt: number;
+}
+
+/** A session that is over, and that nobody has used for so long, is let go of. */
+const LET_GO_AFTER_MS = 60_000;
 
 /**
  * The SSH connections of a process: one for each session's account, key and node, made when needed. A session whose
@@ -13,44 +27,89 @@ import { SshShell } from "./shells/ssh.ts";
  */
 export class SessionShells {
   readonly #ssh: MentoConfig["ssh"];
-  readonly #keys = new PrivateKeys();
-  readonly #shells = new Map<string, { version: string; shell: ReservedNodes }>();
+  readonly #runtime: RuntimeDirectory;
+  readonly #log: Log;
+  readonly #keys: PrivateKeys;
+  readonly #held = new Map<string, Held>();
 
-  constructor(ssh: MentoConfig["ssh"]) {
+  constructor(ssh: MentoConfig["ssh"], runtime: RuntimeDirectory, log: Log) {
     this.#ssh = ssh;
+    this.#runtime = runtime;
+    this.#log = log;
+    this.#keys = new PrivateKeys(runtime, (message) => log.warn(message));
   }
 
-  /** @throws Deferred `private-key-unreadable` */
-  async open(session: Session): Promise<Shell> {
-    const { online, metadataFile } = session;
-    const { file, key } = await this.#keys.read(metadataFile, online.privateKeyPath);
-    const { nodes } = reservationFor(online);
+  /** @throws Deferred `private-key-unreadable`, `private-key-format` */
+  async open(session: OnlineSession): Promise<Shell> {
+    const key = await this.readKey(session);
+    const targets = this.targets(session, key);
     const version = createHash("sha256")
-      .update(JSON.stringify([nodes, online.account, file]))
-      .update(key)
+      .update(JSON.stringify(targets.map(({ name, account }) => [name, account])))
+      .update(key.key)
       .digest("hex");
-    const known = this.#shells.get(session.id);
-    if (known?.version === version) return known.shell;
-
-    const shells = nodes.map((name) => this.#shellOn(name, online.account, key, file));
-    const shell = new ReservedNodes(shells, online.account);
+    const known = this.#held.get(session.id);
+    if (known?.version === version) {
+      known.usedAt = Date.now();
+      return known.shell;
+    }
+    const rules = this.hostKeyRules(session.id);
+    const { connectTimeoutMs, commandTimeoutMs, maxChannels } = this.#ssh;
+    const limits = { connectTimeout: connectTimeoutMs, commandTimeout: commandTimeoutMs, maxChannels };
+    const shells = targets.map((target) => new SshShell(target, rules, limits));
+    const shell = new ReservedNodes(shells, session.online.account);
     known?.shell.close();
-    this.#shells.set(session.id, { version, shell });
+    this.#held.set(session.id, { version, shell, usedAt: Date.now() });
     return shell;
   }
 
-  #shellOn(name: string, account: string, privateKey: Buffer, privateKeyFile: string): SshShell {
-    const { connectTimeoutMs, commandTimeoutMs, maxChannels, knownHosts, hostKeys, hosts } = this.#ssh;
-    const { address, port } = hosts[name] ?? { address: name, port: 22 };
-    return new SshShell(
-      { name, address, port, account, privateKey, privateKeyFile },
-      { knownHosts, pinned: hostKeys },
-      { connectTimeout: connectTimeoutMs, commandTimeout: commandTimeoutMs, maxChannels },
-    );
+  /** Our copy of the session's key. Throws as {@link open}. */
+  async readKey(session: OnlineSession): Promise<PrivateKey> {
+    return this.#keys.read(session.id, session.online.privateKey);
+  }
+
+  /** The nodes of all reservations, in the order in which they are tried. */
+  targets({ online }: OnlineSession, key: PrivateKey): SshTarget[] {
+    const names = [...new Set(online.reservations.flatMap(({ nodes }) => nodes))];
+    return names.map((name) => ({
+      name,
+      ...(this.#ssh.hosts[name] ?? { address: name, port: 22 }),
+      account: online.account,
+      privateKey: key.key,
+      privateKeyFile: key.source,
+    }));
+  }
+
+  hostKeyRules(sessionId: string): HostKeyRules {
+    const { knownHosts, hostKeys, acceptNewHostKeys } = this.#ssh;
+    if (!acceptNewHostKeys) return { knownHosts, pinned: hostKeys };
+    const accepted = (node: string, fingerprint: string) =>
+      this.#log.warn(
+        { node, fingerprint, session: sessionId },
+        "a new host key was accepted for this session",
+      );
+    return { knownHosts, pinned: hostKeys, acceptNew: { file: this.#acceptedKeysOf(sessionId), accepted } };
+  }
+
+  /** Lets go of sessions that are over: their connections, keys and accepted host keys. */
+  async sweep(sessions: Sessions): Promise<void> {
+    for (const [id, { shell, usedAt }] of [...this.#held]) {
+      if (Date.now() - usedAt < LET_GO_AFTER_MS) continue;
+      const session = await sessions.find(id).catch(() => undefined);
+      if (session?.isOpen === true) continue;
+      shell.close();
+      this.#held.delete(id);
+      this.#keys.forget(id);
+      if (this.#ssh.acceptNewHostKeys) rmSync(this.#acceptedKeysOf(id), { force: true });
+      this.#log.info({ session: id }, "the session is over: its connections are closed, its key is removed");
+    }
   }
 
   closeAll(): void {
-    for (const { shell } of this.#shells.values()) shell.close();
-    this.#shells.clear();
+    for (const { shell } of this.#held.values()) shell.close();
+    this.#held.clear();
+  }
+
+  #acceptedKeysOf(sessionId: string): string {
+    return join(this.#runtime.lasting("host-keys"), encodeURIComponent(sessionId));
   }
 }

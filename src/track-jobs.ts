@@ -1,6 +1,4 @@
-import picomatch from "picomatch";
-import { lookup as mediaTypeOf } from "mrmime";
-import { posix } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { errorText } from "./errors.ts";
 import {
   advance,
@@ -14,10 +12,19 @@ import {
 } from "./jobs/job.ts";
 import { spoolOf } from "./jobs/directory.ts";
 import { parseRecords, readRecordsCommand, type JobRecords } from "./jobs/records.ts";
-import { parseSqueue, squeueCommand, exitCodeCommand, parseExitCode, type SlurmJob } from "./jobs/squeue.ts";
+import { resultsOf } from "./jobs/results.ts";
+import {
+  exitCodeCommand,
+  isHeldForReservation,
+  parseExitCode,
+  parseSqueue,
+  squeueCommand,
+  type SlurmJob,
+} from "./jobs/squeue.ts";
 import type { TrackingRecord } from "./jobs/tracking-record.ts";
 import type { Log } from "./log.ts";
 import { jobEvent, type JobEventData, type JobResult, type OutgoingEvent } from "./messages/job-event.ts";
+import { isGivenUp, movedTo } from "./resubmit.ts";
 import { quote } from "./shells/quote.ts";
 import type { Shell } from "./shells/shell.ts";
 
@@ -28,6 +35,8 @@ export interface TrackerEffects {
   announce: (event: OutgoingEvent) => Promise<void>;
   /** Puts a fresh copy of a record on the group's queue of jobs, confirmed. */
   track: (record: TrackingRecord) => Promise<void>;
+  /** Submits a job again whose reservation was deleted; its directory then says which Slurm job it is. */
+  resubmit: (record: TrackingRecord) => Promise<void>;
   reconcileSeconds: number;
   log: Log;
   now: () => Date;
@@ -48,6 +57,10 @@ interface Watched {
   endedWithoutRecordSince: number | undefined;
   /** Slurm no longer knows it, and it has left no record of its end: said once. */
   isForgotten: boolean;
+  /** Its cancellation in Slurm means nothing: it is submitted again. */
+  isBeingResubmitted: boolean;
+  /** Why it cannot be submitted again at the moment: said once. */
+  heldBecause: string | undefined;
 }
 
 /** Between two listings of a spool. */
@@ -96,6 +109,8 @@ export class Tracker {
       endRecord: old?.endRecord,
       endedWithoutRecordSince: old?.endedWithoutRecordSince,
       isForgotten: old?.isForgotten ?? false,
+      isBeingResubmitted: old?.isBeingResubmitted ?? false,
+      heldBecause: old?.heldBecause,
     });
     old?.ack();
     if (known !== undefined) return;
@@ -181,6 +196,14 @@ export class Tracker {
 
   /** Takes in what the run script wrote. */
   async #apply(watched: Watched, records: JobRecords | undefined, jobs: Map<string, Watched>): Promise<void> {
+    if (records?.submitted !== undefined) {
+      watched.isBeingResubmitted = records.submitted.isBeingResubmitted;
+      const isAnother = records.submitted.slurmJobId !== watched.record.data.slurm.jobId;
+      if (isAnother) {
+        await this.#follow(watched, records.submitted, jobs);
+        return;
+      }
+    }
     if (records?.started !== undefined && watched.record.data.job.state === "submitted") {
       const { at, node } = records.started;
       const { data } = watched.record;
@@ -215,8 +238,11 @@ export class Tracker {
       const slurmJob = slurmJobs.get(watched.record.data.slurm.jobId);
       if (watched.endRecord !== undefined) {
         await this.#endWithReason(watched, slurmJob, jobs, time);
+      } else if (slurmJob !== undefined && isHeldForReservation(slurmJob)) {
+        await this.#resubmit(watched, shell, jobs, time);
       } else if (slurmJob === undefined) {
         watched.rung = true;
+        if (watched.isBeingResubmitted) await this.#resubmit(watched, shell, jobs, time);
         if (!watched.isForgotten) {
           watched.isForgotten = true;
           const { job, slurm } = watched.record.data;
@@ -266,6 +292,10 @@ export class Tracker {
     watched.rung = true;
     await this.#readRung(shell, jobs, watched.record.jobsDirectory);
     if (!jobs.has(watched.record.data.job.id) || watched.endRecord !== undefined) return;
+    if (watched.isBeingResubmitted) {
+      await this.#resubmit(watched, shell, jobs, time);
+      return;
+    }
     const end = endFromSlurmAlone(slurmJob.state, exitCode);
     if (end === undefined) return;
     // Slurm's own end time has no zone; ours is at most a look later.
@@ -273,10 +303,49 @@ export class Tracker {
     await this.#end(watched, end, { at, results: [], log: "", slurmState: slurmJob.state }, jobs);
   }
 
+  /** Its reservation was deleted before it could run: it is submitted again, or it has failed. */
+  async #resubmit(watched: Watched, shell: Shell, jobs: Map<string, Watched>, time: number): Promise<void> {
+    const { job, slurm, times } = watched.record.data;
+    try {
+      await this.#effects.resubmit(watched.record);
+      watched.rung = true;
+    } catch (error) {
+      if (isGivenUp(error, times.submitted, time)) {
+        await shell.run(`scancel --state=PENDING ${quote(slurm.jobId)}`);
+        const end = { state: "failed", code: null, signal: null, reason: "reservation-deleted" } as const;
+        const at = this.#effects.now().toISOString();
+        await this.#end(
+          watched,
+          end,
+          { at, results: [], log: "", slurmState: null, why: errorText(error) },
+          jobs,
+        );
+        return;
+      }
+      if (watched.heldBecause === errorText(error)) return;
+      watched.heldBecause = errorText(error);
+      const what = `reservation ${slurm.reservation ?? ""} was deleted, and the job cannot be submitted again yet`;
+      this.#effects.log.warn({ job: job.id, slurmJob: slurm.jobId }, `${what}: ${errorText(error)}`);
+    }
+  }
+
+  /** It was submitted again: the record on the queue must say so before the old one is let go. */
+  async #follow(
+    watched: Watched,
+    submitted: NonNullable<JobRecords["submitted"]>,
+    jobs: Map<string, Watched>,
+  ): Promise<void> {
+    const moved = movedTo(watched.record.data, submitted);
+    await this.#effects.announce(jobEvent(moved, this.#effects.now(), submitted.slurmJobId));
+    await this.#effects.track({ ...watched.record, data: moved });
+    jobs.delete(moved.job.id);
+    watched.ack();
+  }
+
   async #end(
     watched: Watched,
     end: JobEnd,
-    facts: { at: string; results: JobResult[]; log: string; slurmState: string | null },
+    facts: { at: string; results: JobResult[]; log: string; slurmState: string | null; why?: string },
     jobs: Map<string, Watched>,
   ): Promise<void> {
     const { data } = watched.record;
@@ -291,7 +360,7 @@ export class Tracker {
           ? null
           : {
               code: end.reason,
-              message: describeFailure(end, facts.slurmState, facts.log),
+              message: [describeFailure(end, facts.slurmState, facts.log), facts.why ?? ""].join(" ").trim(),
               hint: `The whole log is ${data.job.directory}/job.log.`,
             },
     });
@@ -322,33 +391,6 @@ export class Tracker {
   }
 
   async #sleep(milliseconds: number): Promise<void> {
-    const { signal } = this.#stopped;
-    await new Promise<void>((resolve) => {
-      if (signal.aborted) {
-        resolve();
-        return;
-      }
-      const done = () => {
-        clearTimeout(timer);
-        signal.removeEventListener("abort", done);
-        resolve();
-      };
-      const timer = setTimeout(done, milliseconds);
-      signal.addEventListener("abort", done, { once: true });
-    });
+    await sleep(milliseconds, undefined, { signal: this.#stopped.signal }).catch(() => undefined);
   }
-}
-
-/** The files that the trigger calls results, as an event has them. */
-function resultsOf(record: TrackingRecord, files: { path: string; bytes: number }[]): JobResult[] {
-  const fits = picomatch(record.resultGlobs, { dot: true });
-  return files
-    .filter(({ path }) => fits(posix.relative(record.resultsDirectory, path)))
-    .map(({ path, bytes }) => ({
-      path,
-      // Nothing copies from the core file system to the beamline.
-      beamlinePath: null,
-      bytes,
-      mediaType: mediaTypeOf(path) ?? "application/octet-stream",
-    }));
 }

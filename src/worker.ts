@@ -1,26 +1,28 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { hostname } from "node:os";
-import { reservationFor } from "./beamtime/reservation.ts";
-import { Sessions, type Session } from "./beamtime/session.ts";
+import { requireOnline, Sessions, type OnlineSession } from "./beamtime/session.ts";
 import { brokerLost, openLink, type BrokerAddress, type BrokerLink } from "./broker/connection.ts";
 import { openConsumer } from "./broker/consumer.ts";
 import { openIntake } from "./broker/intake.ts";
 import { Publisher } from "./broker/publisher.ts";
 import { declareTopology, topologyFor, type Topology } from "./broker/topology.ts";
-import { brokerCredentials, jobsDirectory, type MentoConfig } from "./config.ts";
+import { brokerCredentials, type MentoConfig } from "./config.ts";
 import { Deferred, MentoError, Misconfigured, Unavailable, errorText } from "./errors.ts";
 import { handleMessage } from "./handle-message.ts";
 import { TrackingRecord } from "./jobs/tracking-record.ts";
 import type { Log } from "./log.ts";
 import { toCloudEvent, type OutgoingEvent } from "./messages/job-event.ts";
-import type { Place } from "./methods/method.ts";
 import { sbatch } from "./methods/sbatch.ts";
+import { resubmit } from "./resubmit.ts";
+import { RuntimeDirectory } from "./runtime-directory.ts";
+import { SessionPlaces } from "./session-places.ts";
 import { SessionShells } from "./session-shells.ts";
 import { Tracker } from "./track-jobs.ts";
 
 /** At start, RabbitMQ is tried for so long; later, for ever. */
 const START_ATTEMPTS_MS = 20_000;
 const LONGEST_BACKOFF_MS = 30_000;
+const SWEEP_EVERY_MS = 30_000;
 /** Tracking records that one worker holds at most. */
 const MAX_TRACKED = 2_000;
 
@@ -32,8 +34,12 @@ const MAX_TRACKED = 2_000;
  */
 export async function runWorker(config: MentoConfig, log: Log, stop: AbortSignal): Promise<void> {
   const sessions = new Sessions(config.site, (message) => log.warn(message));
-  const shells = new SessionShells(config.ssh);
+  const runtime = new RuntimeDirectory();
+  const shells = new SessionShells(config.ssh, runtime, log);
   const worker = new Worker(config, sessions, shells, log);
+  const sweeping = setInterval(() => {
+    shells.sweep(sessions).catch((error: unknown) => log.warn({ err: error }, errorText(error)));
+  }, SWEEP_EVERY_MS);
   let link: BrokerLink | undefined;
   try {
     link = await firstLink(worker.address, log, stop);
@@ -43,8 +49,10 @@ export async function runWorker(config: MentoConfig, log: Log, stop: AbortSignal
       link = stop.aborted ? undefined : await nextLink(worker.address, log, stop);
     }
   } finally {
+    clearInterval(sweeping);
     await link?.close();
     shells.closeAll();
+    runtime.remove();
   }
   log.info("stopped");
 }
@@ -55,6 +63,7 @@ class Worker {
   readonly #topology: Topology;
   readonly #sessions: Sessions;
   readonly #shells: SessionShells;
+  readonly #places: SessionPlaces;
   readonly #log: Log;
   #hasServed = false;
 
@@ -63,6 +72,7 @@ class Worker {
     this.#config = config;
     this.#sessions = sessions;
     this.#shells = shells;
+    this.#places = new SessionPlaces(config.site, shells);
     this.#log = log;
     this.#topology = topologyFor(broker.prefix, worker.group);
     this.address = {
@@ -127,7 +137,11 @@ class Worker {
       });
 
     const tracker = new Tracker({
-      shellFor: async (id) => this.#shells.open(await this.#sessions.find(id)),
+      shellFor: async (id) => this.#shells.open(requireOnline(await this.#sessions.find(id))),
+      resubmit: async (record) => {
+        const session = await this.#sessions.find(record.data.session.id);
+        return resubmit(record, (slurm) => this.#places.placeFor(session, slurm));
+      },
       announce,
       track,
       reconcileSeconds: worker.reconcileSeconds,
@@ -165,7 +179,7 @@ class Worker {
             group: worker.group,
             triggers: this.#config.triggers,
             findSession: (id, paths) => this.#sessions.find(id, paths),
-            placeFor: (session) => this.#placeFor(session),
+            placeFor: (session, trigger) => this.#places.placeFor(session, trigger.slurm),
             methods: { "remote-sbatch-script": sbatch },
             track,
             announce,
@@ -179,14 +193,6 @@ class Worker {
       stop: async () => {
         for (const stopPart of stops) await stopPart();
       },
-    };
-  }
-
-  async #placeFor(session: Session): Promise<Place> {
-    return {
-      shell: await this.#shells.open(session),
-      jobsDirectory: jobsDirectory(this.#config.site, session.roots.core),
-      reservation: reservationFor(session.online),
     };
   }
 
@@ -262,9 +268,9 @@ async function pause(milliseconds: number, stop: AbortSignal): Promise<void> {
  * with the first message of the night. Without an open beamtime there is nothing to check yet.
  */
 async function checkNode(sessions: Sessions, shells: SessionShells, log: Log): Promise<void> {
-  let session: Session;
+  let session: OnlineSession;
   try {
-    session = await sessions.find(undefined);
+    session = requireOnline(await sessions.find(undefined));
   } catch (error) {
     log.info(errorText(error));
     return;

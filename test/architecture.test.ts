@@ -24,6 +24,8 @@ const CORE = [
   "triggers/",
   "jobs/",
   "beamtime/paths.ts",
+  "beamtime/constraint.ts",
+  "beamtime/hostlist.ts",
   "beamtime/reservation.ts",
   "beamtime/metadata.ts",
   "shells/quote.ts",

@@ -60,6 +60,7 @@ function open(changes: Partial<TrackerEffects> = {}) {
     shellFor: () => Promise.reject(new Error("the node is away")),
     announce: (event) => Promise.resolve(void events.push(event)),
     track: (one) => Promise.resolve(void renewed.push(one)),
+    resubmit: () => Promise.reject(new Error("nobody asked for it")),
     reconcileSeconds: 1,
     log: pino({ level: "silent" }),
     now: () => new Date(clock.now),
@@ -119,7 +120,7 @@ describe("a job whose end Slurm does not explain", () => {
   const records = `\nmento-record k3f7 ended ${Buffer.byteLength(stopped)}\n${stopped}`;
 
   it("goes on being watched while Slurm says that it goes on", async () => {
-    const answers = { squeue: "4711|PENDING||BeginTime\n", scontrol: "", records };
+    const answers = { squeue: "4711|PENDING|0:00|1:00||BeginTime\n", scontrol: "", records };
     const { tracker, events, clock, take } = open({
       shellFor: () => Promise.resolve(shellThatSays(answers)),
     });
@@ -128,14 +129,14 @@ describe("a job whose end Slurm does not explain", () => {
     clock.now += 5 * 60_000;
     await sleep(1000);
     expect([tracker.size, events.length]).toEqual([1, 0]);
-    answers.squeue = "4711|TIMEOUT|node|TimeLimit\n";
+    answers.squeue = "4711|TIMEOUT|1:10|1:00|node|TimeLimit\n";
     await sleep(1000);
     expect(events.map(({ type }) => type)).toEqual(["mento.job.failed.v1"]);
     expect(tracker.size).toBe(0);
   });
 
   it("without a record does not end before Slurm gives an exit code", async () => {
-    const answers = { squeue: "4711|FAILED|node|NonZeroExitCode\n", scontrol: "", records: "" };
+    const answers = { squeue: "4711|FAILED|0:10|1:00|node|NonZeroExitCode\n", scontrol: "", records: "" };
     const { events, clock, take } = open({ shellFor: () => Promise.resolve(shellThatSays(answers)) });
     take();
     for (let look = 0; look < 3; look++) {

@@ -68,7 +68,8 @@ type MetadataFile = z.infer<typeof MetadataFile>;
 
 /** One reservation of a session. */
 export interface SessionReservation {
-  name: string;
+  /** null at a site that has none: the partition and nodes alone. */
+  name: string | null;
   partition: string;
   nodes: string[];
 }
@@ -137,15 +138,26 @@ export function parseMetadata(text: string, file: string): BeamtimeMetadata {
   };
 }
 
-/** Reservations, partitions and node lists belong together by their places; a single one is everybody's. */
+/**
+ * Reservations, partitions and node lists belong together by their places or names; a single one is everybody's. Where
+ * there are more node lists than names, the others are named by the rule `<name>_1`, `<name>_2`, …
+ * (docs.desy.de/asap3, "Online Analysis Resources").
+ */
 function reservationsOf(online: z.infer<typeof OnlineAnalysis>): OnlineResources["reservations"] {
   const { slurmReservation, slurmPartition, reservedNodes } = online;
-  const lists = Array.isArray(reservedNodes) ? reservedNodes : undefined;
+  const [first = ""] = slurmReservation;
+  const byName = Array.isArray(reservedNodes) ? undefined : reservedNodes;
+  const lists = Array.isArray(reservedNodes) ? reservedNodes : [];
+  const names = [...slurmReservation];
+  if (names.length === 1) {
+    const more = byName === undefined ? lists.length : Object.keys(byName).length;
+    for (let number = 1; number < more; number++) names.push(`${first}_${number}`);
+  }
   const everyNode = Object.values(reservedNodes).flat();
-  const reservations = slurmReservation.map((name, place) => ({
+  const reservations = names.map((name, place) => ({
     name,
     partition: slurmPartition[place] ?? slurmPartition[0] ?? "",
-    nodes: (Array.isArray(reservedNodes) ? lists?.[place] : reservedNodes[name]) ?? everyNode,
+    nodes: byName?.[name] ?? lists[place] ?? everyNode,
   }));
   return reservations as OnlineResources["reservations"];
 }

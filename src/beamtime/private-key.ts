@@ -1,35 +1,142 @@
-import { readFile, stat } from "node:fs/promises";
-import { posix } from "node:path";
+import { createPrivateKey } from "node:crypto";
+import { chmodSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { readFile, realpath, stat } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import ssh2 from "ssh2";
 import { Deferred, errorText } from "../errors.ts";
+import type { RuntimeDirectory } from "../runtime-directory.ts";
+
+export interface PrivateKey {
+  /** Where the facility has put it. */
+  source: string;
+  /** Our copy, which only this account can read: ssh(1) takes no other. */
+  file: string;
+  key: Buffer;
+}
+
+/** Where a session's key is, and the folder that it must not lie outside of. */
+export interface KeyPlace {
+  file: string;
+  within: string | null;
+}
 
 /**
- * Reads beamtimes' private keys, again only when the file has changed. A key's path in the metadata file is relative
- * to that file's directory (confluence.desy.de, ASAP3, "Beamtime Metadata File"); a leading slash means the same, and
- * it never leads out of the directory.
+ * Sessions' private keys. Each is read again when its file has changed; the copy in the runtime directory follows it,
+ * and goes when the session ends.
  */
 export class PrivateKeys {
-  readonly #read = new Map<string, { version: string; key: Buffer }>();
+  readonly #runtime: RuntimeDirectory;
+  readonly #warn: (message: string) => void;
+  readonly #read = new Map<string, PrivateKey & { version: string }>();
 
-  /** @throws Deferred `private-key-unreadable` */
-  async read(metadataFile: string, keyPath: string): Promise<{ file: string; key: Buffer }> {
-    const file = posix.join(posix.dirname(metadataFile), posix.join("/", keyPath));
+  constructor(runtime: RuntimeDirectory, warn: (message: string) => void) {
+    this.#runtime = runtime;
+    this.#warn = warn;
+  }
+
+  /** @throws Deferred `private-key-unreadable`, `private-key-format` */
+  async read(sessionId: string, place: KeyPlace): Promise<PrivateKey> {
+    const { file: source } = place;
+    const known = this.#read.get(sessionId);
     try {
-      const { mtimeMs, size, ino } = await stat(file);
-      const version = `${mtimeMs} ${size} ${ino}`;
-      const known = this.#read.get(file);
-      if (known?.version === version) return { file, key: known.key };
-      const key = await readFile(file);
-      this.#read.set(file, { version, key });
-      return { file, key };
+      const { mtimeMs, size, ino, mode } = await stat(source);
+      const version = `${source} ${mtimeMs} ${size} ${ino} ${mode}`;
+      if (known?.version === version) return known;
+      await requireWithin(place);
+      const key = await readFile(source);
+      requireUsable(key, source);
+      const file = this.#copy(sessionId, key);
+      if ((mode & 0o077) !== 0) {
+        this.#warn(
+          `The private key ${source} can be read by other accounts (mode ${(mode & 0o777).toString(8)}).`,
+        );
+      }
+      const read = { source, file, key, version };
+      this.#read.set(sessionId, read);
+      return read;
     } catch (cause) {
-      this.#read.delete(file);
+      this.forget(sessionId);
+      if (cause instanceof Deferred) throw cause;
       throw new Deferred({
         code: "private-key-unreadable",
-        message: `The beamtime's private key ${file} cannot be read: ${errorText(cause)}.`,
+        message: `The beamtime's private key ${source} cannot be read: ${errorText(cause)}.`,
         hint: "The worker's account must be able to read it.",
         giveUpAfterSeconds: 3600,
         cause,
       });
     }
+  }
+
+  /** Removes our copy. */
+  forget(sessionId: string): void {
+    const known = this.#read.get(sessionId);
+    this.#read.delete(sessionId);
+    if (known !== undefined) rmSync(known.file, { force: true });
+  }
+
+  #copy(sessionId: string, key: Buffer): string {
+    const file = join(this.#runtime.ofProcess, `${encodeURIComponent(sessionId)}.key`);
+    const partial = `${file}.partial`;
+    rmSync(partial, { force: true });
+    writeFileSync(partial, key, { mode: 0o600, flag: "wx" });
+    chmodSync(partial, 0o600);
+    renameSync(partial, file);
+    return file;
+  }
+}
+
+/** Users can write to the folder that the key is in: a link there must not make us use another key. */
+async function requireWithin({ file, within }: KeyPlace): Promise<void> {
+  if (within === null) return;
+  const [real, folder] = await Promise.all([realpath(file), realpath(within)]);
+  if (real.startsWith(`${folder}/`)) return;
+  throw new Error(`it is a link to ${real}, outside ${dirname(file)}`);
+}
+
+function requireUsable(key: Buffer, source: string): void {
+  const parsed = ssh2.utils.parseKey(key);
+  if (!(parsed instanceof Error)) return;
+  throw new Deferred({
+    code: "private-key-format",
+    message: `The private key ${source} cannot be used: ${whatIsWrong(key, parsed)}.`,
+    hint: howToMend(key, source),
+    giveUpAfterSeconds: 24 * 3600,
+  });
+}
+
+function whatIsWrong(key: Buffer, error: Error): string {
+  if (isEncrypted(key)) return "it has a passphrase";
+  return isPkcs8(key) ? 'it is in the format PKCS#8 ("BEGIN PRIVATE KEY")' : error.message;
+}
+
+/** As tried with OpenSSH 9.2, which converts RSA and ECDSA keys from PKCS#8, but no ed25519 key. */
+function howToMend(key: Buffer, source: string): string {
+  if (isPkcs8(key) && pkcs8Type(key) === "ed25519") {
+    return `OpenSSH cannot convert it; make a new one: ssh-keygen -t ed25519 -N "" -f ${source}`;
+  }
+  if (isPkcs8(key)) return `Convert it: ssh-keygen -p -N "" -f ${source}`;
+  return isEncrypted(key)
+    ? `Take the passphrase off: ssh-keygen -p -N "" -f ${source}`
+    : "It must be a private key in OpenSSH's format or in PEM: ed25519, ECDSA or RSA.";
+}
+
+function isPkcs8(key: Buffer): boolean {
+  return /-----BEGIN (ENCRYPTED )?PRIVATE KEY-----/.test(key.toString("latin1"));
+}
+
+function isEncrypted(key: Buffer): boolean {
+  return /ENCRYPTED/.test(key.toString("latin1")) || /encrypted/i.test(parseError(key));
+}
+
+function parseError(key: Buffer): string {
+  const parsed = ssh2.utils.parseKey(key);
+  return parsed instanceof Error ? parsed.message : "";
+}
+
+function pkcs8Type(key: Buffer): string | undefined {
+  try {
+    return createPrivateKey(key).asymmetricKeyType;
+  } catch {
+    return undefined;
   }
 }

@@ -1,6 +1,151 @@
-import type { OnlineResources, SessionReservation } from "./metadata.ts";
+import type { SlurmNow, SlurmReservation } from "../jobs/slurm-now.ts";
+import { slurmSeconds, slurmTime } from "../jobs/slurm-time.ts";
+import { fitsConstraint } from "./constraint.ts";
+import type { SessionReservation } from "./metadata.ts";
 
-/** The reservation that a session's jobs run in: the first that the metadata file names. */
-export function reservationFor(online: OnlineResources): SessionReservation {
-  return online.reservations[0];
+/** What a job asks of its reservation. */
+export interface ReservationWish {
+  /** Slurm's form of a duration. */
+  time: string;
+  /** The least time that will do, if `time` may be shortened. */
+  timeMin?: string | undefined;
+  nodes?: number | undefined;
+  constraint?: string | undefined;
+  partition?: string | undefined;
+  /** By its name, or by its number: 0 is `<session id>`, 1 is `<session id>_1`. */
+  reservation?: string | number | undefined;
+}
+
+/** Where a job is to run. */
+export interface Slot {
+  /** null for a job outside any reservation. */
+  reservation: string | null;
+  /** null: Slurm's default. */
+  partition: string | null;
+  /** The time limit, fitted into what is left of the reservation. */
+  time: string;
+}
+
+export type Choice = { slot: Slot } | { reasons: string[] };
+
+/** A job that starts a moment later must still end in time. */
+const MARGIN_SECONDS = 60;
+
+/**
+ * Among a session's reservations the one that fits the job and has the most idle nodes; or, for each, why it does not
+ * fit. Reservations of more than one kind are named `<session id>`, `<session id>_1`, … (docs.desy.de/asap3,
+ * "Online Analysis Resources"); one that Slurm has and the metadata file does not name counts too.
+ */
+export function chooseReservation(
+  wish: ReservationWish,
+  named: readonly SessionReservation[],
+  now: SlurmNow,
+): Choice {
+  const fitting: { slot: Slot; idleNodes: number; idleCpus: number }[] = [];
+  const reasons: string[] = [];
+  const first = named[0]?.name ?? "";
+  for (const one of allOf(named, now)) {
+    const { name } = one;
+    const looked = name === null ? unreserved(one, wish) : look({ ...one, name }, first, wish, now);
+    if (typeof looked === "string") reasons.push(looked);
+    else fitting.push(looked);
+  }
+  // A stable sort: of equals, the metadata file's first.
+  const [best] = fitting.sort((a, b) => b.idleNodes - a.idleNodes || b.idleCpus - a.idleCpus);
+  return best === undefined ? { reasons } : { slot: best.slot };
+}
+
+function allOf(named: readonly SessionReservation[], now: SlurmNow): SessionReservation[] {
+  const first = named[0]?.name;
+  if (first == null) return [...named];
+  const known = new Set(named.map(({ name }) => name));
+  const more = [...now.reservations.values()]
+    .filter(({ name }) => !known.has(name) && isNumbered(name, first))
+    .map(({ name, partition, nodes }) => ({
+      name,
+      partition: partition ?? named[0]?.partition ?? "",
+      nodes,
+    }));
+  return [...named, ...more.sort((a, b) => (a.name < b.name ? -1 : 1))];
+}
+
+function isNumbered(name: string, first: string): boolean {
+  return name.startsWith(`${first}_`) && /^\d+$/.test(name.slice(first.length + 1));
+}
+
+/** A site without reservations: the partition alone. */
+function unreserved({ partition }: SessionReservation, wish: ReservationWish) {
+  if (wish.partition !== undefined && wish.partition !== partition) {
+    return `${partition} is not the partition ${wish.partition}`;
+  }
+  return { slot: { reservation: null, partition, time: wish.time }, idleNodes: 0, idleCpus: 0 };
+}
+
+/** How a reservation stands for the job, or a sentence: why it does not fit. */
+function look(
+  one: SessionReservation & { name: string },
+  first: string,
+  wish: ReservationWish,
+  now: SlurmNow,
+) {
+  const { name } = one;
+  if (!isAskedFor(name, first, wish.reservation))
+    return `${name} is not the one asked for (${wish.reservation ?? ""})`;
+  const slurm = now.reservations.get(name);
+  if (slurm === undefined) return `Slurm has no reservation ${name}`;
+  const partition = slurm.partition ?? one.partition;
+  if (wish.partition !== undefined && wish.partition !== partition) {
+    return `${name} is in partition ${partition}, not in ${wish.partition}`;
+  }
+  if (slurm.start > now.at) return `${name} begins in ${words(slurm.start - now.at)}`;
+  const time = fittedTime(wish, slurm.end - now.at);
+  if (time === undefined) {
+    const least = wish.timeMin === undefined ? wish.time : `${wish.timeMin} at least`;
+    return `${name} ends in ${words(slurm.end - now.at)}, and the job asks for ${least}`;
+  }
+  const nodes = nodesFor(slurm, wish, now);
+  const wanted = wish.nodes ?? 1;
+  if (nodes.length < wanted) {
+    const asked = `${wanted} node${wanted === 1 ? "" : "s"}${wish.constraint === undefined ? "" : ` with ${wish.constraint}`}`;
+    return `${name} has ${nodes.length === 0 ? "none" : `only ${nodes.length}`} of ${asked} (${slurm.nodes.join(", ") || "no nodes"})`;
+  }
+  return {
+    slot: { reservation: name, partition, time },
+    idleNodes: nodes.filter(({ isIdle }) => isIdle).length,
+    idleCpus: nodes.reduce((sum, { idleCpus }) => sum + idleCpus, 0),
+  };
+}
+
+function isAskedFor(name: string, first: string, asked: string | number | undefined): boolean {
+  if (asked === undefined) return true;
+  if (typeof asked === "string") return name === asked;
+  return name === (asked === 0 ? first : `${first}_${asked}`);
+}
+
+/**
+ * The reservation's nodes that are up and may have the features. What only Slurm can judge counts as fitting: a
+ * constraint that is not understood, and a node that this account is not shown.
+ */
+function nodesFor(slurm: SlurmReservation, { constraint }: ReservationWish, now: SlurmNow) {
+  return slurm.nodes.flatMap((name) => {
+    const node = now.nodes.get(name);
+    if (node === undefined) return [{ isIdle: false, idleCpus: 0 }];
+    const lacks = constraint !== undefined && fitsConstraint(constraint, node.features) === false;
+    return lacks || !node.isUp ? [] : [node];
+  });
+}
+
+function fittedTime({ time, timeMin }: ReservationWish, left: number): string | undefined {
+  const wanted = slurmSeconds(time);
+  // A form that only Slurm knows.
+  if (wanted === undefined || wanted <= left) return time;
+  const least = timeMin === undefined ? Infinity : (slurmSeconds(timeMin) ?? Infinity);
+  const fitted = Math.floor((left - MARGIN_SECONDS) / 60) * 60;
+  return fitted >= Math.max(least, 60) ? slurmTime(fitted) : undefined;
+}
+
+function words(seconds: number): string {
+  if (seconds < 0) return "the past";
+  if (seconds < 120) return `${Math.round(seconds)} s`;
+  return seconds < 7200 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 3600)} h`;
 }

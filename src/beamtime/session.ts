@@ -1,6 +1,7 @@
 import { posix } from "node:path";
 import { Deferred, Rejected } from "../errors.ts";
-import type { OnlineResources } from "./metadata.ts";
+import type { KeyPlace } from "./private-key.ts";
+import type { AsapoAccess, BeamtimeMetadata, SessionReservation } from "./metadata.ts";
 import { listFolder, MetadataFiles, type ReadFile } from "./metadata-files.ts";
 import { isInSession, type SessionRoots } from "./paths.ts";
 
@@ -11,7 +12,17 @@ export interface FileSystems {
   core: string;
 }
 
-/** A beamtime or a commissioning run, with what is needed to run jobs for it. */
+/** A session of a facility that writes no metadata files, as the configuration has it. */
+export interface StaticSession {
+  id: string;
+  beamline: string;
+  paths: { beamline: string; core: string; node?: string | undefined };
+  account: string;
+  privateKey: string;
+  reservations: readonly { name?: string | undefined; partition: string; nodes: readonly string[] }[];
+}
+
+/** A beamtime or a commissioning run. */
 export interface Session {
   kind: "beamtime" | "commissioning";
   /** Whether it is open at the beamline. */
@@ -19,9 +30,26 @@ export interface Session {
   id: string;
   beamline: string;
   roots: SessionRoots;
-  metadataFile: string;
-  online: OnlineResources;
+  /** null if the configuration says it all. */
+  metadataFile: string | null;
+  /** Local times of the facility, without a zone. */
+  eventStart: string | null;
+  eventEnd: string | null;
+  asapo: AsapoAccess | null;
+  /** null if it was started without `--online`. */
+  online: SessionOnline | null;
 }
+
+/** What is needed to run jobs for a session. */
+export interface SessionOnline {
+  account: string;
+  privateKey: KeyPlace;
+  /** At least one. */
+  reservations: readonly SessionReservation[];
+}
+
+/** A session that jobs can run for. */
+export type OnlineSession = Session & { online: SessionOnline };
 
 /** How long a message without an open session waits for one: a day. */
 const WAIT_FOR_SESSION_SECONDS = 24 * 3600;
@@ -33,15 +61,17 @@ const KINDS = {
 } as const;
 const METADATA_NAME = /^(beamtime|commissioning)-metadata-.+\.json$/;
 
-/** Finds sessions by their metadata files. */
+/** Finds sessions by their metadata files, and those of the configuration. */
 export class Sessions {
   readonly #fileSystems: FileSystems;
+  readonly #static: readonly Session[];
   readonly #files: MetadataFiles;
   /** Where sessions were found on the core file system. */
   readonly #coreFiles = new Map<string, string>();
 
-  constructor(fileSystems: FileSystems, warn: (message: string) => void) {
-    this.#fileSystems = fileSystems;
+  constructor(site: FileSystems & { sessions?: readonly StaticSession[] }, warn: (message: string) => void) {
+    this.#fileSystems = site;
+    this.#static = (site.sessions ?? []).map(fromConfiguration);
     this.#files = new MetadataFiles(warn);
   }
 
@@ -50,71 +80,73 @@ export class Sessions {
    * the core file system they lie in, else the one that is open at the beamline.
    *
    * @throws Rejected `unknown-beamtime`, `session-unclear`
-   * @throws Deferred `no-session-open`, `no-online-resources`, `metadata-unreadable`
+   * @throws Deferred `no-session-open`, `metadata-unreadable`
    */
   async find(id: string | undefined, paths: readonly string[] = []): Promise<Session> {
-    const { open, broken } = await this.#openAtBeamline();
+    const { open, broken } = await this.open();
     if (id !== undefined) {
-      const found = open.find(({ metadata }) => metadata.id === id);
-      if (found !== undefined) return this.#session(found, true);
-      const onCore = await this.#onCore(id);
-      if (onCore !== undefined) return this.#session(onCore, false);
+      const found = open.find((session) => session.id === id) ?? (await this.#onCore(id));
+      if (found !== undefined) return found;
       throw broken ?? this.#unknown(id, open);
     }
-    const around = open.find((one) => paths.some((path) => isInSession(path, this.#rootsOf(one))));
-    if (around !== undefined) return this.#session(around, true);
+    const around = open.find(({ roots }) => paths.some((path) => isInSession(path, roots)));
+    if (around !== undefined) return around;
     const above = await this.#aboveData(paths[0]);
-    if (above !== undefined) return this.#session(above, false);
+    if (above !== undefined) return above;
     if (broken !== undefined) throw broken;
     const [first, second] = open;
     if (first === undefined) throw this.#noneOpen();
-    if (second === undefined) return this.#session(first, true);
+    if (second === undefined) return first;
+    const ids = open.map((session) => session.id).join(" and ");
     throw new Rejected({
       code: "session-unclear",
-      message: `Both ${first.metadata.id} and ${second.metadata.id} are open, and ${paths[0] ?? "the message"} lies in neither.`,
-      hint: "Send the beamtimeId, or a path inside one of the two.",
+      message: `${ids} are open at once, and ${paths[0] ?? "the message"} lies in none of them.`,
+      hint: "Send the beamtimeId, or a path inside one of them.",
     });
   }
 
-  #session(read: ReadFile, isOpen: boolean): Session {
-    const { metadata, file } = read;
-    const { kind, id, beamline, online } = metadata;
-    if (online === undefined) {
-      throw new Deferred({
-        code: "no-online-resources",
-        message: `The ${sessionWord(kind)} ${id} was started without online resources: ${file} has no onlineAnalysis.`,
-        hint: "Have it started with --online; the message waits.",
-        giveUpAfterSeconds: WAIT_FOR_SESSION_SECONDS,
-      });
-    }
-    return { kind, isOpen, id, beamline, roots: this.#rootsOf(read), metadataFile: file, online };
+  /** What is open, and why one of them cannot be read: that must not stop the other's messages. */
+  async open(): Promise<{ open: Session[]; broken: Error | undefined }> {
+    const read = await Promise.allSettled(
+      this.#views().map((folder) => this.#files.readIn(folder, (name) => METADATA_NAME.test(name))),
+    );
+    const files = read.flatMap((one) => (one.status === "fulfilled" && one.value ? [one.value] : []));
+    const broken = read.find((one) => one.status === "rejected")?.reason as Error | undefined;
+    return { open: [...files.map((file) => this.#session(file, true)), ...this.#static], broken };
   }
 
-  #rootsOf({ metadata }: ReadFile): SessionRoots {
-    const { view } = KINDS[metadata.kind];
+  #session({ file, metadata }: ReadFile, isOpen: boolean): Session {
+    const { kind, id, beamline, corePath, online, asapo, eventStart, eventEnd } = metadata;
+    const { view } = KINDS[kind];
     return {
-      beamline: posix.join(this.#fileSystems.gpfs, view),
-      core: metadata.corePath,
-      node: posix.join(this.#fileSystems.beamline, metadata.beamline, view),
+      kind,
+      isOpen,
+      id,
+      beamline,
+      roots: {
+        beamline: posix.join(this.#fileSystems.gpfs, view),
+        core: corePath,
+        node: posix.join(this.#fileSystems.beamline, beamline, view),
+      },
+      metadataFile: file,
+      eventStart: eventStart ?? null,
+      eventEnd: eventEnd ?? null,
+      asapo: asapo ?? null,
+      online: online === undefined ? null : onlineOf(file, online),
     };
   }
 
-  /** What is open, and why one of the two cannot be read: that must not stop the other's messages. */
-  async #openAtBeamline(): Promise<{ open: ReadFile[]; broken: Error | undefined }> {
-    const folders = Object.values(KINDS).map(({ view }) => posix.join(this.#fileSystems.gpfs, view));
-    const read = await Promise.allSettled(
-      folders.map((folder) => this.#files.readIn(folder, (name) => METADATA_NAME.test(name))),
-    );
-    const open = read.flatMap((one) => (one.status === "fulfilled" && one.value ? [one.value] : []));
-    const broken = read.find((one) => one.status === "rejected")?.reason as Error | undefined;
-    return { open, broken };
+  #views(): string[] {
+    return Object.values(KINDS).map(({ view }) => posix.join(this.#fileSystems.gpfs, view));
   }
 
   /** `<core>/<facility>/gpfs/<beamline>/<year>/<data|commissioning>/<id>/`, any facility, beamline and year. */
-  async #onCore(id: string): Promise<ReadFile | undefined> {
+  async #onCore(id: string): Promise<Session | undefined> {
     const known = this.#coreFiles.get(id);
     const again = known === undefined ? undefined : await this.#files.read(known);
-    if (again !== undefined) return again;
+    if (again !== undefined) return this.#session(again, false);
+    // It becomes a folder's name.
+    if (/[/\0]|^\.*$/.test(id)) return undefined;
     const facilities = await subfolders([this.#fileSystems.core]);
     const beamlines = await subfolders(facilities.map((folder) => posix.join(folder, "gpfs")));
     const years = await subfolders(beamlines);
@@ -126,27 +158,27 @@ export class Sessions {
         );
         if (found === undefined) continue;
         this.#coreFiles.set(id, found.file);
-        return found;
+        return this.#session(found, false);
       }
     }
     return undefined;
   }
 
   /** The first folder above a path on the core file system that has a metadata file. */
-  async #aboveData(path: string | undefined): Promise<ReadFile | undefined> {
+  async #aboveData(path: string | undefined): Promise<Session | undefined> {
     if (path === undefined) return undefined;
     const { core } = this.#fileSystems;
     let folder = posix.dirname(posix.normalize(path));
     while (folder.startsWith(`${core}/`)) {
       const found = await this.#files.readIn(folder, (name) => METADATA_NAME.test(name));
-      if (found !== undefined) return found;
+      if (found !== undefined) return this.#session(found, false);
       folder = posix.dirname(folder);
     }
     return undefined;
   }
 
-  #unknown(id: string, open: readonly ReadFile[]): Rejected {
-    const others = open.map(({ metadata }) => metadata.id).join(" and ");
+  #unknown(id: string, open: readonly Session[]): Rejected {
+    const others = open.map((session) => session.id).join(" and ");
     return new Rejected({
       code: "unknown-beamtime",
       message:
@@ -158,18 +190,67 @@ export class Sessions {
   }
 
   #noneOpen(): Deferred {
-    const views = Object.values(KINDS).map(({ view }) => posix.join(this.#fileSystems.gpfs, view));
     return new Deferred({
       code: "no-session-open",
-      message: `No beamtime is open: there is no metadata file in ${views.join(" or ")}.`,
+      message: `No beamtime is open: there is no metadata file in ${this.#views().join(" or ")}.`,
       hint: "The message waits until one is started; or send it with its beamtimeId.",
       giveUpAfterSeconds: WAIT_FOR_SESSION_SECONDS,
     });
   }
 }
 
-function sessionWord(kind: Session["kind"]): string {
-  return kind === "beamtime" ? "beamtime" : "commissioning run";
+/**
+ * The session with what jobs need.
+ *
+ * @throws Deferred `no-online-resources`
+ */
+export function requireOnline(session: Session): OnlineSession {
+  const { online, kind, id, metadataFile } = session;
+  if (online !== null) return { ...session, online };
+  throw new Deferred({
+    code: "no-online-resources",
+    message: `The ${kind === "beamtime" ? "beamtime" : "commissioning run"} ${id} was started without online resources: ${metadataFile ?? "the configuration"} has no onlineAnalysis.`,
+    hint: "Have it started with --online; the message waits.",
+    giveUpAfterSeconds: WAIT_FOR_SESSION_SECONDS,
+  });
+}
+
+/**
+ * A key's path is relative to the metadata file's directory (confluence.desy.de, ASAP3, "Beamtime Metadata File"); a
+ * leading slash means the same, and it never leads out of the directory.
+ */
+function onlineOf(file: string, online: NonNullable<BeamtimeMetadata["online"]>): SessionOnline {
+  const folder = posix.dirname(file);
+  const key = posix.join(folder, posix.join("/", online.privateKeyPath));
+  return {
+    account: online.account,
+    privateKey: { file: key, within: folder },
+    reservations: online.reservations,
+  };
+}
+
+function fromConfiguration(session: StaticSession): Session {
+  const { id, beamline, paths, account, privateKey, reservations } = session;
+  return {
+    kind: "beamtime",
+    isOpen: true,
+    id,
+    beamline,
+    roots: { beamline: paths.beamline, core: paths.core, node: paths.node ?? paths.core },
+    metadataFile: null,
+    eventStart: null,
+    eventEnd: null,
+    asapo: null,
+    online: {
+      account,
+      privateKey: { file: privateKey, within: null },
+      reservations: reservations.map(({ name, partition, nodes }) => ({
+        name: name ?? null,
+        partition,
+        nodes: [...nodes],
+      })),
+    },
+  };
 }
 
 /** Other facilities' and beamlines' folders may be closed to this account: what it may not see is not here. */

@@ -31,6 +31,8 @@ interface History {
   reasonSince: string | null;
   exchange: string;
   routingKey: string;
+  /** What the last look saw of data of unknown size. */
+  dataLook: string | null;
 }
 
 /** Errors in headers are cut here: RabbitMQ has limits for headers, and people for patience. */
@@ -98,6 +100,7 @@ export class Intake {
           body: message.content,
           properties: message.properties,
           receivedAt: new Date(history.firstSeen),
+          dataLook: history.dataLook ?? undefined,
         });
         this.#pauses = 0;
       } catch (error) {
@@ -137,6 +140,10 @@ export class Intake {
 
   async #defer(reason: Deferred, message: ConsumeMessage, history: History, origin: Origin): Promise<void> {
     const { announce, log, now } = this.#edges;
+    if (reason.isSilent) {
+      await this.#copyToWait(message, { ...history, dataLook: reason.dataLook ?? null }, 1);
+      return;
+    }
     const isNew = !isSameTrouble(history.reason, reason.code);
     const since = isNew ? now() : new Date(history.reasonSince ?? now());
     const waited = (now().getTime() - since.getTime()) / 1000;
@@ -152,7 +159,13 @@ export class Intake {
     }
     const attempts = isNew ? 1 : history.attempts + 1;
     const seconds = WAIT_SECONDS[Math.min(attempts, WAIT_SECONDS.length) - 1] ?? 30;
-    const next = { ...history, attempts, reason: reason.code, reasonSince: since.toISOString() };
+    const next = {
+      ...history,
+      attempts,
+      reason: reason.code,
+      reasonSince: since.toISOString(),
+      dataLook: reason.dataLook ?? null,
+    };
     await this.#copyToWait(message, next, seconds);
     if (!isNew) return;
     const { code, message: text, hint } = reason;
@@ -238,9 +251,13 @@ export class Intake {
   }
 }
 
-/** A submit that fails for an unknown reason is then looked for as one in flight, in turns: their time runs on. */
+/**
+ * A submit that fails for an unknown reason is then looked for as one in flight, in turns; data is missing, then still
+ * being written: in each case it is one trouble, whose time runs on.
+ */
 export function isSameTrouble(before: string | null, now: string): boolean {
-  return before === now || (before !== null && before.startsWith("submit-") && now.startsWith("submit-"));
+  if (before === now) return true;
+  return ["submit-", "data-"].some((prefix) => before?.startsWith(prefix) === true && now.startsWith(prefix));
 }
 
 function historyOf(message: ConsumeMessage, now: Date): History {
@@ -261,6 +278,7 @@ function historyOf(message: ConsumeMessage, now: Date): History {
     reasonSince: time("reason-since"),
     exchange: text("exchange") ?? message.fields.exchange,
     routingKey: text("routing-key") ?? message.fields.routingKey,
+    dataLook: text("data-look"),
   };
 }
 
@@ -272,6 +290,7 @@ function headersOf(history: History): Record<string, string | number> {
     "mento-reason-since": history.reasonSince ?? "",
     "mento-exchange": history.exchange,
     "mento-routing-key": history.routingKey,
+    ...(history.dataLook === null ? {} : { "mento-data-look": history.dataLook }),
   };
 }
 

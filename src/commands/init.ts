@@ -3,7 +3,7 @@ import { homedir } from "node:os";
 import { join } from "node:path";
 import { Command } from "commander";
 import { stringify } from "yaml";
-import { Sessions, type FileSystems } from "../beamtime/session.ts";
+import { requireOnline, Sessions, type FileSystems } from "../beamtime/session.ts";
 import { MentoError, Misconfigured, Unavailable } from "../errors.ts";
 import { describeBroker } from "../facility/rabbitmq.ts";
 import { describeSlurm } from "../facility/slurm.ts";
@@ -81,9 +81,12 @@ function beamlineSite(): Site {
 
 async function sayWhatIsOpen(roots: FileSystems): Promise<string> {
   try {
-    const { id, beamline, online } = await new Sessions(roots, () => undefined).find(undefined);
-    const [{ name, nodes }] = online.reservations;
-    return `Open: beamtime ${id} at ${beamline}; jobs run in reservation ${name} as ${online.account}, submitted on ${nodes[0] ?? ""}.`;
+    const { id, beamline, online } = requireOnline(
+      await new Sessions(roots, () => undefined).find(undefined),
+    );
+    const names = online.reservations.map(({ name }) => name ?? "none").join(", ");
+    const node = online.reservations[0]?.nodes[0] ?? "";
+    return `Open: ${id} at ${beamline}; jobs run in reservation ${names} as ${online.account}, submitted on ${node}.`;
   } catch (error) {
     if (!(error instanceof MentoError)) throw error;
     return `${error.message} A worker can start all the same; messages wait.`;

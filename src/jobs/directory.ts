@@ -1,14 +1,18 @@
 import { quote, quoteAll } from "../shells/quote.ts";
+import { dataCheck, type DataWanted } from "./data-check.ts";
 import { REQUEST_PREFIX } from "./run-script.ts";
 
 /**
  * Submit once. A job's directory is its lock: `mkdir` on a shared file system is won by one caller only. One remote
  * call checks the data, makes the directory, writes the run script and calls `sbatch`, whose answer goes into a file
  * of the directory. The call that finds the directory answers with what is inside. A directory without a whole answer
- * is a submit in flight, or one that was cut off; {@link recoverCommand} tells which.
+ * is a submit in flight, or one that was cut off; {@link recoverCommand} tells which. A job whose reservation was
+ * deleted before it could run is submitted again from its directory, by {@link resubmitCommand}.
  *
  *     <jobs>/<job id>/run.sh       what runs; its second line is the request
- *     <jobs>/<job id>/submitted    Slurm's job id, as sbatch printed it; whole when its line has ended
+ *     <jobs>/<job id>/submitted    Slurm's job id, as sbatch printed it; whole when its line has ended. A second line
+ *                                  has the reservation and partition that it was submitted to again
+ *     <jobs>/<job id>/.resubmit.<Slurm's job id>   the lock of whoever submits it again in place of that one
  *     <jobs>/<job id>/started      written by run.sh
  *     <jobs>/<job id>/ended        written by run.sh
  *     <jobs>/<job id>/job.log      what the program printed
@@ -17,9 +21,7 @@ import { REQUEST_PREFIX } from "./run-script.ts";
 export interface SubmitRequest {
   jobsDirectory: string;
   jobId: string;
-  /** The data that must be there, on the core file system. */
-  paths: readonly string[];
-  bytes: readonly number[] | undefined;
+  data: DataWanted;
   sbatchArguments: readonly string[];
   /** The run script, whole. */
   script: string;
@@ -29,6 +31,12 @@ export type SubmitAnswer =
   /** `request` is what the call that made the job has written into the run script's second line. */
   | { kind: "submitted"; slurmJobId: string; request: unknown }
   | { kind: "missing"; path: string; found: number | null }
+  | { kind: "outside"; path: string; real: string }
+  /** The data is there, but of unknown size and written lately: what was seen of it. */
+  | { kind: "changing"; look: string }
+  | { kind: "none" }
+  /** Not submitted again, since Slurm no longer holds it. */
+  | { kind: "running"; slurmState: string }
   | { kind: "in-flight" }
   | { kind: "failed"; exitCode: number };
 
@@ -54,7 +62,7 @@ export function submitCommand(request: SubmitRequest): string {
   return `${FUNCTIONS}
 d=${quote(directory)}
 answered
-${dataChecks(request).join("\n")}
+${dataCheck(request.data)}
 mkdir "$d" 2>/dev/null || {
   [ ! -d "$d" ] || say in-flight
   mkdir -p ${quote(spoolOf(request.jobsDirectory))} && mkdir "$d" || {
@@ -72,16 +80,6 @@ answered() {
   { read -r line; read -r line; } < "$d/run.sh"
   say "submitted $id $line"
 }`;
-
-/** One line of shell a path: is it there, and at its size if the message gave one? */
-function dataChecks({ paths, bytes }: SubmitRequest): string[] {
-  return paths.map((path, index) => {
-    const size = bytes?.[index];
-    return size === undefined
-      ? `[ -e ${quote(path)} ] || say "missing ${index} -"`
-      : `n=$(stat -Lc %s ${quote(path)} 2>/dev/null) || n=-; [ "$n" = ${size} ] || say "missing ${index} $n"`;
-  });
-}
 
 /** Inside a directory that this call has made. */
 function writeAndSubmit(request: SubmitRequest): string {
@@ -124,6 +122,53 @@ mkdir "$d/.again.$made" 2>/dev/null || say in-flight
 ${writeAndSubmit(request)}`;
 }
 
+/** Answers with the job that the directory holds, or `none`; makes nothing. */
+export function findCommand(jobsDirectory: string, jobId: string): string {
+  return `${FUNCTIONS}
+d=${quote(directoryOf(jobsDirectory, jobId))}
+answered
+[ ! -d "$d" ] || say in-flight
+say none`;
+}
+
+export interface ResubmitRequest {
+  jobsDirectory: string;
+  jobId: string;
+  /** Slurm's id of the job that waits for a reservation that is no more. */
+  slurmJobId: string;
+  sbatchArguments: readonly string[];
+  reservation: string | null;
+  partition: string | null;
+}
+
+/**
+ * Cancels a job that Slurm holds because its reservation was deleted, and submits its script again, as the same job.
+ * Of several callers one can make the lock, named after the Slurm job that is cancelled: while it stands, that job's
+ * cancellation means nothing. A caller that died between lock and answer is followed by one that finds the new job by
+ * its marker, or submits.
+ */
+export function resubmitCommand(request: ResubmitRequest, account: string): string {
+  const { jobsDirectory, jobId, slurmJobId, sbatchArguments, reservation, partition } = request;
+  return `${FUNCTIONS}
+d=${quote(directoryOf(jobsDirectory, jobId))} m=${quote(markerOf(jobId))} old=${quote(slurmJobId)}
+read -r id < "$d/submitted" || exit 1
+[ "\${id%%;*}" = "$old" ] || answered
+list=$(squeue --noheader --states=all --user=${quote(account)} --format='%A %T %k') || exit 1
+state() { squeue --noheader --states=all --jobs="$old" --format=%T 2>/dev/null; }
+lock="$d/.resubmit.$old"
+if ! mkdir "$lock" 2>/dev/null; then
+  made=$(stat -c %Y "$d") && now=$(date +%s) || exit 1
+  [ $((now - made)) -ge ${LONGEST_SUBMIT_SECONDS} ] && mkdir "$lock.$made" 2>/dev/null || say in-flight
+fi
+scancel --state=PENDING "$old" || exit 1
+case $(state) in CANCELLED* | '') ;; *) rmdir "$lock"* && say "running $(state)" ;; esac
+new=$(printf '%s\\n' "$list" | awk -v m="$m" -v o="$old" '$3 == m && $1 != o && $2 !~ /^CANCELLED/ { print $1; exit }')
+[ -n "$new" ] || [ ! -f "$d/started" ] || new=$(tr '\\0' '\\n' < "$d/started" | sed -n 's/^slurmJobId=//p')
+[ -n "$new" ] || new=$(sbatch ${quoteAll(sbatchArguments)} "$d/run.sh") || say "failed $?"
+printf '%s\\n%s\\n' "$new" ${quote(`${reservation ?? "-"} ${partition ?? "-"}`)} > "$d/.submitted.$$" || exit 1
+mv "$d/.submitted.$$" "$d/submitted" && answered`;
+}
+
 /** Removes a directory whose submit Slurm has refused for good, so that a replay can try again. */
 export function withdrawCommand(jobsDirectory: string, jobId: string): string {
   const directory = quote(directoryOf(jobsDirectory, jobId));
@@ -150,8 +195,24 @@ export function parseSubmitAnswer(stdout: string, paths: readonly string[]): Sub
         ? undefined
         : { kind: "missing", path, found: rest[1] === "-" ? null : Number(rest[1]) };
     }
+    case "companion": {
+      const path = paths[Number(rest[0])];
+      const folder = path?.slice(0, path.lastIndexOf("/") + 1) ?? "";
+      return path === undefined
+        ? undefined
+        : { kind: "missing", path: folder + rest.slice(1).join(" "), found: null };
+    }
+    case "outside": {
+      const path = paths[Number(rest[0])];
+      return path === undefined ? undefined : { kind: "outside", path, real: rest.slice(1).join(" ") };
+    }
+    case "changing":
+      return { kind: "changing", look: rest.join(" ") };
     case "in-flight":
-      return { kind: "in-flight" };
+    case "none":
+      return { kind: word };
+    case "running":
+      return { kind: "running", slurmState: rest[0] ?? "" };
     case "failed":
       return { kind: "failed", exitCode: Number(rest[0]) };
     default:

@@ -145,7 +145,7 @@ export function describeFailure(end: JobEnd, slurmState: string | null, lastLine
     "out-of-memory": "The job used more memory than it had asked for",
     "node-failure": "The node failed while the job ran",
     preempted: "Slurm took the node away for another job",
-    deadline: "The job could not run before its deadline",
+    deadline: "The job's reservation, or its deadline, ended before the job did",
     "launch-failed": "Slurm could not start the job on its node",
     "reservation-deleted": "The job's reservation was deleted",
   };

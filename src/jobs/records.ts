@@ -5,6 +5,14 @@ import { parseRecord } from "./run-script.ts";
 
 /** What run scripts have written in one job's directory. */
 export interface JobRecords {
+  /** Slurm's present job: another than before if it was submitted again, and then where to. */
+  submitted?: {
+    slurmJobId: string;
+    reservation: string | null;
+    partition: string | null;
+    /** Somebody is about to submit it again, or has died doing so. */
+    isBeingResubmitted: boolean;
+  };
   started?: { at: string; node: string };
   ended?: { record: EndRecord; results: { path: string; bytes: number }[]; log: string };
 }
@@ -22,6 +30,11 @@ export function readRecordsCommand(jobsDirectory: string, jobIds: readonly strin
 cd ${quote(jobsDirectory)} || exit 1
 echo
 for id in ${jobIds.map(quote).join(" ")}; do
+  again= slurm= slot=
+  { read -r slurm && read -r slot; } < "$id/submitted" 2>/dev/null
+  [ ! -d "$id/.resubmit.\${slurm%%;*}" ] || again=again
+  line="$slurm,$slot,$again"
+  printf '${HEADER} %s submitted %s\\n%s' "$id" "\${#line}" "$line"
   for kind in started ended; do
     [ -f "$id/$kind" ] || continue
     printf '${HEADER} %s %s %s\\n' "$id" "$kind" "$(stat -c %s "$id/$kind")"
@@ -44,10 +57,19 @@ export function parseRecords(output: Buffer): Map<string, JobRecords> {
     at += Number(size);
     const records = found.get(id) ?? {};
     found.set(id, records);
+    if (kind === "submitted") Object.assign(records, { submitted: submittedFrom(bytes) });
     if (kind === "started") Object.assign(records, { started: startedFrom(bytes) });
     if (kind === "ended") Object.assign(records, { ended: endedFrom(bytes) });
   }
   return found;
+}
+
+function submittedFrom(bytes: Buffer): JobRecords["submitted"] {
+  const [first = "", slot = "", again] = bytes.toString("utf8").split(",");
+  const slurmJobId = /^\d+/.exec(first)?.[0];
+  if (slurmJobId === undefined) return undefined;
+  const [reservation = null, partition = null] = slot.split(" ").map((name) => (name === "-" ? null : name));
+  return { slurmJobId, reservation, partition, isBeingResubmitted: again === "again" };
 }
 
 function startedFrom(bytes: Buffer): JobRecords["started"] {

@@ -1,4 +1,5 @@
 import { quote } from "../shells/quote.ts";
+import { slurmSeconds } from "./slurm-time.ts";
 
 /** One job as `squeue` has it. */
 export interface SlurmJob {
@@ -12,14 +13,15 @@ export interface SlurmJob {
 
 /** All jobs of the account that Slurm's controller still knows: also those that ended lately (MinJobAge). */
 export function squeueCommand(account: string): string {
-  return `squeue --noheader --states=all --user=${quote(account)} --format='%A|%T|%N|%r'`;
+  return `squeue --noheader --states=all --user=${quote(account)} --format='%A|%T|%M|%l|%N|%r'`;
 }
 
 export function parseSqueue(output: string): Map<string, SlurmJob> {
   const jobs = new Map<string, SlurmJob>();
   for (const line of output.split("\n")) {
-    const [id = "", state = "", nodes = "", ...reason] = line.trim().split("|");
-    if (!/^\d+$/.test(id) || state === "") continue;
+    const [id = "", said = "", used = "", limit = "", nodes = "", ...reason] = line.trim().split("|");
+    if (!/^\d+$/.test(id) || said === "") continue;
+    const state = endedWithReservation(said, used, limit) ? "DEADLINE" : said;
     jobs.set(id, { id, state, nodes, reason: reason.join("|") });
   }
   return jobs;
@@ -33,4 +35,20 @@ export function exitCodeCommand(slurmJobId: string): string {
 /** `ExitCode=7:0` is code and signal; undefined if Slurm did not say. */
 export function parseExitCode(output: string): string | undefined {
   return / ExitCode=(\d+:\d+)/.exec(output)?.[1];
+}
+
+/**
+ * Slurm held the job because its reservation was deleted, or is over (slurmctld, RESV_DEL_HOLD): it will never run by
+ * itself, nor fail.
+ */
+export function isHeldForReservation({ state, reason }: SlurmJob): boolean {
+  return (
+    state === "RESV_DEL_HOLD" || (state === "PENDING" && /reservation\s?\S* ?(was )?deleted/i.test(reason))
+  );
+}
+
+/** Slurm 22.05 says TIMEOUT also of a job that it killed because its reservation ended, before the job's own limit. */
+function endedWithReservation(state: string, used: string, limit: string): boolean {
+  if (state !== "TIMEOUT") return false;
+  return (slurmSeconds(used) ?? Infinity) < (slurmSeconds(limit) ?? 0);
 }

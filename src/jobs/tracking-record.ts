@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { JobEventData } from "../messages/job-event.ts";
+import { TriggerSlurm } from "../triggers/trigger-config.ts";
 
 /**
  * What the queue of jobs holds for each job that has not ended: all that any worker of the group needs to watch it.
@@ -13,5 +14,7 @@ export const TrackingRecord = z.strictObject({
   /** Globs for what is announced as results, below `resultsDirectory`. */
   resultGlobs: z.array(z.string()),
   resultsDirectory: z.string(),
+  /** What the trigger asked of Slurm, if the job must be submitted again. */
+  slurm: TriggerSlurm.optional(),
 });
 export type TrackingRecord = z.infer<typeof TrackingRecord>;

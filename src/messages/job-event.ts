@@ -100,11 +100,14 @@ export interface OutgoingEvent {
   data: JobEventData | MessageEventData;
 }
 
-/** A job's event. Its id is derived, so that an event announced twice is the same event. */
-export function jobEvent(data: JobEventData, now: Date): OutgoingEvent {
+/**
+ * A job's event. Its id is derived, so that an event announced twice is the same event; `again` is the Slurm job of one
+ * that was submitted again.
+ */
+export function jobEvent(data: JobEventData, now: Date, again = ""): OutgoingEvent {
   const { job, session } = data;
   return {
-    id: `${job.id}/${job.state}`,
+    id: `${job.id}/${job.state}${again && `/${again}`}`,
     type: `mento.job.${job.state}.v1`,
     routingKey: routingKey(session.beamline, session.id, `job.${job.state}`),
     time: now.toISOString(),

@@ -1,13 +1,20 @@
-import type { SessionReservation } from "../beamtime/metadata.ts";
+import type { Slot } from "../beamtime/reservation.ts";
+import type { MentoError } from "../errors.ts";
+import type { EventError } from "../messages/job-event.ts";
 import type { JobPlan } from "../triggers/plan.ts";
 import type { Shell } from "../shells/shell.ts";
 
 /** Where a job is to run: a node to submit from, and what Slurm is told. */
 export interface Place {
   shell: Shell;
-  /** The folder of all job directories of the session, on the core file system. */
+  /** The session's folder on the core file system. */
+  corePath: string;
+  /** The folder of all job directories of the session, below it. */
   jobsDirectory: string;
-  reservation: Pick<SessionReservation, "name" | "partition">;
+  /** Or why there is none at the moment. */
+  slot: Slot | MentoError;
+  /** That the slot is not one of the session's reservations, and why. */
+  notice: EventError | null;
 }
 
 export interface SubmittedJob {
@@ -18,16 +25,26 @@ export interface SubmittedJob {
   name: string;
   /** The job directory. */
   directory: string;
+  slot: Slot | null;
+}
+
+export interface SubmitOptions {
+  /** Seconds that data may take to be whole. */
+  dataTimeout: number;
+  /** What was seen of the data before, if it is of unknown size. */
+  dataLook: string | undefined;
+  now: Date;
 }
 
 /** A way to run a job. */
 export interface Method {
   /**
-   * Submits the plan's job, or answers with the job that an earlier call for the same plan has submitted.
+   * Submits the plan's job, or answers with the job that an earlier call for the same plan has submitted. Only the
+   * latter is possible where the place has no slot: else its error is thrown.
    *
-   * @throws Rejected `submit-refused`
-   * @throws Deferred `data-not-there`, `submit-in-flight`, `submit-not-now`, `ssh-login-refused`
+   * @throws Rejected `submit-refused`, `path-outside-beamtime`, `id-reused`
+   * @throws Deferred `data-not-there`, `data-changing`, `submit-in-flight`, `submit-not-now`, `ssh-login-refused`
    * @throws Unavailable `ssh-unreachable`, `ssh-lost`, `slurm-unavailable`
    */
-  submit(plan: JobPlan, place: Place, now: Date): Promise<SubmittedJob>;
+  submit(plan: JobPlan, place: Place, options: SubmitOptions): Promise<SubmittedJob>;
 }

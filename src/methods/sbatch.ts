@@ -1,7 +1,10 @@
 import { z } from "zod";
-import { Deferred, Rejected, Unavailable } from "../errors.ts";
+import type { Slot } from "../beamtime/reservation.ts";
+import { Deferred, MentoError, Rejected, Unavailable } from "../errors.ts";
+import { lookId } from "../jobs/data-check.ts";
 import {
   directoryOf,
+  findCommand,
   markerOf,
   parseSubmitAnswer,
   recoverCommand,
@@ -15,55 +18,77 @@ import {
 import { runScript } from "../jobs/run-script.ts";
 import type { CommandEnd } from "../shells/shell.ts";
 import type { JobPlan } from "../triggers/plan.ts";
-import type { Method, Place, SubmittedJob } from "./method.ts";
+import type { TriggerSlurm } from "../triggers/trigger-config.ts";
+import type { Method, Place, SubmitOptions, SubmittedJob } from "./method.ts";
 
 /** `sbatch` on a host that has it; which host that is, the shell knows. */
 export const sbatch: Method = {
-  async submit(plan, place, now) {
-    const { jobsDirectory, shell } = place;
-    const directory = directoryOf(jobsDirectory, plan.jobId);
-    const request: SubmitRequest = {
-      jobsDirectory,
-      jobId: plan.jobId,
-      paths: plan.paths,
-      bytes: plan.bytes,
-      sbatchArguments: sbatchArguments(plan, place),
-      script: runScript({
-        jobId: plan.jobId,
-        directory,
-        spool: spoolOf(jobsDirectory),
-        argv: plan.argv,
-        resultsDirectory: plan.resultsDirectory,
-        request: {
-          submittedAt: now.toISOString(),
-          trigger: plan.trigger.name,
-          cause: plan.cause,
-          paths: plan.paths,
-          argv: plan.argv,
-        },
-      }),
-    };
+  async submit(plan, place, options) {
+    const { jobsDirectory, shell, slot } = place;
     const call = async (command: string) => {
       const end = await shell.run(command, { timeout: LONGEST_SUBMIT_SECONDS * 1000 });
       return { end, answer: parseSubmitAnswer(end.stdout.toString("utf8"), plan.paths) };
     };
+    if (slot instanceof MentoError) {
+      const { end, answer } = await call(findCommand(jobsDirectory, plan.jobId));
+      if (answer?.kind === "none") throw slot;
+      return conclude(answer, end, plan, place, options);
+    }
+    const request = submitRequest(plan, place, slot, options.now);
     let { end, answer } = await call(submitCommand(request));
+    if (answer?.kind === "changing" && lookId(answer.look) === options.dataLook) {
+      const settled = { ...request, data: { ...request.data, isSettled: true } };
+      ({ end, answer } = await call(submitCommand(settled)));
+    }
     if (answer?.kind === "in-flight") ({ end, answer } = await call(recoverCommand(request, shell.account)));
-    return conclude(answer, end, plan, place, now);
+    return conclude(answer, end, plan, place, options);
   },
 };
 
+function submitRequest(plan: JobPlan, place: Place, slot: Slot, now: Date): SubmitRequest {
+  const { jobsDirectory, corePath } = place;
+  const { trigger, jobId, paths, bytes } = plan;
+  const directory = directoryOf(jobsDirectory, jobId);
+  return {
+    jobsDirectory,
+    jobId,
+    data: { root: corePath, paths, bytes, companions: trigger.companions, isSettled: false },
+    sbatchArguments: sbatchArguments({ jobId, directory, name: trigger.name, slurm: trigger.slurm, slot }),
+    script: runScript({
+      jobId,
+      directory,
+      spool: spoolOf(jobsDirectory),
+      argv: plan.argv,
+      resultsDirectory: plan.resultsDirectory,
+      request: {
+        submittedAt: now.toISOString(),
+        trigger: trigger.name,
+        cause: plan.cause,
+        paths,
+        argv: plan.argv,
+        slot,
+      },
+    }),
+  };
+}
+
 /** What the run script's second line says of the submit that made the job. */
-const SubmittedRequest = z.looseObject({ submittedAt: z.iso.datetime(), paths: z.array(z.string()) });
+const SubmittedRequest = z.looseObject({
+  submittedAt: z.iso.datetime(),
+  paths: z.array(z.string()),
+  slot: z
+    .object({ reservation: z.string().nullable(), partition: z.string().nullable(), time: z.string() })
+    .optional(),
+});
 
 async function conclude(
   answer: SubmitAnswer | undefined,
   end: CommandEnd,
   plan: JobPlan,
   place: Place,
-  now: Date,
+  { dataTimeout, dataLook, now }: SubmitOptions,
 ): Promise<SubmittedJob> {
-  const { jobsDirectory, shell } = place;
+  const { jobsDirectory, shell, slot } = place;
   switch (answer?.kind) {
     case "submitted": {
       const earlier = SubmittedRequest.safeParse(answer.request).data;
@@ -73,10 +98,19 @@ async function conclude(
         submittedAt: earlier?.submittedAt ?? now.toISOString(),
         name: plan.trigger.name,
         directory: directoryOf(jobsDirectory, plan.jobId),
+        slot: earlier?.slot ?? (slot instanceof MentoError ? null : slot),
       };
     }
     case "missing":
-      throw dataNotThere(answer.path, answer.found, plan);
+      throw dataNotThere(answer.path, answer.found, plan, dataTimeout);
+    case "changing":
+      throw dataChanging(plan, lookId(answer.look), dataTimeout, dataLook === undefined);
+    case "outside":
+      throw new Rejected({
+        code: "path-outside-beamtime",
+        message: `${answer.path} leads out of the beamtime, by a symbolic link to ${answer.real}.`,
+        hint: "Send the path of data inside the beamtime.",
+      });
     case "in-flight":
       throw new Deferred({
         code: "submit-in-flight",
@@ -86,7 +120,7 @@ async function conclude(
       });
     case "failed":
       throw await refusal(end.stderr, plan, place);
-    case undefined:
+    default:
       throw new Deferred({
         code: "submit-not-now",
         message: `The submit on ${shell.host} gave no answer: ${lastLine(end.stderr) || `exit code ${end.code ?? "none"}`}.`,
@@ -143,34 +177,57 @@ async function refusal(stderr: string, plan: JobPlan, place: Place): Promise<Err
   });
 }
 
-function sbatchArguments(plan: JobPlan, place: Place): string[] {
-  const { slurm } = plan.trigger;
-  const directory = directoryOf(place.jobsDirectory, plan.jobId);
+/** What `sbatch` is told of a job. */
+export function sbatchArguments(job: {
+  jobId: string;
+  directory: string;
+  name: string;
+  slurm: TriggerSlurm;
+  slot: Slot;
+}): string[] {
+  const { slurm, slot, directory } = job;
+  const { reservation, partition, time } = slot;
+  const optional = (flag: string, value: string | number | null | undefined) =>
+    value == null ? [] : [`${flag}=${value}`];
   return [
     "--parsable",
-    `--job-name=${plan.trigger.name}`,
-    `--comment=${markerOf(plan.jobId)}`,
+    `--job-name=${job.name}`,
+    `--comment=${markerOf(job.jobId)}`,
     `--chdir=${directory}`,
     `--output=${directory}/job.log`,
     "--open-mode=append",
     // A trigger runs once for a message: Slurm does not start it again by itself.
     "--no-requeue",
-    `--reservation=${place.reservation.name}`,
-    `--partition=${place.reservation.partition}`,
-    `--time=${slurm.time}`,
-    ...(slurm.constraint === undefined ? [] : [`--constraint=${slurm.constraint}`]),
-    ...(slurm.cpusPerTask === undefined ? [] : [`--cpus-per-task=${slurm.cpusPerTask}`]),
-    ...(slurm.memory === undefined ? [] : [`--mem=${slurm.memory}`]),
+    ...optional("--reservation", reservation),
+    ...optional("--partition", partition),
+    `--time=${time}`,
+    ...optional("--nodes", slurm.nodes),
+    ...optional("--constraint", slurm.constraint),
+    ...optional("--cpus-per-task", slurm.cpusPerTask),
+    ...optional("--mem", slurm.memory),
   ];
 }
 
-function dataNotThere(path: string, found: number | null, plan: JobPlan): Deferred {
-  const state = found === null ? "is not there" : `has ${found} bytes so far`;
+function dataNotThere(path: string, found: number | null, plan: JobPlan, giveUpAfterSeconds: number) {
+  const wanted = plan.bytes?.[plan.paths.indexOf(path)];
+  const state = found === null ? "is not there" : `has ${found} of ${wanted ?? "?"} bytes so far`;
   return new Deferred({
     code: "data-not-there",
     message: `The data is not on the core file system yet: ${path} ${state}.`,
     hint: "It is copied from the beamline with a delay; Mento looks again.",
-    giveUpAfterSeconds: plan.trigger.dataTimeout,
+    giveUpAfterSeconds,
+  });
+}
+
+/** One look at fresh data says nothing yet: only a second that differs is worth an event. */
+function dataChanging(plan: JobPlan, look: string, giveUpAfterSeconds: number, isFirstLook: boolean) {
+  return new Deferred({
+    code: "data-changing",
+    message: `The data on the core file system is still being written: ${plan.paths.join(", ")}.`,
+    hint: "Mento looks until it stays the same; a message with `bytes` says when it is whole.",
+    giveUpAfterSeconds,
+    dataLook: look,
+    isSilent: isFirstLook,
   });
 }
 

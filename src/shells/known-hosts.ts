@@ -1,5 +1,5 @@
 import { createHash, createHmac, timingSafeEqual } from "node:crypto";
-import { readFileSync } from "node:fs";
+import { appendFileSync, existsSync, readFileSync } from "node:fs";
 import { Misconfigured } from "../errors.ts";
 
 /** `SHA256:…`, as `ssh-keygen -lf` prints it. */
@@ -13,6 +13,8 @@ export interface HostKeyRules {
   knownHosts: readonly string[];
   /** Node name → fingerprints that are accepted for it. */
   pinned: Readonly<Record<string, readonly string[]>>;
+  /** Where the key of a node that nothing is known of is written down, and from then on expected. */
+  acceptNew?: { file: string; accepted: (node: string, fingerprint: string) => void };
 }
 
 /**
@@ -34,7 +36,7 @@ export function checkHostKey(
   }
   const names = [hostPattern(node.name, 22), hostPattern(node.address, node.port)];
   let known = false;
-  for (const file of rules.knownHosts) {
+  for (const file of filesOf(rules)) {
     for (const line of parseKnownHosts(readKnownHosts(file))) {
       if (!names.some((name) => line.matches(name))) continue;
       if (line.revoked) {
@@ -45,12 +47,29 @@ export function checkHostKey(
       known = true;
     }
   }
-  if (known) throw changed(node, shown, `${rules.knownHosts.join(", ")} has another`);
+  if (known) throw changed(node, shown, `${filesOf(rules).join(", ")} has another`);
+  if (rules.acceptNew !== undefined) {
+    appendFileSync(rules.acceptNew.file, `${knownHostsLine(key, node)}\n`, { mode: 0o600 });
+    rules.acceptNew.accepted(node.name, shown);
+    return;
+  }
   throw new Misconfigured({
     code: "host-key-unknown",
     message: `There is no known host key for ${node.name} (${node.address}:${node.port}); it shows ${shown}.`,
     hint: "If that is its key, add it: ssh.hostKeys in the configuration, or a line in a file of ssh.knownHosts.",
   });
+}
+
+/** The line of a known_hosts file for a node that shows this key. */
+export function knownHostsLine(key: Buffer, node: { name: string; address: string; port: number }): string {
+  const type = key.subarray(4, 4 + key.readUInt32BE(0)).toString("latin1");
+  const names = [...new Set([hostPattern(node.name, 22), hostPattern(node.address, node.port)])];
+  return `${names.join(",")} ${type} ${key.toString("base64")}`;
+}
+
+function filesOf({ knownHosts, acceptNew }: HostKeyRules): string[] {
+  const accepted = acceptNew !== undefined && existsSync(acceptNew.file) ? [acceptNew.file] : [];
+  return [...knownHosts, ...accepted];
 }
 
 /**
@@ -64,7 +83,7 @@ export function knownKeyTypes(
 ): string[] {
   if (rules.pinned[node.name] !== undefined) return [];
   const names = [hostPattern(node.name, 22), hostPattern(node.address, node.port)];
-  const lines = rules.knownHosts.flatMap((file) => parseKnownHosts(readKnownHosts(file)));
+  const lines = filesOf(rules).flatMap((file) => parseKnownHosts(readKnownHosts(file)));
   const fitting = lines.filter((line) => !line.revoked && names.some((name) => line.matches(name)));
   return [...new Set(fitting.map(({ type }) => type))];
 }

@@ -1,5 +1,5 @@
 import ssh2, { type Client, type ClientChannel, type ServerHostKeyAlgorithm } from "ssh2";
-import { Deferred, MentoError, Misconfigured, Unavailable, errorText } from "../errors.ts";
+import { Deferred, MentoError, Unavailable, errorText } from "../errors.ts";
 import { checkHostKey, knownKeyTypes, type HostKeyRules } from "./known-hosts.ts";
 import type { CommandEnd } from "./shell.ts";
 
@@ -58,7 +58,7 @@ export class SshConnection {
    * @param onEnded called when the connection is of no more use
    * @throws Unavailable `ssh-unreachable`
    * @throws Deferred `ssh-login-refused`
-   * @throws Misconfigured `host-key-unknown`, `host-key-changed`, `private-key-format`
+   * @throws Misconfigured `host-key-unknown`, `host-key-changed`
    */
   static open(
     target: SshTarget,
@@ -100,7 +100,7 @@ export class SshConnection {
         // Without it each small packet waits for a delayed ACK: 92 ms a command instead of 7.
         client.setNoDelay(true);
       } catch (cause) {
-        reject(cause instanceof MentoError ? cause : keyFormat(target, cause));
+        reject(cause instanceof MentoError ? cause : unreachable(target, errorText(cause), cause));
       }
     });
   }
@@ -257,15 +257,6 @@ function unreachable({ name, address, port }: SshTarget, what: string, cause?: u
     code: "ssh-unreachable",
     message: `The node ${name} (${address}:${port}) cannot be reached over SSH: ${what}.`,
     hint: "Is the node up, and is its address right? ssh.hosts in the configuration maps a name to an address.",
-    cause,
-  });
-}
-
-function keyFormat({ privateKeyFile }: SshTarget, cause: unknown): Misconfigured {
-  return new Misconfigured({
-    code: "private-key-format",
-    message: `The private key ${privateKeyFile} cannot be used: ${errorText(cause)}.`,
-    hint: `Use an OpenSSH or PEM key without a passphrase; "ssh-keygen -p -f ${privateKeyFile}" converts.`,
     cause,
   });
 }

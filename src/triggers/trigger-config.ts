@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { slurmSeconds } from "../jobs/slurm-time.ts";
 
 /** One value or several of which one must fit. */
 function oneOrMore<T extends z.ZodType>(value: T) {
@@ -9,6 +10,10 @@ function oneOrMore<T extends z.ZodType>(value: T) {
 const SlurmTime = z
   .string()
   .regex(/^(\d+-\d+(:\d+){0,2}|\d+(:\d+){0,2})$/, "must be a Slurm time such as 00:20:00, 45 or 1-12:00:00");
+
+function atMost(one: string, other: string): boolean {
+  return (slurmSeconds(one) ?? 0) <= (slurmSeconds(other) ?? Infinity);
+}
 
 /** Which messages start the trigger. Every field given must fit; a list fits if one of its values does. */
 export const TriggerCondition = z.strictObject({
@@ -23,19 +28,38 @@ export const TriggerCondition = z.strictObject({
 });
 export type TriggerCondition = z.infer<typeof TriggerCondition>;
 
-export const TriggerSlurm = z.strictObject({
-  time: z
-    .union([SlurmTime, z.int().positive().transform(String)])
-    .default("01:00:00")
-    .describe("The job's time limit; a number is minutes."),
-  constraint: z.string().min(1).optional(),
-  cpusPerTask: z.int().positive().optional(),
-  memory: z
-    .string()
-    .regex(/^\d+[KMGT]?$/, "must be a size such as 4G")
-    .optional()
-    .describe("Memory per node."),
-});
+const slurmTime = z.union([SlurmTime, z.int().positive().transform(String)]);
+
+export const TriggerSlurm = z
+  .strictObject({
+    time: slurmTime.default("01:00:00").describe("The job's time limit; a number is minutes."),
+    timeMin: slurmTime
+      .optional()
+      .describe("If the reservation ends before `time` has passed: the least limit that will do instead."),
+    nodes: z.int().positive().optional().describe("How many nodes the job gets; default 1."),
+    constraint: z.string().min(1).optional().describe("Features that its nodes must have, as sbatch's."),
+    partition: z.string().min(1).optional().describe("Only reservations in this partition."),
+    reservation: z
+      .union([z.string().min(1), z.int().nonnegative()])
+      .optional()
+      .describe("Only this reservation: its name, or its number; 1 is `<session id>_1`."),
+    fallback: z
+      .union([z.enum(["wait", "fail"]), z.strictObject({ partition: z.string().min(1) })])
+      .default("wait")
+      .describe(
+        "If no reservation fits: wait for one, reject the message, or run in a partition without one.",
+      ),
+    cpusPerTask: z.int().positive().optional(),
+    memory: z
+      .string()
+      .regex(/^\d+[KMGT]?$/, "must be a size such as 4G")
+      .optional()
+      .describe("Memory per node."),
+  })
+  .refine(({ time, timeMin }) => timeMin === undefined || atMost(timeMin, time), {
+    path: ["timeMin"],
+    message: "must not be longer than time",
+  });
 export type TriggerSlurm = z.infer<typeof TriggerSlurm>;
 
 export const Trigger = z.strictObject({
@@ -56,7 +80,13 @@ export const Trigger = z.strictObject({
   dataTimeout: z
     .int()
     .positive()
-    .default(600)
-    .describe("Seconds to wait for the data to appear on the core file system."),
+    .optional()
+    .describe(
+      "Seconds to wait for the data to be whole on the core file system; default 600, in commissioning runs 1800.",
+    ),
+  companions: z
+    .boolean()
+    .default(false)
+    .describe("Wait also for the `*_data_*` files of an HDF5 `*_master.h5`."),
 });
 export type Trigger = z.infer<typeof Trigger>;

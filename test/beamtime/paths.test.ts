@@ -77,7 +77,7 @@ describe("the three views of a path", () => {
 
   const component = fc.oneof(
     fc.string({ unit: "grapheme", minLength: 1 }),
-    fc.constantFrom("..", ".", "", "raw", "$(rm)", "a\nb", "-x"),
+    fc.constantFrom("..", ".", "", "raw", "$(rm)", "a\nb", "-x", "scratch_bl", "x".repeat(4096)),
   );
   const anyPath = fc.array(component, { maxLength: 8 }).map((parts) => parts.join("/"));
 
@@ -100,6 +100,9 @@ describe("the three views of a path", () => {
       fc.property(fc.constantFrom("raw", "processed", "shared"), fc.array(name), (folder, parts) => {
         const path = ["/gpfs/current", folder, ...parts].join("/");
         expect(toBeamlinePath(toCorePath(path, roots), roots)).toBe(path);
+        expect(toBeamlinePath(toNodePath(path, roots), roots)).toBe(path);
+        expect(toCorePath(toNodePath(toCorePath(path, roots), roots), roots)).toBe(toCorePath(path, roots));
+        expect(toCorePath(`${path}//`, roots)).toBe(toCorePath(path, roots));
         expect(isBeamlinePath(path, roots)).toBe(true);
       }),
     );

@@ -2,8 +2,7 @@ import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:f
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { PrivateKeys } from "../../src/beamtime/private-key.ts";
-import { Sessions } from "../../src/beamtime/session.ts";
+import { requireOnline, Sessions } from "../../src/beamtime/session.ts";
 import { codeOf } from "../support/code-of.ts";
 
 let top: string;
@@ -87,7 +86,6 @@ describe("finding a session", () => {
 
   it.each([
     ["no metadata file", () => undefined, "no-session-open"],
-    ["a file without onlineAnalysis", () => writeMetadata("gpfs/current", "1", {}), "no-online-resources"],
     [
       "a file that lacks the account",
       () => writeMetadata("gpfs/current", "1", { onlineAnalysis: { ...online, userAccount: "" } }),
@@ -143,7 +141,7 @@ describe("a beamtime and a commissioning run at the same time", () => {
     writeRun("gpfs/commissioning");
     const finding = sessions.find(undefined, ["/elsewhere/x"]);
     await expect(finding).rejects.toMatchObject({ code: "session-unclear" });
-    await expect(finding).rejects.toThrow(`Both 11010000 and ${run} are open`);
+    await expect(finding).rejects.toThrow(`11010000 and ${run} are open`);
   });
 
   it("do not stop each other when one's file is broken", async () => {
@@ -172,25 +170,38 @@ it("a path on the core file system leads to the session whose folder it lies in"
   expect(await sessions.find(undefined, [join(top, folder, "raw/a/b.h5")])).toMatchObject({ id: "11000001" });
 });
 
-describe("the private key", () => {
-  it("is looked up in the metadata file's directory, with or without a leading slash, and never outside", async () => {
-    const metadataFile = writeMetadata("gpfs/current", "1");
-    mkdirSync(join(top, "gpfs/current/shared"));
-    writeFileSync(join(top, "gpfs/current/shared/id_rsa"), "key");
-    writeFileSync(join(top, "gpfs/secret"), "other");
-    const keys = new PrivateKeys();
-    for (const path of ["shared/id_rsa", "/shared/id_rsa", "../../shared/id_rsa"]) {
-      expect((await keys.read(metadataFile, path)).key.toString()).toBe("key");
-    }
-    expect(await codeOf(keys.read(metadataFile, "../secret"))).toBe("private-key-unreadable");
-  });
+it("a session without onlineAnalysis is found, and runs no jobs", async () => {
+  writeMetadata("gpfs/current", "1", {});
+  const session = await sessions.find(undefined);
+  expect(session).toMatchObject({ id: "1", online: null });
+  expect(() => requireOnline(session)).toThrow(expect.objectContaining({ code: "no-online-resources" }));
+});
 
-  it("is read again when it has changed", async () => {
-    const metadataFile = writeMetadata("gpfs/current", "1");
-    const keys = new PrivateKeys();
-    writeFileSync(join(top, "gpfs/current/id"), "one");
-    await keys.read(metadataFile, "id");
-    writeFileSync(join(top, "gpfs/current/id"), "another");
-    expect((await keys.read(metadataFile, "id")).key.toString()).toBe("another");
+describe("sessions of the configuration", () => {
+  const one = {
+    id: "proposal-17",
+    beamline: "id13",
+    paths: { beamline: "/data/id13/proposal-17", core: "/scratch/proposal-17" },
+    account: "svc",
+    privateKey: "/etc/mento/id13",
+    reservations: [{ partition: "online", nodes: ["n1", "n2"] }],
+  };
+
+  it("are open without any metadata file, and found by their paths", async () => {
+    const site = { gpfs: join(top, "gpfs"), beamline: "/beamline", core: join(top, "asap3") };
+    const withStatic = new Sessions(
+      {
+        ...site,
+        sessions: [one, { ...one, id: "p18", paths: { beamline: "/data/p18", core: "/scratch/p18" } }],
+      },
+      () => undefined,
+    );
+    expect(await withStatic.find(undefined, ["/data/id13/proposal-17/raw/a.h5"])).toMatchObject({
+      id: "proposal-17",
+      isOpen: true,
+      online: { account: "svc", reservations: [{ name: null, partition: "online", nodes: ["n1", "n2"] }] },
+    });
+    expect(await withStatic.find("p18")).toMatchObject({ roots: { node: "/scratch/p18" } });
+    expect(await codeOf(withStatic.find(undefined, ["/elsewhere/a"]))).toBe("session-unclear");
   });
 });

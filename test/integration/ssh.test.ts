@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, describe, expect, it } from "vitest";
-import { Deferred, MentoError, Misconfigured, Unavailable } from "../../src/errors.ts";
+import { Deferred, MentoError, Unavailable } from "../../src/errors.ts";
 import { SshShell } from "../../src/shells/ssh.ts";
 import type { SshTarget } from "../../src/shells/ssh-connection.ts";
 import { beamtime, eventually, facility } from "../support/site.ts";
@@ -137,13 +137,5 @@ describe("a shell over SSH", () => {
     const error = await errorOf(open({ account: "nobody" }).run("true"));
     expect(error).toBeInstanceOf(Deferred);
     expect(error.code).toBe("ssh-login-refused");
-  });
-
-  it("says how to convert a private key that it cannot use", async () => {
-    const error = await errorOf(
-      open({ privateKey: Buffer.from("-----BEGIN PRIVATE KEY-----\nx\n") }).run("true"),
-    );
-    expect(error).toBeInstanceOf(Misconfigured);
-    expect(error.hint).toContain("ssh-keygen -p");
   });
 });

@@ -25,8 +25,10 @@ async function submitWith(stdout: string, stderr: string) {
       return Promise.resolve({ code: 0, signal: null, stdout: Buffer.from(stdout), stderr });
     },
   };
-  const place = { shell, jobsDirectory: "/c/scratch_cc/mento", reservation: { name: "r", partition: "p" } };
-  const result = await sbatch.submit(plan, place, new Date(0)).catch((error: unknown) => error);
+  const slot = { reservation: "r", partition: "p", time: "01:00:00" };
+  const place = { shell, corePath: "/c", jobsDirectory: "/c/scratch_cc/mento", slot, notice: null };
+  const options = { dataTimeout: 600, dataLook: undefined, now: new Date(0) };
+  const result = await sbatch.submit(plan, place, options).catch((error: unknown) => error);
   return { result, isWithdrawn: scripts.some((script) => script.includes("rm -rf")) };
 }
 

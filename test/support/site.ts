@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { spawn, type ChildProcess } from "node:child_process";
@@ -44,6 +44,8 @@ export function writeData(content = "data\n", name = `scan_${randomUUID().slice(
 export function writeOnCore(content = "data\n"): string {
   const path = join(beamtime.corePath, "raw", `scan_${randomUUID().slice(0, 8)}.dat`);
   writeFileSync(path, content);
+  const before = Date.now() / 1000 - 60;
+  utimesSync(path, before, before);
   return path;
 }
 

@@ -1,0 +1,87 @@
+import { expandHostlist } from "../beamtime/hostlist.ts";
+
+/** What Slurm says of reservations and nodes at one moment. */
+export interface SlurmNow {
+  /** The node's clock, seconds since 1970. */
+  at: number;
+  reservations: ReadonlyMap<string, SlurmReservation>;
+  nodes: ReadonlyMap<string, SlurmNode>;
+}
+
+export interface SlurmReservation {
+  name: string;
+  partition: string | null;
+  nodes: string[];
+  /** Seconds since 1970. */
+  start: number;
+  end: number;
+  /** Accounts that may use it; empty if Slurm names none. */
+  users: string[];
+}
+
+export interface SlurmNode {
+  name: string;
+  features: string[];
+  /** Without any job. */
+  isIdle: boolean;
+  /** Able to take jobs, now or when others have ended. */
+  isUp: boolean;
+  idleCpus: number;
+}
+
+/** One remote call. Times as numbers: the node's clock and time zone are not the worker's. */
+export const SLURM_NOW_COMMAND = `date +@%s
+SLURM_TIME_FORMAT=%s scontrol --oneliner show reservation || exit 1
+sinfo --all --noheader --Node --format='%N|%T|%f|%C' && echo @end`;
+
+/** undefined if the answer is not whole: then nothing is known. */
+export function parseSlurmNow(output: string): SlurmNow | undefined {
+  const lines = output.split("\n");
+  const clock = lines.find((line) => /^@\d+$/.test(line));
+  if (clock === undefined || !lines.includes("@end")) return undefined;
+  const nodes = lines.flatMap((line) => parseNode(line) ?? []);
+  const reservations = lines.flatMap((line) => parseReservation(line) ?? []);
+  return {
+    at: Number(clock.slice(1)),
+    reservations: new Map(reservations.map((one) => [one.name, one])),
+    nodes: new Map(nodes.map((one) => [one.name, one])),
+  };
+}
+
+function parseReservation(line: string): SlurmReservation | undefined {
+  if (!line.startsWith("ReservationName=")) return undefined;
+  const fields = new Map(
+    line.split(" ").map((field) => {
+      const at = field.indexOf("=");
+      return [field.slice(0, at), field.slice(at + 1)];
+    }),
+  );
+  const text = (name: string) => {
+    const value = fields.get(name) ?? "";
+    return value === "" || value === "(null)" ? null : value;
+  };
+  return {
+    name: text("ReservationName") ?? "",
+    partition: text("PartitionName"),
+    nodes: expandHostlist(text("Nodes") ?? ""),
+    start: Number(text("StartTime")),
+    end: Number(text("EndTime")),
+    users: text("Users")?.split(",") ?? [],
+  };
+}
+
+/** States of nodes that can take jobs (sinfo(1), NODE STATE CODES): also powered down, or planned for another job. */
+const UP = /^(idle|mixed|allocated|completing|reserved|planned)[~#%+-]?$/i;
+
+function parseNode(line: string): SlurmNode | undefined {
+  const [name, state, features, cpus] = line.split("|");
+  const idleCpus = /^\d+\/(\d+)\/\d+\/\d+$/.exec(cpus ?? "")?.[1];
+  if (name === undefined || state === undefined || idleCpus === undefined) return undefined;
+  return {
+    name,
+    features: (features ?? "").split(",").filter((feature) => feature !== "" && feature !== "(null)"),
+    isIdle: /^(idle|reserved|planned)[~#%+-]?$/i.test(state),
+    isUp: UP.test(state),
+    idleCpus: Number(idleCpus),
+  };
+}

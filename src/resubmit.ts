@@ -1,0 +1,73 @@
+import { MentoError, Rejected } from "./errors.ts";
+import { directoryOf, LONGEST_SUBMIT_SECONDS, parseSubmitAnswer, resubmitCommand } from "./jobs/directory.ts";
+import type { JobRecords } from "./jobs/records.ts";
+import type { TrackingRecord } from "./jobs/tracking-record.ts";
+import type { JobEventData } from "./messages/job-event.ts";
+import type { Place } from "./methods/method.ts";
+import { sbatchArguments } from "./methods/sbatch.ts";
+import { TriggerSlurm } from "./triggers/trigger-config.ts";
+
+/**
+ * Submits a job again whose reservation was deleted before it could run. The job directory then says which Slurm job
+ * it is now; whoever watches the job reads it there. Nothing to say: somebody else is at it, or Slurm lets it run.
+ *
+ * @throws Deferred `no-reservation-fits` while none does, and whatever `placeFor` throws
+ * @throws Rejected `no-reservation-fits` if its trigger does not wait
+ */
+export async function resubmit(
+  { data, jobsDirectory, slurm = TriggerSlurm.parse({}) }: TrackingRecord,
+  placeFor: (slurm: TriggerSlurm) => Promise<Place>,
+): Promise<void> {
+  const { shell, slot } = await placeFor(slurm);
+  if (slot instanceof MentoError) throw slot;
+  const { id: jobId, trigger: name } = data.job;
+  const { reservation, partition } = slot;
+  const command = resubmitCommand(
+    {
+      jobsDirectory,
+      jobId,
+      slurmJobId: data.slurm.jobId,
+      sbatchArguments: sbatchArguments({
+        jobId,
+        directory: directoryOf(jobsDirectory, jobId),
+        name,
+        slurm,
+        slot,
+      }),
+      reservation,
+      partition,
+    },
+    shell.account,
+  );
+  const end = await shell.run(command, { timeout: LONGEST_SUBMIT_SECONDS * 1000 });
+  const answer = parseSubmitAnswer(end.stdout.toString("utf8"), []);
+  if (answer !== undefined && answer.kind !== "failed") return;
+  throw new Error(`job ${jobId} could not be submitted again: ${end.stderr.trim() || "no answer"}`);
+}
+
+/** So long a job whose reservation was deleted may wait for another, from its submission. */
+const HELD_AT_MOST_MS = 24 * 3600 * 1000;
+
+/** Whether nothing will come of trying again: its trigger does not wait, the session is over, or it was long enough. */
+export function isGivenUp(error: unknown, submitted: string | null, time: number): boolean {
+  if (submitted !== null && time - Date.parse(submitted) > HELD_AT_MOST_MS) return true;
+  if (!(error instanceof Rejected)) return false;
+  return error.code === "no-reservation-fits" || error.code === "beamtime-ended";
+}
+
+/** What is announced of a job that was submitted again. */
+export function movedTo(
+  data: JobEventData,
+  { slurmJobId, reservation, partition }: NonNullable<JobRecords["submitted"]>,
+): JobEventData {
+  const where = reservation === null ? `partition ${partition ?? ""}` : `reservation ${reservation}`;
+  return {
+    ...data,
+    slurm: { jobId: slurmJobId, reservation, partition, nodes: [] },
+    error: {
+      code: "reservation-deleted",
+      message: `Reservation ${data.slurm.reservation ?? ""} was deleted before the job could run.`,
+      hint: `It was submitted again, in ${where}.`,
+    },
+  };
+}

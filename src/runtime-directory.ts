@@ -1,0 +1,76 @@
+import { lstatSync, mkdirSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir, userInfo } from "node:os";
+import { join } from "node:path";
+import { Misconfigured } from "./errors.ts";
+
+/**
+ * A folder that only this account can enter, for what must not lie open: `$XDG_RUNTIME_DIR/mento`, else
+ * `<tmp>/mento-<uid>`. What belongs to one process is in a folder below it that ends with the process, at the latest
+ * when the next one starts.
+ */
+export class RuntimeDirectory {
+  readonly #environment: NodeJS.ProcessEnv;
+  #base: string | undefined;
+
+  constructor(environment: NodeJS.ProcessEnv = process.env) {
+    this.#environment = environment;
+  }
+
+  /** @throws Misconfigured `runtime-directory-unsafe` */
+  get base(): string {
+    this.#base ??= this.#make();
+    return this.#base;
+  }
+
+  /** This process's own folder. */
+  get ofProcess(): string {
+    return privateFolder(join(this.base, `process-${process.pid}`));
+  }
+
+  /** A folder below the base that outlives the process. */
+  lasting(name: string): string {
+    return privateFolder(join(this.base, name));
+  }
+
+  /** Removes this process's folder, if it has made one. */
+  remove(): void {
+    if (this.#base !== undefined) {
+      rmSync(join(this.#base, `process-${process.pid}`), { recursive: true, force: true });
+    }
+  }
+
+  #make(): string {
+    const runtime = this.#environment["XDG_RUNTIME_DIR"];
+    const base =
+      runtime === undefined || runtime === ""
+        ? join(tmpdir(), `mento-${userInfo().uid}`)
+        : join(runtime, "mento");
+    privateFolder(base);
+    for (const name of readdirSync(base)) {
+      const pid = /^process-(\d+)$/.exec(name)?.[1];
+      if (pid !== undefined && !isAlive(Number(pid)))
+        rmSync(join(base, name), { recursive: true, force: true });
+    }
+    return base;
+  }
+}
+
+function privateFolder(path: string): string {
+  mkdirSync(path, { recursive: true, mode: 0o700 });
+  const stats = lstatSync(path);
+  if (stats.isDirectory() && stats.uid === userInfo().uid && (stats.mode & 0o077) === 0) return path;
+  throw new Misconfigured({
+    code: "runtime-directory-unsafe",
+    message: `${path} is not a folder of this account alone: private keys cannot be kept there.`,
+    hint: "Remove it, or set XDG_RUNTIME_DIR to a folder that only this account can enter.",
+  });
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM";
+  }
+}

@@ -1,0 +1,106 @@
+import { chooseReservation, type Slot } from "./beamtime/reservation.ts";
+import { requireOnline, type OnlineSession, type Session } from "./beamtime/session.ts";
+import { jobsDirectory, type MentoConfig } from "./config.ts";
+import { Deferred, Rejected, Unavailable, type MentoError } from "./errors.ts";
+import { parseSlurmNow, SLURM_NOW_COMMAND, type SlurmNow } from "./jobs/slurm-now.ts";
+import type { Place } from "./methods/method.ts";
+import type { SessionShells } from "./session-shells.ts";
+import type { Shell } from "./shells/shell.ts";
+import type { TriggerSlurm } from "./triggers/trigger-config.ts";
+
+/** Slurm is asked for its reservations and nodes at most so often, whatever number of jobs there is. */
+const ASK_EVERY_MS = 3000;
+
+/** So long a message waits for a reservation that fits. */
+const WAIT_FOR_RESERVATION_SECONDS = 24 * 3600;
+
+/** Where a session's jobs can run, by what Slurm says of its reservations now. */
+export class SessionPlaces {
+  readonly #site: MentoConfig["site"];
+  readonly #shells: SessionShells;
+  readonly #asked = new Map<string, { at: number; shell: Shell; answer: Promise<SlurmNow> }>();
+
+  constructor(site: MentoConfig["site"], shells: SessionShells) {
+    this.#site = site;
+    this.#shells = shells;
+  }
+
+  /**
+   * @throws Deferred `no-online-resources`, `private-key-unreadable`, `private-key-format`, `ssh-login-refused`
+   * @throws Unavailable `ssh-unreachable`, `ssh-lost`, `slurm-unavailable`
+   */
+  async placeFor(session: Session, slurm: TriggerSlurm): Promise<Place> {
+    const online = requireOnline(session);
+    const shell = await this.#shells.open(online);
+    const corePath = session.roots.core;
+    const place = { shell, corePath, jobsDirectory: jobsDirectory(this.#site, corePath), notice: null };
+    const { reservations } = online.online;
+    const now = await this.slurmNow(online);
+    const choice = chooseReservation(slurm, reservations, now);
+    if ("slot" in choice) return { ...place, slot: choice.slot };
+    const hasNone = reservations.every(({ name }) => name !== null && !now.reservations.has(name));
+    if (hasNone && !session.isOpen) return { ...place, slot: ended(session) };
+    return { ...place, ...otherwise(slurm, session, choice.reasons) };
+  }
+
+  /** What Slurm says of reservations and nodes; the last answer if it is but seconds old. */
+  async slurmNow(session: OnlineSession): Promise<SlurmNow> {
+    const shell = await this.#shells.open(session);
+    const known = this.#asked.get(session.id);
+    if (known?.shell === shell && Date.now() - known.at < ASK_EVERY_MS) return known.answer;
+    const asked = { at: Date.now(), shell, answer: ask(shell) };
+    this.#asked.set(session.id, asked);
+    // A failure is not kept.
+    asked.answer.catch(() => {
+      if (this.#asked.get(session.id) === asked) this.#asked.delete(session.id);
+    });
+    return asked.answer;
+  }
+}
+
+async function ask(shell: Shell): Promise<SlurmNow> {
+  const end = await shell.run(SLURM_NOW_COMMAND);
+  const now = end.code === 0 ? parseSlurmNow(end.stdout.toString("utf8")) : undefined;
+  if (now !== undefined) return now;
+  throw new Unavailable({
+    code: "slurm-unavailable",
+    message: `Slurm on ${shell.host} does not say how its reservations stand: ${end.stderr.trim() || "no answer"}.`,
+    hint: "Mento asks again; `scontrol show reservation` on the node says more.",
+  });
+}
+
+/** Closed at the beamline, and its reservations are deleted: nothing will come of waiting. */
+function ended({ id }: Session): Rejected {
+  return new Rejected({
+    code: "beamtime-ended",
+    message: `${id} has ended: it is not open at the beamline, and Slurm has none of its reservations.`,
+    hint: "Analyse its data outside Mento, or have it started again and replay the message.",
+  });
+}
+
+/** No reservation fits: what the trigger wants then. */
+function otherwise(
+  slurm: TriggerSlurm,
+  session: Session,
+  reasons: readonly string[],
+): Pick<Place, "slot" | "notice"> {
+  const { fallback } = slurm;
+  const details = {
+    code: "no-reservation-fits",
+    message: `No reservation of ${session.id} fits the job: ${reasons.join("; ")}.`,
+  } as const;
+  if (typeof fallback === "object") {
+    const slot: Slot = { reservation: null, partition: fallback.partition, time: slurm.time };
+    const hint = `The job runs in partition ${fallback.partition} instead, as its trigger says (slurm.fallback).`;
+    return { slot, notice: { ...details, hint } };
+  }
+  const error: MentoError =
+    fallback === "fail"
+      ? new Rejected({ ...details, hint: "The trigger does not wait for one (slurm.fallback: fail)." })
+      : new Deferred({
+          ...details,
+          hint: "The message waits for one; ask for less time or other nodes, or set slurm.fallback.",
+          giveUpAfterSeconds: WAIT_FOR_RESERVATION_SECONDS,
+        });
+  return { slot: error, notice: null };
+}

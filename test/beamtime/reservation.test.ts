@@ -1,0 +1,119 @@
+import { describe, expect, it } from "vitest";
+import { chooseReservation, type ReservationWish } from "../../src/beamtime/reservation.ts";
+import { parseSlurmNow } from "../../src/jobs/slurm-now.ts";
+
+/** Recorded from Slurm 22.05.8: `date +@%s`, `SLURM_TIME_FORMAT=%s scontrol -o show reservation`, `sinfo`. */
+const SAID = `Welcome to Maxwell
+@1795301349
+ReservationName=11010000 StartTime=1795301349 EndTime=1795330149 Duration=08:00:00 Nodes=max-p11-[001-002] NodeCnt=2 CoreCnt=16 Features=(null) PartitionName=ponline_p11 Flags=SPEC_NODES TRES=cpu=16 Users=bt110100002d7c Groups=(null) Accounts=(null) Licenses=(null) State=ACTIVE BurstBuffer=(null) Watts=n/a MaxStartDelay=(null)
+ReservationName=11010000_1 StartTime=1795301349 EndTime=1795301949 Duration=00:10:00 Nodes=max-p11-[003-004] NodeCnt=2 CoreCnt=16 Features=(null) PartitionName=ponline_p11 Flags=SPEC_NODES TRES=cpu=16 Users=bt110100002d7c Groups=(null) Accounts=(null) Licenses=(null) State=ACTIVE BurstBuffer=(null) Watts=n/a MaxStartDelay=(null)
+ReservationName=11010000_2 StartTime=1795304949 EndTime=1795330149 Duration=07:00:00 Nodes=max-wn001 NodeCnt=1 CoreCnt=8 Features=(null) PartitionName=ponline Flags= TRES=cpu=8 Users=bt110100002d7c Groups=(null) Accounts=(null) Licenses=(null) State=INACTIVE BurstBuffer=(null) Watts=n/a MaxStartDelay=(null)
+max-p11-001|mixed|AP,cpu|1/7/0/8
+max-p11-002|down*|AP,AC,cpu|0/0/8/8
+max-p11-003|idle|AC,gpu,A100|0/8/0/8
+max-p11-004|idle|AC,gpu,H100|0/8/0/8
+max-wn001|idle|cpu|0/8/0/8
+@end
+`;
+const now = parseSlurmNow(SAID);
+const named = [
+  { name: "11010000", partition: "ponline_p11", nodes: ["max-p11-001"] },
+  { name: "11010000_1", partition: "ponline_p11", nodes: ["max-p11-003"] },
+];
+
+function choose(wish: Partial<ReservationWish>, sessions: Parameters<typeof chooseReservation>[1] = named) {
+  if (now === undefined) throw new Error("not parsed");
+  const choice = chooseReservation({ time: "00:05:00", ...wish }, sessions, now);
+  return "slot" in choice ? choice.slot : choice.reasons;
+}
+
+describe("what Slurm says now", () => {
+  it("is read from the answers of scontrol and sinfo, behind a login shell's greeting", () => {
+    expect(now?.at).toBe(1795301349);
+    expect(now?.reservations.get("11010000")).toEqual({
+      name: "11010000",
+      partition: "ponline_p11",
+      nodes: ["max-p11-001", "max-p11-002"],
+      start: 1795301349,
+      end: 1795330149,
+      users: ["bt110100002d7c"],
+    });
+    expect(now?.nodes.get("max-p11-002")).toMatchObject({ isUp: false, isIdle: false });
+    expect(now?.nodes.get("max-p11-001")).toMatchObject({ isUp: true, isIdle: false, idleCpus: 7 });
+  });
+
+  it.each(["", "Unable to contact slurm controller", "@1795301349\n", SAID.replace("@end", "")])(
+    "is unknown if the answer is %j",
+    (answer) => {
+      expect(parseSlurmNow(answer)).toBeUndefined();
+    },
+  );
+});
+
+describe("choosing a reservation", () => {
+  it("takes the one with most idle nodes", () => {
+    expect(choose({})).toEqual({ reservation: "11010000_1", partition: "ponline_p11", time: "00:05:00" });
+  });
+
+  it.each([
+    ["a feature", { constraint: "cpu" }, "11010000"],
+    ["a feature of one node", { constraint: "H100" }, "11010000_1"],
+    ["more time than one has left", { time: "01:00:00" }, "11010000"],
+    ["two nodes", { nodes: 2 }, "11010000_1"],
+    ["a name", { reservation: "11010000" }, "11010000"],
+    ["a number", { reservation: 0 }, "11010000"],
+    ["another number", { reservation: 1 }, "11010000_1"],
+    ["a constraint that only Slurm understands", { constraint: "what?ever", reservation: 0 }, "11010000"],
+  ])("by %s", (_, wish, reservation) => {
+    expect(choose(wish)).toMatchObject({ reservation });
+  });
+
+  it("shortens the time only if that is allowed, and leaves a minute for the start", () => {
+    const wish = { constraint: "gpu", time: "01:00:00" };
+    expect(choose(wish)).toEqual(
+      expect.arrayContaining(["11010000_1 ends in 10 min, and the job asks for 01:00:00"]),
+    );
+    expect(choose({ ...wish, timeMin: "5" })).toMatchObject({
+      reservation: "11010000_1",
+      time: "0-00:09:00",
+    });
+    expect(choose({ ...wish, timeMin: "10" })).toEqual(
+      expect.arrayContaining(["11010000_1 ends in 10 min, and the job asks for 10 at least"]),
+    );
+  });
+
+  it.each([
+    [{ nodes: 3 }, "11010000 has only 1 of 3 nodes (max-p11-001, max-p11-002)"],
+    [{ constraint: "H200" }, "11010000_1 has none of 1 node with H200 (max-p11-003, max-p11-004)"],
+    [{ partition: "maxcpu" }, "11010000 is in partition ponline_p11, not in maxcpu"],
+    [{ reservation: 7 }, "11010000 is not the one asked for (7)"],
+    [{ partition: "ponline" }, "11010000_2 begins in 60 min"],
+  ])("%j: says why none fits", (wish, reason) => {
+    expect(choose(wish)).toEqual(expect.arrayContaining([reason]));
+  });
+
+  it("counts one that Slurm has and the metadata file does not name, by the rule of its name", () => {
+    const [first] = named;
+    expect(choose({}, first === undefined ? [] : [first])).toMatchObject({ reservation: "11010000_1" });
+  });
+
+  it("leaves nodes that this account is not shown to Slurm", () => {
+    const hidden = parseSlurmNow(SAID.replace(/^max-.*\n/gm, ""));
+    if (hidden === undefined) throw new Error("not parsed");
+    expect(chooseReservation({ time: "5", nodes: 2 }, named, hidden)).toMatchObject({
+      slot: { reservation: "11010000" },
+    });
+  });
+
+  it("does not take another session's, nor one that Slurm does not have", () => {
+    expect(choose({}, [{ name: "1101000", partition: "ponline", nodes: ["a"] }])).toEqual([
+      "Slurm has no reservation 1101000",
+    ]);
+  });
+
+  it("at a site without reservations takes the partition", () => {
+    const site = [{ name: null, partition: "online", nodes: ["n1"] }];
+    expect(choose({ time: "30" }, site)).toEqual({ reservation: null, partition: "online", time: "30" });
+    expect(choose({ partition: "other" }, site)).toEqual(["online is not the partition other"]);
+  });
+});
