@@ -68,7 +68,6 @@ export const ERROR_CODES = {
   "facility-not-up": "No facility is running in this directory.",
   "facility-packages-missing": "Programs that the facility needs are not installed.",
   "facility-start-failed": "A server of the facility did not start.",
-  "facility-option-not-yet": "An option of the real startBeamtime that this facility does not have.",
   "facility-beamtime": "The beamtime cannot be started or stopped as asked.",
 } as const;
 

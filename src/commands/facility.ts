@@ -1,8 +1,11 @@
 import { Command, InvalidArgumentError, Option } from "commander";
-import { Misconfigured } from "../errors.ts";
 import { down, type FacilityDescription, type FacilityStatus, status, up } from "../facility/facility.ts";
+import { describeSession } from "../facility/open-sessions.ts";
 import { startBeamtime } from "../facility/start-beamtime.ts";
-import { stopBeamtime } from "../facility/stop-beamtime.ts";
+import { startCommissioning } from "../facility/start-commissioning.ts";
+import type { TypedOptions } from "../facility/start-options.ts";
+import { stopBeamtime, stopCommissioning } from "../facility/stop-session.ts";
+import type { OpenSession } from "../facility/state.ts";
 
 /** `mento facility …`: all that a beamline has around Mento, on one machine. */
 export function facilityCommand(): Command {
@@ -12,7 +15,9 @@ export function facilityCommand(): Command {
     .addCommand(downCommand())
     .addCommand(statusCommand())
     .addCommand(startBeamtimeCommand())
-    .addCommand(stopBeamtimeCommand());
+    .addCommand(stopBeamtimeCommand())
+    .addCommand(startCommissioningCommand())
+    .addCommand(stopCommissioningCommand());
 }
 
 interface UpArguments {
@@ -43,69 +48,79 @@ function downCommand(): Command {
 }
 
 function statusCommand(): Command {
-  return facilitySubcommand("status", "show what runs, and the open beamtimes")
+  return facilitySubcommand("status", "show what runs, what is open, and what is reserved")
     .option("--json", "print one JSON object")
-    .action(({ dir, json }: { dir: string; json?: true }) => {
-      const facility = status(dir);
+    .action(async ({ dir, json }: { dir: string; json?: true }) => {
+      const facility = await status(dir);
       print(json === true ? JSON.stringify(facility) : statusTable(facility));
       if (!facility.running) process.exitCode = 1;
     });
 }
 
-interface StartArguments {
+interface SessionArguments {
   dir: string;
-  beamtimeId: string;
   beamline: string;
-  online?: true;
   verbose?: true;
-  json?: true;
 }
 
-/** The real tool's options that a later version brings, and whether they take a value. */
-const NOT_YET = [
-  "--pre-start",
-  "--feature <feature>",
-  "--features <features>",
-  "--resources <resources>",
-  "--nodes <numbers>",
-  "--asapo",
-  "--archive",
-  "--proposalType <type>",
-  "--duration <hours>",
-];
+interface StartArguments extends SessionArguments, TypedOptions {
+  json?: true;
+}
 
 function startBeamtimeCommand(): Command {
   const command = facilitySubcommand(
     "start-beamtime",
-    "open a beamtime, as the facility's startBeamtime does",
+    "open or pre-start a beamtime, as the facility's startBeamtime does",
   )
     .requiredOption("--beamtimeId <id>", "the beamtime's id, such as 11010000")
     .requiredOption("--beamline <beamline>", "the beamline, such as p11")
-    .option("--online", "with a reservation, an account and an SSH key for online analysis")
-    .option("--verbose", "print each step")
-    .option("--json", "print one JSON object")
-    .action(async ({ dir, beamtimeId, beamline, online, verbose, json }: StartArguments) => {
-      refuseNotYet(command);
+    .option("--online", "reserve nodes now, with an account and an SSH key for online analysis")
+    .option("--pre-start", "only on the core file system, with a reservation on a shared node")
+    .option("--archive", "archive the data, of proposal type P only (accepted; there is no archive here)")
+    .option("--proposalType <type>", "H, I, II, C or P, for example; P needs dedicated nodes (default: H)");
+  return withStartOptions(command).action(
+    async ({
+      dir,
+      beamtimeId,
+      beamline,
+      verbose,
+      json,
+      ...typed
+    }: StartArguments & { beamtimeId: string }) => {
       const say = json === true ? () => undefined : sayAsTheRealTool(verbose === true);
-      const started = await startBeamtime(dir, { beamtimeId, beamline, online: online === true }, say);
+      const started = await startBeamtime(dir, { beamtimeId, beamline }, typed, say);
       if (json === true) print(JSON.stringify(started));
-    });
-  for (const flags of NOT_YET) {
-    command.addOption(new Option(flags, "an option of the real tool; not yet in this version").hideHelp());
-  }
-  return command;
+    },
+  );
 }
 
-function refuseNotYet(command: Command): void {
-  const notYet = command.options.find((option) => {
-    return NOT_YET.includes(option.flags) && command.getOptionValue(option.attributeName()) !== undefined;
-  });
-  if (notYet === undefined) return;
-  throw new Misconfigured({
-    code: "facility-option-not-yet",
-    message: `This facility does not have the real tool's option ${notYet.long ?? notYet.flags} yet.`,
-    hint: "Leave it out; a later version of Mento brings it.",
-  });
+function startCommissioningCommand(): Command {
+  const command = facilitySubcommand(
+    "start-commissioning",
+    "open a commissioning run, as the facility's startCommissioning does",
+  )
+    .requiredOption("--tag <tag>", "at most 8 characters; the run's id ends with it")
+    .requiredOption("--beamline <beamline>", "the beamline, such as p11")
+    .option("--online", "reserve nodes, with an account and an SSH key for online analysis");
+  return withStartOptions(command).action(
+    async ({ dir, tag, beamline, verbose, json, ...typed }: StartArguments & { tag: string }) => {
+      const say = json === true ? () => undefined : sayAsTheRealTool(verbose === true);
+      const started = await startCommissioning(dir, { tag, beamline }, typed, say);
+      if (json === true) print(JSON.stringify(started));
+    },
+  );
+}
+
+function withStartOptions(command: Command): Command {
+  return command
+    .option("--resources <which>", "common or dedicated nodes (default: common)")
+    .option("--feature <feature>", "of each node, as for sbatch --constraint; F:F… for each reservation")
+    .addOption(new Option("--features <feature>", "the same").hideHelp())
+    .option("--nodes <number>", "how many; N:N… makes several reservations")
+    .option("--duration <time>", "of the reservations: 8h, 20m, 90s, HH:MM:SS or D-HH:MM:SS (default: 8h)")
+    .option("--asapo", "with tokens for ASAP::O")
+    .option("--verbose", "print each step")
+    .option("--json", "print one JSON object");
 }
 
 function stopBeamtimeCommand(): Command {
@@ -113,8 +128,18 @@ function stopBeamtimeCommand(): Command {
     .requiredOption("--beamtimeId <id>", "the beamtime's id")
     .requiredOption("--beamline <beamline>", "the beamline")
     .option("--verbose", "print each step")
-    .action(async ({ dir, beamtimeId, beamline, verbose }: StartArguments) => {
+    .action(async ({ dir, beamtimeId, beamline, verbose }: SessionArguments & { beamtimeId: string }) => {
       await stopBeamtime(dir, beamtimeId, beamline, sayAsTheRealTool(verbose === true));
+    });
+}
+
+function stopCommissioningCommand(): Command {
+  return facilitySubcommand("stop-commissioning", "close a commissioning run; its data stays on core")
+    .requiredOption("--beamline <beamline>", "the beamline")
+    .option("--tag <tag>", "only if the run has this tag")
+    .option("--verbose", "print each step")
+    .action(async ({ dir, tag, beamline, verbose }: SessionArguments & { tag?: string }) => {
+      await stopCommissioning(dir, tag, beamline, sayAsTheRealTool(verbose === true));
     });
 }
 
@@ -144,7 +169,7 @@ function sayOnStderr(step: string): void {
 function sayAsTheRealTool(verbose: boolean): (step: string) => void {
   return (step) => {
     const isHeading = step.startsWith("[");
-    if (!verbose && !isHeading && !step.startsWith("Beamtime has been")) return;
+    if (!verbose && !isHeading && !/^(Beamtime|Commissioning) has been/.test(step)) return;
     const now = new Date();
     const local = new Date(now.getTime() - now.getTimezoneOffset() * 60_000).toISOString();
     const time = local.replace("T", " ").replace(".", ",").replace("Z", "");
@@ -158,18 +183,29 @@ function summary({ dir, broker, slurm, ssh, roots, sync }: FacilityDescription):
     `  RabbitMQ  ${broker.url}`,
     `            ${broker.managementUrl}  (user ${broker.user})`,
     `  Slurm     SLURM_CONF=${slurm.conf}`,
-    ...slurm.nodes.map(({ name, features }) => `            ${name}  ${features.join(",")}`),
+    ...slurm.nodes.map(({ name, features, partition }) => {
+      return `            ${name.padEnd(15)} ${partition.padEnd(12)} ${features.join(",")}`;
+    }),
     `  sshd      ${ssh.address}:${ssh.port}  ${ssh.hostKeyFingerprint}`,
     `  beamline  ${roots.gpfs}, on the nodes ${roots.beamline}`,
     `  core      ${roots.core}, ${sync.delaySeconds} s behind`,
   ].join("\n");
 }
 
-function statusTable({ dir, parts, beamtimes }: FacilityStatus): string {
+function statusTable({ dir, parts, sessions, reservations }: FacilityStatus): string {
   const lines = parts.map(({ name, running, pid, port }) => {
     const where = [pid === null ? "" : `pid ${pid}`, port === null ? "" : `port ${port}`];
-    return `  ${name.padEnd(20)} ${running ? "running" : "NOT running"}  ${where.join("  ")}`.trimEnd();
+    return `  ${name.padEnd(22)} ${running ? "running" : "NOT running"}  ${where.join("  ")}`.trimEnd();
   });
-  const open = beamtimes.map(({ beamtimeId, beamline }) => `  beamtime ${beamtimeId} is open at ${beamline}`);
-  return [dir, ...lines, ...open].join("\n");
+  const reserved = (reservations ?? []).map(({ name, partition, nodes, users, end }) => {
+    const until = end.replace("T", " ");
+    return `  reservation ${name} for ${users} until ${until}: ${nodes.join(", ")} (${partition})`;
+  });
+  return [dir, ...lines, ...sessions.map(sessionLine), ...reserved].join("\n");
+}
+
+function sessionLine(session: OpenSession): string {
+  const { account, beamlinePath } = session;
+  const state = beamlinePath === null ? "pre-started" : "open";
+  return `  ${describeSession(session)} is ${state}${account === null ? "" : `, with account ${account.name}`}`;
 }

@@ -8,17 +8,17 @@ import { findProgram } from "./packages.ts";
 import { run } from "./processes.ts";
 import { type Account, makeDirectory, placesOf } from "./state.ts";
 
-/** The account that a beamtime's jobs run as: one of its own if we may make one, else the present user. */
-export async function makeAccount(dir: string, beamtimeId: string): Promise<Account> {
+/** The account that a session's jobs run as: one of its own if we may make one, else the present user. */
+export async function makeAccount(dir: string, id: string): Promise<Account> {
   const { username, uid, gid } = userInfo();
   if (uid !== 0) return { name: username, uid, gid, own: false };
-  return restoreAccount(dir, { name: accountName(dir, beamtimeId), uid: -1, gid: -1, own: true });
+  return restoreAccount(dir, { name: accountName(dir, id), uid: -1, gid: -1, own: true });
 }
 
 /** Different in each facility's directory, for two facilities may have the same beamtime open. */
-function accountName(dir: string, beamtimeId: string): string {
+function accountName(dir: string, id: string): string {
   const hash = createHash("sha256").update(dir).digest("hex").slice(0, 4);
-  return `bt${beamtimeId.toLowerCase()}${hash}`;
+  return `bt${id.toLowerCase()}${hash}`;
 }
 
 /** Makes an account of ours, with the same number as before if that is still free. */

@@ -6,9 +6,9 @@ import { makeDirectory, placesOf } from "./state.ts";
 
 /**
  * The path of a Unix socket has at most 107 characters, and that of a job step on a node is
- * `/slurm/max-p11-001/max-p11-001_1234567.4294967291` longer than the directory.
+ * `/slurm/max-display001/max-display001_1234567.4294967291` longer than the directory.
  */
-const LONGEST_PATH = 57;
+const LONGEST_PATH = 51;
 
 /** Makes the facility's directory and what lies in it; gives its real path. */
 export function prepareDirectory(directory: string): string {
@@ -20,8 +20,8 @@ export function prepareDirectory(directory: string): string {
     chmodSync(dir, 0o755);
     requireTraversable(dir);
   }
-  const { log, beamtimes, mirror, gpfs, beamline, core } = placesOf(dir);
-  for (const place of [log, beamtimes, mirror, gpfs, beamline, core]) makeDirectory(place);
+  const { log, sessions, mirror, gpfs, beamline, core } = placesOf(dir);
+  for (const place of [log, sessions, mirror, gpfs, beamline, core]) makeDirectory(place);
   return dir;
 }
 

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { Unavailable } from "../errors.ts";
+import { errorText, Misconfigured, Unavailable } from "../errors.ts";
 import { ownAccounts, removeAccount, restoreAccount } from "./accounts.ts";
 import { existingDirectory, noFacility, prepareDirectory } from "./directory.ts";
 import { withLock } from "./lock.ts";
@@ -7,17 +7,20 @@ import { ownedProcesses } from "./owned-processes.ts";
 import { installFacilityPackages, type Say } from "./packages.ts";
 import { chooseFreePorts } from "./ports.ts";
 import { endProcesses, isRunning } from "./processes.ts";
+import { cancelJobs } from "./queue.ts";
 import { describeBroker, RABBITMQ_PORTS, startRabbitmq } from "./rabbitmq.ts";
+import { listReservations, type SlurmReservation } from "./reservations.ts";
 import { isServerRunning } from "./server.ts";
-import { cancelAllJobs, describeSlurm, SLURM_PORTS, SLURM_SERVERS, startSlurm } from "./slurm.ts";
+import { describeSlurm, SLURM_PORTS, SLURM_SERVERS, startSlurm } from "./slurm.ts";
 import { describeSshd, SSH_PORTS, startSshd } from "./sshd.ts";
 import {
   type FacilityState,
-  type OpenBeamtime,
+  type OpenSession,
   placesOf,
-  readBeamtimes,
+  readSessions,
   readState,
-  writeBeamtime,
+  STATE_VERSION,
+  writeSession,
   writeState,
 } from "./state.ts";
 import { startMirror, stopMirror } from "./start-mirror.ts";
@@ -39,12 +42,13 @@ export async function up(directory: string, options: UpOptions, say: Say): Promi
   const dir = prepareDirectory(directory);
   return withLock(dir, async () => {
     const state = readState(dir) ?? (await newState(dir));
+    requirePresentVersion(state);
     const delay = options.syncDelaySeconds ?? state.syncDelaySeconds;
     if (delay !== state.syncDelaySeconds) await stopMirror(state);
     state.syncDelaySeconds = delay;
     writeState(state);
     // Slurm drops a reservation whose account does not exist when it starts.
-    for (const beamtime of readBeamtimes(dir)) await restoreAccountOf(dir, beamtime);
+    for (const session of readSessions(dir)) await restoreAccountOf(dir, session);
     await allOf([
       startRabbitmq(state, say),
       startSlurm(state, say),
@@ -55,14 +59,15 @@ export async function up(directory: string, options: UpOptions, say: Say): Promi
   });
 }
 
-/** Ends every process of the facility and removes its accounts. Data, ports and open beamtimes stay as they are. */
+/** Ends every process of the facility and removes its accounts. Data, ports and open sessions stay as they are. */
 export async function down(directory: string, say: Say): Promise<void> {
   const dir = existingDirectory(directory);
   await withLock(dir, async () => {
     const state = requireState(dir);
     if (isServerRunning(state, "slurmctld")) {
       say("cancelling jobs …");
-      await cancelAllJobs(dir);
+      // A controller that does not answer is ended all the same.
+      await cancelJobs(dir, () => true).catch((error: unknown) => say(errorText(error)));
     }
     const { servers, strays } = ownedProcesses(state);
     if (servers.length > 0) say("stopping all servers …");
@@ -76,29 +81,54 @@ export async function down(directory: string, say: Say): Promise<void> {
 export interface FacilityStatus {
   dir: string;
   running: boolean;
-  parts: { name: string; running: boolean; pid: number | null; port: number | null }[];
-  beamtimes: OpenBeamtime[];
+  parts: PartStatus[];
+  /** Beamtimes and commissioning runs that are open, and beamtimes that are pre-started. */
+  sessions: OpenSession[];
+  /** As Slurm has them, whoever made them; null if it does not answer. */
+  reservations: SlurmReservation[] | null;
 }
 
-/** Which servers run, and which beamtimes are open. */
-export function status(directory: string): FacilityStatus {
+interface PartStatus {
+  name: string;
+  running: boolean;
+  pid: number | null;
+  port: number | null;
+}
+
+/** Which servers run, what is open, and what is reserved. */
+export async function status(directory: string): Promise<FacilityStatus> {
   const dir = existingDirectory(directory);
   const state = requireState(dir);
-  const ports = portsOfServers(state);
-  const parts = SERVERS.map((name) => {
-    const identity = state.processes[name];
-    const running = isRunning(identity);
-    return { name, running, pid: running ? identity.pid : null, port: ports[name] ?? null };
-  });
-  return { dir, running: parts.every(({ running }) => running), parts, beamtimes: readBeamtimes(dir) };
+  requirePresentVersion(state);
+  const parts = partsOf(state);
+  const reservations = isServerRunning(state, "slurmctld")
+    ? await listReservations(dir).catch(() => null)
+    : null;
+  const running = parts.every((part) => part.running);
+  return { dir, running, parts, sessions: readSessions(dir), reservations };
 }
 
 /** The facility in this directory, with all that start-beamtime needs of it. */
 export function runningFacility(directory: string): FacilityState {
-  const { dir, parts } = status(directory);
-  const missing = parts.filter(({ running }) => !running).map(({ name }) => name);
-  if (missing.length > 0) throw notRunning(dir, missing);
-  return requireState(dir);
+  const state = requireState(existingDirectory(directory));
+  requirePresentVersion(state);
+  const missing = partsOf(state).filter(({ running }) => !running);
+  if (missing.length > 0) {
+    throw notRunning(
+      state.dir,
+      missing.map(({ name }) => name),
+    );
+  }
+  return state;
+}
+
+function partsOf(state: FacilityState): PartStatus[] {
+  const ports = portsOfServers(state);
+  return SERVERS.map((name) => {
+    const identity = state.processes[name];
+    const running = isRunning(identity);
+    return { name, running, pid: running ? identity.pid : null, port: ports[name] ?? null };
+  });
 }
 
 async function describe(state: FacilityState) {
@@ -131,7 +161,7 @@ async function newState(dir: string): Promise<FacilityState> {
   const count = RABBITMQ_PORTS + SLURM_PORTS + SSH_PORTS;
   const ports = await chooseFreePorts(count, new Set());
   return {
-    version: 1,
+    version: STATE_VERSION,
     dir,
     syncDelaySeconds: 0,
     rabbitmqPassword: randomBytes(16).toString("hex"),
@@ -144,10 +174,10 @@ async function newState(dir: string): Promise<FacilityState> {
   };
 }
 
-async function restoreAccountOf(dir: string, beamtime: OpenBeamtime): Promise<void> {
-  if (beamtime.account === null) return;
-  const account = await restoreAccount(dir, beamtime.account);
-  writeBeamtime(dir, { ...beamtime, account });
+async function restoreAccountOf(dir: string, session: OpenSession): Promise<void> {
+  if (session.account === null) return;
+  const account = await restoreAccount(dir, session.account);
+  writeSession(dir, { ...session, account });
 }
 
 /** Waits for all of them even if one fails, so that nothing goes on behind the caller's back. */
@@ -169,4 +199,14 @@ function requireState(dir: string): FacilityState {
   const state = readState(dir);
   if (state === undefined) throw noFacility(dir);
   return state;
+}
+
+/** `down` works all the same, for the processes are on record as ever. */
+function requirePresentVersion({ version, dir }: { version: number; dir: string }): void {
+  if (version === STATE_VERSION) return;
+  throw new Misconfigured({
+    code: "wrong-usage",
+    message: `The facility in ${dir} is one of another version of Mento.`,
+    hint: `Take another directory, or end it with mento facility down --dir ${dir} and remove it.`,
+  });
 }

@@ -1,14 +1,19 @@
 import { type FSWatcher, watch } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { basename, join } from "node:path";
-import { PRIVATE_KEY_PATH, PUBLIC_KEY_PATH } from "./metadata-file.ts";
+import {
+  ASAPO_READ_TOKEN_PATH,
+  ASAPO_TOKEN_PATH,
+  PRIVATE_KEY_PATH,
+  PUBLIC_KEY_PATH,
+} from "./metadata-file.ts";
 import { doStep, isOurCopy, look, type MirrorRoots } from "./mirror-copy.ts";
 import { MirrorJournal } from "./mirror-journal.ts";
 import { hasChanged, planMirror, type SourceFacts, type Step } from "./mirror-plan.ts";
 
 const TOPS = ["raw", "processed", "shared"];
-/** start-beamtime writes these to both file systems itself; a copy would make the private key readable by all. */
-const NOT_COPIED = new Set([PRIVATE_KEY_PATH, PUBLIC_KEY_PATH]);
+/** The start writes these to both file systems itself; a copy would make the secrets readable by all. */
+const NOT_COPIED = new Set([PRIVATE_KEY_PATH, PUBLIC_KEY_PATH, ASAPO_TOKEN_PATH, ASAPO_READ_TOKEN_PATH]);
 const COPIES_AT_ONCE = 4;
 /** A file counts as written when it has not changed for so long, or at the latest after `LONGEST_WAIT_MS`. */
 const QUIET_MS = 20;
@@ -23,7 +28,7 @@ interface Noticed {
   due: number;
 }
 
-/** Copies one open beamtime from the beamline to the core file system, until it is finished or stopped. */
+/** Copies one open beamtime or commissioning run from the beamline to the core file system, until it is finished or stopped. */
 export class BeamtimeMirror {
   readonly #roots: MirrorRoots;
   readonly #journal: MirrorJournal;

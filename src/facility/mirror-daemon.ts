@@ -1,11 +1,11 @@
 import { existsSync, mkdirSync, rmSync, watch, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { BeamtimeMirror } from "./mirror-beamtime.ts";
-import { type OpenBeamtime, placesOf, readBeamtimes } from "./state.ts";
+import { placesOf, readSessions } from "./state.ts";
 
 /**
- * The program that copies every open beamtime of a facility: `node mirror-daemon.js DIRECTORY DELAY-SECONDS`.
- * It learns from the files in `<dir>/beamtimes` what is open, and says with a `.done` file that it has copied the last.
+ * The program that copies every open session of a facility: `node mirror-daemon.js DIRECTORY DELAY-SECONDS`.
+ * It learns from the files in `<dir>/sessions` what is open, and says with a `.done` file that it has copied the last.
  */
 
 const [dir = "", delay = "0"] = process.argv.slice(2);
@@ -16,15 +16,16 @@ function say(line: string): void {
   console.log(`${new Date().toISOString()} ${line}`);
 }
 
-function lookForBeamtimes(): void {
-  for (const beamtime of readBeamtimes(dir)) {
-    const name = basename(beamtime.beamlinePath);
-    if (!mirrors.has(name) && !existsSync(doneFile(name))) startMirroring(name, beamtime);
-    if (beamtime.closing) mirrors.get(name)?.finish();
+function lookForSessions(): void {
+  for (const { beamlinePath, corePath, closing } of readSessions(dir)) {
+    if (beamlinePath === null) continue;
+    const name = basename(beamlinePath);
+    if (!mirrors.has(name) && !existsSync(doneFile(name))) startMirroring(name, beamlinePath, corePath);
+    if (closing) mirrors.get(name)?.finish();
   }
 }
 
-function startMirroring(name: string, { beamlinePath, corePath }: OpenBeamtime): void {
+function startMirroring(name: string, beamlinePath: string, corePath: string): void {
   const partial = join(places.core, ".partial");
   mkdirSync(partial, { recursive: true, mode: 0o700 });
   const roots = { beamline: beamlinePath, core: corePath, partial };
@@ -44,6 +45,6 @@ function doneFile(name: string): string {
 
 // What a killed predecessor was just copying.
 rmSync(join(places.core, ".partial"), { recursive: true, force: true });
-lookForBeamtimes();
-watch(places.beamtimes, lookForBeamtimes);
-setInterval(lookForBeamtimes, 1000);
+lookForSessions();
+watch(places.sessions, lookForSessions);
+setInterval(lookForSessions, 1000);

@@ -2,18 +2,11 @@ import { randomBytes } from "node:crypto";
 import { existsSync, rmSync, writeFileSync } from "node:fs";
 import { userInfo } from "node:os";
 import { join } from "node:path";
+import { NODES, PARTITION } from "./nodes.ts";
 import type { Say } from "./packages.ts";
-import { run, secondsSince, waitUntil } from "./processes.ts";
+import { run, secondsSince } from "./processes.ts";
 import { isServerRunning, startOnFreePorts, startServer, waitForServers } from "./server.ts";
 import { type FacilityState, makeDirectory, placesOf, writeFileAtomically } from "./state.ts";
-
-export const PARTITION = "ponline";
-export const NODES = [
-  { name: "max-p11-001", features: ["AP", "cpu"] },
-  { name: "max-p11-002", features: ["AP", "cpu"] },
-  { name: "max-p11-003", features: ["AP", "AC", "gpu"] },
-  { name: "max-p11-004", features: ["AC", "gpu"] },
-] as const;
 
 /** One for slurmctld, one for each node's slurmd. */
 export const SLURM_PORTS = 1 + NODES.length;
@@ -24,8 +17,8 @@ function serverOf(node: string): string {
 }
 
 export function describeSlurm(state: FacilityState) {
-  const nodes = NODES.map(({ name, features }, index) => {
-    return { name, features, port: state.ports.slurm[index + 1] ?? 0 };
+  const nodes = NODES.map(({ name, features, partition }, index) => {
+    return { name, features, partition, port: state.ports.slurm[index + 1] ?? 0 };
   });
   return { conf: placesOf(state.dir).slurmConf, partition: PARTITION, nodes };
 }
@@ -138,31 +131,12 @@ export function slurmConf(state: FacilityState, user: string): string {
     const where = `NodeName=${name} NodeHostname=localhost NodeAddr=127.0.0.1 Port=${nodePorts[index] ?? 0}`;
     return `${where} CPUs=8 RealMemory=4000 Feature=${features.join(",")} State=UNKNOWN`;
   });
-  const partition = `PartitionName=${PARTITION} Nodes=ALL Default=YES DefaultTime=01:00:00 MaxTime=INFINITE State=UP`;
-  return `${[...settings, ...nodes, partition].join("\n")}\n`;
-}
-
-/** Cancels everything in the queue, and waits a little for it to end. */
-export async function cancelAllJobs(dir: string): Promise<void> {
-  await cancelJobs(dir, []);
-}
-
-/** Cancels the jobs that the filter of `squeue` selects, and waits until they are gone, or five seconds. */
-export async function cancelJobs(dir: string, filter: readonly string[]): Promise<void> {
-  const env = slurmEnvironment(dir);
-  const jobs = async () => {
-    const listing = await run("squeue", ["--noheader", "--format=%A", ...filter], {
-      timeoutSeconds: 15,
-      env,
-    });
-    return listing.stdout.split("\n").filter((line) => line !== "");
-  };
-  const queued = [...new Set(await jobs())];
-  // In portions, for a command line has an end.
-  for (let from = 0; from < queued.length; from += 1000) {
-    await run("scancel", queued.slice(from, from + 1000), { timeoutSeconds: 30, env });
-  }
-  await waitUntil(async () => (await jobs()).length === 0, { seconds: 5 });
+  const partitions = [...new Set(NODES.map(({ partition }) => partition))].map((partition) => {
+    const names = NODES.filter((node) => node.partition === partition).map(({ name }) => name);
+    const isDefault = partition === PARTITION ? "YES" : "NO";
+    return `PartitionName=${partition} Nodes=${names.join(",")} Default=${isDefault} DefaultTime=01:00:00 MaxTime=INFINITE State=UP`;
+  });
+  return `${[...settings, ...nodes, ...partitions].join("\n")}\n`;
 }
 
 async function allNodesUp(dir: string): Promise<boolean> {

@@ -1,9 +1,10 @@
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { NODES } from "./nodes.ts";
 import { findProgram, type Say } from "./packages.ts";
 import { run, runChecked, SYSTEM_PATH } from "./processes.ts";
 import { isServerRunning, startOnFreePorts, startServer, waitForServers } from "./server.ts";
-import { NODES, slurmEnvironment } from "./slurm.ts";
+import { slurmEnvironment } from "./slurm.ts";
 import { type FacilityState, makeDirectory, placesOf, writeFileAtomically } from "./state.ts";
 
 export const SSH_PORTS = 1;

@@ -1,12 +1,25 @@
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
+import type { Resources } from "./nodes.ts";
 import type { ProcessIdentity } from "./processes.ts";
 
 export type Part = "rabbitmq" | "slurm" | "ssh";
 
+/** Another number: the directory is one of an earlier Mento, with other nodes and other files. */
+export const STATE_VERSION = 2;
+
 /** `<dir>/facility.json`: what a facility must know again when it is started the next time. */
 export interface FacilityState {
-  version: 1;
+  version: typeof STATE_VERSION;
   dir: string;
   syncDelaySeconds: number;
   rabbitmqPassword: string;
@@ -15,7 +28,7 @@ export interface FacilityState {
   processes: Record<string, ProcessIdentity>;
 }
 
-/** The Unix account that a beamtime's jobs run as. */
+/** The Unix account that a session's jobs run as. */
 export interface Account {
   name: string;
   uid: number;
@@ -24,17 +37,40 @@ export interface Account {
   own: boolean;
 }
 
-/** `<dir>/beamtimes/<beamline>.json`: an open beamtime. */
-export interface OpenBeamtime {
-  beamtimeId: string;
+/** A reservation of a session, as the metadata file names it. */
+export interface Reservation {
+  name: string;
+  partition: string;
+  nodes: string[];
+}
+
+/** `--resources`, `--feature` and `--nodes`; null: not given. */
+export interface AskedResources {
+  resources: Resources;
+  feature: string | null;
+  nodes: string | null;
+}
+
+/** `<dir>/sessions/<id>.json`: a beamtime or commissioning run that is open, or a beamtime that is pre-started. */
+export interface OpenSession {
+  kind: "beamtime" | "commissioning";
+  id: string;
   beamline: string;
-  /** Where the beamline's data lies, and the links `current` point to. */
-  beamlinePath: string;
+  /** A commissioning run's. */
+  tag: string | null;
+  proposalType: string;
+  asapo: boolean;
+  archive: boolean;
+  asked: AskedResources;
   corePath: string;
-  /** Both only with online resources. */
+  /** Where the beamline's data lies, and what its links point to; null as long as it is only pre-started. */
+  beamlinePath: string | null;
+  /** Only with online resources. */
   account: Account | null;
-  reservation: string | null;
-  /** True from the moment in which stop-beamtime wants the last files copied. */
+  reservations: Reservation[];
+  /** The pre-start's, if jobs were still in it at the start. */
+  leftReservations: string[];
+  /** True from the moment in which stopping wants the last files copied. */
   closing: boolean;
 }
 
@@ -43,7 +79,8 @@ export function placesOf(dir: string) {
   return {
     state: join(dir, "facility.json"),
     log: join(dir, "log"),
-    beamtimes: join(dir, "beamtimes"),
+    sessions: join(dir, "sessions"),
+    secrets: join(dir, "secrets"),
     mirror: join(dir, "mirror"),
     slurmConf: join(dir, "slurm", "slurm.conf"),
     authorizedKeys: join(dir, "ssh", "authorized_keys"),
@@ -64,19 +101,19 @@ export function writeState(state: FacilityState): void {
   writeFileAtomically(placesOf(state.dir).state, JSON.stringify(state, undefined, 2), 0o600);
 }
 
-export function readBeamtimes(dir: string): OpenBeamtime[] {
-  const { beamtimes } = placesOf(dir);
-  const files = readdirSync(beamtimes).filter((name) => name.endsWith(".json"));
-  return files.flatMap((name) => (readJson(join(beamtimes, name)) as OpenBeamtime | undefined) ?? []);
+export function readSessions(dir: string): OpenSession[] {
+  const { sessions } = placesOf(dir);
+  const files = readdirSync(sessions).filter((name) => name.endsWith(".json"));
+  return files.flatMap((name) => (readJson(join(sessions, name)) as OpenSession | undefined) ?? []);
 }
 
-export function writeBeamtime(dir: string, beamtime: OpenBeamtime): void {
-  const file = join(placesOf(dir).beamtimes, `${beamtime.beamline}.json`);
-  writeFileAtomically(file, JSON.stringify(beamtime, undefined, 2), 0o644);
+export function writeSession(dir: string, session: OpenSession): void {
+  const file = join(placesOf(dir).sessions, `${session.id}.json`);
+  writeFileAtomically(file, JSON.stringify(session, undefined, 2), 0o644);
 }
 
-export function removeBeamtime(dir: string, beamline: string): void {
-  rmSync(join(placesOf(dir).beamtimes, `${beamline}.json`), { force: true });
+export function removeSession(dir: string, id: string): void {
+  rmSync(join(placesOf(dir).sessions, `${id}.json`), { force: true });
 }
 
 /** Makes a directory with exactly this mode, whatever the umask is. */
@@ -89,11 +126,19 @@ export function makeDirectory(path: string): void {
   }
 }
 
-/** A reader sees the old text or the new one, never half of it. */
-export function writeFileAtomically(file: string, text: string, mode: number): void {
+/** A reader sees the old text or the new one, never half of it. The umask has no say in the mode. */
+export function writeFileAtomically(
+  file: string,
+  text: string | Uint8Array,
+  mode: number,
+  owner?: Account,
+): void {
   const partial = `${file}.${process.pid}.partial`;
   rmSync(partial, { force: true });
-  writeFileSync(partial, text, { mode });
+  // Never through a link that somebody else put there.
+  writeFileSync(partial, text, { mode, flag: "wx" });
+  chmodSync(partial, mode);
+  if (owner?.own === true) chownSync(partial, owner.uid, owner.gid);
   renameSync(partial, file);
 }
 

@@ -1,13 +1,14 @@
 import { describe, expect, it } from "vitest";
-import { areAllNodesUp, slurmConf } from "../../src/facility/slurm.ts";
+import { NODES } from "../../src/facility/nodes.ts";
+import { areAllNodesUp, describeSlurm, slurmConf } from "../../src/facility/slurm.ts";
 import type { FacilityState } from "../../src/facility/state.ts";
 
 const state: FacilityState = {
-  version: 1,
+  version: 2,
   dir: "/tmp/f",
   syncDelaySeconds: 0,
   rabbitmqPassword: "secret",
-  ports: { rabbitmq: [1, 2, 3, 4], slurm: [21000, 21001, 21002, 21003, 21004], ssh: [5] },
+  ports: { rabbitmq: [1, 2, 3, 4], slurm: [21000, ...NODES.map((_, index) => 21001 + index)], ssh: [5] },
   processes: {},
 };
 
@@ -16,15 +17,36 @@ describe("slurmConf", () => {
     const lines = slurmConf(state, "somebody").split("\n");
     expect(lines).toContain("SlurmUser=somebody");
     expect(lines).toContain("SlurmctldPort=21000");
-    const third = lines.find((line) => line.startsWith("NodeName=max-p11-003"));
+    const third = lines.find((line) => line.startsWith("NodeName=max-wn003"));
     expect(third).toContain("Port=21003");
-    expect(third).toContain("Feature=AP,AC,gpu");
+    expect(third).toContain("Feature=gpu,P100");
+  });
+
+  it("has a partition for all beamlines, and one for the beamline with nodes of its own", () => {
+    const partitions = slurmConf(state, "somebody").match(/^PartitionName=.*?Default=\w+/gm);
+    expect(partitions).toEqual([
+      "PartitionName=ponline Nodes=max-wn001,max-wn002,max-wn003,max-display001 Default=YES",
+      "PartitionName=ponline_p11 Nodes=max-p11-001,max-p11-002,max-p11-003,max-p11-004 Default=NO",
+    ]);
+  });
+});
+
+describe("describeSlurm", () => {
+  it("says where each node is", () => {
+    const { partition, nodes } = describeSlurm(state);
+    expect(partition).toBe("ponline");
+    expect(nodes.at(-1)).toEqual({
+      name: "max-p11-004",
+      features: ["AC", "gpu", "H100"],
+      partition: "ponline_p11",
+      port: 21008,
+    });
   });
 });
 
 describe("areAllNodesUp", () => {
   const listing = (...states: string[]) =>
-    states.map((state, index) => `max-p11-00${index + 1} ${state}\n`).join("");
+    NODES.map(({ name }, index) => `${name} ${states[index] ?? "idle"}\n`).join("");
 
   it("is true when every node can run jobs", () => {
     expect(areAllNodesUp(listing("idle", "mixed", "reserved", "allocated"))).toBe(true);

@@ -38,8 +38,9 @@ chmodSync(parent, 0o755);
 const up = async (dir: string) =>
   JSON.parse((await mento("facility", "up", "--dir", dir, "--json")).stdout) as Up;
 const names = (dir: string) => ["--dir", dir, "--beamtimeId", ID, "--beamline", "p11"];
+const TWO_NODES = ["--online", "--resources", "dedicated", "--nodes", "2"];
 const start = async (dir: string) => {
-  const ended = await mento("facility", "start-beamtime", ...names(dir), "--online", "--json");
+  const ended = await mento("facility", "start-beamtime", ...names(dir), ...TWO_NODES, "--json");
   return JSON.parse(ended.stdout) as Started;
 };
 
@@ -69,14 +70,15 @@ async function overview({ broker }: Up): Promise<number> {
   return (await fetch(`${broker.managementUrl}/api/overview`, { headers: { authorization } })).status;
 }
 
-async function idleNodes({ slurm }: Up): Promise<string[]> {
+async function nodesOf({ slurm }: Up): Promise<string[]> {
   const listing = await run("sinfo", ["-h", "-N", "-o", "%N %f"], { env: { SLURM_CONF: slurm.conf } });
-  return listing.stdout.trim().split("\n");
+  return listing.stdout.trim().split("\n").sort();
 }
 
 describe("mento facility", () => {
   let first: Up;
   let second: Up;
+  let beamtime: Started;
 
   beforeAll(async () => {
     [first, second] = await Promise.all([up(one), up(two)]);
@@ -89,9 +91,18 @@ describe("mento facility", () => {
 
   it("runs two facilities side by side", async () => {
     expect(await Promise.all([overview(first), overview(second)])).toEqual([200, 200]);
-    const nodes = ["max-p11-001 AP,cpu", "max-p11-002 AP,cpu", "max-p11-003 AP,AC,gpu", "max-p11-004 AC,gpu"];
-    expect(await idleNodes(first)).toEqual(nodes);
-    expect(await idleNodes(second)).toEqual(nodes);
+    const nodes = [
+      ...["max-display001 cpu,shared"],
+      ...[
+        "max-p11-001 AP,cpu",
+        "max-p11-002 AP,AC,cpu",
+        "max-p11-003 AC,gpu,A100",
+        "max-p11-004 AC,gpu,H100",
+      ],
+      ...["max-wn001 cpu", "max-wn002 cpu", "max-wn003 gpu,P100"],
+    ];
+    expect(await nodesOf(first)).toEqual(nodes);
+    expect(await nodesOf(second)).toEqual(nodes);
     const scan = await run("ssh-keyscan", ["-t", "ed25519", "-p", String(first.ssh.port), "127.0.0.1"]);
     expect(readFileSync(first.ssh.knownHosts, "utf8")).toContain(scan.stdout.trim().split("\n").at(-1));
     expect(first.ssh.hostKeyFingerprint).toMatch(/^SHA256:/);
@@ -149,7 +160,7 @@ describe("mento facility", () => {
   });
 
   it("opens a beamtime whose account can log in and submit into the reservation", async () => {
-    const beamtime = await start(one);
+    beamtime = await start(one);
     const metadata = JSON.parse(
       readFileSync(join(one, "gpfs/current", `beamtime-metadata-${ID}.json`), "utf8"),
     ) as {
@@ -185,23 +196,6 @@ describe("mento facility", () => {
   });
 
   it.each([
-    ["--pre-start"],
-    ["--feature", "gpu"],
-    ["--features", "AP:AC"],
-    ["--resources", "dedicated"],
-    ["--nodes", "2"],
-    ["--asapo"],
-    ["--archive"],
-    ["--proposalType", "P"],
-    ["--duration", "8"],
-  ])("says that it does not have %s yet", async (...option) => {
-    const ended = await tryMento(["facility", "start-beamtime", ...names(one), ...option]);
-    expect(ended.code).toBe(2);
-    expect(ended.stderr).toContain("facility-option-not-yet");
-    expect(ended.stderr).toContain(option[0]);
-  });
-
-  it.each([
     ["../x", "p11"],
     ["1101 0000", "p11"],
     ["11010000", "../p11"],
@@ -212,12 +206,15 @@ describe("mento facility", () => {
   });
 
   it("stops a beamtime with its jobs; the data stays on the core file system", async () => {
-    const { corePath } = JSON.parse(readFileSync(join(one, "beamtimes/p11.json"), "utf8")) as {
-      corePath: string;
-    };
-    const env = { SLURM_CONF: first.slurm.conf };
-    await run("sbatch", [`--reservation=${ID}`, "--output=/dev/null", "--wrap", "sleep 300"], { env });
+    const job = await overSsh(
+      first,
+      beamtime,
+      `sbatch --reservation=${ID} --output=/dev/null --wrap "sleep 300"`,
+    );
+    expect(job.stdout).toContain("Submitted");
     writeFileSync(join(one, "gpfs/current/raw/last.h5"), "last");
+    const env = { SLURM_CONF: first.slurm.conf };
+    const { corePath } = beamtime;
     const ended = await mento("facility", "stop-beamtime", ...names(one), "--verbose");
     expect(ended.stdout).toMatch(/^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} > {2}\[Beamline File System\]-+\n/);
     expect(ended.stdout).toContain("Beamtime has been stopped.");
@@ -225,6 +222,7 @@ describe("mento facility", () => {
     expect(readFileSync(join(corePath, "processed/who.txt"), "utf8")).not.toBe("");
     expect(existsSync(join(one, "gpfs/current"))).toBe(false);
     expect((await run("scontrol", ["show", "reservation"], { env })).stdout).toContain("No reservations");
+    expect((await run("squeue", ["--noheader"], { env })).stdout).toBe("");
     const again = await tryMento(["facility", "stop-beamtime", ...names(one)]);
     expect(again.code).toBe(1);
     expect(again.stderr).toContain("facility-beamtime");

@@ -46,7 +46,8 @@ export default async function setUp(project: TestProject): Promise<() => Promise
     rmSync(dir, { recursive: true, force: true });
   };
   try {
-    const open = ["--beamtimeId", "11010000", "--beamline", "p11", "--online", "--json"];
+    const dedicated = ["--resources", "dedicated", "--nodes", "2"];
+    const open = ["--beamtimeId", "11010000", "--beamline", "p11", "--online", ...dedicated, "--json"];
     const beamtime = await mento("facility", "start-beamtime", "--dir", dir, ...open);
     project.provide("facility", JSON.parse(facility.stdout) as TestFacility);
     project.provide("beamtime", JSON.parse(beamtime.stdout) as TestBeamtime);
