@@ -33,7 +33,8 @@ export async function withFacility(triggers, measure) {
     const facility = /** @type {Facility} */ (
       JSON.parse(await mento("facility", "up", "--dir", dir, "--json"))
     );
-    const options = ["--dir", dir, "--beamtimeId", "11010000", "--beamline", "p11", "--online", "--json"];
+    const nodes = ["--online", "--resources", "dedicated", "--nodes", "2"];
+    const options = ["--dir", dir, "--beamtimeId", "11010000", "--beamline", "p11", ...nodes, "--json"];
     const beamtime = /** @type {Beamtime} */ (
       JSON.parse(await mento("facility", "start-beamtime", ...options))
     );

@@ -92,7 +92,7 @@ function changed(node: { name: string }, shown: string, what: string): Misconfig
   return new Misconfigured({
     code: "host-key-changed",
     message: `${node.name} shows the host key ${shown}, but ${what}.`,
-    hint: "Ask the operator of the node whether its key was changed, before you accept it.",
+    hint: "Ask the operator of the node whether its key was changed; if so, take the old one out there.",
   });
 }
 

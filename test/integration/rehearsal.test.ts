@@ -39,7 +39,7 @@ interface Started {
 const ID = "11020000";
 const NEXT = "11020001";
 const dir = mkdtempSync(join(tmpdir(), "mento-rehearsal-"));
-const DEDICATED = ["--resources", "dedicated", "--nodes", "2:2", "--feature", "AP:AC"];
+const DEDICATED = ["--resources", "dedicated", "--nodes", "1:2", "--feature", "AP:AC"];
 
 let facility: Facility;
 let client: BrokerClient;
@@ -59,6 +59,9 @@ const slurm = (program: string, ...args: string[]) =>
     encoding: "utf8",
     env: { ...process.env, SLURM_CONF: facility.slurm.conf },
   });
+
+const setPartition = (name: string, state: "UP" | "DOWN") =>
+  slurm("scontrol", "update", `PartitionName=${name}`, `State=${state}`);
 
 /** A file that was written a while ago. */
 function write(path: string, content = "data"): string {
@@ -95,14 +98,15 @@ beforeAll(async () => {
     ssh: { acceptNewHostKeys: true, hosts },
     triggers: [
       { name: "any", on: { detector: "any" }, run: cat, slurm: { time: 5 } },
-      { name: "ap", on: { detector: "ap" }, run: cat, slurm: { time: 5, constraint: "AP" } },
+      { name: "first", on: { detector: "first" }, run: cat, slurm: { time: 5, reservation: 0 } },
       { name: "gpu", on: { detector: "gpu" }, run: cat, slurm: { time: 5, constraint: "gpu" } },
     ],
   };
   expect(knownHosts).not.toBe("");
   const file = join(dir, "mento.yaml");
   writeFileSync(file, stringify(config));
-  worker = new TestWorker(file);
+  mkdirSync(join(dir, "run"), { mode: 0o700 });
+  worker = new TestWorker(file, { XDG_RUNTIME_DIR: join(dir, "run") });
   await worker.ready();
   client = await connectBroker({ url: facility.broker.url });
   const subscription = await subscribe(client);
@@ -137,6 +141,14 @@ it("pre-start: jobs run on the shared node, for messages that name the beamtime"
   expect(typesOf(early)).toEqual(["message.deferred"]);
 });
 
+let left = "";
+it("a job still waits for its node when the beamtime is started", async () => {
+  setPartition(facility.slurm.partition, "DOWN");
+  left = await publish(write(join(preStarted.corePath, "raw/left.dat")), { detector: "any", beamtimeId: ID });
+  const { data } = await event("job.submitted", left);
+  expect(data.slurm.reservation).toBe(preStarted.reservations[0]?.name);
+});
+
 it("start: reservation and nodes have other names, and jobs follow", async () => {
   started = await start(ID, ...DEDICATED);
   expect(started.account).toBe(preStarted.account);
@@ -156,14 +168,14 @@ it("a job that needs a feature runs in the reservation that has it", async () =>
   const { data } = await event("job.completed", await publish(path, { detector: "gpu" }));
   expect(data.slurm.reservation).toBe(`${ID}_1`);
   expect(started.reservations[1]?.nodes).toEqual(expect.arrayContaining(data.slurm.nodes));
-  const other = write(join(facility.roots.gpfs, "current/raw/ap.dat"));
-  const ap = await event("job.completed", await publish(other, { detector: "ap" }));
-  expect(ap.data.slurm.reservation).toBe(ID);
+  const other = write(join(facility.roots.gpfs, "current/raw/other.dat"));
+  const first = await event("job.completed", await publish(other, { detector: "first" }));
+  expect(first.data.slurm).toMatchObject({ reservation: ID, nodes: started.reservations[0]?.nodes });
 });
 
 let run: Started;
 it("a commissioning run beside it gets its own data, and what could be either's is rejected", async () => {
-  const names = ["--tag", "rehearse", "--beamline", "p11", "--online", "--json"];
+  const names = ["--tag", "rehearse", "--beamline", "p11", "--online", "--resources", "dedicated", "--json"];
   run = JSON.parse(await inFacility("start-commissioning", ...names)) as Started;
   const path = write(join(facility.roots.gpfs, "commissioning/raw/a.dat"));
   const { data } = await event("job.completed", await publish(path, { detector: "any" }));
@@ -204,7 +216,7 @@ it("the copy to core is 20 s late: the message waits for its data, and others pa
 
 it("a reservation is deleted under pending jobs: they run in the other, as the same jobs", async () => {
   const [first, second] = started.reservations;
-  slurm("scontrol", "update", `PartitionName=${first?.partition ?? ""}`, "State=DOWN");
+  setPartition(first?.partition ?? "", "DOWN");
   const id = await publish(write(join(started.corePath, "raw/held.dat")), { detector: "any" });
   const before = await event("job.submitted", id);
   const gone = before.data.slurm.reservation ?? "";
@@ -212,12 +224,20 @@ it("a reservation is deleted under pending jobs: they run in the other, as the s
   const moved = await eventually("submitted again", () =>
     eventsOf(id).find((one) => one.id.endsWith(`/${one.data.slurm.jobId}`)),
   );
-  slurm("scontrol", "update", `PartitionName=${first?.partition ?? ""}`, "State=UP");
+  setPartition(first?.partition ?? "", "UP");
   const { data } = await event("job.completed", id);
   expect(data.job.id).toBe(before.data.job.id);
   expect([first?.name, second?.name].filter((name) => name !== gone)).toEqual([data.slurm.reservation]);
   expect(moved.data.error?.code).toBe("reservation-deleted");
   expect(typesOf(id)).toEqual(["job.submitted", "job.submitted", "job.started", "job.completed"]);
+});
+
+it("the job that waited at the start was held with the old reservation, and has followed into a new one", async () => {
+  const { data } = await event("job.completed", left);
+  expect(data.slurm.reservation).not.toBe(preStarted.reservations[0]?.name);
+  expect(data.slurm.partition).toBe(started.reservations[0]?.partition);
+  expect(typesOf(left)).toEqual(["job.submitted", "job.submitted", "job.started", "job.completed"]);
+  setPartition(facility.slurm.partition, "UP");
 });
 
 it("the data that was late has arrived meanwhile, and its job has run", async () => {
@@ -253,11 +273,6 @@ it("the next beamtime takes the messages that waited, and one by an unknown id i
 it("all of it was one worker, which stops when asked and leaves no key behind", async () => {
   expect(worker.process.exitCode).toBeNull();
   expect(await worker.stop()).toBe(0);
-  const runtime = process.env["XDG_RUNTIME_DIR"];
-  const base =
-    runtime === undefined || runtime === ""
-      ? join(tmpdir(), `mento-${process.getuid?.() ?? 0}`)
-      : join(runtime, "mento");
-  mkdirSync(base, { recursive: true, mode: 0o700 });
-  expect(readdirSync(base)).not.toContain(`process-${worker.process.pid ?? 0}`);
+  const left = readdirSync(join(dir, "run/mento"));
+  expect(left).not.toContain(`process-${worker.process.pid ?? 0}`);
 });

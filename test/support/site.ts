@@ -128,8 +128,9 @@ export class TestWorker {
   log = "";
   readonly ended: Promise<number | null>;
 
-  constructor(configFile: string) {
-    this.process = spawn(process.execPath, [MAIN, "worker", "-c", configFile], { stdio: "pipe" });
+  constructor(configFile: string, environment: NodeJS.ProcessEnv = {}) {
+    const env = { ...process.env, ...environment };
+    this.process = spawn(process.execPath, [MAIN, "worker", "-c", configFile], { stdio: "pipe", env });
     const take = (chunk: Buffer) => (this.log += chunk.toString("utf8"));
     this.process.stdout?.on("data", take);
     this.process.stderr?.on("data", take);
