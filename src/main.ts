@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
+import { beamtimeCommand } from "./commands/beamtime.ts";
 import { facilityCommand } from "./commands/facility.ts";
 import { initCommand } from "./commands/init.ts";
 import { publishCommand } from "./commands/publish.ts";
@@ -25,6 +26,7 @@ for (const command of [
   watchCommand(),
   validateCommand(),
   initCommand(),
+  beamtimeCommand(),
   facilityCommand(),
 ]) {
   program.addCommand(command);

@@ -1,0 +1,324 @@
+import { stat } from "node:fs/promises";
+import { Command } from "commander";
+import { pino } from "pino";
+import ssh2 from "ssh2";
+import type { SessionReservation } from "../beamtime/metadata.ts";
+import type { SessionRoots } from "../beamtime/paths.ts";
+import { requireOnline, Sessions, type OnlineSession, type Session } from "../beamtime/session.ts";
+import type { MentoConfig } from "../config.ts";
+import { duration, localTime } from "../doctor/words.ts";
+import { MentoError, Misconfigured, Unavailable, type ErrorCode } from "../errors.ts";
+import type { SlurmNow } from "../jobs/slurm-now.ts";
+import type { Log } from "../log.ts";
+import { RuntimeDirectory } from "../runtime-directory.ts";
+import { reservationsNow, SessionPlaces, type ReservationNow } from "../session-places.ts";
+import { SessionShells } from "../session-shells.ts";
+import { CONFIG_OPTION, openConfig } from "./open-config.ts";
+
+/** The sessions of a configuration, and the way to their nodes, for as long as one command runs. */
+export interface OpenSessions {
+  sessions: Sessions;
+  runtime: RuntimeDirectory;
+  shells: SessionShells;
+  places: SessionPlaces;
+  /** Ends the connections and removes what was put into the runtime directory. */
+  close(): void;
+}
+
+/** @param warn gets what the parts of a worker write as warnings into its log */
+export function openSessions(
+  config: MentoConfig,
+  warn = (text: string) => console.error(`mento: ${text}`),
+): OpenSessions {
+  const log = logTo(warn);
+  const runtime = new RuntimeDirectory();
+  const shells = new SessionShells(config.ssh, runtime, log);
+  return {
+    sessions: new Sessions(config.site, (message) => log.warn(message)),
+    runtime,
+    shells,
+    places: new SessionPlaces(config.site, shells),
+    close: () => {
+      shells.closeAll();
+      runtime.remove();
+    },
+  };
+}
+
+function logTo(warn: (text: string) => void): Log {
+  const write = (line: string) => {
+    const { msg, ...facts } = JSON.parse(line) as Record<string, unknown>;
+    const list = Object.entries(facts).filter(([name]) => name !== "level");
+    const details = list.map(([name, value]) => `${name} ${String(value)}`).join(", ");
+    warn(`${String(msg)}${details === "" ? "" : ` (${details})`}`);
+  };
+  return pino({ level: "warn", base: null, timestamp: false }, { write });
+}
+
+export function beamtimeCommand(): Command {
+  const show = new Command("show")
+    .description("print what is open at the beamline, or one session, as the worker sees it")
+    .argument("[id]", "a beamtime or commissioning run, open or only on the core file system")
+    .option(...CONFIG_OPTION)
+    .option("--json", "one JSON object a line, one for each session")
+    .action(showSessions);
+  return new Command("beamtime").description("beamtimes and commissioning runs").addCommand(show);
+}
+
+async function showSessions(
+  id: string | undefined,
+  options: { config?: string; json?: true },
+): Promise<void> {
+  const open = openSessions(openConfig(options.config));
+  try {
+    const { wanted, broken } = await sessionsWanted(open.sessions, id);
+    const shown = await Promise.all(wanted.map((session) => report(session, open)));
+    for (const [index, { report, exitStatus }] of shown.entries()) {
+      if (options.json === true) console.log(JSON.stringify(report));
+      else console.log(`${index === 0 ? "" : "\n"}${sessionLines(report).join("\n")}`);
+      process.exitCode ||= exitStatus;
+    }
+    if (broken !== undefined) throw broken;
+  } finally {
+    open.close();
+  }
+}
+
+async function sessionsWanted(sessions: Sessions, id: string | undefined) {
+  if (id !== undefined) return { wanted: [await sessions.find(id)], broken: undefined };
+  const { open, broken } = await sessions.open();
+  if (open.length === 0 && broken === undefined) await sessions.find(undefined).catch(throwForPeople);
+  return { wanted: open, broken };
+}
+
+/** A message would wait; a person does something. */
+const HINTS: Partial<Record<ErrorCode, string>> = {
+  "no-session-open": "Have one started. One that is only on the core file system is named by its id.",
+  "no-online-resources": "Have it started with --online.",
+};
+
+export function throwForPeople(error: unknown): never {
+  const hint = error instanceof MentoError ? HINTS[error.code] : undefined;
+  if (!(error instanceof MentoError) || hint === undefined) throw error;
+  throw new MentoError({ code: error.code, message: error.message, hint, cause: error });
+}
+
+/** One session as it is printed; with --json, as it stands here. */
+export interface SessionReport {
+  kind: Session["kind"];
+  id: string;
+  beamline: string;
+  isOpen: boolean;
+  paths: SessionRoots;
+  metadataFile: string | null;
+  /** Local times of the facility, without a zone. */
+  eventStart: string | null;
+  eventEnd: string | null;
+  eventSecondsLeft: number | null;
+  asapoEndpoint: string | null;
+  /** These two are null for a session without online resources. */
+  account: string | null;
+  privateKey: { file: string; mode: string | null; type: string | null } | null;
+  reservations: ReservationReport[];
+  /** Why Slurm could not be asked: what stands above is what the metadata file says. */
+  error: { code: string; message: string; hint: string } | null;
+}
+
+interface Shown {
+  report: SessionReport;
+  exitStatus: number;
+}
+
+export interface ReservationReport {
+  /** null at a site that has none: the partition and nodes alone. */
+  name: string | null;
+  partition: string;
+  /** null if Slurm has no such reservation, or was not asked. */
+  slurm: { start: string; end: string; secondsToStart: number; secondsLeft: number; users: string[] } | null;
+  nodes: NodeReport[];
+  idleNodes: string[];
+}
+
+export interface NodeReport {
+  name: string;
+  /** `replaced`: the metadata file names it, and Slurm's reservation no longer has it. */
+  state: "idle" | "in use" | "down" | "replaced" | "unknown";
+  idleCpus: number | null;
+  features: string[];
+}
+
+async function report(session: Session, { shells, places }: OpenSessions): Promise<Shown> {
+  const { kind, id, beamline, isOpen, roots, metadataFile, eventStart, eventEnd, asapo } = session;
+  const facts = {
+    ...{ kind, id, beamline, isOpen, paths: roots, metadataFile, eventStart, eventEnd },
+    eventSecondsLeft: secondsUntil(eventEnd),
+    asapoEndpoint: asapo?.endpoint ?? null,
+  };
+  if (session.online === null) {
+    const none = { account: null, privateKey: null, reservations: [], error: null };
+    return { report: { ...facts, ...none }, exitStatus: 0 };
+  }
+  const online = requireOnline(session);
+  const { account, reservations } = online.online;
+  const { file } = online.online.privateKey;
+  const privateKey: SessionReport["privateKey"] = { file, mode: await modeOf(file), type: null };
+  try {
+    privateKey.type = keyType((await shells.readKey(online)).key);
+    const now = await places.slurmNow(online);
+    const asked = { reservations: reservationReports(online, now), error: null };
+    return { report: { ...facts, account, privateKey, ...asked }, exitStatus: 0 };
+  } catch (error) {
+    if (!(error instanceof MentoError)) throw error;
+    const { code, message, hint } = error;
+    const notAsked = { reservations: reservations.map(asNamed), error: { code, message, hint } };
+    return { report: { ...facts, account, privateKey, ...notAsked }, exitStatus: exitStatusOf(error) };
+  }
+}
+
+function exitStatusOf(error: MentoError): number {
+  if (error instanceof Misconfigured) return 2;
+  return error instanceof Unavailable ? 3 : 1;
+}
+
+function keyType(key: Buffer): string | null {
+  const parsed = ssh2.utils.parseKey(key);
+  return parsed instanceof Error ? null : parsed.type;
+}
+
+async function modeOf(file: string): Promise<string | null> {
+  try {
+    return ((await stat(file)).mode & 0o777).toString(8).padStart(3, "0");
+  } catch {
+    return null;
+  }
+}
+
+/** The facility's local time is taken for this host's. */
+function secondsUntil(time: string | null): number | null {
+  const at = Date.parse((time ?? "").replace(" ", "T"));
+  return Number.isNaN(at) ? null : Math.round((at - Date.now()) / 1000);
+}
+
+/** As the metadata file alone has it. */
+function asNamed({ name, partition, nodes }: SessionReservation): ReservationReport {
+  const unknown = { state: "unknown", idleCpus: null, features: [] } as const;
+  return {
+    ...{ name, partition, slurm: null, idleNodes: [] },
+    nodes: nodes.map((node) => ({ name: node, ...unknown, features: [] })),
+  };
+}
+
+export function reservationReports(session: OnlineSession, now: SlurmNow): ReservationReport[] {
+  return reservationsNow(session, now).map((one) => {
+    const nodes = nodesOf(one, now);
+    const isThere = one.name === null || one.slurm !== undefined;
+    return {
+      name: one.name,
+      partition: one.slurm?.partition ?? one.partition,
+      slurm:
+        one.slurm === undefined
+          ? null
+          : {
+              start: new Date(one.slurm.start * 1000).toISOString(),
+              end: new Date(one.slurm.end * 1000).toISOString(),
+              secondsToStart: Math.max(0, one.slurm.start - now.at),
+              secondsLeft: one.slurm.end - now.at,
+              users: one.slurm.users,
+            },
+      nodes,
+      idleNodes: nodes.filter(({ state }) => isThere && state === "idle").map(({ name }) => name),
+    };
+  });
+}
+
+function nodesOf({ nodes: named, slurm }: ReservationNow, now: SlurmNow): NodeReport[] {
+  const reserved = slurm?.nodes ?? named;
+  return [...new Set([...reserved, ...named])].map((name) => {
+    const node = now.nodes.get(name);
+    const about = { name, idleCpus: node?.idleCpus ?? null, features: node?.features ?? [] };
+    if (!reserved.includes(name)) return { ...about, state: "replaced" };
+    if (node === undefined) return { ...about, state: "unknown" };
+    return { ...about, state: node.isIdle ? "idle" : node.isUp ? "in use" : "down" };
+  });
+}
+
+/** The lines for a person. */
+export function sessionLines(one: SessionReport): string[] {
+  const kind = one.kind === "beamtime" ? "beamtime" : "commissioning run";
+  const state = one.isOpen ? "open" : "NOT open at the beamline (not started yet, or ended)";
+  const line = (label: string, text: string) => `  ${label.padEnd(14)} ${text}`;
+  const whenOpen = one.isOpen ? "" : "  (only while it is open)";
+  return [
+    `${kind} ${one.id} at ${one.beamline}: ${state}`,
+    line("at beamline", one.paths.beamline + whenOpen),
+    line("on core", one.paths.core),
+    line("on nodes", one.paths.node + whenOpen),
+    line("metadata file", one.metadataFile ?? "none; the session is in the configuration (site.sessions)"),
+    line("event", eventTimes(one)),
+    line("asapo", one.asapoEndpoint ?? "none"),
+    ...onlineLines(one, line),
+  ];
+}
+
+function onlineLines(one: SessionReport, line: (label: string, text: string) => string): string[] {
+  const { account, privateKey, error } = one;
+  if (account === null || privateKey === null) {
+    return [line("online", "no: it was started without --online; no job can run for it")];
+  }
+  const { file, mode, type } = privateKey;
+  const key = mode === null ? "cannot be read" : `mode ${mode}, ${type ?? "cannot be used"}`;
+  return [
+    line("account", account),
+    line("private key", `${file}  (${key})`),
+    ...one.reservations.flatMap((reservation) => reservationLines(reservation, error === null, line)),
+    ...(error === null ? [] : [line("Slurm", `could not be asked. ${error.message} [${error.code}]`)]),
+  ];
+}
+
+function reservationLines(
+  { name, partition, slurm, nodes, idleNodes }: ReservationReport,
+  isAsked: boolean,
+  line: (label: string, text: string) => string,
+): string[] {
+  const what = `${name ?? "none"}, partition ${partition}`;
+  const widest = (texts: string[]) => Math.max(...texts.map(({ length }) => length));
+  const reserved = nodes.filter(({ state }) => state !== "replaced");
+  const idle =
+    isAsked && (name === null || slurm !== null)
+      ? [`${idleNodes.length} of ${reserved.length} nodes idle`]
+      : [];
+  const [names, states] = [widest(nodes.map((node) => node.name)), widest(nodes.map(nodeState))];
+  return [
+    line("reservation", [what, ...reservationState(name, slurm, isAsked), ...idle].join(", ")),
+    ...nodes.map((node) => {
+      const columns = [node.name.padEnd(names), nodeState(node).padEnd(states), node.features.join(",")];
+      return line("", isAsked ? columns.join("  ").trimEnd() : node.name);
+    }),
+  ];
+}
+
+function reservationState(
+  name: string | null,
+  slurm: ReservationReport["slurm"],
+  isAsked: boolean,
+): string[] {
+  if (slurm === null) return name === null || !isAsked ? [] : ["UNKNOWN to Slurm"];
+  const { start, end, secondsToStart, secondsLeft } = slurm;
+  if (secondsToStart > 0) return [`begins ${localTime(start)}, in ${duration(secondsToStart)}`];
+  return [`until ${localTime(end)}, ${timeLeft(secondsLeft)}`];
+}
+
+function nodeState({ state, idleCpus }: NodeReport): string {
+  if (state === "in use") return `in use, ${idleCpus ?? 0} CPUs idle`;
+  return state === "replaced" ? "no longer in the reservation" : state;
+}
+
+function eventTimes({ eventStart, eventEnd, eventSecondsLeft }: SessionReport): string {
+  if (eventStart === null && eventEnd === null) return "no times given";
+  const left = eventSecondsLeft === null ? "" : `, ${timeLeft(eventSecondsLeft)}`;
+  return `${eventStart ?? "?"} to ${eventEnd ?? "?"}${left}`;
+}
+
+function timeLeft(seconds: number): string {
+  return seconds > 0 ? `${duration(seconds)} left` : `OVER for ${duration(-seconds)}`;
+}
