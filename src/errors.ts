@@ -54,6 +54,7 @@ export const ERROR_CODES = {
   "nobody-listens": "The broker took the message, but no queue is bound for it.",
   "host-key-unknown": "There is no known host key for a reserved node.",
   "host-key-changed": "A reserved node shows another host key than the known one.",
+  "ssh-not-installed": "The program ssh of OpenSSH is not installed.",
   // How a job failed.
   "exit-code": "The program ended with an exit code other than 0.",
   signal: "The program was ended by a signal.",

@@ -5,6 +5,7 @@ import { beamtimeCommand } from "./commands/beamtime.ts";
 import { facilityCommand } from "./commands/facility.ts";
 import { initCommand } from "./commands/init.ts";
 import { publishCommand } from "./commands/publish.ts";
+import { sshCommand } from "./commands/ssh.ts";
 import { validateCommand } from "./commands/validate.ts";
 import { watchCommand } from "./commands/watch.ts";
 import { workerCommand } from "./commands/worker.ts";
@@ -27,6 +28,7 @@ for (const command of [
   validateCommand(),
   initCommand(),
   beamtimeCommand(),
+  sshCommand(),
   facilityCommand(),
 ]) {
   program.addCommand(command);

@@ -37,6 +37,8 @@ function wholeOrNot(script: string): string {
  * because a half-open link answers nothing at all.
  */
 export class SshConnection {
+  /** The key that the node showed, and that was accepted. */
+  readonly hostKey: Buffer;
   readonly #client: Client;
   readonly #target: SshTarget;
   readonly #openTimeout: number;
@@ -45,7 +47,14 @@ export class SshConnection {
   readonly #onEnded: () => void;
   #spare: Promise<ClientChannel> | undefined;
 
-  private constructor(client: Client, target: SshTarget, openTimeout: number, onEnded: () => void) {
+  private constructor(
+    client: Client,
+    target: SshTarget,
+    hostKey: Buffer,
+    openTimeout: number,
+    onEnded: () => void,
+  ) {
+    this.hostKey = hostKey;
     this.#client = client;
     this.#target = target;
     this.#openTimeout = openTimeout;
@@ -70,13 +79,14 @@ export class SshConnection {
       // A new client for each connection: one that has failed does not connect again.
       const client = new ssh2.Client();
       let refusal: MentoError | undefined;
+      let hostKey = Buffer.alloc(0);
       client.on("error", (error: Error & { level?: string }) => {
         reject(refusal ?? connectError(target, error));
         client.destroy();
       });
       // sshd may close before it answers (MaxStartups): then there is no `error`.
       client.on("close", () => reject(refusal ?? unreachable(target, "it closed the connection")));
-      client.on("ready", () => resolve(new SshConnection(client, target, timeout, onEnded)));
+      client.on("ready", () => resolve(new SshConnection(client, target, hostKey, timeout, onEnded)));
       try {
         client.connect({
           host: target.address,
@@ -90,6 +100,7 @@ export class SshConnection {
           hostVerifier: (key: Buffer) => {
             try {
               checkHostKey(key, target, hostKeys);
+              hostKey = Buffer.from(key);
               return true;
             } catch (error) {
               refusal = error instanceof MentoError ? error : undefined;
