@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { beamtimeCommand } from "./commands/beamtime.ts";
+import { doctorCommand } from "./commands/doctor.ts";
 import { facilityCommand } from "./commands/facility.ts";
 import { initCommand } from "./commands/init.ts";
 import { publishCommand } from "./commands/publish.ts";
@@ -29,6 +30,7 @@ for (const command of [
   initCommand(),
   beamtimeCommand(),
   sshCommand(),
+  doctorCommand(),
   facilityCommand(),
 ]) {
   program.addCommand(command);

@@ -52,11 +52,7 @@ export class SessionShells {
       known.usedAt = Date.now();
       return known.shell;
     }
-    const rules = this.hostKeyRules(session.id);
-    const { connectTimeoutMs, commandTimeoutMs, maxChannels } = this.#ssh;
-    const limits = { connectTimeout: connectTimeoutMs, commandTimeout: commandTimeoutMs, maxChannels };
-    const shells = targets.map((target) => new SshShell(target, rules, limits));
-    const shell = new ReservedNodes(shells, session.online.account);
+    const shell = new ReservedNodes(this.shellsOn(targets, session.id), session.online.account);
     known?.shell.close();
     this.#held.set(session.id, { version, shell, usedAt: Date.now() });
     return shell;
@@ -77,6 +73,14 @@ export class SessionShells {
       privateKey: key.key,
       privateKeyFile: key.source,
     }));
+  }
+
+  /** A shell on each of a session's nodes, not yet connected. Whoever asks for them closes them. */
+  shellsOn(targets: readonly SshTarget[], sessionId: string): SshShell[] {
+    const rules = this.hostKeyRules(sessionId);
+    const { connectTimeoutMs, commandTimeoutMs, maxChannels } = this.#ssh;
+    const limits = { connectTimeout: connectTimeoutMs, commandTimeout: commandTimeoutMs, maxChannels };
+    return targets.map((target) => new SshShell(target, rules, limits));
   }
 
   hostKeyRules(sessionId: string): HostKeyRules {

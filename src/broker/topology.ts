@@ -85,6 +85,47 @@ export async function declareTopology(
   });
 }
 
+/** Which of it the broker does not have, and how the intake queue stands. Declares nothing. */
+export async function lookAtTopology(
+  link: BrokerLink,
+  topology: Topology,
+): Promise<{ missing: string[]; intake: { waiting: number; consumers: number } | undefined }> {
+  const { dataExchange, eventsExchange, intakeQueue, jobsQueue, deadQueue, historyStream } = topology;
+  const queues = [
+    historyStream,
+    deadQueue,
+    jobsQueue,
+    ...WAIT_SECONDS.map((seconds) => topology.waitQueue(seconds)),
+  ];
+  const found = new Map<string, boolean>();
+  for (const name of [dataExchange, eventsExchange]) {
+    found.set(name, (await ifThere(link, (channel) => channel.checkExchange(name))) !== undefined);
+  }
+  for (const name of queues) {
+    found.set(name, (await ifThere(link, (channel) => channel.checkQueue(name))) !== undefined);
+  }
+  const intake = await ifThere(link, (channel) => channel.checkQueue(intakeQueue));
+  found.set(intakeQueue, intake !== undefined);
+  return {
+    missing: [...found.keys()].filter((name) => found.get(name) === false),
+    intake: intake && { waiting: intake.messageCount, consumers: intake.consumerCount },
+  };
+}
+
+/** On a channel of its own, because RabbitMQ closes the channel that asks for what is not there. */
+async function ifThere<T>(link: BrokerLink, look: (channel: Channel) => Promise<T>): Promise<T | undefined> {
+  const channel = await link.consuming.createChannel();
+  channel.on("error", () => undefined);
+  try {
+    const found = await look(channel);
+    await channel.close();
+    return found;
+  } catch (cause) {
+    if (/NOT_FOUND - no (queue|exchange)/.test(errorText(cause))) return undefined;
+    throw notAllowed(errorText(cause), cause) ?? cause;
+  }
+}
+
 async function onOneChannel(link: BrokerLink, declare: (channel: Channel) => Promise<void>): Promise<void> {
   const channel = await link.consuming.createChannel();
   channel.on("error", () => undefined);

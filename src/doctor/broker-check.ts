@@ -1,0 +1,52 @@
+import { openLink, type BrokerAddress } from "../broker/connection.ts";
+import { declareTopology, lookAtTopology, topologyFor } from "../broker/topology.ts";
+import type { MentoConfig } from "../config.ts";
+import { MentoError, errorText } from "../errors.ts";
+import type { Finding } from "./checklist.ts";
+import { count } from "./words.ts";
+
+/**
+ * What a worker does at its start: log in and declare the exchanges and queues, which changes nothing where they are.
+ */
+export async function checkBroker(
+  { broker, worker }: Pick<MentoConfig, "broker" | "worker">,
+  address: BrokerAddress,
+): Promise<Finding<undefined>> {
+  const topology = topologyFor(broker.prefix, worker.group);
+  const link = await openLink(address);
+  try {
+    const { missing } = await lookAtTopology(link, topology);
+    await declareTopology(link, topology, worker.keys);
+    const { intake } = await lookAtTopology(link, topology);
+    const { product, version } = link.consuming.connection.serverProperties;
+    const facts = [
+      `${product} ${version} at ${placeOf(broker.url)}`,
+      whatWasMade(missing, topology.intakeQueue, worker.group),
+      `${count(intake?.waiting ?? 0, "message")} waiting in ${topology.intakeQueue}, ${count(intake?.consumers ?? 0, "worker")} on it`,
+    ];
+    return { state: "ok", message: facts.join("; "), value: undefined };
+  } catch (error) {
+    if (error instanceof MentoError) throw error;
+    // "home node … of durable queue … is down or inaccessible", for example, for a moment after its start.
+    const message = `RabbitMQ at ${placeOf(broker.url)} does not give all of the exchanges and queues: ${errorText(error)}`;
+    const hint = "If it has just been started, try again; else its log says more.";
+    return { state: "failed", message, hint, code: "broker-lost" };
+  } finally {
+    await link.close();
+  }
+}
+
+function whatWasMade(missing: readonly string[], intakeQueue: string, group: string): string {
+  if (missing.length === 0) return `exchanges and queues of group ${group} are there`;
+  if (missing.includes(intakeQueue)) {
+    return `no worker of group ${group} had run there: its exchanges and queues are made now`;
+  }
+  return `made now: ${missing.join(", ")}`;
+}
+
+/** Without the password. */
+function placeOf(url: string): string {
+  const { hostname, port, pathname, protocol } = new URL(url);
+  const vhost = pathname.length > 1 ? `, virtual host ${decodeURIComponent(pathname.slice(1))}` : "";
+  return `${hostname}:${port || (protocol === "amqps:" ? "5671" : "5672")}${vhost}`;
+}

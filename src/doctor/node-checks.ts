@@ -1,0 +1,103 @@
+import { MentoError } from "../errors.ts";
+import type { Shell } from "../shells/shell.ts";
+import type { Finding } from "./checklist.ts";
+
+/** What came of logging in to one reserved node. */
+export interface NodeAnswer {
+  shell: Shell;
+  error: MentoError | undefined;
+}
+
+/** Every node is tried: one that is dead is found before it is the only one left. */
+export function tryNodes(shells: readonly Shell[]): Promise<NodeAnswer[]> {
+  return Promise.all(
+    shells.map(async (shell) => {
+      try {
+        const end = await shell.run("id -un");
+        if (end.stdout.toString("utf8").trim() === shell.account) return { shell, error: undefined };
+        return { shell, error: noShell(shell, end.stderr || end.stdout.toString("utf8")) };
+      } catch (error) {
+        if (error instanceof MentoError) return { shell, error };
+        throw error;
+      }
+    }),
+  );
+}
+
+function noShell({ host, account }: Shell, said: string): MentoError {
+  return new MentoError({
+    code: "ssh-login-refused",
+    message: `${host} accepts ${account}, but runs no command for it: ${said.trim().slice(0, 200) || "it said nothing"}.`,
+    hint: "The account's login shell must be a POSIX shell that prints nothing of its own.",
+  });
+}
+
+export function judgeHostKeys(answers: readonly NodeAnswer[]): Finding<undefined> {
+  const wrong = answers.flatMap(({ error }) => (error !== undefined && isHostKeyError(error) ? [error] : []));
+  const [first] = wrong;
+  if (first !== undefined) {
+    const message = wrong.map((error) => error.message).join("\n");
+    return { state: "failed", message, hint: first.hint, code: first.code };
+  }
+  const shown = answers.filter(({ error }) => error?.code !== "ssh-unreachable");
+  if (shown.length === 0) return { state: "skipped", message: "not checked, because no node answers" };
+  return {
+    state: "ok",
+    message: `${names(shown)} show${shown.length === 1 ? "s" : ""} the known key`,
+    value: undefined,
+  };
+}
+
+/** The first node that can be worked on, as the worker would take it. */
+export function judgeLogins(answers: readonly NodeAnswer[]): Finding<Shell> {
+  const good = answers.filter(({ error }) => error === undefined);
+  const errors = answers.flatMap(({ error }) => error ?? []);
+  const dead = errors.filter((error) => !isHostKeyError(error));
+  const reasons = dead.map(({ message }) => message);
+  const [first] = good;
+  const [reason] = dead;
+  if (first === undefined) {
+    if (reason === undefined) return { state: "skipped", message: 'not checked, because "host key" failed' };
+    return { state: "failed", message: reasons.join("\n"), hint: reason.hint, code: reason.code };
+  }
+  const account = `${names(good)} take${good.length === 1 ? "s" : ""} ${first.shell.account}`;
+  if (reason === undefined) return { state: "ok", message: account, value: first.shell };
+  const hint = `Jobs are submitted on ${first.shell.host} meanwhile. ${reason.hint}`;
+  const message = [account, ...reasons].join("\n");
+  return { state: "warning", message, hint, code: reason.code, value: first.shell };
+}
+
+function isHostKeyError({ code }: MentoError): boolean {
+  return code === "host-key-unknown" || code === "host-key-changed";
+}
+
+function names(answers: readonly NodeAnswer[]): string {
+  return answers.map(({ shell }) => shell.host).join(", ");
+}
+
+const WARN_SECONDS = 2;
+const FAIL_SECONDS = 60;
+
+/** The node's clock against this host's, at the middle of the call. */
+export async function checkClock(shell: Shell): Promise<Finding<undefined>> {
+  const before = Date.now();
+  const end = await shell.run("date +%s.%N");
+  const middle = (before + Date.now()) / 2000;
+  const clock = /^\d+(\.\d+)?/.exec(end.stdout.toString("utf8"))?.[0];
+  if (clock === undefined) {
+    const hint = "`date +%s` there must print seconds since 1970.";
+    return { state: "failed", message: `${shell.host} does not tell its time: ${end.stderr.trim()}`, hint };
+  }
+  return judgeClock(Number(clock) - middle, shell.host);
+}
+
+/** @param ahead seconds */
+export function judgeClock(ahead: number, node: string): Finding<undefined> {
+  const difference = Math.abs(ahead);
+  const message = `the clock of ${node} is ${difference.toFixed(1)} s ${ahead < 0 ? "behind" : "ahead of"} this host's`;
+  const hint =
+    "Have the time service (chrony, NTP) of both looked at: times in events and logs do not fit together.";
+  if (difference > FAIL_SECONDS) return { state: "failed", message, hint };
+  if (difference > WARN_SECONDS) return { state: "warning", message, hint, value: undefined };
+  return { state: "ok", message, value: undefined };
+}

@@ -1,0 +1,64 @@
+import { describe, expect, it } from "vitest";
+import { judgeClock, judgeHostKeys, judgeLogins, type NodeAnswer } from "../../src/doctor/node-checks.ts";
+import { MentoError, type ErrorCode } from "../../src/errors.ts";
+import type { Shell } from "../../src/shells/shell.ts";
+
+function node(host: string, code?: ErrorCode): NodeAnswer {
+  const shell: Shell = { host, account: "bt", run: () => Promise.reject(new Error("not called")) };
+  const error = code && new MentoError({ code, message: `${host}: ${code}`, hint: `about ${code}` });
+  return { shell, error };
+}
+
+describe("the host keys of the reserved nodes", () => {
+  it("are good if every node that answers shows the known one", () => {
+    const answers = [node("a"), node("b", "ssh-unreachable"), node("c", "ssh-login-refused")];
+    expect(judgeHostKeys(answers)).toMatchObject({ state: "ok", message: "a, c show the known key" });
+  });
+
+  it("fail if one is unknown: the worker would stop at it", () => {
+    expect(judgeHostKeys([node("a"), node("b", "host-key-unknown")])).toMatchObject({
+      ...{ state: "failed", code: "host-key-unknown", message: "b: host-key-unknown" },
+    });
+  });
+
+  it("are not known if no node answers", () => {
+    expect(judgeHostKeys([node("a", "ssh-unreachable")])).toMatchObject({ state: "skipped" });
+  });
+});
+
+describe("the logins", () => {
+  it("are good with one node, and name the dead ones", () => {
+    const finding = judgeLogins([node("a", "ssh-unreachable"), node("b")]);
+    expect(finding).toMatchObject({ state: "warning", message: "b takes bt\na: ssh-unreachable" });
+    expect("value" in finding && finding.value.host).toBe("b");
+  });
+
+  it("fail if no node takes the account, with each one's reason", () => {
+    expect(judgeLogins([node("a", "ssh-unreachable"), node("b", "ssh-login-refused")])).toMatchObject({
+      ...{ state: "failed", message: "a: ssh-unreachable\nb: ssh-login-refused", code: "ssh-unreachable" },
+    });
+  });
+
+  it("leave wrong host keys to the check before", () => {
+    expect(judgeLogins([node("a", "host-key-unknown"), node("b", "ssh-unreachable")])).toMatchObject({
+      ...{ state: "failed", message: "b: ssh-unreachable" },
+    });
+  });
+
+  it("are not judged where only host keys are wrong", () => {
+    expect(judgeLogins([node("a", "host-key-changed")])).toMatchObject({ state: "skipped" });
+  });
+});
+
+describe("clocks", () => {
+  it.each([
+    [0.4, "ok", "0.4 s ahead of"],
+    [-1.9, "ok", "1.9 s behind"],
+    [2.5, "warning", "2.5 s ahead of"],
+    [-61, "failed", "61.0 s behind"],
+  ])("%d s is %s", (ahead, state, words) => {
+    const finding = judgeClock(ahead, "max-1");
+    expect(finding.state).toBe(state);
+    expect(finding.message).toContain(words);
+  });
+});
