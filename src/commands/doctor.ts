@@ -45,9 +45,9 @@ async function doctor(options: DoctorOptions): Promise<void> {
   const config = loadConfig(file, process.env);
   const credentials = brokerCredentials(config.broker);
   const stop = new AbortController();
-  let hasSeveral = false;
+  let idWidth = 0;
   const show = (result: CheckResult) =>
-    console.log(options.json === true ? JSON.stringify(result) : describeResult(result, hasSeveral));
+    console.log(options.json === true ? JSON.stringify(result) : describeResult(result, idWidth));
   const list = new Checklist(show, stop.signal);
   const open = openSessions(config, (text) => list.warn(text));
   const onSignal = () => {
@@ -65,7 +65,7 @@ async function doctor(options: DoctorOptions): Promise<void> {
     const address = { url: config.broker.url, ...credentials, name: `mento doctor on ${hostname()}` };
     await list.check({ check: "broker" }, NOTHING_NEEDED, () => checkBroker(config, address));
     const { sessions, broken } = await findSessions(open, options.session);
-    hasSeveral = sessions.length > 1;
+    if (sessions.length > 1) idWidth = Math.max(...sessions.map(({ id }) => id.length));
     if (broken !== undefined) await list.check({ check: "metadata" }, NOTHING_NEEDED, () => failure(broken));
     const parts = {
       site: config.site,

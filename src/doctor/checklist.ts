@@ -93,11 +93,15 @@ export function failure(error: unknown): Finding<never> {
 
 const WORDS = { ok: "ok", warning: "warning", failed: "FAILED", skipped: "skipped" };
 
-/** The lines for a person; `hasSeveral` sessions are told apart by their ids. */
-export function describeResult(result: CheckResult, hasSeveral: boolean): string {
+/**
+ * The lines for a person.
+ *
+ * @param idWidth the room for sessions' ids, where several are told apart by them; else 0
+ */
+export function describeResult(result: CheckResult, idWidth: number): string {
   const { session, check, state, code, message, hint } = result;
-  const name = hasSeveral && session !== null ? `${session}: ${check}` : check;
-  const head = `${WORDS[state].padEnd(8)} ${name.padEnd(hasSeveral ? 34 : 20)} `;
+  const name = idWidth > 0 && session !== null ? `${session}: ${check}` : check;
+  const head = `${WORDS[state].padEnd(8)} ${name.padEnd(20 + (idWidth > 0 ? idWidth + 2 : 0))} `;
   const lines = [...message.split("\n"), ...(hint === null ? [] : [`→ ${hint}${code ? ` [${code}]` : ""}`])];
   return head + lines.join(`\n${" ".repeat(head.length)}`);
 }

@@ -80,7 +80,7 @@ describe("a result for a person", () => {
   };
 
   it("has what was found, and below it what to do", () => {
-    expect(describeResult(result, false).split("\n")).toEqual([
+    expect(describeResult(result, 0).split("\n")).toEqual([
       "FAILED   SSH login            one",
       "                              two",
       "                              → look [ssh-unreachable]",
@@ -88,6 +88,6 @@ describe("a result for a person", () => {
   });
 
   it("names the session where there are several", () => {
-    expect(describeResult(result, true)).toMatch(/^FAILED {3}11010000: SSH login +one\n/);
+    expect(describeResult(result, 8)).toMatch(/^FAILED {3}11010000: SSH login +one\n/);
   });
 });

@@ -111,14 +111,20 @@ describe("mento beamtime show", () => {
       `beamtime 11010000 at p11: open\n  at beamline    ${facility.roots.gpfs}/current`,
     );
     expect(human.stdout).toMatch(
-      /reservation {4}11010000, partition ponline, until .* left, \d of 2 nodes idle/,
+      new RegExp(`reservation {4}11010000, partition ${beamtime.partition}, until .*, [0-9] of 2 nodes idle`),
     );
     const [shown] = parseLines<SessionReport>(json.stdout);
     expect(shown).toMatchObject({
       ...{ id: "11010000", isOpen: true, account: beamtime.account, error: null },
       privateKey: { mode: "600", type: "ssh-ed25519" },
       reservations: [
-        { name: "11010000", nodes: [{ name: firstNode, features: ["AP", "cpu"] }, { name: secondNode }] },
+        {
+          name: "11010000",
+          nodes: [
+            { name: firstNode, features: expect.arrayContaining(["AP"]) as string[] },
+            { name: secondNode },
+          ],
+        },
       ],
     });
     nothingLeft();
