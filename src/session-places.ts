@@ -1,9 +1,8 @@
-import type { SessionReservation } from "./beamtime/metadata.ts";
 import { chooseReservation, type Slot } from "./beamtime/reservation.ts";
 import { requireOnline, type OnlineSession, type Session } from "./beamtime/session.ts";
 import { jobsDirectory, type MentoConfig } from "./config.ts";
 import { Deferred, Rejected, Unavailable, type MentoError } from "./errors.ts";
-import { parseSlurmNow, SLURM_NOW_COMMAND, type SlurmNow, type SlurmReservation } from "./jobs/slurm-now.ts";
+import { parseSlurmNow, SLURM_NOW_COMMAND, type SlurmNow } from "./jobs/slurm-now.ts";
 import type { Place } from "./methods/method.ts";
 import type { SessionShells } from "./session-shells.ts";
 import type { Shell } from "./shells/shell.ts";
@@ -57,35 +56,6 @@ export class SessionPlaces {
     });
     return asked.answer;
   }
-}
-
-/** A reservation of a session, and what Slurm says of it; undefined if Slurm has none of this name. */
-export interface ReservationNow extends SessionReservation {
-  slurm: SlurmReservation | undefined;
-}
-
-/**
- * The reservations that a session's metadata file names, and those that Slurm has beside them under the numbered names
- * `<first>_1`, `<first>_2`, …: what {@link chooseReservation} chooses among.
- */
-export function reservationsNow({ online }: OnlineSession, now: SlurmNow): ReservationNow[] {
-  const named = online.reservations;
-  const first = named[0]?.name;
-  const isMore = ({ name }: SlurmReservation) =>
-    first != null &&
-    name.startsWith(`${first}_`) &&
-    /^\d+$/.test(name.slice(first.length + 1)) &&
-    !named.some((one) => one.name === name);
-  const more = [...now.reservations.values()].filter(isMore).sort((a, b) => (a.name < b.name ? -1 : 1));
-  return [
-    ...named.map((one) => ({ ...one, slurm: now.reservations.get(one.name ?? "") })),
-    ...more.map((slurm) => ({
-      name: slurm.name,
-      partition: slurm.partition ?? named[0]?.partition ?? "",
-      nodes: slurm.nodes,
-      slurm,
-    })),
-  ];
 }
 
 async function ask(shell: Shell): Promise<SlurmNow> {

@@ -98,7 +98,8 @@ class Worker {
       else log.warn({ code: lost.code }, lost.message);
       await within(this.#config.worker.shutdownGraceSeconds * 1000, parts.stop());
     } catch (error) {
-      if (!this.#hasServed || error instanceof Misconfigured) throw error;
+      const isStarting = error instanceof Unavailable && error.code === "broker-unreachable";
+      if (error instanceof Misconfigured || !(this.#hasServed || isStarting)) throw error;
       log.warn({ err: error }, `the work could not be taken up: ${errorText(error)}`);
     } finally {
       await link.close();

@@ -78,7 +78,9 @@ export class PrivateKeys {
     const file = join(this.#runtime.ofProcess, `${encodeURIComponent(sessionId)}.key`);
     const partial = `${file}.partial`;
     rmSync(partial, { force: true });
-    writeFileSync(partial, key, { mode: 0o600, flag: "wx" });
+    // ssh(1), unlike ssh2, reads no key without a last line end, or with DOS line ends ("error in libcrypto").
+    const text = `${key.toString("latin1").trimEnd().replaceAll("\r\n", "\n")}\n`;
+    writeFileSync(partial, text, { mode: 0o600, flag: "wx", encoding: "latin1" });
     chmodSync(partial, 0o600);
     renameSync(partial, file);
     return file;

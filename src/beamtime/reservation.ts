@@ -44,7 +44,7 @@ export function chooseReservation(
   const fitting: { slot: Slot; idleNodes: number; idleCpus: number }[] = [];
   const reasons: string[] = [];
   const first = named[0]?.name ?? "";
-  for (const one of allOf(named, now)) {
+  for (const one of reservationsNow(named, now)) {
     const { name } = one;
     const looked = name === null ? unreserved(one, wish) : look({ ...one, name }, first, wish, now);
     if (typeof looked === "string") reasons.push(looked);
@@ -55,18 +55,27 @@ export function chooseReservation(
   return best === undefined ? { reasons } : { slot: best.slot };
 }
 
-function allOf(named: readonly SessionReservation[], now: SlurmNow): SessionReservation[] {
-  const first = named[0]?.name;
-  if (first == null) return [...named];
+/** A reservation of a session, and what Slurm says of it; undefined if Slurm has none of this name. */
+export interface ReservationNow extends SessionReservation {
+  slurm: SlurmReservation | undefined;
+}
+
+/** The reservations that a session's metadata file names, and those that Slurm has beside them by the rule of names. */
+export function reservationsNow(named: readonly SessionReservation[], now: SlurmNow): ReservationNow[] {
+  const [first] = named;
   const known = new Set(named.map(({ name }) => name));
   const more = [...now.reservations.values()]
-    .filter(({ name }) => !known.has(name) && isNumbered(name, first))
-    .map(({ name, partition, nodes }) => ({
-      name,
-      partition: partition ?? named[0]?.partition ?? "",
-      nodes,
+    .filter(({ name }) => first?.name != null && !known.has(name) && isNumbered(name, first.name))
+    .map((slurm) => ({
+      name: slurm.name,
+      partition: slurm.partition ?? first?.partition ?? "",
+      nodes: slurm.nodes,
+      slurm,
     }));
-  return [...named, ...more.sort((a, b) => (a.name < b.name ? -1 : 1))];
+  return [
+    ...named.map((one) => ({ ...one, slurm: now.reservations.get(one.name ?? "") })),
+    ...more.sort((a, b) => (a.name < b.name ? -1 : 1)),
+  ];
 }
 
 function isNumbered(name: string, first: string): boolean {
@@ -82,16 +91,11 @@ function unreserved({ partition }: SessionReservation, wish: ReservationWish) {
 }
 
 /** How a reservation stands for the job, or a sentence: why it does not fit. */
-function look(
-  one: SessionReservation & { name: string },
-  first: string,
-  wish: ReservationWish,
-  now: SlurmNow,
-) {
-  const { name } = one;
-  if (!isAskedFor(name, first, wish.reservation))
+function look(one: ReservationNow & { name: string }, first: string, wish: ReservationWish, now: SlurmNow) {
+  const { name, slurm } = one;
+  if (!isAskedFor(name, first, wish.reservation)) {
     return `${name} is not the one asked for (${wish.reservation ?? ""})`;
-  const slurm = now.reservations.get(name);
+  }
   if (slurm === undefined) return `Slurm has no reservation ${name}`;
   const partition = slurm.partition ?? one.partition;
   if (wish.partition !== undefined && wish.partition !== partition) {

@@ -90,7 +90,8 @@ function connectError(cause: unknown, address: BrokerAddress): Unavailable {
   const where = `${place.hostname}:${place.port || (place.protocol === "amqps:" ? "5671" : "5672")}`;
   const said = errorText(cause) || "no answer";
   // amqplib gives refusals of the handshake no code, only RabbitMQ's text.
-  if (/ACCESS.REFUSED|NOT.ALLOWED/.test(said)) {
+  // A virtual host that does not exist comes as `Expected ConnectionOpenOk; got <ConnectionClose channel:0>`.
+  if (/ACCESS.REFUSED|NOT.ALLOWED|got <ConnectionClose/.test(said)) {
     return new Unavailable({
       code: "broker-refused",
       message: `RabbitMQ at ${where} refused the login: ${said}.`,

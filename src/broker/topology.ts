@@ -135,8 +135,19 @@ async function onOneChannel(link: BrokerLink, declare: (channel: Channel) => Pro
   } catch (cause) {
     const differing = differingArguments(errorText(cause), cause);
     if (differing !== undefined) throw differing;
-    throw notAllowed(errorText(cause), cause) ?? cause;
+    throw notAllowed(errorText(cause), cause) ?? stillStarting(errorText(cause), cause) ?? cause;
   }
+}
+
+/** For a moment after RabbitMQ's start: `home node 'rabbit@host' of durable queue … is down or inaccessible`. */
+function stillStarting(text: string, cause: unknown): Unavailable | undefined {
+  if (!/home node .* is down or inaccessible/.test(text)) return undefined;
+  return new Unavailable({
+    code: "broker-unreachable",
+    message: `RabbitMQ answers, but not all of its queues are there yet: ${text}.`,
+    hint: "It has just started, or a node of its cluster is down; Mento tries again.",
+    cause,
+  });
 }
 
 function notAllowed(text: string, cause: unknown): Unavailable | undefined {

@@ -1,59 +1,15 @@
 import { stat } from "node:fs/promises";
 import { Command } from "commander";
-import { pino } from "pino";
 import ssh2 from "ssh2";
 import type { SessionReservation } from "../beamtime/metadata.ts";
 import type { SessionRoots } from "../beamtime/paths.ts";
-import { requireOnline, Sessions, type OnlineSession, type Session } from "../beamtime/session.ts";
-import type { MentoConfig } from "../config.ts";
+import { requireOnline, type OnlineSession, type Sessions, type Session } from "../beamtime/session.ts";
 import { duration, localTime } from "../doctor/words.ts";
 import { MentoError, Misconfigured, Unavailable, type ErrorCode } from "../errors.ts";
 import type { SlurmNow } from "../jobs/slurm-now.ts";
-import type { Log } from "../log.ts";
-import { RuntimeDirectory } from "../runtime-directory.ts";
-import { reservationsNow, SessionPlaces, type ReservationNow } from "../session-places.ts";
-import { SessionShells } from "../session-shells.ts";
+import { reservationsNow, type ReservationNow } from "../beamtime/reservation.ts";
 import { CONFIG_OPTION, openConfig } from "./open-config.ts";
-
-/** The sessions of a configuration, and the way to their nodes, for as long as one command runs. */
-export interface OpenSessions {
-  sessions: Sessions;
-  runtime: RuntimeDirectory;
-  shells: SessionShells;
-  places: SessionPlaces;
-  /** Ends the connections and removes what was put into the runtime directory. */
-  close(): void;
-}
-
-/** @param warn gets what the parts of a worker write as warnings into its log */
-export function openSessions(
-  config: MentoConfig,
-  warn = (text: string) => console.error(`mento: ${text}`),
-): OpenSessions {
-  const log = logTo(warn);
-  const runtime = new RuntimeDirectory();
-  const shells = new SessionShells(config.ssh, runtime, log);
-  return {
-    sessions: new Sessions(config.site, (message) => log.warn(message)),
-    runtime,
-    shells,
-    places: new SessionPlaces(config.site, shells),
-    close: () => {
-      shells.closeAll();
-      runtime.remove();
-    },
-  };
-}
-
-function logTo(warn: (text: string) => void): Log {
-  const write = (line: string) => {
-    const { msg, ...facts } = JSON.parse(line) as Record<string, unknown>;
-    const list = Object.entries(facts).filter(([name]) => name !== "level");
-    const details = list.map(([name, value]) => `${name} ${String(value)}`).join(", ");
-    warn(`${String(msg)}${details === "" ? "" : ` (${details})`}`);
-  };
-  return pino({ level: "warn", base: null, timestamp: false }, { write });
-}
+import { openSessions, type OpenSessions } from "./open-sessions.ts";
 
 export function beamtimeCommand(): Command {
   const show = new Command("show")
@@ -209,7 +165,7 @@ function asNamed({ name, partition, nodes }: SessionReservation): ReservationRep
 }
 
 export function reservationReports(session: OnlineSession, now: SlurmNow): ReservationReport[] {
-  return reservationsNow(session, now).map((one) => {
+  return reservationsNow(session.online.reservations, now).map((one) => {
     const nodes = nodesOf(one, now);
     const isThere = one.name === null || one.slurm !== undefined;
     return {

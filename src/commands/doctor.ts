@@ -15,8 +15,8 @@ import {
 import { checkSession } from "../doctor/session-checks.ts";
 import { count } from "../doctor/words.ts";
 import { MentoError } from "../errors.ts";
-import { openSessions, type OpenSessions } from "./beamtime.ts";
 import { CONFIG_OPTION } from "./open-config.ts";
+import { openSessions, type OpenSessions } from "./open-sessions.ts";
 
 interface DoctorOptions {
   config?: string;

@@ -81,12 +81,12 @@ function beamlineSite(): Site {
 
 async function sayWhatIsOpen(roots: FileSystems): Promise<string> {
   try {
-    const { id, beamline, online } = requireOnline(
+    const { kind, id, beamline, online } = requireOnline(
       await new Sessions(roots, () => undefined).find(undefined),
     );
     const names = online.reservations.map(({ name }) => name ?? "none").join(", ");
     const node = online.reservations[0]?.nodes[0] ?? "";
-    return `Open: ${id} at ${beamline}; jobs run in reservation ${names} as ${online.account}, submitted on ${node}.`;
+    return `Open: ${kind === "beamtime" ? kind : "commissioning run"} ${id} at ${beamline}; jobs run in reservation ${names} as ${online.account}, submitted on ${node}.`;
   } catch (error) {
     if (!(error instanceof MentoError)) throw error;
     return `${error.message} A worker can start all the same; messages wait.`;

@@ -6,12 +6,13 @@ import { Command } from "commander";
 import type { PrivateKey } from "../beamtime/private-key.ts";
 import { requireOnline, type OnlineSession, type Sessions } from "../beamtime/session.ts";
 import { MentoError, Misconfigured, Unavailable, errorText } from "../errors.ts";
-import { reservationsNow } from "../session-places.ts";
+import { reservationsNow } from "../beamtime/reservation.ts";
 import { knownHostsLine } from "../shells/known-hosts.ts";
 import { quoteAll } from "../shells/quote.ts";
 import { SshConnection, type SshTarget } from "../shells/ssh-connection.ts";
-import { openSessions, throwForPeople, type OpenSessions } from "./beamtime.ts";
+import { throwForPeople } from "./beamtime.ts";
 import { CONFIG_OPTION, openConfig } from "./open-config.ts";
+import { openSessions, type OpenSessions } from "./open-sessions.ts";
 
 export function sshCommand(): Command {
   return new Command("ssh")
@@ -59,8 +60,6 @@ async function ssh(node: string | undefined, words: string[], options: SshOption
     const session = await findSession(open.sessions, options.session).catch(throwForPeople);
     const key = await open.shells.readKey(session);
     const targets = await wantedTargets(node, session, key, open);
-    // ssh(1) reads no key without a last line end, or with DOS line ends ("error in libcrypto"); the worker does.
-    writeFileSync(key.file, `${key.key.toString("latin1").trimEnd().replaceAll("\r\n", "\n")}\n`, "latin1");
     const { connectTimeoutMs } = config.ssh;
     const { target, hostKey } = await firstThatAnswers(targets, session.id, open, connectTimeoutMs);
     const knownHostsFile = join(open.runtime.ofProcess, "known_hosts");
@@ -115,7 +114,7 @@ async function wantedTargets(
 
 async function reservedNow(session: OnlineSession, { places }: OpenSessions) {
   try {
-    const now = reservationsNow(session, await places.slurmNow(session));
+    const now = reservationsNow(session.online.reservations, await places.slurmNow(session));
     return now.map((one) => ({ ...one, nodes: one.slurm?.nodes ?? one.nodes }));
   } catch (error) {
     if (!(error instanceof MentoError)) throw error;

@@ -3,7 +3,7 @@ import type { PrivateKey } from "../beamtime/private-key.ts";
 import { requireOnline, type OnlineSession, type Session } from "../beamtime/session.ts";
 import { jobsDirectory, type MentoConfig } from "../config.ts";
 import { MentoError } from "../errors.ts";
-import { reservationsNow, type ReservationNow } from "../session-places.ts";
+import { reservationsNow, type ReservationNow } from "../beamtime/reservation.ts";
 import type { SessionShells } from "../session-shells.ts";
 import type { SshShell } from "../shells/ssh.ts";
 import type { Checklist, Done, Finding } from "./checklist.ts";
@@ -101,6 +101,6 @@ function describeKey(
 /** Those of the metadata file, if Slurm could not be asked. */
 function reservationsOf(session: Done<OnlineSession>, slurm: Done<NodeWithSlurm>): ReservationNow[] {
   if ("blocker" in session) return [{ name: null, partition: "", nodes: [], slurm: undefined }];
-  if ("value" in slurm) return reservationsNow(session.value, slurm.value.now);
+  if ("value" in slurm) return reservationsNow(session.value.online.reservations, slurm.value.now);
   return session.value.online.reservations.map((one) => ({ ...one, slurm: undefined }));
 }

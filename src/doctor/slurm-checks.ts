@@ -1,5 +1,5 @@
 import { parseSlurmNow, SLURM_NOW_COMMAND, type SlurmNow } from "../jobs/slurm-now.ts";
-import type { ReservationNow } from "../session-places.ts";
+import type { ReservationNow } from "../beamtime/reservation.ts";
 import { quote, quoteAll } from "../shells/quote.ts";
 import type { Shell } from "../shells/shell.ts";
 import type { Finding } from "./checklist.ts";

@@ -225,12 +225,13 @@ it("a reservation is deleted under pending jobs: they run in the other, as the s
     eventsOf(id).find((one) => one.id.endsWith(`/${one.data.slurm.jobId}`)),
   );
   setPartition(first?.partition ?? "", "UP");
-  const { data } = await event("job.completed", id);
+  // Slurm looks at jobs that its partition did not let run once a minute only.
+  const { data } = await event("job.completed", id, 150_000);
   expect(data.job.id).toBe(before.data.job.id);
   expect([first?.name, second?.name].filter((name) => name !== gone)).toEqual([data.slurm.reservation]);
   expect(moved.data.error?.code).toBe("reservation-deleted");
   expect(typesOf(id)).toEqual(["job.submitted", "job.submitted", "job.started", "job.completed"]);
-});
+}, 240_000);
 
 it("the job that waited at the start was held with the old reservation, and has followed into a new one", async () => {
   const { data } = await event("job.completed", left);
