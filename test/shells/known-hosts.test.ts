@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
@@ -86,5 +86,47 @@ describe("checkHostKey", () => {
     expect(verdict(`max-p11-001 ${right.line}\n`, { "max-p11-001": [fingerprint(wrong.key)] })).toBe(
       "host-key-changed",
     );
+  });
+});
+
+describe("accepting new host keys for a session", () => {
+  it("writes an unknown node's key down, expects it from then on, and accepts no other", () => {
+    const file = join(folder, "accepted");
+    const accepted: string[] = [];
+    const rules = {
+      knownHosts: [],
+      pinned: {},
+      acceptNew: { file, accepted: (name: string, shown: string) => accepted.push(`${name} ${shown}`) },
+    };
+    checkHostKey(right.key, node, rules);
+    checkHostKey(right.key, node, rules);
+    expect(accepted).toEqual([`max-p11-001 ${fingerprint(right.key)}`]);
+    expect(statSync(file).mode & 0o777).toBe(0o600);
+    expect(knownKeyTypes(node, rules)).toEqual(["ssh-ed25519"]);
+    expect(() => checkHostKey(wrong.key, node, rules)).toThrow(
+      expect.objectContaining({ code: "host-key-changed" }),
+    );
+    const other = { name: "max-p11-002", address: "127.0.0.2", port: 22 };
+    checkHostKey(wrong.key, other, rules);
+    expect(accepted).toHaveLength(2);
+    // OpenSSH reads the file too.
+    const found = execFileSync("ssh-keygen", ["-F", "[127.0.0.1]:2222", "-f", file], { encoding: "utf8" });
+    expect(found).toContain(right.line);
+  });
+
+  it("never overrules a known key or a pinned fingerprint", () => {
+    const file = join(folder, "overruled");
+    writeFileSync(join(folder, "known"), `max-p11-001 ${right.line}\n`);
+    const acceptNew = { file, accepted: () => undefined };
+    const rules = [
+      { knownHosts: [join(folder, "known")], pinned: {}, acceptNew },
+      { knownHosts: [], pinned: { "max-p11-001": [fingerprint(right.key)] }, acceptNew },
+    ];
+    for (const one of rules) {
+      expect(() => checkHostKey(wrong.key, node, one)).toThrow(
+        expect.objectContaining({ code: "host-key-changed" }),
+      );
+    }
+    expect(existsSync(file)).toBe(false);
   });
 });
