@@ -1,4 +1,4 @@
-import type { SlurmNow, SlurmReservation } from "../jobs/slurm-now.ts";
+import type { SlurmNode, SlurmNow, SlurmReservation } from "../jobs/slurm-now.ts";
 import { slurmSeconds, slurmTime } from "../jobs/slurm-time.ts";
 import { fitsConstraint } from "./constraint.ts";
 import type { SessionReservation } from "./metadata.ts";
@@ -127,15 +127,18 @@ function isAskedFor(name: string, first: string, asked: string | number | undefi
 }
 
 /**
- * The reservation's nodes that are up and may have the features. What only Slurm can judge counts as fitting: a
- * constraint that is not understood, and a node that this account is not shown.
+ * The reservation's nodes that are up and may have the features. What only Slurm can judge counts as fitting: a node
+ * that this account is not shown, and a constraint that is not understood, or that no node of the cluster meets: sbatch
+ * refuses that in its own words.
  */
 function nodesFor(slurm: SlurmReservation, { constraint }: ReservationWish, now: SlurmNow) {
+  const lacks = ({ features }: SlurmNode) =>
+    constraint !== undefined && fitsConstraint(constraint, features) === false;
+  const isKnown = [...now.nodes.values()].some((node) => !lacks(node));
   return slurm.nodes.flatMap((name) => {
     const node = now.nodes.get(name);
     if (node === undefined) return [{ isIdle: false, idleCpus: 0 }];
-    const lacks = constraint !== undefined && fitsConstraint(constraint, node.features) === false;
-    return lacks || !node.isUp ? [] : [node];
+    return !node.isUp || (isKnown && lacks(node)) ? [] : [node];
   });
 }
 

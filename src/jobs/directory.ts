@@ -63,12 +63,10 @@ export function submitCommand(request: SubmitRequest): string {
 d=${quote(directory)}
 answered
 ${dataCheck(request.data)}
-mkdir "$d" 2>/dev/null || {
+[ -d ${quote(spoolOf(request.jobsDirectory))} ] || mkdir -p ${quote(spoolOf(request.jobsDirectory))} || exit 1
+mkdir "$d" || {
   [ ! -d "$d" ] || say in-flight
-  mkdir -p ${quote(spoolOf(request.jobsDirectory))} && mkdir "$d" || {
-    [ ! -d "$d" ] || say in-flight
-    exit 1
-  }
+  exit 1
 }
 ${writeAndSubmit(request)}`;
 }

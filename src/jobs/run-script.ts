@@ -34,7 +34,9 @@ job=${quote(job.jobId)}
 now() { date -u +%Y-%m-%dT%H:%M:%S.%3NZ; }
 field() { printf '%s=%s\\0' "$1" "$2"; }
 record() {
-  cat > "$directory/.$1.$$" && mv -f "$directory/.$1.$$" "$directory/$1" && : > "$spool/$job.$1"
+  cat > "$directory/.$1.$$" && mv -f "$directory/.$1.$$" "$directory/$1" || return
+  # Without the bell the record is found all the same, but later.
+  { : > "$spool/$job.$1"; } 2>/dev/null
 }
 
 stopped_by=

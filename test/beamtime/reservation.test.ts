@@ -63,6 +63,7 @@ describe("choosing a reservation", () => {
     ["a name", { reservation: "11010000" }, "11010000"],
     ["a number", { reservation: 0 }, "11010000"],
     ["another number", { reservation: 1 }, "11010000_1"],
+    ["a feature that no node has, which is for Slurm to say", { constraint: "H200" }, "11010000_1"],
     ["a constraint that only Slurm understands", { constraint: "what?ever", reservation: 0 }, "11010000"],
   ])("by %s", (_, wish, reservation) => {
     expect(choose(wish)).toMatchObject({ reservation });
@@ -84,7 +85,7 @@ describe("choosing a reservation", () => {
 
   it.each([
     [{ nodes: 3 }, "11010000 has only 1 of 3 nodes (max-p11-001, max-p11-002)"],
-    [{ constraint: "H200" }, "11010000_1 has none of 1 node with H200 (max-p11-003, max-p11-004)"],
+    [{ constraint: "cpu", nodes: 2 }, "11010000_1 has none of 2 nodes with cpu (max-p11-003, max-p11-004)"],
     [{ partition: "maxcpu" }, "11010000 is in partition ponline_p11, not in maxcpu"],
     [{ reservation: 7 }, "11010000 is not the one asked for (7)"],
     [{ partition: "ponline" }, "11010000_2 begins in 60 min"],

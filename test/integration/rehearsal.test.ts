@@ -132,8 +132,12 @@ it("pre-start: jobs run on the shared node, for messages that name the beamtime"
   preStarted = await start(ID, "--pre-start", ...DEDICATED);
   expect(readdirSync(facility.roots.gpfs)).not.toContain("current");
   const path = write(join(preStarted.corePath, "raw/first.dat"));
+  // Somebody else has made the folder of the job directories: Mento makes what is missing in it.
+  mkdirSync(join(preStarted.corePath, "scratch_cc/mento"));
+  chmodSync(join(preStarted.corePath, "scratch_cc/mento"), 0o777);
   const id = await publish(path, { detector: "any", beamtimeId: ID });
   const { data } = await event("job.completed", id);
+  expect(readFileSync(join(data.job.directory, "job.log"), "utf8")).toBe("data");
   expect(data.slurm).toMatchObject({
     reservation: preStarted.reservations[0]?.name,
     nodes: nodesOf(preStarted),

@@ -18,7 +18,7 @@ const site = new TestSite([
     name: "impatient",
     on: { technique: "impatient" },
     run: ["/bin/true"],
-    slurm: { constraint: "H1000", fallback: "fail" },
+    slurm: { constraint: "P100", fallback: "fail" },
   },
   {
     name: "elsewhere",
