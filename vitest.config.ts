@@ -2,8 +2,8 @@ import { defineConfig } from "vitest/config";
 
 export default defineConfig({
   test: {
-    // Two cores run a broker, Slurm and the jobs beside the tests.
-    maxWorkers: 2,
+    // Two cores run a broker, Slurm and the jobs beside the tests, which mostly wait for them.
+    maxWorkers: 3,
     reporters: ["default", ["json", { outputFile: "node_modules/.cache/tests.json" }]],
     projects: [
       {
