@@ -124,7 +124,7 @@ async function conclude(
       throw new Deferred({
         code: "submit-not-now",
         message: `The submit on ${shell.host} gave no answer: ${lastLine(end.stderr) || `exit code ${end.code ?? "none"}`}.`,
-        hint: `Can ${shell.account} write to ${jobsDirectory}, and is its login shell a POSIX shell?`,
+        hint: `Can ${shell.account} write to ${jobsDirectory}, and is sbatch in its PATH?`,
         giveUpAfterSeconds: 3600,
       });
   }

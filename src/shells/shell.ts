@@ -5,7 +5,7 @@ export interface Shell {
   /** The account that commands run as. */
   readonly account: string;
   /**
-   * Runs a script in the account's login shell, a POSIX one. Quote every value that goes into it; NUL cannot.
+   * Runs a script in `/bin/sh`. Quote every value that goes into it; NUL cannot.
    *
    * @throws Unavailable `ssh-unreachable` before the command could start;
    *   `ssh-lost` when its outcome is unknown: it may have run

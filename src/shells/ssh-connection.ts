@@ -17,14 +17,11 @@ export interface SshTarget {
 /** Output of a command beyond this is a mistake, not an answer: 16 MiB. */
 const MAX_OUTPUT_BYTES = 16 * 1024 * 1024;
 
-/** Linux takes one argument of at most 128 KiB. */
-const MAX_COMMAND_LINE = 100_000;
-
 /**
- * The account's shell, waiting for a script until its input ends: it can be started before there is a script, and the
- * script can be of any length.
+ * A shell that reads its script from its input: it can be started before there is one. Whatever the account's login
+ * shell is, it is a POSIX one; and where that is dash, it starts processes quicker than bash.
  */
-const WAITING_SHELL = 'eval "$(cat)"';
+const WAITING_SHELL = "exec /bin/sh";
 
 /** A script whose end was cut off with the connection must not run in part: as a function, it runs whole or not. */
 function wholeOrNot(script: string): string {
@@ -124,16 +121,14 @@ export class SshConnection {
   async run(script: string, timeout: number): Promise<CommandEnd> {
     const spare = this.#spare;
     this.#spare = undefined;
-    // In a burst the spare is gone; then a shell of its own is quicker than one that has to read first.
-    const isDirect = spare === undefined && Buffer.byteLength(script) <= MAX_COMMAND_LINE;
-    const channel = await (spare ?? this.#openChannel(isDirect ? script : WAITING_SHELL));
+    const channel = await (spare ?? this.#openChannel());
     this.#keepSpare();
     return this.#within(timeout, "a command did not end", (resolve, reject) => {
       collect(channel, (end) => {
         if (end === undefined) reject(this.#lost("the command ended without a status"));
         else resolve(end);
       });
-      channel.end(isDirect ? "" : wholeOrNot(script));
+      channel.end(wholeOrNot(script));
     });
   }
 
@@ -143,7 +138,7 @@ export class SshConnection {
 
   #keepSpare(): void {
     if (this.#spare !== undefined) return;
-    const spare = this.#openChannel(WAITING_SHELL);
+    const spare = this.#openChannel();
     this.#spare = spare;
     const forget = () => {
       if (this.#spare === spare) this.#spare = undefined;
@@ -152,7 +147,7 @@ export class SshConnection {
     spare.then((channel) => channel.on("exit", forget).on("close", forget), forget);
   }
 
-  #openChannel(command: string): Promise<ClientChannel> {
+  #openChannel(): Promise<ClientChannel> {
     return this.#within(this.#openTimeout, "no channel opened", (resolve, reject) => {
       const onChannel = (error: Error | undefined, channel: ClientChannel) => {
         if (error) {
@@ -163,7 +158,7 @@ export class SshConnection {
         resolve(channel);
       };
       try {
-        this.#client.exec(command, onChannel);
+        this.#client.exec(WAITING_SHELL, onChannel);
       } catch (cause) {
         reject(unreachable(this.#target, errorText(cause), cause));
       }
