@@ -30,6 +30,8 @@ export interface IntakeEffects {
   group: string;
   triggers: readonly Trigger[];
   findSession: (beamtimeId: string | undefined, paths: readonly string[]) => Promise<Session>;
+  /** Whether this is the one session whose messages come: then its node's trouble is everybody's. */
+  isOnlySession: (session: Session) => Promise<boolean>;
   /** Where a job of the trigger can run now; looks into Slurm, but makes nothing. */
   placeFor: (session: Session, trigger: Trigger) => Promise<Place>;
   methods: Readonly<Record<Trigger["method"], Method>>;
@@ -70,11 +72,12 @@ export async function handleMessage(received: ReceivedMessage, effects: IntakeEf
   requireBeamline(message, session);
 
   const failures: unknown[] = [];
+  const isOnly = await effects.isOnlySession(session);
   for (const trigger of matched) {
     try {
       await runTrigger(trigger, { message, received, session }, effects);
     } catch (error) {
-      failures.push(session.isOpen ? error : onlyThisSession(error, session));
+      failures.push(isOnly ? error : onlyThisSession(error, session));
     }
   }
   if (failures.length > 0) throw worst(failures);
@@ -86,6 +89,9 @@ interface Resolved {
   received: ReceivedMessage;
   session: Session;
 }
+
+/** So long messages of one session wait for its node or its Slurm, while other sessions' pass: a day. */
+const ONE_SESSION_WAITS_SECONDS = 24 * 3600;
 
 /** The copy to the core file system is quick for beamtimes only (docs.desy.de/asap3, "Fast copy"). */
 const DATA_TIMEOUT_SECONDS = { beamtime: 600, commissioning: 1800 };
@@ -122,21 +128,24 @@ function worst(failures: readonly unknown[]): unknown {
   return failures[0];
 }
 
-/** The node of a beamtime that is over may be gone for good: that is this message's trouble, not everyone's. */
-function onlyThisSession(error: unknown, session: Session): unknown {
+/**
+ * Where there are others, the trouble with one session's node is its own messages' alone; the node of one that is over may
+ * be gone for good.
+ */
+function onlyThisSession(error: unknown, { id, isOpen }: Session): unknown {
   if (!(error instanceof MentoError)) return error;
   const { code, message, hint } = error;
-  if (code === "ssh-login-refused") {
+  if (code === "ssh-login-refused" && !isOpen) {
     return new Rejected({
       code: "beamtime-ended",
-      message: `${session.id} is not open at the beamline, and its account is not accepted: it has ended. ${message}`,
+      message: `${id} is not open at the beamline, and its account is not accepted: it has ended. ${message}`,
       hint: "Have it started again, then replay the message; before its start, wait until its account is ready.",
       cause: error,
     });
   }
   if (!(error instanceof Unavailable || error instanceof Misconfigured)) return error;
   if (code.startsWith("broker-") || code.startsWith("publish-")) return error;
-  return new Deferred({ code, message, hint, giveUpAfterSeconds: 3600, cause: error });
+  return new Deferred({ code, message, hint, giveUpAfterSeconds: ONE_SESSION_WAITS_SECONDS, cause: error });
 }
 
 function requireBeamline(message: DataReadyMessage, session: Session): void {

@@ -1,4 +1,4 @@
-import { MentoError, Rejected } from "./errors.ts";
+import { Deferred, MentoError, Rejected } from "./errors.ts";
 import { directoryOf, LONGEST_SUBMIT_SECONDS, parseSubmitAnswer, resubmitCommand } from "./jobs/directory.ts";
 import type { JobRecords } from "./jobs/records.ts";
 import type { TrackingRecord } from "./jobs/tracking-record.ts";
@@ -45,14 +45,18 @@ export async function resubmit(
   throw new Error(`job ${jobId} could not be submitted again: ${end.stderr.trim() || "no answer"}`);
 }
 
-/** So long a job whose reservation was deleted may wait for another, from its submission. */
+/** So long a job whose reservation was deleted may wait for another. */
 const HELD_AT_MOST_MS = 24 * 3600 * 1000;
 
-/** Whether nothing will come of trying again: its trigger does not wait, the session is over, or it was long enough. */
-export function isGivenUp(error: unknown, submitted: string | null, time: number): boolean {
-  if (submitted !== null && time - Date.parse(submitted) > HELD_AT_MOST_MS) return true;
-  if (!(error instanceof Rejected)) return false;
-  return error.code === "no-reservation-fits" || error.code === "beamtime-ended";
+/**
+ * Whether nothing will come of trying again: its trigger does not wait, the session is over, or none has fitted for long
+ * enough. Any other trouble says nothing of the reservations.
+ */
+export function isGivenUp(error: unknown, heldSince: string | undefined, time: number): boolean {
+  if (!(error instanceof Rejected || error instanceof Deferred)) return false;
+  if (error.code === "beamtime-ended") return true;
+  if (error.code !== "no-reservation-fits") return false;
+  return error instanceof Rejected || time - Date.parse(heldSince ?? "") > HELD_AT_MOST_MS;
 }
 
 /** What is announced of a job that was submitted again. */

@@ -1,4 +1,4 @@
-import { lstatSync, mkdirSync, readdirSync, rmSync } from "node:fs";
+import { existsSync, lstatSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
 import { Misconfigured } from "./errors.ts";
@@ -42,7 +42,7 @@ export class RuntimeDirectory {
   #make(): string {
     const runtime = this.#environment["XDG_RUNTIME_DIR"];
     const base =
-      runtime === undefined || runtime === ""
+      runtime === undefined || !existsSync(runtime)
         ? join(tmpdir(), `mento-${userInfo().uid}`)
         : join(runtime, "mento");
     privateFolder(base);

@@ -26,28 +26,33 @@ export class SessionPlaces {
   }
 
   /**
+   * @param notBefore milliseconds: what Slurm said earlier does not count
    * @throws Deferred `no-online-resources`, `private-key-unreadable`, `private-key-format`, `ssh-login-refused`
    * @throws Unavailable `ssh-unreachable`, `ssh-lost`, `slurm-unavailable`
    */
-  async placeFor(session: Session, slurm: TriggerSlurm): Promise<Place> {
+  async placeFor(session: Session, slurm: TriggerSlurm, notBefore = 0): Promise<Place> {
     const online = requireOnline(session);
     const shell = await this.#shells.open(online);
     const corePath = session.roots.core;
     const place = { shell, corePath, jobsDirectory: jobsDirectory(this.#site, corePath), notice: null };
     const { reservations } = online.online;
-    const now = await this.slurmNow(online);
-    const choice = chooseReservation(slurm, reservations, now);
+    const now = await this.slurmNow(online, notBefore);
+    const choice = chooseReservation(slurm, online.online, now);
     if ("slot" in choice) return { ...place, slot: choice.slot };
     const hasNone = reservations.every(({ name }) => name !== null && !now.reservations.has(name));
     if (hasNone && !session.isOpen) return { ...place, slot: ended(session) };
     return { ...place, ...otherwise(slurm, session, choice.reasons) };
   }
 
-  /** What Slurm says of reservations and nodes; the last answer if it is but seconds old. */
-  async slurmNow(session: OnlineSession): Promise<SlurmNow> {
+  /**
+   * What Slurm says of reservations and nodes; the last answer if it is but seconds old, and was asked for not before
+   * this time (milliseconds).
+   */
+  async slurmNow(session: OnlineSession, notBefore = 0): Promise<SlurmNow> {
     const shell = await this.#shells.open(session);
     const known = this.#asked.get(session.id);
-    if (known?.shell === shell && Date.now() - known.at < ASK_EVERY_MS) return known.answer;
+    const isFresh = known !== undefined && Date.now() - known.at < ASK_EVERY_MS && known.at >= notBefore;
+    if (isFresh && known.shell === shell) return known.answer;
     const asked = { at: Date.now(), shell, answer: ask(shell) };
     this.#asked.set(session.id, asked);
     // A failure is not kept.

@@ -98,8 +98,7 @@ export class SessionShells {
   async sweep(sessions: Sessions): Promise<void> {
     for (const [id, { shell, usedAt }] of [...this.#held]) {
       if (Date.now() - usedAt < LET_GO_AFTER_MS) continue;
-      const session = await sessions.find(id).catch(() => undefined);
-      if (session?.isOpen === true) continue;
+      if (!(await isOver(id, sessions))) continue;
       shell.close();
       this.#held.delete(id);
       this.#keys.forget(id);
@@ -116,4 +115,10 @@ export class SessionShells {
   #acceptedKeysOf(sessionId: string): string {
     return join(this.#runtime.lasting("host-keys"), encodeURIComponent(sessionId));
   }
+}
+
+/** Not open at the beamline; a file that cannot be read says nothing. */
+async function isOver(id: string, sessions: Sessions): Promise<boolean> {
+  const { open, broken } = await sessions.open();
+  return broken === undefined && !open.some((session) => session.id === id);
 }

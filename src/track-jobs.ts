@@ -7,13 +7,13 @@ import {
   endFromRecord,
   endFromRecordAlone,
   endFromSlurmAlone,
-  type EndRecord,
   type JobEnd,
 } from "./jobs/job.ts";
 import { spoolOf } from "./jobs/directory.ts";
 import { parseRecords, readRecordsCommand, type JobRecords } from "./jobs/records.ts";
 import { resultsOf } from "./jobs/results.ts";
 import {
+  cancelHeldCommand,
   exitCodeCommand,
   isHeldForReservation,
   parseExitCode,
@@ -22,6 +22,7 @@ import {
   type SlurmJob,
 } from "./jobs/squeue.ts";
 import type { TrackingRecord } from "./jobs/tracking-record.ts";
+import { watch, type Watched } from "./jobs/watched.ts";
 import type { Log } from "./log.ts";
 import { jobEvent, type JobEventData, type JobResult, type OutgoingEvent } from "./messages/job-event.ts";
 import { isGivenUp, movedTo } from "./resubmit.ts";
@@ -36,31 +37,10 @@ export interface TrackerEffects {
   /** Puts a fresh copy of a record on the group's queue of jobs, confirmed. */
   track: (record: TrackingRecord) => Promise<void>;
   /** Submits a job again whose reservation was deleted; its directory then says which Slurm job it is. */
-  resubmit: (record: TrackingRecord) => Promise<void>;
+  resubmit: (record: TrackingRecord, seenAt: number) => Promise<void>;
   reconcileSeconds: number;
   log: Log;
   now: () => Date;
-}
-
-/** A job that this tracker watches: its record, and the un-acked delivery that says so. */
-interface Watched {
-  record: TrackingRecord;
-  ack: () => void;
-  takenAt: number;
-  /** How often the broker has delivered this record without an ack. */
-  returns: number;
-  /** Its records in the job directory are to be read: it is new here, or it has rung. */
-  rung: boolean;
-  /** What its own record says of its end, while Slurm's word on the reason is awaited. */
-  endRecord: { record: EndRecord; results: JobResult[]; log: string; since: number } | undefined;
-  /** Since when Slurm says that it has ended though it left no record. */
-  endedWithoutRecordSince: number | undefined;
-  /** Slurm no longer knows it, and it has left no record of its end: said once. */
-  isForgotten: boolean;
-  /** Its cancellation in Slurm means nothing: it is submitted again. */
-  isBeingResubmitted: boolean;
-  /** Why it cannot be submitted again at the moment: said once. */
-  heldBecause: string | undefined;
 }
 
 /** Between two listings of a spool. */
@@ -100,18 +80,7 @@ export class Tracker {
     const jobs = known ?? new Map<string, Watched>();
     // A record delivered twice is one job: the newer delivery is the one to hold.
     const old = jobs.get(job.id);
-    jobs.set(job.id, {
-      record: old?.record ?? record,
-      ack: delivery.ack,
-      takenAt: this.#effects.now().getTime(),
-      returns: delivery.returns,
-      rung: true,
-      endRecord: old?.endRecord,
-      endedWithoutRecordSince: old?.endedWithoutRecordSince,
-      isForgotten: old?.isForgotten ?? false,
-      isBeingResubmitted: old?.isBeingResubmitted ?? false,
-      heldBecause: old?.heldBecause,
-    });
+    jobs.set(job.id, watch(record, delivery, old, this.#effects.now()));
     old?.ack();
     if (known !== undefined) return;
     this.#watches.set(key, jobs);
@@ -305,13 +274,19 @@ export class Tracker {
 
   /** Its reservation was deleted before it could run: it is submitted again, or it has failed. */
   async #resubmit(watched: Watched, shell: Shell, jobs: Map<string, Watched>, time: number): Promise<void> {
-    const { job, slurm, times } = watched.record.data;
+    watched.record = {
+      ...watched.record,
+      heldSince: watched.record.heldSince ?? new Date(time).toISOString(),
+    };
+    const { job, slurm } = watched.record.data;
     try {
-      await this.#effects.resubmit(watched.record);
+      await this.#effects.resubmit(watched.record, time);
       watched.rung = true;
     } catch (error) {
-      if (isGivenUp(error, times.submitted, time)) {
-        await shell.run(`scancel --state=PENDING ${quote(slurm.jobId)}`);
+      if (isGivenUp(error, watched.record.heldSince, time)) {
+        const answer = await shell.run(cancelHeldCommand(slurm.jobId));
+        // Somebody may have let it run meanwhile.
+        if (!answer.stdout.toString("utf8").trim().startsWith("CANCELLED")) return;
         const end = { state: "failed", code: null, signal: null, reason: "reservation-deleted" } as const;
         const at = this.#effects.now().toISOString();
         await this.#end(
@@ -335,10 +310,14 @@ export class Tracker {
     submitted: NonNullable<JobRecords["submitted"]>,
     jobs: Map<string, Watched>,
   ): Promise<void> {
-    const moved = movedTo(watched.record.data, submitted);
-    await this.#effects.announce(jobEvent(moved, this.#effects.now(), submitted.slurmJobId));
-    await this.#effects.track({ ...watched.record, data: moved });
-    jobs.delete(moved.job.id);
+    const moved = { ...watched.record, data: movedTo(watched.record.data, submitted) };
+    delete moved.heldSince;
+    await this.#effects.announce(jobEvent(moved.data, this.#effects.now(), submitted.slurmJobId));
+    watched.record = moved;
+    await this.#effects.track(moved);
+    // The copy may be here already.
+    const { id } = moved.data.job;
+    if (jobs.get(id) === watched) jobs.delete(id);
     watched.ack();
   }
 

@@ -139,9 +139,9 @@ class Worker {
 
     const tracker = new Tracker({
       shellFor: async (id) => this.#shells.open(requireOnline(await this.#sessions.find(id))),
-      resubmit: async (record) => {
+      resubmit: async (record, seenAt) => {
         const session = await this.#sessions.find(record.data.session.id);
-        return resubmit(record, (slurm) => this.#places.placeFor(session, slurm));
+        return resubmit(record, (slurm) => this.#places.placeFor(session, slurm, seenAt));
       },
       announce,
       track,
@@ -180,6 +180,7 @@ class Worker {
             group: worker.group,
             triggers: this.#config.triggers,
             findSession: (id, paths) => this.#sessions.find(id, paths),
+            isOnlySession: async ({ isOpen }) => isOpen && (await this.#sessions.open()).open.length === 1,
             placeFor: (session, trigger) => this.#places.placeFor(session, trigger.slurm),
             methods: { "remote-sbatch-script": sbatch },
             track,

@@ -23,11 +23,12 @@ const session: Session = {
 };
 
 /** What becomes of a message whose session's node does not work. */
-async function outcome(isOpen: boolean, trouble: MentoError): Promise<MentoError> {
+async function outcome(isOpen: boolean, trouble: MentoError, isOnly = isOpen): Promise<MentoError> {
   const effects: IntakeEffects = {
     group: "default",
     triggers: [Trigger.parse({ name: "t", run: ["/bin/true"] })],
     findSession: () => Promise.resolve({ ...session, isOpen }),
+    isOnlySession: () => Promise.resolve(isOnly),
     placeFor: () => Promise.reject(trouble),
     methods: { "remote-sbatch-script": { submit: () => Promise.reject(new Error("not reached")) } },
     track: () => Promise.reject(new Error("not reached")),
@@ -63,8 +64,9 @@ describe("a login that the node refuses", () => {
   });
 });
 
-it("a node that cannot be reached stops everyone only while its session is open", async () => {
+it("a node that cannot be reached stops everyone only if its session is the only one that is open", async () => {
   const away = new Unavailable({ code: "ssh-unreachable", message: "away", hint: "" });
   expect(await outcome(true, away)).toBe(away);
   expect(await outcome(false, away)).toMatchObject({ name: "Deferred", code: "ssh-unreachable" });
+  expect(await outcome(true, away, false)).toMatchObject({ name: "Deferred", code: "ssh-unreachable" });
 });

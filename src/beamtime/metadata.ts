@@ -45,7 +45,7 @@ const MetadataFile = z
     /** A commissioning run's id. */
     id: z.string().min(1).optional(),
     beamline: z.string().min(1),
-    corePath: z.string().startsWith("/"),
+    corePath: z.string().regex(/^\/+[^/]/, "must be an absolute path"),
     tag: optionalText,
     eventStart: optionalText,
     eventEnd: optionalText,

@@ -38,6 +38,7 @@ export class PrivateKeys {
   async read(sessionId: string, place: KeyPlace): Promise<PrivateKey> {
     const { file: source } = place;
     const known = this.#read.get(sessionId);
+    const folder = this.#runtime.ofProcess;
     try {
       const { mtimeMs, size, ino, mode } = await stat(source);
       const version = `${source} ${mtimeMs} ${size} ${ino} ${mode}`;
@@ -45,7 +46,7 @@ export class PrivateKeys {
       await requireWithin(place);
       const key = await readFile(source);
       requireUsable(key, source);
-      const file = this.#copy(sessionId, key);
+      const file = copyInto(folder, sessionId, key);
       if ((mode & 0o077) !== 0) {
         this.#warn(
           `The private key ${source} can be read by other accounts (mode ${(mode & 0o777).toString(8)}).`,
@@ -73,18 +74,18 @@ export class PrivateKeys {
     this.#read.delete(sessionId);
     if (known !== undefined) rmSync(known.file, { force: true });
   }
+}
 
-  #copy(sessionId: string, key: Buffer): string {
-    const file = join(this.#runtime.ofProcess, `${encodeURIComponent(sessionId)}.key`);
-    const partial = `${file}.partial`;
-    rmSync(partial, { force: true });
-    // ssh(1), unlike ssh2, reads no key without a last line end, or with DOS line ends ("error in libcrypto").
-    const text = `${key.toString("latin1").trimEnd().replaceAll("\r\n", "\n")}\n`;
-    writeFileSync(partial, text, { mode: 0o600, flag: "wx", encoding: "latin1" });
-    chmodSync(partial, 0o600);
-    renameSync(partial, file);
-    return file;
-  }
+function copyInto(folder: string, sessionId: string, key: Buffer): string {
+  const file = join(folder, `${encodeURIComponent(sessionId)}.key`);
+  const partial = `${file}.partial`;
+  rmSync(partial, { force: true });
+  // ssh(1), unlike ssh2, reads no key without a last line end, or with DOS line ends ("error in libcrypto").
+  const text = `${key.toString("latin1").trimEnd().replaceAll("\r\n", "\n")}\n`;
+  writeFileSync(partial, text, { mode: 0o600, flag: "wx", encoding: "latin1" });
+  chmodSync(partial, 0o600);
+  renameSync(partial, file);
+  return file;
 }
 
 /** Users can write to the folder that the key is in: a link there must not make us use another key. */
@@ -98,41 +99,31 @@ async function requireWithin({ file, within }: KeyPlace): Promise<void> {
 function requireUsable(key: Buffer, source: string): void {
   const parsed = ssh2.utils.parseKey(key);
   if (!(parsed instanceof Error)) return;
+  const text = key.toString("latin1");
+  const isPkcs8 = /-----BEGIN (ENCRYPTED )?PRIVATE KEY-----/.test(text);
+  const isEncrypted = text.includes("ENCRYPTED") || /encrypted/i.test(parsed.message);
+  const what = isEncrypted
+    ? "it has a passphrase"
+    : isPkcs8
+      ? 'it is in the format PKCS#8 ("BEGIN PRIVATE KEY")'
+      : parsed.message;
   throw new Deferred({
     code: "private-key-format",
-    message: `The private key ${source} cannot be used: ${whatIsWrong(key, parsed)}.`,
-    hint: howToMend(key, source),
+    message: `The private key ${source} cannot be used: ${what}.`,
+    hint: howToMend(key, source, { isPkcs8, isEncrypted }),
     giveUpAfterSeconds: 24 * 3600,
   });
 }
 
-function whatIsWrong(key: Buffer, error: Error): string {
-  if (isEncrypted(key)) return "it has a passphrase";
-  return isPkcs8(key) ? 'it is in the format PKCS#8 ("BEGIN PRIVATE KEY")' : error.message;
-}
-
 /** As tried with OpenSSH 9.2, which converts RSA and ECDSA keys from PKCS#8, but no ed25519 key. */
-function howToMend(key: Buffer, source: string): string {
-  if (isPkcs8(key) && pkcs8Type(key) === "ed25519") {
+function howToMend(key: Buffer, source: string, is: { isPkcs8: boolean; isEncrypted: boolean }): string {
+  if (is.isPkcs8 && pkcs8Type(key) === "ed25519") {
     return `OpenSSH cannot convert it; make a new one: ssh-keygen -t ed25519 -N "" -f ${source}`;
   }
-  if (isPkcs8(key)) return `Convert it: ssh-keygen -p -N "" -f ${source}`;
-  return isEncrypted(key)
+  if (is.isPkcs8) return `Convert it: ssh-keygen -p -N "" -f ${source}`;
+  return is.isEncrypted
     ? `Take the passphrase off: ssh-keygen -p -N "" -f ${source}`
     : "It must be a private key in OpenSSH's format or in PEM: ed25519, ECDSA or RSA.";
-}
-
-function isPkcs8(key: Buffer): boolean {
-  return /-----BEGIN (ENCRYPTED )?PRIVATE KEY-----/.test(key.toString("latin1"));
-}
-
-function isEncrypted(key: Buffer): boolean {
-  return /ENCRYPTED/.test(key.toString("latin1")) || /encrypted/i.test(parseError(key));
-}
-
-function parseError(key: Buffer): string {
-  const parsed = ssh2.utils.parseKey(key);
-  return parsed instanceof Error ? parsed.message : "";
 }
 
 function pkcs8Type(key: Buffer): string | undefined {

@@ -36,15 +36,11 @@ const MARGIN_SECONDS = 60;
  * fit. Reservations of more than one kind are named `<session id>`, `<session id>_1`, … (docs.desy.de/asap3,
  * "Online Analysis Resources"); one that Slurm has and the metadata file does not name counts too.
  */
-export function chooseReservation(
-  wish: ReservationWish,
-  named: readonly SessionReservation[],
-  now: SlurmNow,
-): Choice {
+export function chooseReservation(wish: ReservationWish, session: SessionResources, now: SlurmNow): Choice {
   const fitting: { slot: Slot; idleNodes: number; idleCpus: number }[] = [];
   const reasons: string[] = [];
-  const first = named[0]?.name ?? "";
-  for (const one of reservationsNow(named, now)) {
+  const first = session.reservations[0]?.name ?? "";
+  for (const one of reservationsNow(session, now)) {
     const { name } = one;
     const looked = name === null ? unreserved(one, wish) : look({ ...one, name }, first, wish, now);
     if (typeof looked === "string") reasons.push(looked);
@@ -55,17 +51,28 @@ export function chooseReservation(
   return best === undefined ? { reasons } : { slot: best.slot };
 }
 
+/** A session's account, and the reservations that its metadata file names. */
+export interface SessionResources {
+  account: string;
+  reservations: readonly SessionReservation[];
+}
+
 /** A reservation of a session, and what Slurm says of it; undefined if Slurm has none of this name. */
 export interface ReservationNow extends SessionReservation {
   slurm: SlurmReservation | undefined;
 }
 
-/** The reservations that a session's metadata file names, and those that Slurm has beside them by the rule of names. */
-export function reservationsNow(named: readonly SessionReservation[], now: SlurmNow): ReservationNow[] {
+/**
+ * The reservations that a session's metadata file names, and those that Slurm has beside them by the rule of names, and
+ * that are for its account.
+ */
+export function reservationsNow(session: SessionResources, now: SlurmNow): ReservationNow[] {
+  const { reservations: named, account } = session;
   const [first] = named;
   const known = new Set(named.map(({ name }) => name));
   const more = [...now.reservations.values()]
     .filter(({ name }) => first?.name != null && !known.has(name) && isNumbered(name, first.name))
+    .filter(({ users }) => users.length === 0 || users.includes(account))
     .map((slurm) => ({
       name: slurm.name,
       partition: slurm.partition ?? first?.partition ?? "",
@@ -145,7 +152,7 @@ function nodesFor(slurm: SlurmReservation, { constraint }: ReservationWish, now:
 function fittedTime({ time, timeMin }: ReservationWish, left: number): string | undefined {
   const wanted = slurmSeconds(time);
   // A form that only Slurm knows.
-  if (wanted === undefined || wanted <= left) return time;
+  if (wanted === undefined || wanted <= left - (timeMin === undefined ? 0 : MARGIN_SECONDS)) return time;
   const least = timeMin === undefined ? Infinity : (slurmSeconds(timeMin) ?? Infinity);
   const fitted = Math.floor((left - MARGIN_SECONDS) / 60) * 60;
   return fitted >= Math.max(least, 60) ? slurmTime(fitted) : undefined;

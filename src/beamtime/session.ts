@@ -67,7 +67,7 @@ export class Sessions {
   readonly #static: readonly Session[];
   readonly #files: MetadataFiles;
   /** Where sessions were found on the core file system. */
-  readonly #coreFiles = new Map<string, string>();
+  readonly #coreFolders = new Map<string, string>();
 
   constructor(site: FileSystems & { sessions?: readonly StaticSession[] }, warn: (message: string) => void) {
     this.#fileSystems = site;
@@ -142,39 +142,48 @@ export class Sessions {
 
   /** `<core>/<facility>/gpfs/<beamline>/<year>/<data|commissioning>/<id>/`, any facility, beamline and year. */
   async #onCore(id: string): Promise<Session | undefined> {
-    const known = this.#coreFiles.get(id);
-    const again = known === undefined ? undefined : await this.#files.read(known);
-    if (again !== undefined) return this.#session(again, false);
     // It becomes a folder's name.
     if (/[/\0]|^\.*$/.test(id)) return undefined;
-    const facilities = await subfolders([this.#fileSystems.core]);
+    const known = this.#coreFolders.get(id);
+    const again = known === undefined ? undefined : await this.#inCoreFolder(known);
+    if (again !== undefined) return again;
+    const { core } = this.#fileSystems;
+    const facilities = await subfolders([core]);
+    if (facilities.length === 0) throw coreMissing(core);
     const beamlines = await subfolders(facilities.map((folder) => posix.join(folder, "gpfs")));
     const years = await subfolders(beamlines);
     for (const year of years) {
       for (const { coreFolder } of Object.values(KINDS)) {
-        const found = await this.#files.readIn(
-          posix.join(year, coreFolder, id),
-          (name) => METADATA_NAME.test(name) && name.endsWith(`-metadata-${id}.json`),
-        );
+        const folder = posix.join(year, coreFolder, id);
+        const found = await this.#inCoreFolder(folder);
         if (found === undefined) continue;
-        this.#coreFiles.set(id, found.file);
-        return this.#session(found, false);
+        this.#coreFolders.set(id, folder);
+        return found;
       }
     }
     return undefined;
   }
 
-  /** The first folder above a path on the core file system that has a metadata file. */
+  /** The session's folder that a path on the core file system lies in. */
   async #aboveData(path: string | undefined): Promise<Session | undefined> {
     if (path === undefined) return undefined;
     const { core } = this.#fileSystems;
-    let folder = posix.dirname(posix.normalize(path));
-    while (folder.startsWith(`${core}/`)) {
-      const found = await this.#files.readIn(folder, (name) => METADATA_NAME.test(name));
-      if (found !== undefined) return this.#session(found, false);
-      folder = posix.dirname(folder);
-    }
-    return undefined;
+    const inside = posix.relative(core, posix.normalize(path));
+    const [folder] = /^[^/]+\/gpfs\/[^/]+\/[^/]+\/(data|commissioning)\/[^/]+(?=\/)/.exec(inside) ?? [];
+    return folder === undefined ? undefined : this.#inCoreFolder(posix.join(core, folder));
+  }
+
+  /**
+   * The session whose own folder this is. Its users can write below it: a file further down, or one that speaks of another
+   * session or folder, is not believed.
+   */
+  async #inCoreFolder(folder: string): Promise<Session | undefined> {
+    const found = await this.#files.readIn(folder, (name) => METADATA_NAME.test(name)).catch(unlessClosed);
+    if (found === undefined) return undefined;
+    const { id, corePath } = found.metadata;
+    const inside = posix.relative(this.#fileSystems.core, folder);
+    const isOwn = id === posix.basename(folder) && `${corePath}/`.endsWith(`/${inside}/`);
+    return isOwn ? this.#session(found, false) : undefined;
   }
 
   #unknown(id: string, open: readonly Session[]): Rejected {
@@ -253,13 +262,29 @@ function fromConfiguration(session: StaticSession): Session {
   };
 }
 
-/** Other facilities' and beamlines' folders may be closed to this account: what it may not see is not here. */
 async function subfolders(folders: readonly string[]): Promise<string[]> {
   const lists = await Promise.all(
     folders.map(async (folder) => {
-      const names = await listFolder(folder).catch(() => []);
+      const names = (await listFolder(folder).catch(unlessClosed)) ?? [];
       return names.map((name) => posix.join(folder, name));
     }),
   );
   return lists.flat();
+}
+
+/** Other facilities' and beamlines' folders may be closed to this account: what it may not see is not here. */
+function unlessClosed(error: unknown): undefined {
+  const cause: unknown = error instanceof Deferred ? error.cause : undefined;
+  const code = cause instanceof Error && "code" in cause ? cause.code : undefined;
+  if (code === "EACCES" || code === "EPERM") return undefined;
+  throw error;
+}
+
+function coreMissing(core: string): Deferred {
+  return new Deferred({
+    code: "metadata-unreadable",
+    message: `The core file system is not there: ${core} is empty or missing, so no session can be found by its id.`,
+    hint: "Mount it on this host, or correct site.core; the message waits.",
+    giveUpAfterSeconds: WAIT_FOR_SESSION_SECONDS,
+  });
 }

@@ -165,7 +165,7 @@ function asNamed({ name, partition, nodes }: SessionReservation): ReservationRep
 }
 
 export function reservationReports(session: OnlineSession, now: SlurmNow): ReservationReport[] {
-  return reservationsNow(session.online.reservations, now).map((one) => {
+  return reservationsNow(session.online, now).map((one) => {
     const nodes = nodesOf(one, now);
     const isThere = one.name === null || one.slurm !== undefined;
     return {

@@ -114,7 +114,7 @@ async function wantedTargets(
 
 async function reservedNow(session: OnlineSession, { places }: OpenSessions) {
   try {
-    const now = reservationsNow(session.online.reservations, await places.slurmNow(session));
+    const now = reservationsNow(session.online, await places.slurmNow(session));
     return now.map((one) => ({ ...one, nodes: one.slurm?.nodes ?? one.nodes }));
   } catch (error) {
     if (!(error instanceof MentoError)) throw error;

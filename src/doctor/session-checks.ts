@@ -101,6 +101,6 @@ function describeKey(
 /** Those of the metadata file, if Slurm could not be asked. */
 function reservationsOf(session: Done<OnlineSession>, slurm: Done<NodeWithSlurm>): ReservationNow[] {
   if ("blocker" in session) return [{ name: null, partition: "", nodes: [], slurm: undefined }];
-  if ("value" in slurm) return reservationsNow(session.value.online.reservations, slurm.value.now);
+  if ("value" in slurm) return reservationsNow(session.value.online, slurm.value.now);
   return session.value.online.reservations.map((one) => ({ ...one, slurm: undefined }));
 }

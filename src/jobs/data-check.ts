@@ -45,7 +45,7 @@ export function dataCheck(data: DataWanted): string {
 
 /** The arguments of the shell become the files of unknown size. */
 const FUNCTIONS = `set --
-inside() { case $2/ in "$root"/*) ;; *) say "outside $1 $2" ;; esac; }
+inside() { case $2/ in "$root"/*) ;; *) say "outside $1 $(printf %s "$2" | tr '\\n' ' ')" ;; esac; }
 file() {
   [ -e "./$2" ] || say "$3"
   [ ! -L "./$2" ] || inside "$1" "$(readlink -f "./$2")"
@@ -91,8 +91,8 @@ function companionsOf(base: string, stem: string, index: number): string {
   const none = quote(`companion ${index} ${stem}_data_*`);
   return `names=$(LC_ALL=C grep -aoE -e ${pattern} ${quote(`./${base}`)} | sort -u)
 listing=$(ls -1 | LC_ALL=C grep -xE -e ${pattern}) || say ${none}
-while read -r name; do
-  echo "$listing" | grep -qxF -e "$name" || say "companion ${index} $name"
+while IFS= read -r name; do
+  printf '%s\\n' "$listing" | grep -qxF -e "$name" || say "companion ${index} $name"
   file ${index} "$name" "companion ${index} $name"
   set -- "$@" "$PWD/$name"
 done <<mento-names

@@ -18,18 +18,27 @@ import { REQUEST_PREFIX } from "./run-script.ts";
  *     <jobs>/<job id>/job.log      what the program printed
  *     <jobs>/.spool/<job id>.started, .ended   empty files: "there is something to read"
  */
-export interface SubmitRequest {
+export interface JobDirectory {
   jobsDirectory: string;
   jobId: string;
+}
+
+export interface SubmitRequest extends JobDirectory {
   data: DataWanted;
   sbatchArguments: readonly string[];
   /** The run script, whole. */
   script: string;
 }
 
+/** Where a job was submitted again; null: none. */
+export interface MovedTo {
+  reservation: string | null;
+  partition: string | null;
+}
+
 export type SubmitAnswer =
   /** `request` is what the call that made the job has written into the run script's second line. */
-  | { kind: "submitted"; slurmJobId: string; request: unknown }
+  | { kind: "submitted"; slurmJobId: string; request: unknown; movedTo: MovedTo | null }
   | { kind: "missing"; path: string; found: number | null }
   | { kind: "outside"; path: string; real: string }
   /** The data is there, but of unknown size and written lately: what was seen of it. */
@@ -62,6 +71,7 @@ export function submitCommand(request: SubmitRequest): string {
   return `${FUNCTIONS}
 d=${quote(directory)}
 answered
+[ ! -d "$d" ] || say in-flight
 ${dataCheck(request.data)}
 [ -d ${quote(spoolOf(request.jobsDirectory))} ] || mkdir -p ${quote(spoolOf(request.jobsDirectory))} || exit 1
 mkdir "$d" || {
@@ -74,9 +84,10 @@ ${writeAndSubmit(request)}`;
 /** `say` answers and ends; `answered` does so if the directory already holds a whole answer. */
 const FUNCTIONS = `say() { printf '\\nmento:%s\\n' "$1"; exit 0; }
 answered() {
-  [ -s "$d/submitted" ] && read -r id < "$d/submitted" || return 0
+  slot=
+  [ -s "$d/submitted" ] && { read -r id && { read -r slot || :; }; } < "$d/submitted" || return 0
   { read -r line; read -r line; } < "$d/run.sh"
-  say "submitted $id $line"
+  say "submitted $id \${slot:+$slot }$line"
 }`;
 
 /** Inside a directory that this call has made. */
@@ -94,10 +105,20 @@ say "submitted $id"`;
  * lock for it; and making it renews the directory's time, so that nobody judges it again for as long.
  */
 export function recoverCommand(request: SubmitRequest, account: string): string {
-  const directory = directoryOf(request.jobsDirectory, request.jobId);
-  const marker = markerOf(request.jobId);
+  return `${adoptOrGoOn(request, account)}
+mkdir "$d/.again.$made" 2>/dev/null || say in-flight
+${writeAndSubmit(request)}`;
+}
+
+/** The same where nothing can be submitted at the moment: adopts the job, or answers `none`. */
+export function adoptCommand(job: JobDirectory, account: string): string {
+  return `${adoptOrGoOn(job, account)}
+say none`;
+}
+
+function adoptOrGoOn({ jobsDirectory, jobId }: JobDirectory, account: string): string {
   return `${FUNCTIONS}
-d=${quote(directory)} m=${quote(marker)}
+d=${quote(directoryOf(jobsDirectory, jobId))} m=${quote(markerOf(jobId))}
 answered
 [ -d "$d" ] || say in-flight
 made=$(stat -c %Y "$d") && now=$(date +%s) || exit 1
@@ -115,13 +136,11 @@ list=$(sacct -n -P -X -u ${quote(account)} -S "$since" -o JobIDRaw,Comment 2>&1)
   *"accounting storage is disabled"*) list= ;;
   *) say in-flight ;;
 esac
-adopt "$(printf '%s\\n' "$list" | awk -F'|' -v m="$m" '$2 == m { print $1; exit }')"
-mkdir "$d/.again.$made" 2>/dev/null || say in-flight
-${writeAndSubmit(request)}`;
+adopt "$(printf '%s\\n' "$list" | awk -F'|' -v m="$m" '$2 == m { print $1; exit }')"`;
 }
 
 /** Answers with the job that the directory holds, or `none`; makes nothing. */
-export function findCommand(jobsDirectory: string, jobId: string): string {
+export function findCommand({ jobsDirectory, jobId }: JobDirectory): string {
   return `${FUNCTIONS}
 d=${quote(directoryOf(jobsDirectory, jobId))}
 answered
@@ -129,9 +148,7 @@ answered
 say none`;
 }
 
-export interface ResubmitRequest {
-  jobsDirectory: string;
-  jobId: string;
+export interface ResubmitRequest extends JobDirectory {
   /** Slurm's id of the job that waits for a reservation that is no more. */
   slurmJobId: string;
   sbatchArguments: readonly string[];
@@ -143,7 +160,7 @@ export interface ResubmitRequest {
  * Cancels a job that Slurm holds because its reservation was deleted, and submits its script again, as the same job.
  * Of several callers one can make the lock, named after the Slurm job that is cancelled: while it stands, that job's
  * cancellation means nothing. A caller that died between lock and answer is followed by one that finds the new job by
- * its marker, or submits.
+ * its marker, or submits. Only a whole listing says that the old job is gone, and only one that never ran is replaced.
  */
 export function resubmitCommand(request: ResubmitRequest, account: string): string {
   const { jobsDirectory, jobId, slurmJobId, sbatchArguments, reservation, partition } = request;
@@ -151,17 +168,22 @@ export function resubmitCommand(request: ResubmitRequest, account: string): stri
 d=${quote(directoryOf(jobsDirectory, jobId))} m=${quote(markerOf(jobId))} old=${quote(slurmJobId)}
 read -r id < "$d/submitted" || exit 1
 [ "\${id%%;*}" = "$old" ] || answered
-list=$(squeue --noheader --states=all --user=${quote(account)} --format='%A %T %k') || exit 1
-state() { squeue --noheader --states=all --jobs="$old" --format=%T 2>/dev/null; }
 lock="$d/.resubmit.$old"
 if ! mkdir "$lock" 2>/dev/null; then
   made=$(stat -c %Y "$d") && now=$(date +%s) || exit 1
   [ $((now - made)) -ge ${LONGEST_SUBMIT_SECONDS} ] && mkdir "$lock.$made" 2>/dev/null || say in-flight
 fi
-scancel --state=PENDING "$old" || exit 1
-case $(state) in CANCELLED* | '') ;; *) rmdir "$lock"* && say "running $(state)" ;; esac
+look() {
+  list=$(squeue --noheader --states=all --user=${quote(account)} --format='%A %T %k') || exit 1
+  state=$(printf '%s\\n' "$list" | awk -v id="$old" '$1 == id { print $2; exit }')
+}
+leave() { rmdir "$lock" "$lock".* 2>/dev/null; say "running $1"; }
+look
+case $state in RESV_DEL_HOLD | PENDING) scancel --state=PENDING "$old"; look ;; esac
+case $state in '' | CANCELLED*) ;; *) leave "$state" ;; esac
 new=$(printf '%s\\n' "$list" | awk -v m="$m" -v o="$old" '$3 == m && $1 != o && $2 !~ /^CANCELLED/ { print $1; exit }')
 [ -n "$new" ] || [ ! -f "$d/started" ] || new=$(tr '\\0' '\\n' < "$d/started" | sed -n 's/^slurmJobId=//p')
+[ "$new" != "$old" ] || leave "$new"
 [ -n "$new" ] || new=$(sbatch ${quoteAll(sbatchArguments)} "$d/run.sh") || say "failed $?"
 printf '%s\\n%s\\n' "$new" ${quote(`${reservation ?? "-"} ${partition ?? "-"}`)} > "$d/.submitted.$$" || exit 1
 mv "$d/.submitted.$$" "$d/submitted" && answered`;
@@ -184,8 +206,13 @@ export function parseSubmitAnswer(stdout: string, paths: readonly string[]): Sub
     case "submitted": {
       // A cluster's name may follow the id: `4711;maxwell`.
       const slurmJobId = /^\d+/.exec(rest[0] ?? "")?.[0];
-      const request = parseRequest(rest.slice(1).join(" "));
-      return slurmJobId === undefined ? undefined : { kind: "submitted", slurmJobId, request };
+      const isMoved = rest[1] !== undefined && rest[1] !== "#";
+      const [reservation = null, partition = null] = rest
+        .slice(1, 3)
+        .map((name) => (name === "-" ? null : name));
+      const movedTo = isMoved ? { reservation, partition } : null;
+      const request = parseRequest(rest.slice(isMoved ? 3 : 1).join(" "));
+      return slurmJobId === undefined ? undefined : { kind: "submitted", slurmJobId, request, movedTo };
     }
     case "missing": {
       const path = paths[Number(rest[0])];

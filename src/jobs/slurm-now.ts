@@ -70,8 +70,12 @@ function parseReservation(line: string): SlurmReservation | undefined {
   };
 }
 
-/** States of nodes that can take jobs (sinfo(1), NODE STATE CODES): also powered down, or planned for another job. */
-const UP = /^(idle|mixed|allocated|completing|reserved|planned)[~#%+-]?$/i;
+/**
+ * States of nodes that take no jobs (sinfo(1), NODE STATE CODES). Any other state, and any suffix, may pass or be
+ * allowed for the reservation: there Slurm itself waits.
+ */
+const DOWN = /^(down|drain|fail|error|inval|future|unknown|blocked)/i;
+const IDLE = /^(idle|reserved|planned|maint)/i;
 
 function parseNode(line: string): SlurmNode | undefined {
   const [name, state, features, cpus] = line.split("|");
@@ -80,8 +84,8 @@ function parseNode(line: string): SlurmNode | undefined {
   return {
     name,
     features: (features ?? "").split(",").filter((feature) => feature !== "" && feature !== "(null)"),
-    isIdle: /^(idle|reserved|planned)[~#%+-]?$/i.test(state),
-    isUp: UP.test(state),
+    isIdle: IDLE.test(state),
+    isUp: !DOWN.test(state),
     idleCpus: Number(idleCpus),
   };
 }

@@ -52,3 +52,9 @@ function endedWithReservation(state: string, used: string, limit: string): boole
   if (state !== "TIMEOUT") return false;
   return (slurmSeconds(used) ?? Infinity) < (slurmSeconds(limit) ?? 0);
 }
+
+/** Cancels a job that waits, and prints what it is then. */
+export function cancelHeldCommand(slurmJobId: string): string {
+  const id = quote(slurmJobId);
+  return `scancel --state=PENDING ${id}; squeue --noheader --states=all --jobs=${id} --format=%T`;
+}

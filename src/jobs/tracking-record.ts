@@ -16,5 +16,7 @@ export const TrackingRecord = z.strictObject({
   resultsDirectory: z.string(),
   /** What the trigger asked of Slurm, if the job must be submitted again. */
   slurm: TriggerSlurm.optional(),
+  /** Since when Slurm holds it because its reservation was deleted. */
+  heldSince: z.iso.datetime().optional(),
 });
 export type TrackingRecord = z.infer<typeof TrackingRecord>;

@@ -25,7 +25,8 @@ export interface SubmittedJob {
   name: string;
   /** The job directory. */
   directory: string;
-  slot: Slot | null;
+  /** Where it was submitted to; null if that is not known. */
+  slot: Pick<Slot, "reservation" | "partition"> | null;
 }
 
 export interface SubmitOptions {

@@ -3,6 +3,7 @@ import type { Slot } from "../beamtime/reservation.ts";
 import { Deferred, MentoError, Rejected, Unavailable } from "../errors.ts";
 import { lookId } from "../jobs/data-check.ts";
 import {
+  adoptCommand,
   directoryOf,
   findCommand,
   markerOf,
@@ -30,7 +31,9 @@ export const sbatch: Method = {
       return { end, answer: parseSubmitAnswer(end.stdout.toString("utf8"), plan.paths) };
     };
     if (slot instanceof MentoError) {
-      const { end, answer } = await call(findCommand(jobsDirectory, plan.jobId));
+      const job = { jobsDirectory, jobId: plan.jobId };
+      let { end, answer } = await call(findCommand(job));
+      if (answer?.kind === "in-flight") ({ end, answer } = await call(adoptCommand(job, shell.account)));
       if (answer?.kind === "none") throw slot;
       return conclude(answer, end, plan, place, options);
     }
@@ -98,7 +101,7 @@ async function conclude(
         submittedAt: earlier?.submittedAt ?? now.toISOString(),
         name: plan.trigger.name,
         directory: directoryOf(jobsDirectory, plan.jobId),
-        slot: earlier?.slot ?? (slot instanceof MentoError ? null : slot),
+        slot: answer.movedTo ?? earlier?.slot ?? (slot instanceof MentoError ? null : slot),
       };
     }
     case "missing":

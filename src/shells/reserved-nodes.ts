@@ -6,6 +6,13 @@ export interface NodeShell extends Shell {
   close(): void;
 }
 
+const NOT_STARTED = new Set<string>([
+  "ssh-unreachable",
+  "ssh-login-refused",
+  "host-key-unknown",
+  "host-key-changed",
+]);
+
 /**
  * The reserved nodes of a session as one shell: the first that answers is kept, until it answers no more. A node that
  * is down, or that Slurm has replaced in the reservation, does not stop the work.
@@ -25,22 +32,29 @@ export class ReservedNodes implements Shell {
     return this.#nodes[this.#current]?.host ?? "no node";
   }
 
-  /** Tries the next node only where the command cannot have started: its connection could not be made. */
+  /**
+   * Tries the next node only where the command cannot have started: the node is away, shows a key that is not its own,
+   * or does not let the account in. If none works, the trouble that a person can mend is told first.
+   */
   async run(script: string, options?: RunOptions): Promise<CommandEnd> {
     const first = this.#current;
-    for (let tried = 0; ; tried++) {
+    const troubles: MentoError[] = [];
+    for (let tried = 0; tried < this.#nodes.length; tried++) {
       const index = (first + tried) % this.#nodes.length;
       const node = this.#nodes[index];
-      if (node === undefined) throw new Error("a session has no reserved nodes");
+      if (node === undefined) break;
       try {
         const end = await node.run(script, options);
         this.#current = index;
         return end;
       } catch (error) {
-        const isAway = error instanceof MentoError && error.code === "ssh-unreachable";
-        if (!isAway || tried + 1 >= this.#nodes.length) throw error;
+        if (!(error instanceof MentoError) || !NOT_STARTED.has(error.code)) throw error;
+        troubles.push(error);
       }
     }
+    throw (
+      troubles.find(({ code }) => code !== "ssh-unreachable") ?? troubles[0] ?? new Error("no reserved node")
+    );
   }
 
   close(): void {

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { chooseReservation, type ReservationWish } from "../../src/beamtime/reservation.ts";
+import type { SessionReservation } from "../../src/beamtime/metadata.ts";
 import { parseSlurmNow } from "../../src/jobs/slurm-now.ts";
 
 /** Recorded from Slurm 22.05.8: `date +@%s`, `SLURM_TIME_FORMAT=%s scontrol -o show reservation`, `sinfo`. */
@@ -16,14 +17,15 @@ max-wn001|idle|cpu|0/8/0/8
 @end
 `;
 const now = parseSlurmNow(SAID);
+const account = "bt110100002d7c";
 const named = [
   { name: "11010000", partition: "ponline_p11", nodes: ["max-p11-001"] },
   { name: "11010000_1", partition: "ponline_p11", nodes: ["max-p11-003"] },
 ];
 
-function choose(wish: Partial<ReservationWish>, sessions: Parameters<typeof chooseReservation>[1] = named) {
+function choose(wish: Partial<ReservationWish>, reservations: readonly SessionReservation[] = named) {
   if (now === undefined) throw new Error("not parsed");
-  const choice = chooseReservation({ time: "00:05:00", ...wish }, sessions, now);
+  const choice = chooseReservation({ time: "00:05:00", ...wish }, { account, reservations }, now);
   return "slot" in choice ? choice.slot : choice.reasons;
 }
 
@@ -101,8 +103,36 @@ describe("choosing a reservation", () => {
   it("leaves nodes that this account is not shown to Slurm", () => {
     const hidden = parseSlurmNow(SAID.replace(/^max-.*\n/gm, ""));
     if (hidden === undefined) throw new Error("not parsed");
-    expect(chooseReservation({ time: "5", nodes: 2 }, named, hidden)).toMatchObject({
+    expect(
+      chooseReservation({ time: "5", nodes: 2 }, { account, reservations: named }, hidden),
+    ).toMatchObject({
       slot: { reservation: "11010000" },
+    });
+  });
+
+  it("does not take a numbered one that is for another account", () => {
+    const [first] = named;
+    const reservations = first === undefined ? [] : [first];
+    if (now === undefined) throw new Error("not parsed");
+    expect(chooseReservation({ time: "5" }, { account: "another", reservations }, now)).toMatchObject({
+      slot: { reservation: "11010000" },
+    });
+  });
+
+  it("leaves a minute where the time could be shortened, and no more than is left", () => {
+    expect(choose({ time: "10", reservation: 1 })).toMatchObject({ time: "10" });
+    expect(choose({ time: "10", timeMin: "5", reservation: 1 })).toMatchObject({ time: "0-00:09:00" });
+  });
+
+  it("takes a node in maintenance, or that does not answer for a moment: Slurm waits for it", () => {
+    const states = SAID.replace("max-p11-003|idle|", "max-p11-003|maint|").replace(
+      "max-p11-004|idle|",
+      "max-p11-004|idle*|",
+    );
+    const strange = parseSlurmNow(states);
+    if (strange === undefined) throw new Error("not parsed");
+    expect(chooseReservation({ time: "5" }, { account, reservations: named }, strange)).toMatchObject({
+      slot: { reservation: "11010000_1" },
     });
   });
 

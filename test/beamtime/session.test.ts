@@ -29,7 +29,7 @@ function writeMetadata(folder: string, id: string, more: object = { onlineAnalys
   const directory = join(top, folder);
   mkdirSync(directory, { recursive: true });
   const file = join(directory, `beamtime-metadata-${id}.json`);
-  const corePath = `/asap3/petra3/gpfs/p11/2026/data/${id}`;
+  const corePath = folder.startsWith("asap3/") ? `/${folder}` : `/asap3/petra3/gpfs/p11/2026/data/${id}`;
   writeFileSync(file, JSON.stringify({ beamtimeId: id, beamline: "p11", corePath, unixId: "None", ...more }));
   return file;
 }
@@ -175,6 +175,34 @@ it("a session without onlineAnalysis is found, and runs no jobs", async () => {
   const session = await sessions.find(undefined);
   expect(session).toMatchObject({ id: "1", online: null });
   expect(() => requireOnline(session)).toThrow(expect.objectContaining({ code: "no-online-resources" }));
+});
+
+describe("a metadata file on the core file system that a user has put there", () => {
+  const folder = "asap3/petra3/gpfs/p11/2024/data/11000001";
+
+  it("below the session's folder is not believed", async () => {
+    writeMetadata("gpfs/current", "11010000");
+    writeMetadata(folder, "11000001");
+    writeMetadata(`${folder}/scratch_cc/mine`, "11010000");
+    const path = join(top, folder, "scratch_cc/mine/raw/a.h5");
+    expect(await sessions.find(undefined, [path])).toMatchObject({ id: "11000001" });
+  });
+
+  it.each([
+    ["another id", { beamtimeId: "11010000" }],
+    ["a folder above", { corePath: "/asap3" }],
+    ["the root", { corePath: "/" }],
+    ["another's folder", { corePath: "/asap3/petra3/gpfs/p11/2024/data/11000002" }],
+  ])("that speaks of %s is not believed", async (_, change) => {
+    writeMetadata(folder, "11000001", { onlineAnalysis: online, ...change });
+    expect(await codeOf(sessions.find("11000001"))).toMatch(/unknown-beamtime|metadata-unreadable/);
+  });
+});
+
+it("an id is not unknown while the core file system is not mounted", async () => {
+  expect(await codeOf(sessions.find("11000001"))).toBe("metadata-unreadable");
+  mkdirSync(join(top, "asap3/petra3"), { recursive: true });
+  expect(await codeOf(sessions.find("11000001"))).toBe("unknown-beamtime");
 });
 
 describe("sessions of the configuration", () => {

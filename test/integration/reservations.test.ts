@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { mkdirSync, readFileSync, utimesSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { publishDataReady } from "../../src/broker/client.ts";
@@ -9,6 +9,7 @@ import { beamtime, eventually, facility, TestSite, writeOnCore } from "../suppor
 const [busy, free] = ["max-p11-003", "max-p11-004"];
 const numbered = (number: number) => `${beamtime.reservation}_${number}`;
 const [first, second, third, fourth] = [numbered(71), numbered(72), numbered(73), numbered(74)];
+const [fifth, sixth] = [numbered(75), numbered(76)];
 
 const gpu = { constraint: "gpu", time: "00:02:00" };
 const site = new TestSite([
@@ -102,6 +103,28 @@ it("a job whose reservation is deleted before it ran is submitted again, as the 
     slurm("squeue", "--noheader", "--states=all", `--jobs=${before.slurm.jobId}`, "--format=%T").trim(),
   ).toBe("CANCELLED");
   remove(second);
+});
+
+it("a resubmit that was cut off after the old job was cancelled is taken up: one job, not cancelled", async () => {
+  reserve(fifth, busy, "Duration=1:00:00", "Flags=IGNORE_JOBS");
+  const id = await publish("gpu");
+  const { data: before } = await site.event("job.submitted", id);
+  end(fifth);
+  const state = () =>
+    slurm("squeue", "--noheader", "--states=all", `--jobs=${before.slurm.jobId}`, "--format=%T").trim();
+  await eventually("Slurm holds the job", () => (state() === "RESV_DEL_HOLD" ? true : undefined));
+  // What a worker leaves that dies there, three minutes ago.
+  mkdirSync(join(before.job.directory, `.resubmit.${before.slurm.jobId}`));
+  slurm("scancel", before.slurm.jobId);
+  const ago = Date.now() / 1000 - 180;
+  utimesSync(before.job.directory, ago, ago);
+  reserve(sixth, free, "Duration=1:00:00");
+  const { data: after } = await site.event("job.completed", id);
+  expect(after.slurm.reservation).toBe(sixth);
+  expect(state()).toBe("CANCELLED");
+  expect(readFileSync(join(after.job.directory, "job.log"), "utf8")).toBe("ran\n");
+  expect(site.jobEventsOf(id).map(({ type }) => type)).not.toContain("mento.job.cancelled.v1");
+  remove(sixth);
 });
 
 it("a job that runs when its reservation ends has failed: deadline", async () => {

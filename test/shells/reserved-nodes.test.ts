@@ -33,15 +33,19 @@ describe("the reserved nodes", () => {
     expect(tried).toEqual([0, 1, 1, 1, 2]);
   });
 
-  it("are not tried further when a command may have run, or when the login is refused", async () => {
+  it("are not tried further when a command may have run", async () => {
     const lost = open(unavailable("ssh-lost"), "ok");
     await expect(lost.shell.run("true")).rejects.toMatchObject({ code: "ssh-lost" });
     expect(lost.tried).toEqual([0]);
-    const refused = open(
-      new Deferred({ code: "ssh-login-refused", message: "", hint: "", giveUpAfterSeconds: 1 }),
-      "ok",
-    );
-    await expect(refused.shell.run("true")).rejects.toMatchObject({ code: "ssh-login-refused" });
+  });
+
+  it("are left for the next where the login is refused or the host key is wrong; what a person can mend is told", async () => {
+    const refused = new Deferred({ code: "ssh-login-refused", message: "", hint: "", giveUpAfterSeconds: 1 });
+    const { shell, tried } = open(refused, unavailable("host-key-changed"), "ok");
+    await shell.run("true");
+    expect(tried).toEqual([0, 1, 2]);
+    const none = open(unavailable("ssh-unreachable"), refused);
+    await expect(none.shell.run("true")).rejects.toMatchObject({ code: "ssh-login-refused" });
   });
 
   it("all away are an outage", async () => {
