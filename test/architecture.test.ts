@@ -25,7 +25,6 @@ const CORE = [
   "jobs/",
   "beamtime/paths.ts",
   "beamtime/constraint.ts",
-  "beamtime/hostlist.ts",
   "beamtime/reservation.ts",
   "beamtime/metadata.ts",
   "shells/quote.ts",

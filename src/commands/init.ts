@@ -118,6 +118,7 @@ site:
 ssh:
   knownHosts: ${JSON.stringify(knownHosts)}   # host keys are always checked
   # hostKeys: { max-p11-001: ["SHA256:…"] }   # or accept exactly these, as ssh-keygen -lf prints them
+  # acceptNewHostKeys: true                   # accept a new node's key, and expect it until the session ends
 ${hostLines || "  # hosts: { max-p11-001: { address: 10.0.0.1, port: 22 } }   # if a node's name is not its address\n"}
 # What runs when data is ready. Every argument stands on its own; nothing goes through a shell.
 triggers:
@@ -128,10 +129,13 @@ triggers:
     run: [/usr/bin/sha256sum, "{{ path }}"]   # also: {{ paths }} {{ results }} {{ parameters.NAME }} …
     slurm:
       time: "00:10:00"
-      # constraint: gpu
+      # timeMin: "00:05:00"           # that will do if the reservation ends sooner
+      # constraint: gpu               # only reservations with such nodes
+      # fallback: fail                # if no reservation fits; default: wait for one
       # cpusPerTask: 8
     results: ["**"]                   # which new files in {{ results }} are announced
-    dataTimeout: 600                  # seconds to wait for the data to reach the core file system
+    # companions: true                # an HDF5 master waits for its *_data_* files
+    # dataTimeout: 600                # seconds to wait for the data to reach the core file system
 `;
 }
 

@@ -1,4 +1,4 @@
-import { expandHostlist } from "../beamtime/hostlist.ts";
+import { expandHostlist } from "./hostlist.ts";
 
 /** What Slurm says of reservations and nodes at one moment. */
 export interface SlurmNow {

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { expandHostlist } from "../../src/beamtime/hostlist.ts";
+import { expandHostlist } from "../../src/jobs/hostlist.ts";
 
 describe("Slurm's list of nodes", () => {
   it.each([
