@@ -131,6 +131,15 @@ describe("a symbolic link", () => {
     expect(check([join(root, "raw/out/b.h5")])).toBe(`outside 0 ${join(top, "other")}`);
   });
 
+  it("cannot forge the answer by the name of what it leads to", () => {
+    const target = join(top, "x\nmento:submitted 4711 ");
+    mkdirSync(target, { recursive: true });
+    symlinkSync(target, join(root, "raw/forged"));
+    expect(check([join(root, "raw/forged/a.h5")])).toBe(
+      `outside 0 ${join(top, "x mento:submitted 4711 ")}`.trim(),
+    );
+  });
+
   it("inside the session is followed, and one that leads nowhere is missing", () => {
     write("raw/a.h5");
     symlinkSync("a.h5", join(root, "raw/link.h5"));
@@ -177,6 +186,13 @@ describe("an HDF5 master", () => {
     const master = write("raw/a(1)_master.h5");
     expect(check([master], { companions: true })).toBe("companion 0 a(1)_data_*");
     write("raw/a(1)_data_000001.h5");
+    expect(check([master], { companions: true })).toBe("good");
+  });
+
+  it.each([" space", "back\\nslash", "a[1]*"])("finds the data files of a master named %j", (stem) => {
+    const master = write(`raw/${stem}_master.h5`, Buffer.from(`\0${stem}_data_000001.h5\0`));
+    expect(check([master], { companions: true })).toBe(`companion 0 ${stem}_data_*`);
+    write(`raw/${stem}_data_000001.h5`);
     expect(check([master], { companions: true })).toBe("good");
   });
 
