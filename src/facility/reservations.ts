@@ -73,14 +73,15 @@ export type Ended = "deleted" | "ending" | "in use";
 
 /**
  * Deletes a reservation unless jobs run in it. Slurm 22.05 does not delete one that jobs only wait for either, but lets
- * it end now: within half a minute it then removes the reservation and holds those jobs, as a newer Slurm does at once.
+ * it end: within half a minute it then removes the reservation and holds those jobs, as a newer Slurm does at once.
  */
 export async function endReservation(dir: string, name: string): Promise<Ended> {
   if ((await tryToDelete(dir, name)) === undefined) return "deleted";
   const jobs = (await queuedJobs(dir)).filter(({ reservations }) => reservations.includes(name));
   if (jobs.some(({ state }) => state !== "PD")) return "in use";
   const env = slurmEnvironment(dir);
-  await runChecked("scontrol", ["update", `ReservationName=${name}`, "EndTime=now"], { env });
+  // Not `now`: a second that is over when slurmctld reads it is an "Invalid time".
+  await runChecked("scontrol", ["update", `ReservationName=${name}`, "EndTime=now+3seconds"], { env });
   return "ending";
 }
 

@@ -224,7 +224,7 @@ it("a reservation is deleted under pending jobs: they run in the other, as the s
   const id = await publish(write(join(started.corePath, "raw/held.dat")), { detector: "any" });
   const before = await event("job.submitted", id);
   const gone = before.data.slurm.reservation ?? "";
-  slurm("scontrol", "update", `ReservationName=${gone}`, "EndTime=now+1seconds");
+  slurm("scontrol", "update", `ReservationName=${gone}`, "EndTime=now+3seconds");
   const moved = await eventually("submitted again", () =>
     eventsOf(id).find((one) => one.id.endsWith(`/${one.data.slurm.jobId}`)),
   );

@@ -47,7 +47,7 @@ const reserve = (name: string, node: string, ...more: string[]) =>
     ...[`PartitionName=${beamtime.partition}`, `Users=${beamtime.account}`, ...more],
   );
 const remove = (name: string) => slurm("scontrol", "delete", `ReservationName=${name}`);
-const end = (name: string) => slurm("scontrol", "update", `ReservationName=${name}`, "EndTime=now+1seconds");
+const end = (name: string) => slurm("scontrol", "update", `ReservationName=${name}`, "EndTime=now+3seconds");
 
 async function publish(technique: string) {
   const { id } = await publishDataReady(await site.client(), { path: writeOnCore(), technique });

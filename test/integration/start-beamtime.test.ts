@@ -232,7 +232,7 @@ describe("a pre-started beamtime", () => {
 
   it("has left the jobs that waited for the pre-start's reservation held by Slurm", async () => {
     await vi.waitFor(async () => expect(await stateOf(waiting)).toBe("RD (null)"), {
-      timeout: 35_000,
+      timeout: 60_000,
       interval: 500,
     });
   });
