@@ -63,7 +63,9 @@ describe("the copy to the core file system", () => {
     startMirror();
     write(beamline("raw/s1/scan/data.h5"), "data");
     utimesSync(beamline("raw/s1/scan/data.h5"), 1_000_000, 1_000_000.5);
-    await vi.waitFor(() => expect(readFileSync(core("raw/s1/scan/data.h5"), "utf8")).toBe("data"));
+    await vi.waitFor(() => expect(readFileSync(core("raw/s1/scan/data.h5"), "utf8")).toBe("data"), {
+      timeout: 20_000,
+    });
     await finish();
     const { mode, mtimeMs } = statSync(core("raw/s1/scan/data.h5"));
     expect(mode & 0o444).toBe(0o444);
@@ -73,11 +75,11 @@ describe("the copy to the core file system", () => {
   it("follows a rename and a deletion", async () => {
     startMirror();
     write(beamline("raw/a.h5.tmp"), "data");
-    await vi.waitFor(() => expect(exists(core("raw/a.h5.tmp"))).toBe(true));
+    await vi.waitFor(() => expect(exists(core("raw/a.h5.tmp"))).toBe(true), { timeout: 20_000 });
     renameSync(beamline("raw/a.h5.tmp"), beamline("raw/a.h5"));
-    await vi.waitFor(() => expect(readdirSync(core("raw"))).toEqual(["a.h5"]));
+    await vi.waitFor(() => expect(readdirSync(core("raw"))).toEqual(["a.h5"]), { timeout: 20_000 });
     rmSync(beamline("raw/a.h5"));
-    await vi.waitFor(() => expect(readdirSync(core("raw"))).toEqual([]));
+    await vi.waitFor(() => expect(readdirSync(core("raw"))).toEqual([]), { timeout: 20_000 });
   });
 
   it("never overwrites or removes what a job wrote", async () => {
@@ -85,9 +87,11 @@ describe("the copy to the core file system", () => {
     startMirror();
     write(beamline("processed/s1/result.txt"), "the beamline's");
     write(beamline("processed/s1/copied.txt"), "copied");
-    await vi.waitFor(() => expect(exists(core("processed/s1/copied.txt"))).toBe(true));
+    await vi.waitFor(() => expect(exists(core("processed/s1/copied.txt"))).toBe(true), { timeout: 20_000 });
     rmSync(beamline("processed/s1"), { recursive: true });
-    await vi.waitFor(() => expect(readdirSync(core("processed/s1"))).toEqual(["result.txt"]));
+    await vi.waitFor(() => expect(readdirSync(core("processed/s1"))).toEqual(["result.txt"]), {
+      timeout: 20_000,
+    });
     expect(readFileSync(core("processed/s1/result.txt"), "utf8")).toBe("the job's");
     expect(said.join()).toContain("processed/s1/result.txt: not copied");
   });
@@ -95,7 +99,7 @@ describe("the copy to the core file system", () => {
   it("takes a copy that a job changed for the job's", async () => {
     startMirror();
     write(beamline("processed/a.txt"), "copied");
-    await vi.waitFor(() => expect(exists(core("processed/a.txt"))).toBe(true));
+    await vi.waitFor(() => expect(exists(core("processed/a.txt"))).toBe(true), { timeout: 20_000 });
     writeFileSync(core("processed/a.txt"), "changed by a job");
     writeFileSync(beamline("processed/a.txt"), "changed at the beamline");
     await finish();
@@ -105,17 +109,17 @@ describe("the copy to the core file system", () => {
   it("still knows what is its own after a restart", async () => {
     startMirror();
     write(beamline("raw/a.h5"), "old");
-    await vi.waitFor(() => expect(exists(core("raw/a.h5"))).toBe(true));
+    await vi.waitFor(() => expect(exists(core("raw/a.h5"))).toBe(true), { timeout: 20_000 });
     await finish();
     writeFileSync(beamline("raw/a.h5"), "newer");
     startMirror();
-    await vi.waitFor(() => expect(readFileSync(core("raw/a.h5"), "utf8")).toBe("newer"));
+    await vi.waitFor(() => expect(readFileSync(core("raw/a.h5"), "utf8")).toBe("newer"), { timeout: 20_000 });
   });
 
   it("removes nothing when the beamline's file system is gone", async () => {
     startMirror();
     write(beamline("raw/a.h5"), "data");
-    await vi.waitFor(() => expect(exists(core("raw/a.h5"))).toBe(true));
+    await vi.waitFor(() => expect(exists(core("raw/a.h5"))).toBe(true), { timeout: 20_000 });
     renameSync(beamline("raw"), beamline("unmounted"));
     await finish();
     expect(exists(core("raw/a.h5"))).toBe(true);

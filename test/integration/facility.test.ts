@@ -115,9 +115,12 @@ describe("mento facility", () => {
 
   it("starts again only what is missing", async () => {
     process.kill(first.pids["sshd"] ?? 0, "SIGKILL");
-    await vi.waitFor(async () => {
-      expect((await tryMento(["facility", "status", "--dir", one])).code).toBe(1);
-    });
+    await vi.waitFor(
+      async () => {
+        expect((await tryMento(["facility", "status", "--dir", one])).code).toBe(1);
+      },
+      { timeout: 20_000 },
+    );
     const again = await up(one);
     expect({ ...again.pids, sshd: 0 }).toEqual({ ...first.pids, sshd: 0 });
     expect(again.ssh).toEqual(first.ssh);
@@ -145,7 +148,9 @@ describe("mento facility", () => {
     const again = await up(two);
     expect({ ...again, pids: null }).toEqual({ ...second, pids: null });
     expect(await overview(again)).toBe(200);
-    await vi.waitFor(() => expect(existsSync(join(beamtime.corePath, "raw/meanwhile.h5"))).toBe(true));
+    await vi.waitFor(() => expect(existsSync(join(beamtime.corePath, "raw/meanwhile.h5"))).toBe(true), {
+      timeout: 20_000,
+    });
     const queue = await overSsh(again, beamtime, "squeue --noheader --format=%A");
     expect(queue.stdout.trim()).toBe(submitted.stdout.trim());
   });

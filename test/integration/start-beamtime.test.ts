@@ -199,7 +199,9 @@ describe("a pre-started beamtime", () => {
     });
     writeFileSync(join(dir, "beamline/p11/commissioning/raw/run.dat"), "run");
     writeFileSync(join(dir, "gpfs/current/raw/last.dat"), "last");
-    await vi.waitFor(() => expect(readFileSync(join(run.corePath, "raw/run.dat"), "utf8")).toBe("run"));
+    await vi.waitFor(() => expect(readFileSync(join(run.corePath, "raw/run.dat"), "utf8")).toBe("run"), {
+      timeout: 20_000,
+    });
     const second = await facility("start-commissioning", "--tag", "b", "--beamline", "p11");
     expect(second.stderr).toContain("facility-beamtime");
     const other = await facility("start-beamtime", ...named("11010009"));
@@ -251,7 +253,7 @@ describe("a pre-started beamtime", () => {
   it("keeps the pre-start's reservation as long as jobs run in it, until it is stopped", async () => {
     const other = await start("11010005", "--pre-start");
     const running = await submit(other, `--reservation=${other.reservation}`);
-    await vi.waitFor(async () => expect(await stateOf(running)).toBe("R 11010005_pre"));
+    await vi.waitFor(async () => expect(await stateOf(running)).toBe("R 11010005_pre"), { timeout: 20_000 });
     await start("11010005", "--online", "--asapo");
     expect(Object.keys(await reserved())).toEqual(expect.arrayContaining(["11010005", "11010005_pre"]));
     expect(await stateOf(running)).toBe("R 11010005_pre");
