@@ -127,6 +127,12 @@ export class Unavailable extends MentoError {}
 /** Something is set up wrongly. Repeating does not help; a person must change it. */
 export class Misconfigured extends MentoError {}
 
+/** A command's exit status for it: 1 failed, 2 wrong usage or configuration, 3 a server is out of reach. */
+export function exitStatusOf(error: MentoError): number {
+  if (error instanceof Misconfigured) return 2;
+  return error instanceof Unavailable || error.code === "exchange-missing" ? 3 : 1;
+}
+
 /** The text of anything that was thrown. */
 export function errorText(error: unknown): string {
   return error instanceof Error ? error.message : String(error);

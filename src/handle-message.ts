@@ -72,11 +72,11 @@ export async function handleMessage(received: ReceivedMessage, effects: IntakeEf
   requireBeamline(message, session);
 
   const failures: unknown[] = [];
-  const isOnly = await effects.isOnlySession(session);
   for (const trigger of matched) {
     try {
       await runTrigger(trigger, { message, received, session }, effects);
     } catch (error) {
+      const isOnly = await effects.isOnlySession(session);
       failures.push(isOnly ? error : onlyThisSession(error, session));
     }
   }

@@ -10,7 +10,7 @@ import { sshCommand } from "./commands/ssh.ts";
 import { validateCommand } from "./commands/validate.ts";
 import { watchCommand } from "./commands/watch.ts";
 import { workerCommand } from "./commands/worker.ts";
-import { MentoError, Misconfigured, Unavailable } from "./errors.ts";
+import { exitStatusOf, MentoError } from "./errors.ts";
 
 const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as {
   version: string;
@@ -46,7 +46,7 @@ try {
   process.exitCode = report(error);
 }
 
-/** Prints an error for a person and says the exit status: 1 failed, 2 wrong usage, 3 a server is out of reach. */
+/** Prints an error for a person and says the exit status. */
 function report(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
   if (!(error instanceof MentoError)) {
@@ -54,8 +54,7 @@ function report(error: unknown): number {
     return 1;
   }
   console.error(`mento: ${error.message}\n  ${error.hint} [${error.code}]`);
-  if (error instanceof Misconfigured) return 2;
-  return error instanceof Unavailable || error.code === "exchange-missing" ? 3 : 1;
+  return exitStatusOf(error);
 }
 
 function exitOverrideAll(command: Command): void {

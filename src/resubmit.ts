@@ -47,6 +47,8 @@ export async function resubmit(
 
 /** So long a job whose reservation was deleted may wait for another. */
 const HELD_AT_MOST_MS = 24 * 3600 * 1000;
+/** So long none of a closed session's reservations must be there: between pre-start and start they may change. */
+const ENDED_FOR_MS = 10 * 60 * 1000;
 
 /**
  * Whether nothing will come of trying again: its trigger does not wait, the session is over, or none has fitted for long
@@ -54,9 +56,10 @@ const HELD_AT_MOST_MS = 24 * 3600 * 1000;
  */
 export function isGivenUp(error: unknown, heldSince: string | undefined, time: number): boolean {
   if (!(error instanceof Rejected || error instanceof Deferred)) return false;
-  if (error.code === "beamtime-ended") return true;
+  const held = time - Date.parse(heldSince ?? "");
+  if (error.code === "beamtime-ended") return held > ENDED_FOR_MS;
   if (error.code !== "no-reservation-fits") return false;
-  return error instanceof Rejected || time - Date.parse(heldSince ?? "") > HELD_AT_MOST_MS;
+  return error instanceof Rejected || held > HELD_AT_MOST_MS;
 }
 
 /** What is announced of a job that was submitted again. */

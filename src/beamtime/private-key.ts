@@ -1,9 +1,9 @@
 import { createPrivateKey } from "node:crypto";
-import { chmodSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { renameSync, rmSync, writeFileSync } from "node:fs";
 import { readFile, realpath, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import ssh2 from "ssh2";
-import { Deferred, errorText } from "../errors.ts";
+import { Deferred, MentoError, errorText } from "../errors.ts";
 import type { RuntimeDirectory } from "../runtime-directory.ts";
 
 export interface PrivateKey {
@@ -12,6 +12,8 @@ export interface PrivateKey {
   /** Our copy, which only this account can read: ssh(1) takes no other. */
   file: string;
   key: Buffer;
+  /** As OpenSSH names it, e.g. `ssh-ed25519`. */
+  type: string;
 }
 
 /** Where a session's key is, and the folder that it must not lie outside of. */
@@ -34,30 +36,32 @@ export class PrivateKeys {
     this.#warn = warn;
   }
 
-  /** @throws Deferred `private-key-unreadable`, `private-key-format` */
+  /**
+   * @throws Deferred `private-key-unreadable`, `private-key-format`
+   * @throws Misconfigured `runtime-directory-unsafe`
+   */
   async read(sessionId: string, place: KeyPlace): Promise<PrivateKey> {
     const { file: source } = place;
     const known = this.#read.get(sessionId);
-    const folder = this.#runtime.ofProcess;
     try {
       const { mtimeMs, size, ino, mode } = await stat(source);
       const version = `${source} ${mtimeMs} ${size} ${ino} ${mode}`;
       if (known?.version === version) return known;
       await requireWithin(place);
       const key = await readFile(source);
-      requireUsable(key, source);
-      const file = copyInto(folder, sessionId, key);
+      const type = usableType(key, source);
+      const file = copyInto(this.#runtime.ofProcess, sessionId, key);
       if ((mode & 0o077) !== 0) {
         this.#warn(
           `The private key ${source} can be read by other accounts (mode ${(mode & 0o777).toString(8)}).`,
         );
       }
-      const read = { source, file, key, version };
+      const read = { source, file, key, type, version };
       this.#read.set(sessionId, read);
       return read;
     } catch (cause) {
       this.forget(sessionId);
-      if (cause instanceof Deferred) throw cause;
+      if (cause instanceof MentoError) throw cause;
       throw new Deferred({
         code: "private-key-unreadable",
         message: `The beamtime's private key ${source} cannot be read: ${errorText(cause)}.`,
@@ -83,7 +87,6 @@ function copyInto(folder: string, sessionId: string, key: Buffer): string {
   // ssh(1), unlike ssh2, reads no key without a last line end, or with DOS line ends ("error in libcrypto").
   const text = `${key.toString("latin1").trimEnd().replaceAll("\r\n", "\n")}\n`;
   writeFileSync(partial, text, { mode: 0o600, flag: "wx", encoding: "latin1" });
-  chmodSync(partial, 0o600);
   renameSync(partial, file);
   return file;
 }
@@ -96,9 +99,10 @@ async function requireWithin({ file, within }: KeyPlace): Promise<void> {
   throw new Error(`it is a link to ${real}, outside ${dirname(file)}`);
 }
 
-function requireUsable(key: Buffer, source: string): void {
+/** The key's type; throws if it cannot be used. */
+function usableType(key: Buffer, source: string): string {
   const parsed = ssh2.utils.parseKey(key);
-  if (!(parsed instanceof Error)) return;
+  if (!(parsed instanceof Error)) return parsed.type;
   const text = key.toString("latin1");
   const isPkcs8 = /-----BEGIN (ENCRYPTED )?PRIVATE KEY-----/.test(text);
   const isEncrypted = text.includes("ENCRYPTED") || /encrypted/i.test(parsed.message);

@@ -91,6 +91,8 @@ function isNumbered(name: string, first: string): boolean {
 
 /** A site without reservations: the partition alone. */
 function unreserved({ partition }: SessionReservation, wish: ReservationWish) {
+  if (wish.reservation !== undefined)
+    return `${partition} is no reservation, and ${wish.reservation} is asked for`;
   if (wish.partition !== undefined && wish.partition !== partition) {
     return `${partition} is not the partition ${wish.partition}`;
   }
@@ -108,6 +110,7 @@ function look(one: ReservationNow & { name: string }, first: string, wish: Reser
   if (wish.partition !== undefined && wish.partition !== partition) {
     return `${name} is in partition ${partition}, not in ${wish.partition}`;
   }
+  if (slurm.end <= now.at) return `${name} has ended`;
   if (slurm.start > now.at) return `${name} begins in ${words(slurm.start - now.at)}`;
   const time = fittedTime(wish, slurm.end - now.at);
   if (time === undefined) {
@@ -159,7 +162,6 @@ function fittedTime({ time, timeMin }: ReservationWish, left: number): string | 
 }
 
 function words(seconds: number): string {
-  if (seconds < 0) return "the past";
   if (seconds < 120) return `${Math.round(seconds)} s`;
   return seconds < 7200 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 3600)} h`;
 }

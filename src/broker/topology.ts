@@ -122,7 +122,7 @@ async function ifThere<T>(link: BrokerLink, look: (channel: Channel) => Promise<
     return found;
   } catch (cause) {
     if (/NOT_FOUND - no (queue|exchange)/.test(errorText(cause))) return undefined;
-    throw notAllowed(errorText(cause), cause) ?? cause;
+    throw inWords(cause);
   }
 }
 
@@ -133,10 +133,14 @@ async function onOneChannel(link: BrokerLink, declare: (channel: Channel) => Pro
     await declare(channel);
     await channel.close();
   } catch (cause) {
-    const differing = differingArguments(errorText(cause), cause);
-    if (differing !== undefined) throw differing;
-    throw notAllowed(errorText(cause), cause) ?? stillStarting(errorText(cause), cause) ?? cause;
+    throw inWords(cause);
   }
+}
+
+/** RabbitMQ's refusals in words of the person who reads them; what is unknown stays as it is. */
+function inWords(cause: unknown): unknown {
+  const text = errorText(cause);
+  return differingArguments(text, cause) ?? notAllowed(text, cause) ?? stillStarting(text, cause) ?? cause;
 }
 
 /** For a moment after RabbitMQ's start: `home node 'rabbit@host' of durable queue … is down or inaccessible`. */

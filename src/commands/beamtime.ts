@@ -1,11 +1,10 @@
 import { stat } from "node:fs/promises";
 import { Command } from "commander";
-import ssh2 from "ssh2";
 import type { SessionReservation } from "../beamtime/metadata.ts";
 import type { SessionRoots } from "../beamtime/paths.ts";
 import { requireOnline, type OnlineSession, type Sessions, type Session } from "../beamtime/session.ts";
 import { duration, localTime } from "../doctor/words.ts";
-import { MentoError, Misconfigured, Unavailable, type ErrorCode } from "../errors.ts";
+import { exitStatusOf, MentoError, type ErrorCode } from "../errors.ts";
 import type { SlurmNow } from "../jobs/slurm-now.ts";
 import { reservationsNow, type ReservationNow } from "../beamtime/reservation.ts";
 import { CONFIG_OPTION, openConfig } from "./open-config.ts";
@@ -119,7 +118,7 @@ async function report(session: Session, { shells, places }: OpenSessions): Promi
   const { file } = online.online.privateKey;
   const privateKey: SessionReport["privateKey"] = { file, mode: await modeOf(file), type: null };
   try {
-    privateKey.type = keyType((await shells.readKey(online)).key);
+    privateKey.type = (await shells.readKey(online)).type;
     const now = await places.slurmNow(online);
     const asked = { reservations: reservationReports(online, now), error: null };
     return { report: { ...facts, account, privateKey, ...asked }, exitStatus: 0 };
@@ -129,16 +128,6 @@ async function report(session: Session, { shells, places }: OpenSessions): Promi
     const notAsked = { reservations: reservations.map(asNamed), error: { code, message, hint } };
     return { report: { ...facts, account, privateKey, ...notAsked }, exitStatus: exitStatusOf(error) };
   }
-}
-
-function exitStatusOf(error: MentoError): number {
-  if (error instanceof Misconfigured) return 2;
-  return error instanceof Unavailable ? 3 : 1;
-}
-
-function keyType(key: Buffer): string | null {
-  const parsed = ssh2.utils.parseKey(key);
-  return parsed instanceof Error ? null : parsed.type;
 }
 
 async function modeOf(file: string): Promise<string | null> {

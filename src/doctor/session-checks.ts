@@ -1,4 +1,3 @@
-import ssh2 from "ssh2";
 import type { PrivateKey } from "../beamtime/private-key.ts";
 import { requireOnline, type OnlineSession, type Session } from "../beamtime/session.ts";
 import { jobsDirectory, type MentoConfig } from "../config.ts";
@@ -93,9 +92,7 @@ function describeKey(
   online: OnlineSession,
   key: PrivateKey,
 ): Finding<{ online: OnlineSession; key: PrivateKey }> {
-  const parsed = ssh2.utils.parseKey(key.key);
-  const type = parsed instanceof Error ? "unknown" : parsed.type;
-  return { state: "ok", message: `${key.source} (${type})`, value: { online, key } };
+  return { state: "ok", message: `${key.source} (${key.type})`, value: { online, key } };
 }
 
 /** Those of the metadata file, if Slurm could not be asked. */

@@ -119,6 +119,13 @@ describe("choosing a reservation", () => {
     });
   });
 
+  it("does not take one that has ended, though Slurm still lists it", () => {
+    const late = parseSlurmNow(SAID.replace("@1795301349", "@1795301949"));
+    if (late === undefined) throw new Error("not parsed");
+    const choice = chooseReservation({ time: "5", reservation: 1 }, { account, reservations: named }, late);
+    expect(choice).toMatchObject({ reasons: expect.arrayContaining(["11010000_1 has ended"]) as unknown });
+  });
+
   it("leaves a minute where the time could be shortened, and no more than is left", () => {
     expect(choose({ time: "10", reservation: 1 })).toMatchObject({ time: "10" });
     expect(choose({ time: "10", timeMin: "5", reservation: 1 })).toMatchObject({ time: "0-00:09:00" });
@@ -145,6 +152,7 @@ describe("choosing a reservation", () => {
   it("at a site without reservations takes the partition", () => {
     const site = [{ name: null, partition: "online", nodes: ["n1"] }];
     expect(choose({ time: "30" }, site)).toEqual({ reservation: null, partition: "online", time: "30" });
+    expect(choose({ reservation: 1 }, site)).toEqual(["online is no reservation, and 1 is asked for"]);
     expect(choose({ partition: "other" }, site)).toEqual(["online is not the partition other"]);
   });
 });
