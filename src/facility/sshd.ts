@@ -26,6 +26,7 @@ export async function startSshd(state: FacilityState, say: Say): Promise<void> {
   if (isServerRunning(state, "sshd")) return;
   say("starting sshd …");
   makeDirectory(placesOf(state.dir).authorizedKeys);
+  makeDirectory(placesOf(state.dir).bin);
   const hostKey = await ensureHostKey(state.dir);
   // Where sshd, as root, locks its unprivileged half in; a machine without a running sshd of its own may lack it.
   if (process.getuid?.() === 0) mkdirSync("/run/sshd", { recursive: true, mode: 0o755 });
@@ -44,7 +45,7 @@ export async function startSshd(state: FacilityState, say: Say): Promise<void> {
 
 /** sshd's configuration. MaxSessions and MaxStartups stay at their defaults, which Mento has to live with. */
 function sshdConfig(dir: string, port: number): string {
-  const environment = { ...slurmEnvironment(dir), PATH: SYSTEM_PATH };
+  const environment = { ...slurmEnvironment(dir), PATH: `${placesOf(dir).bin}:${SYSTEM_PATH}` };
   const settings = [
     `Port ${port}`,
     "ListenAddress 127.0.0.1",

@@ -81,6 +81,8 @@ export function placesOf(dir: string) {
     log: join(dir, "log"),
     sessions: join(dir, "sessions"),
     secrets: join(dir, "secrets"),
+    /** Programs in here stand in for the system's on every node: to rehearse an `sbatch` that fails. */
+    bin: join(dir, "bin"),
     mirror: join(dir, "mirror"),
     slurmConf: join(dir, "slurm", "slurm.conf"),
     authorizedKeys: join(dir, "ssh", "authorized_keys"),
