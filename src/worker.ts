@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { hostname } from "node:os";
+import { Admission } from "./admission.ts";
 import { requireOnline, Sessions, type OnlineSession } from "./beamtime/session.ts";
 import { brokerLost, openLink, type BrokerAddress, type BrokerLink } from "./broker/connection.ts";
 import { openConsumer } from "./broker/consumer.ts";
@@ -23,6 +24,8 @@ import { Tracker } from "./track-jobs.ts";
 const START_ATTEMPTS_MS = 20_000;
 const LONGEST_BACKOFF_MS = 30_000;
 const SWEEP_EVERY_MS = 30_000;
+/** Messages of one session must not keep those of another from being seen. */
+const PREFETCH_PER_SLOT = 16;
 /** Tracking records that one worker holds at most. */
 const MAX_TRACKED = 2_000;
 
@@ -50,6 +53,7 @@ export async function runWorker(config: MentoConfig, log: Log, stop: AbortSignal
     }
   } finally {
     clearInterval(sweeping);
+    worker.stop();
     await link?.close();
     shells.closeAll();
     runtime.remove();
@@ -64,6 +68,7 @@ class Worker {
   readonly #sessions: Sessions;
   readonly #shells: SessionShells;
   readonly #places: SessionPlaces;
+  readonly #admission: Admission;
   readonly #log: Log;
   #hasServed = false;
 
@@ -72,14 +77,25 @@ class Worker {
     this.#config = config;
     this.#sessions = sessions;
     this.#shells = shells;
-    this.#places = new SessionPlaces(config.site, shells);
+    this.#places = new SessionPlaces(config.site, shells, worker.maxPending);
     this.#log = log;
+    this.#admission = new Admission({
+      concurrency: worker.concurrency,
+      maxSubmitRate: worker.maxSubmitRate,
+      isOnlySession: async ({ isOpen }) => isOpen && (await sessions.open()).open.length === 1,
+      probe: (session) => this.#places.probe(session),
+      log,
+    });
     this.#topology = topologyFor(broker.prefix, worker.group);
     this.address = {
       url: broker.url,
       ...brokerCredentials(broker),
       name: `mento worker ${worker.group} on ${hostname()}`,
     };
+  }
+
+  stop(): void {
+    this.#admission.stop();
   }
 
   /** Works over one link to the broker, until it is lost or the worker is to stop. */
@@ -171,8 +187,9 @@ class Worker {
         link,
         topology,
         publisher,
-        concurrency: worker.concurrency,
+        prefetch: worker.concurrency * PREFETCH_PER_SLOT,
         announce,
+        whenOpen: () => this.#admission.whenOpen(),
         log,
         now,
         handle: (received) =>
@@ -180,7 +197,8 @@ class Worker {
             group: worker.group,
             triggers: this.#config.triggers,
             findSession: (id, paths) => this.#sessions.find(id, paths),
-            isOnlySession: async ({ isOpen }) => isOpen && (await this.#sessions.open()).open.length === 1,
+            enter: (session, jobs) => this.#admission.enter(session, jobs),
+            report: (session, trouble) => this.#admission.report(session, trouble),
             placeFor: (session, trigger) => this.#places.placeFor(session, trigger.slurm),
             methods: { "remote-sbatch-script": sbatch },
             track,
@@ -212,6 +230,7 @@ class Worker {
           "mento-error-message": `A tracking record cannot be read: ${why}`.slice(0, 1000),
           "mento-error-hint": "Another version of Mento wrote it; start that version to finish its jobs.",
           "mento-routing-key": this.#topology.jobsQueue,
+          "mento-queue": this.#topology.jobsQueue,
         },
       },
     });

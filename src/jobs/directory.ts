@@ -1,6 +1,7 @@
 import { quote, quoteAll } from "../shells/quote.ts";
 import { dataCheck, type DataWanted } from "./data-check.ts";
 import { REQUEST_PREFIX } from "./run-script.ts";
+import { PENDING_COMMAND } from "./slurm-now.ts";
 
 /**
  * Submit once. A job's directory is its lock: `mkdir` on a shared file system is won by one caller only. One remote
@@ -25,6 +26,8 @@ export interface JobDirectory {
 
 export interface SubmitRequest extends JobDirectory {
   data: DataWanted;
+  /** Fewer of our jobs than this must wait in Slurm; null: nobody looks. */
+  maxPending: number | null;
   sbatchArguments: readonly string[];
   /** The run script, whole. */
   script: string;
@@ -43,6 +46,8 @@ export type SubmitAnswer =
   | { kind: "outside"; path: string; real: string }
   /** The data is there, but of unknown size and written lately: what was seen of it. */
   | { kind: "changing"; look: string }
+  /** As many of our jobs wait in Slurm as may. */
+  | { kind: "full" }
   | { kind: "none" }
   /** Not submitted again, since Slurm no longer holds it. */
   | { kind: "running"; slurmState: string }
@@ -72,6 +77,7 @@ export function submitCommand(request: SubmitRequest): string {
 d=${quote(directory)}
 answered
 [ ! -d "$d" ] || say in-flight
+${request.maxPending === null ? "" : `[ "$(${PENDING_COMMAND})" -lt ${request.maxPending} ] || say full`}
 ${dataCheck(request.data)}
 [ -d ${quote(spoolOf(request.jobsDirectory))} ] || mkdir -p ${quote(spoolOf(request.jobsDirectory))} || exit 1
 mkdir "$d" || {
@@ -234,6 +240,7 @@ export function parseSubmitAnswer(stdout: string, paths: readonly string[]): Sub
     case "changing":
       return { kind: "changing", look: rest.join(" ") };
     case "in-flight":
+    case "full":
     case "none":
       return { kind: word };
     case "running":
