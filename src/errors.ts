@@ -67,6 +67,7 @@ export const ERROR_CODES = {
   preempted: "Slurm took the node away for another job.",
   deadline: "The job could not run before its deadline, or its reservation ended.",
   "launch-failed": "Slurm could not start the job on its node.",
+  lost: "Nothing was seen of the job for a long time; a person must look what became of it.",
   "reservation-deleted": "The job's reservation was deleted.",
   // The facility on one machine.
   "facility-not-up": "No facility is running in this directory.",
