@@ -44,6 +44,7 @@ export const ERROR_CODES = {
   "broker-refused": "RabbitMQ is there, but refused the login or the virtual host.",
   "broker-lost": "The connection to RabbitMQ broke.",
   "publish-unconfirmed": "RabbitMQ did not confirm a published message.",
+  "publish-refused": "RabbitMQ did not take a published message: a queue that is to have it is full.",
   "ssh-unreachable": "A reserved node cannot be reached over SSH.",
   "ssh-lost": "The SSH connection broke, or a command did not end in time: its outcome is unknown.",
   "slurm-unavailable": "Slurm's controller does not answer.",
