@@ -7,13 +7,13 @@ import { messageEvent, type OutgoingEvent } from "../messages/job-event.ts";
 import { originOf, type Origin } from "../messages/origin.ts";
 import { brokerLost, type BrokerLink } from "./connection.ts";
 import { openConsumer, type Consumer, type Delivery } from "./consumer.ts";
-import type { Publisher } from "./publisher.ts";
+import type { Publish } from "./publisher.ts";
 import { WAIT_SECONDS, type Topology } from "./topology.ts";
 
 export interface IntakeEdges {
   link: BrokerLink;
   topology: Topology;
-  publisher: Publisher;
+  publish: (message: Publish) => Promise<void>;
   /** Messages held at once; most wait for their session's turn. */
   prefetch: number;
   handle: (received: ReceivedMessage) => Promise<void>;
@@ -178,8 +178,8 @@ export class Intake {
   }
 
   async #copyToWait(message: ConsumeMessage, history: History, seconds: number): Promise<void> {
-    const { publisher, topology } = this.#edges;
-    await publisher.publish({
+    const { publish, topology } = this.#edges;
+    await publish({
       exchange: "",
       routingKey: topology.waitQueue(seconds),
       body: message.content,
@@ -188,7 +188,7 @@ export class Intake {
   }
 
   async #reject(error: Rejected, message: ConsumeMessage, history: History, origin: Origin): Promise<void> {
-    const { announce, log, now, publisher, topology } = this.#edges;
+    const { announce, log, now, publish, topology } = this.#edges;
     const { code, message: text, hint } = error;
     const headers = {
       ...headersOf(history),
@@ -197,7 +197,7 @@ export class Intake {
       "mento-error-hint": hint.slice(0, MAX_HEADER_TEXT),
       "mento-queue": topology.intakeQueue,
     };
-    await publisher.publish({
+    await publish({
       exchange: "",
       routingKey: topology.deadQueue,
       body: message.content,
@@ -219,7 +219,7 @@ export class Intake {
     if (typeof replyTo !== "string" || replyTo === "") return;
     const correlationId: unknown = message.properties.correlationId ?? message.properties.messageId;
     try {
-      await this.#edges.publisher.publish({
+      await this.#edges.publish({
         exchange: "",
         routingKey: replyTo,
         body: Buffer.from(JSON.stringify(event.data)),
