@@ -138,7 +138,7 @@ async function onOneChannel(link: BrokerLink, declare: (channel: Channel) => Pro
 }
 
 /** RabbitMQ's refusals in words of the person who reads them; what is unknown stays as it is. */
-function inWords(cause: unknown): unknown {
+export function inWords(cause: unknown): unknown {
   const text = errorText(cause);
   return differingArguments(text, cause) ?? notAllowed(text, cause) ?? stillStarting(text, cause) ?? cause;
 }
