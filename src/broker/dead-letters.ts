@@ -58,15 +58,15 @@ export class DeadLetters {
   }
 
   /**
-   * Gives one letter after the other, the oldest first. `everything` reads until there is no more; `present` only what was
-   * there at the beginning: a letter that is sent to its queue can be back before the end is reached.
+   * Gives one letter after the other, the oldest first: those that are there now, not what comes meanwhile. A letter
+   * that is sent to its queue can be back before the end is reached.
    *
-   * A letter that is neither kept nor removed when the next one is asked for is given up, and its body with it.
+   * A letter that is neither kept nor removed when the next one is asked for is let go of, and its body with it.
    *
    * @throws Unavailable `broker-lost`
    */
-  async *read(which: "everything" | "present"): AsyncGenerator<DeadLetter, void, undefined> {
-    const end = which === "present" ? await this.#markEnd() : undefined;
+  async *read(): AsyncGenerator<DeadLetter, void, undefined> {
+    const end = await this.#markEnd();
     for (;;) {
       const message = await this.#ask(() => this.#channel.get(this.#queue));
       if (message === false) return;

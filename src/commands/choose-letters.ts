@@ -16,7 +16,7 @@ export async function chooseLetters(
   queue: string,
 ): Promise<DeadLetter[]> {
   const kept: DeadLetter[] = [];
-  for await (const letter of letters.read("everything")) {
+  for await (const letter of letters.read()) {
     const { id } = letter.cause;
     if (!ids.some((wanted) => id === wanted || isBeginning(wanted, id))) continue;
     letters.keep(letter);

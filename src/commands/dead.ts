@@ -65,7 +65,7 @@ export function deadCommand(): Command {
 async function listLetters(options: Options): Promise<void> {
   const { lines, queue } = await withLetters(options, async ({ letters, client }) => {
     const lines: string[] = [];
-    for await (const letter of letters.read("everything")) {
+    for await (const letter of letters.read()) {
       lines.push(options.json === true ? JSON.stringify(summaryJson(letter)) : letterLine(letter));
     }
     return { lines, queue: client.topology.deadQueue };
@@ -96,8 +96,7 @@ async function replayLetters(ids: string[], options: ReplayOptions): Promise<voi
     const replayer = new Replayer(letters, client, config, options);
     const outcomes: Outcome["outcome"][] = [];
     const queue = client.topology.deadQueue;
-    const which = isDryRun ? "everything" : "present";
-    const chosen = ids.length === 0 ? letters.read(which) : await chooseLetters(letters, ids, queue);
+    const chosen = ids.length === 0 ? letters.read() : await chooseLetters(letters, ids, queue);
     for await (const letter of chosen) {
       const outcome = await replayer.replay(letter);
       outcomes.push(outcome.outcome);
@@ -164,7 +163,7 @@ async function dropLetters(ids: string[], options: Options & { all?: true }): Pr
   const { dropped, queue } = await withLetters(options, async ({ letters, client }) => {
     const queue = client.topology.deadQueue;
     let dropped = 0;
-    const chosen = ids.length === 0 ? letters.read("present") : await chooseLetters(letters, ids, queue);
+    const chosen = ids.length === 0 ? letters.read() : await chooseLetters(letters, ids, queue);
     for await (const letter of chosen) {
       // First printed, then gone: what nobody has taken down is not dropped.
       await print(options.json === true ? JSON.stringify(letterJson(letter)) : letterLine(letter));

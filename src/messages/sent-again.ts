@@ -52,7 +52,7 @@ export function theirHeaders({ headers }: MessageProperties): Record<string, unk
 
 /** `<id>/again-<time>`. Of an id that is one already, only the time is new: ids do not grow with each run. */
 export function idOfNextRun(id: string, at: Date): string {
-  return `${id.replace(/\/again-[0-9TZ:.-]+$/, "")}/again-${at.toISOString()}`;
+  return `${id.replace(/\/again-\d{4}-\d\d-\d\dT[\d:.]+Z$/, "")}/again-${at.toISOString()}`;
 }
 
 /** A structured CloudEvent, whose id is in the body. */
