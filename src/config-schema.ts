@@ -4,15 +4,19 @@ import { Trigger } from "./triggers/trigger-config.ts";
 
 const absolutePath = z.string().regex(/^\//, "must be an absolute path");
 
+const BrokerUrl = z
+  .string()
+  .regex(/^amqps?:\/\//, "must begin with amqp:// or amqps://")
+  .refine(
+    (url) => URL.canParse(url),
+    "is not a url: amqp://user:password@host:port/vhost, with %XX in the password",
+  );
+
 export const Broker = z.strictObject({
   url: z
-    .string()
-    .regex(/^amqps?:\/\//, "must begin with amqp:// or amqps://")
-    .refine(
-      (url) => URL.canParse(url),
-      "is not a url: amqp://user:password@host:port/vhost, with %XX in the password",
-    )
-    .default("amqp://127.0.0.1:5672"),
+    .union([BrokerUrl, z.array(BrokerUrl).min(1)])
+    .default("amqp://127.0.0.1:5672")
+    .describe("Of several, the nodes of one cluster, each attempt takes the first that answers."),
   username: z.string().optional(),
   password: z.string().optional(),
   passwordFile: absolutePath.optional().describe("A file that holds the password and nothing else."),

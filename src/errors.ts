@@ -44,6 +44,7 @@ export const ERROR_CODES = {
   "broker-refused": "RabbitMQ is there, but refused the login or the virtual host.",
   "broker-lost": "The connection to RabbitMQ broke.",
   "publish-unconfirmed": "RabbitMQ did not confirm a published message.",
+  "publish-refused": "RabbitMQ did not take a published message: a queue that is to have it is full.",
   "ssh-unreachable": "A reserved node cannot be reached over SSH.",
   "ssh-lost": "The SSH connection broke, or a command did not end in time: its outcome is unknown.",
   "slurm-unavailable": "Slurm's controller does not answer.",
@@ -69,6 +70,7 @@ export const ERROR_CODES = {
   preempted: "Slurm took the node away for another job.",
   deadline: "The job could not run before its deadline, or its reservation ended.",
   "launch-failed": "Slurm could not start the job on its node.",
+  lost: "Nothing was seen of the job for a long time; a person must look what became of it.",
   "reservation-deleted": "The job's reservation was deleted.",
   // The facility on one machine.
   "facility-not-up": "No facility is running in this directory.",
