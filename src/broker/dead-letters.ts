@@ -6,8 +6,7 @@ import { headersOfCopy, readDeadLetter, type DeadLetter } from "../messages/dead
 import { sentAgain } from "../messages/sent-again.ts";
 import type { BrokerClient } from "./client.ts";
 import { brokerLost } from "./connection.ts";
-import { queueMissing } from "./publisher.ts";
-import { inWords } from "./topology.ts";
+import { queueTrouble } from "./topology.ts";
 
 /** So long a command waits until another one is done with the dead letters. */
 const LOCK_TIMEOUT_MS = 10_000;
@@ -22,6 +21,9 @@ export const RENEW_AFTER_RETURNS = 8;
 /** Marks the end of what was there when a reading began; never of a worker, which writes no such header. */
 const MARK_HEADER = "mento-mark";
 
+/** Which reading has made the copy: behind the first of its own there is nothing that was there when it began. */
+const RENEWED_HEADER = "mento-renewed";
+
 /**
  * The dead letters, for one reader at a time. What it has read is out of the queue until `close`, which puts back what
  * was not removed, in its old place; if the reader dies, the broker does that.
@@ -33,6 +35,7 @@ export class DeadLetters {
   readonly #channel: Channel;
   readonly #held = new Map<DeadLetter, GetMessage>();
   readonly #kept = new Set<DeadLetter>();
+  readonly #reading: string = randomUUID();
 
   private constructor(client: BrokerClient, lock: Channel, channel: Channel) {
     this.#client = client;
@@ -50,29 +53,29 @@ export class DeadLetters {
     const lock = await takeLock(client, lockOf(deadQueue));
     const channel = await openChannel(client);
     try {
-      await channel.checkQueue(deadQueue);
+      await client.link.answer(channel.checkQueue(deadQueue), `looking for ${deadQueue}`);
     } catch (cause) {
-      throw inWordsOr(cause, queueMissing(deadQueue, cause));
+      throw queueTrouble(cause, deadQueue);
     }
     return new DeadLetters(client, lock, channel);
   }
 
   /**
-   * Gives one letter after the other, the oldest first: those that are there now, not what comes meanwhile. A letter
-   * that is sent to its queue can be back before the end is reached.
+   * Gives one letter after the other, the oldest first, none that this reading has renewed itself. With `onlyPresent`
+   * not those either that come meanwhile: a letter that is sent to its queue can be back before the end is reached.
    *
    * A letter that is neither kept nor removed when the next one is asked for is let go of, and its body with it.
    *
    * @throws Unavailable `broker-lost`
    */
-  async *read(): AsyncGenerator<DeadLetter, void, undefined> {
-    const end = await this.#markEnd();
+  async *read({ onlyPresent = false } = {}): AsyncGenerator<DeadLetter, void, undefined> {
+    const end = onlyPresent ? await this.#markEnd() : undefined;
     for (;;) {
-      const message = await this.#ask(() => this.#channel.get(this.#queue));
-      if (message === false) return;
+      const message = await this.#ask(() => this.#channel.get(this.#queue), "reading a dead letter");
+      if (message === false || message.properties.headers?.[RENEWED_HEADER] === this.#reading) return;
       if (isMark(message)) {
         // One of a reader that has died is of no use to anybody.
-        await this.#ask(() => this.#channel.ack(message));
+        this.#ack(message);
         if (message.properties.messageId === end) return;
         continue;
       }
@@ -88,38 +91,43 @@ export class DeadLetters {
     this.#kept.add(letter);
   }
 
-  /** Takes it from the queue for good. */
-  async remove(letter: DeadLetter): Promise<void> {
+  /** Takes it from the queue for good; `close` makes sure of it. */
+  remove(letter: DeadLetter): void {
     const message = this.#held.get(letter);
     if (message === undefined) return;
-    await this.#ask(() => this.#channel.ack(message));
+    this.#ack(message);
     this.#held.delete(letter);
   }
 
   /** Puts back what was not removed. When this resolves, the broker has done all of it. */
   async close(): Promise<void> {
     for (const letter of [...this.#held.keys()]) await this.#letGo(letter);
-    await this.#ask(async () => {
+    const putBack = async () => {
       // By name, not by closing: so they are back before the next reader can have the lock.
       this.#channel.nackAll(true);
       await this.#channel.close();
       await this.#lock.deleteQueue(lockOf(this.#queue));
       await this.#lock.close();
-    });
+    };
+    await this.#ask(putBack, "putting dead letters back");
   }
 
   async #letGo(letter: DeadLetter): Promise<void> {
     const message = this.#held.get(letter);
     this.#held.delete(letter);
     if (message === undefined || letter.returns < RENEW_AFTER_RETURNS) return;
+    if (await this.#publishCopy(letter)) this.#ack(message);
+  }
+
+  /** False if the broker takes no publishes now: looking at the letters is possible all the same. */
+  async #publishCopy(letter: DeadLetter): Promise<boolean> {
+    const { link, publisher } = this.#client;
     const { body, properties } = sentAgain(letter.body, letter.properties, {});
-    await this.#client.publisher.publish({
-      exchange: "",
-      routingKey: this.#queue,
-      body,
-      properties: { ...properties, headers: headersOfCopy(letter) },
-    });
-    await this.#ask(() => this.#channel.ack(message));
+    const headers = { ...headersOfCopy(letter), [RENEWED_HEADER]: this.#reading };
+    const copy = { exchange: "", routingKey: this.#queue, body, properties: { ...properties, headers } };
+    const published = publisher.publish(copy).then(() => true);
+    const blocked = link.whenBlocked().then((reason) => (reason === undefined ? published : false));
+    return Promise.race([published, blocked]);
   }
 
   async #markEnd(): Promise<string> {
@@ -133,11 +141,20 @@ export class DeadLetters {
     return messageId;
   }
 
-  async #ask<T>(ask: () => T | Promise<T>): Promise<T> {
+  /** An ack has no answer, and throws on a channel that is closed. */
+  #ack(message: GetMessage): void {
     try {
-      return await ask();
+      this.#channel.ack(message);
     } catch (cause) {
-      throw inWordsOr(cause, brokerLost(errorText(cause), cause));
+      throw brokerLost(errorText(cause), cause);
+    }
+  }
+
+  async #ask<T>(ask: () => Promise<T>, what: string): Promise<T> {
+    try {
+      return await this.#client.link.answer(ask(), what);
+    } catch (cause) {
+      throw queueTrouble(cause, this.#queue);
     }
   }
 }
@@ -155,37 +172,27 @@ async function takeLock(client: BrokerClient, name: string): Promise<Channel> {
     // RabbitMQ closes the channel that asks for what is another's.
     const channel = await openChannel(client);
     try {
-      await channel.assertQueue(name, { exclusive: true, durable: false });
+      const asked = channel.assertQueue(name, { exclusive: true, durable: false });
+      await client.link.answer(asked, `declaring ${name}`);
       return channel;
     } catch (cause) {
-      if (!/RESOURCE.LOCKED/.test(errorText(cause))) {
-        throw inWordsOr(cause, brokerLost(errorText(cause), cause));
-      }
+      if (!/RESOURCE.LOCKED/.test(errorText(cause))) throw queueTrouble(cause, name);
       if (Date.now() > until) throw isBusy(client.topology.deadQueue, cause);
     }
     await sleep(LOCK_RETRY_MS);
   }
 }
 
-async function openChannel(client: BrokerClient): Promise<Channel> {
-  try {
-    const channel = await client.link.consuming.createChannel();
-    channel.on("error", () => undefined);
-    return channel;
-  } catch (cause) {
-    throw brokerLost(errorText(cause), cause);
-  }
+async function openChannel({ link }: BrokerClient): Promise<Channel> {
+  const channel = await link.answer(link.consuming.createChannel(), "opening a channel");
+  channel.on("error", () => undefined);
+  return channel;
 }
 
 /** A broker's letter may have it from its producer: it then has the broker's account of its death too. */
 function isMark({ properties }: GetMessage): boolean {
   const { headers } = properties;
   return headers?.[MARK_HEADER] !== undefined && headers["x-death"] === undefined;
-}
-
-function inWordsOr(cause: unknown, otherwise: MentoError): MentoError {
-  const known = inWords(cause);
-  return known instanceof MentoError ? known : otherwise;
 }
 
 function isBusy(queue: string, cause: unknown): MentoError {

@@ -1,10 +1,9 @@
 import type { ConsumeMessage } from "amqplib";
 import { randomUUID } from "node:crypto";
-import { MentoError, errorText } from "../errors.ts";
+import type { MentoError } from "../errors.ts";
 import type { BrokerClient } from "./client.ts";
 import { brokerLost } from "./connection.ts";
-import { queueMissing } from "./publisher.ts";
-import { inWords } from "./topology.ts";
+import { queueTrouble } from "./topology.ts";
 
 /** Messages that the broker sends ahead of what has been taken. */
 const PREFETCH = 100;
@@ -32,13 +31,13 @@ export async function* historySince(
     wake();
   };
 
-  const channel = await client.link.consuming.createChannel().catch((cause: unknown) => {
-    throw brokerLost(errorText(cause), cause);
-  });
+  const { link } = client;
+  const channel = await link.answer(link.consuming.createChannel(), "opening a channel");
   let reason = "the channel that read the history was closed";
   channel.on("error", (error: Error) => (reason = error.message));
   channel.on("close", () => lose(brokerLost(reason)));
-  await channel.prefetch(PREFETCH);
+  void link.lost.then((error) => lose(error ?? brokerLost("it was closed")));
+  await link.answer(channel.prefetch(PREFETCH), "setting a channel's prefetch");
   const onMessage = (message: ConsumeMessage | null) => {
     if (message === null) {
       lose(brokerLost("the history was deleted"));
@@ -49,9 +48,10 @@ export async function* historySince(
   };
   const from = { "!": "timestamp", value: Math.max(0, Math.floor(since.getTime() / 1000)) };
   try {
-    await channel.consume(historyStream, onMessage, { arguments: { "x-stream-offset": from } });
+    const asked = channel.consume(historyStream, onMessage, { arguments: { "x-stream-offset": from } });
+    await link.answer(asked, `reading ${historyStream}`);
   } catch (cause) {
-    throw inWordsOr(cause, historyStream);
+    throw queueTrouble(cause, historyStream);
   }
   const mark = randomUUID();
   await client.publisher.publish({
@@ -77,10 +77,4 @@ export async function* historySince(
   } finally {
     await channel.close().catch(() => undefined);
   }
-}
-
-function inWordsOr(cause: unknown, stream: string): MentoError {
-  if (/NOT_FOUND/.test(errorText(cause))) return queueMissing(stream, cause);
-  const known = inWords(cause);
-  return known instanceof MentoError ? known : brokerLost(errorText(cause), cause);
 }

@@ -152,15 +152,6 @@ export function exchangeMissing(exchange: string, cause?: unknown): MentoError {
   });
 }
 
-export function queueMissing(queue: string, cause?: unknown): MentoError {
-  return new MentoError({
-    code: "exchange-missing",
-    message: `The broker has no queue ${queue}.`,
-    hint: "A worker makes it when it starts: start one with `mento worker`; or check broker.prefix and the virtual host.",
-    cause,
-  });
-}
-
 function nobodyListens(exchange: string, routingKey: string): MentoError {
   return new MentoError({
     code: "nobody-listens",

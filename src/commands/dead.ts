@@ -4,14 +4,14 @@ import { DeadLetters } from "../broker/dead-letters.ts";
 import { topologyFor } from "../broker/topology.ts";
 import type { MentoConfig } from "../config.ts";
 import { count } from "../doctor/words.ts";
-import { MentoError, Unavailable } from "../errors.ts";
+import { MentoError, type ErrorCode } from "../errors.ts";
 import { wrongUsage } from "../facility/wrong-usage.ts";
 import { samenessOf, type DeadLetter } from "../messages/dead-letter.ts";
 import { chooseLetters } from "./choose-letters.ts";
 import { letterJson, letterLine, letterText, summaryJson } from "./dead-letter-text.ts";
 import { CONFIG_OPTION, connectFromConfig, openConfig } from "./open-config.ts";
 import { requireTrigger } from "./outlook.ts";
-import { pacer, RATE_OPTION } from "./replay-options.ts";
+import { callAgain, pacer, RATE_OPTION } from "./replay-options.ts";
 import { planReplay, replayLine, type Outcome } from "./replay-letter.ts";
 
 interface Options {
@@ -96,7 +96,9 @@ async function replayLetters(ids: string[], options: ReplayOptions): Promise<voi
     const replayer = new Replayer(letters, client, config, options);
     const outcomes: Outcome["outcome"][] = [];
     const queue = client.topology.deadQueue;
-    const chosen = ids.length === 0 ? letters.read() : await chooseLetters(letters, ids, queue);
+    const onlyPresent = !isDryRun;
+    const chosen =
+      ids.length === 0 ? letters.read({ onlyPresent }) : await chooseLetters(letters, ids, queue);
     for await (const letter of chosen) {
       const outcome = await replayer.replay(letter);
       outcomes.push(outcome.outcome);
@@ -106,8 +108,16 @@ async function replayLetters(ids: string[], options: ReplayOptions): Promise<voi
   });
   for (const line of held) console.log(line);
   console.error(tallyOf(outcomes, queue));
+  if (outcomes.includes("would-send")) {
+    console.error(
+      "This is what the messages alone tell; the session, its data and Slurm are for the worker to look at.",
+    );
+  }
   if (outcomes.includes("left")) process.exitCode = 1;
 }
+
+/** Its queue is gone, or full: that is this letter's trouble, not that of all. */
+const STAYS: ReadonlySet<string> = new Set<ErrorCode>(["nobody-listens", "publish-refused"]);
 
 /** Sends letters one by one: first to their queue, confirmed, then away from the dead letters. */
 class Replayer {
@@ -135,7 +145,7 @@ class Replayer {
     if (plan.send === undefined) return plan.outcome;
     const sameness = samenessOf(letter);
     if (this.#sent.has(sameness)) {
-      if (dryRun !== true) await this.#letters.remove(letter);
+      if (dryRun !== true) this.#letters.remove(letter);
       return { ...plan.outcome, outcome: "duplicate" };
     }
     if (dryRun === true) {
@@ -146,12 +156,12 @@ class Replayer {
     try {
       await this.#client.publisher.publish({ exchange: "", ...plan.send });
     } catch (error) {
-      if (!(error instanceof MentoError) || error.code !== "nobody-listens") throw error;
+      if (!(error instanceof MentoError) || !STAYS.has(error.code)) throw error;
       return { ...plan.outcome, outcome: "left", reason: error.message };
     }
     // If it dies here, the letter is sent once more by the next replay: under the same id, which does nothing.
     this.#sent.add(sameness);
-    await this.#letters.remove(letter);
+    this.#letters.remove(letter);
     return plan.outcome;
   }
 }
@@ -163,11 +173,12 @@ async function dropLetters(ids: string[], options: Options & { all?: true }): Pr
   const { dropped, queue } = await withLetters(options, async ({ letters, client }) => {
     const queue = client.topology.deadQueue;
     let dropped = 0;
-    const chosen = ids.length === 0 ? letters.read() : await chooseLetters(letters, ids, queue);
+    const chosen =
+      ids.length === 0 ? letters.read({ onlyPresent: true }) : await chooseLetters(letters, ids, queue);
     for await (const letter of chosen) {
       // First printed, then gone: what nobody has taken down is not dropped.
       await print(options.json === true ? JSON.stringify(letterJson(letter)) : letterLine(letter));
-      await letters.remove(letter);
+      letters.remove(letter);
       dropped += 1;
     }
     return { dropped, queue };
@@ -193,20 +204,13 @@ async function withLetters<T>(
     await letters.close();
     return result;
   } catch (error) {
-    throw whatNow(error);
+    throw callAgain(
+      error,
+      "No letter is lost: run the command again. What was replayed already has kept its id, and does not run twice.",
+    );
   } finally {
     await client.close();
   }
-}
-
-/** A worker connects again by itself; this command does not. */
-function whatNow(error: unknown): unknown {
-  if (!(error instanceof Unavailable)) return error;
-  if (error.code !== "broker-lost" && error.code !== "publish-unconfirmed") return error;
-  const { code, message } = error;
-  const hint =
-    "No letter is lost: run the command again. What was replayed already has kept its id, and does not run twice.";
-  return new Unavailable({ code, message, hint, cause: error });
 }
 
 function print(line: string): Promise<void> {

@@ -1,6 +1,7 @@
 import { InvalidArgumentError } from "commander";
 import { setTimeout as sleep } from "node:timers/promises";
 import { z } from "zod";
+import { Unavailable } from "../errors.ts";
 
 const UNIT_SECONDS: Record<string, number> = { s: 1, m: 60, h: 3600, d: 86_400 };
 
@@ -34,4 +35,11 @@ export function pacer(perSecond: number): () => Promise<void> {
     next = at + 1000 / perSecond;
     if (at > now) await sleep(at - now);
   };
+}
+
+/** A worker connects again by itself when the broker is lost; these commands do not: `hint` says how to go on. */
+export function callAgain(error: unknown, hint: string): unknown {
+  if (!(error instanceof Unavailable)) return error;
+  if (error.code !== "broker-lost" && error.code !== "publish-unconfirmed") return error;
+  return new Unavailable({ code: error.code, message: error.message, hint, cause: error });
 }

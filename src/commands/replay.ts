@@ -12,7 +12,7 @@ import { fileOf } from "./event-line.ts";
 import { CONFIG_OPTION, connectFromConfig, openConfig } from "./open-config.ts";
 import { outlookOf, requireTrigger } from "./outlook.ts";
 import { plainLine } from "./plain-text.ts";
-import { pacer, RATE_OPTION, timeOption } from "./replay-options.ts";
+import { callAgain, pacer, RATE_OPTION, timeOption } from "./replay-options.ts";
 
 interface ReplayOptions {
   config?: string;
@@ -89,6 +89,13 @@ async function replay(options: ReplayOptions): Promise<void> {
       };
       console.log(json === true ? JSON.stringify(outcome) : outcomeLine(outcome));
     }
+  } catch (error) {
+    throw callAgain(
+      error,
+      again === true
+        ? "Go on with --since and the time of the last line: what is sent again gets yet another id."
+        : "Run the command again: what was sent already has kept its id, and does not run twice.",
+    );
   } finally {
     await client.close();
   }
