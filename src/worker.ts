@@ -156,7 +156,7 @@ class Worker {
     const now = () => new Date();
 
     const announce = async (event: OutgoingEvent) => {
-      await publisher.publish({
+      const published = publisher.publish({
         exchange: topology.eventsExchange,
         routingKey: event.routingKey,
         body: Buffer.from(JSON.stringify(toCloudEvent(event, `/mento/${worker.group}`))),
@@ -167,6 +167,11 @@ class Worker {
           timestamp: Math.floor(Date.parse(event.time) / 1000),
           contentType: "application/cloudevents+json",
         },
+      });
+      await published.catch((error: unknown) => {
+        if (!(error instanceof MentoError && error.code === "publish-refused")) throw error;
+        // One client's full queue must not stop the beamline; the others have the event.
+        log.error({ event: event.id, code: error.code, hint: error.hint }, error.message);
       });
       log.info({ event: event.id, cause: event.data.cause }, event.type);
     };
@@ -272,7 +277,7 @@ async function firstLink(
   const until = Date.now() + START_ATTEMPTS_MS;
   for (let attempt = 1; !stop.aborted; attempt++) {
     try {
-      return await openLink(address);
+      return await openLink(address, stop);
     } catch (error) {
       const isFinal = error instanceof MentoError && error.code === "broker-refused";
       if (isFinal || Date.now() >= until) throw afterAttempts(error, attempt);
@@ -299,7 +304,7 @@ async function nextLink(
     await pause(Math.min(1000 * 2 ** attempt, LONGEST_BACKOFF_MS) * (1 + Math.random() / 5), stop);
     if (stop.aborted) return undefined;
     try {
-      return await openLink(address);
+      return await openLink(address, stop);
     } catch (error) {
       log.warn({ attempt }, errorText(error));
     }

@@ -80,6 +80,7 @@ export class Intake {
       void handled.finally(() => this.#underWay.delete(handled));
     });
     void link.lost.then(() => (this.#isOver = true));
+    void this.#pauseWhileBlocked();
   }
 
   /** No new messages; resolves when those under way are done with. */
@@ -123,7 +124,7 @@ export class Intake {
     } else if (error instanceof Unavailable || error instanceof Misconfigured) {
       if (error.code === "broker-lost" || error.code === "publish-unconfirmed") throw error;
       await this.#copyToWait(message, history, 1);
-      await this.#pause();
+      await this.#pauseUntil(() => this.#edges.whenOpen());
     } else {
       await this.#reject(error instanceof Rejected ? error : this.#bug(error), message, history, origin);
     }
@@ -235,12 +236,23 @@ export class Intake {
     }
   }
 
-  /** Stops consuming until somebody can work again. */
-  async #pause(): Promise<void> {
+  /** A broker that takes no publishes gets no work done: what is submitted then could not be recorded. */
+  async #pauseWhileBlocked(): Promise<void> {
+    const { link, log } = this.#edges;
+    for (let reason = await link.whenBlocked(); reason !== undefined; reason = await link.whenBlocked()) {
+      log.error(`RabbitMQ takes no messages: ${reason}. None are handled until it does.`);
+      await this.#pauseUntil(() => link.whenUnblocked());
+      await link.whenUnblocked();
+      log.info("RabbitMQ takes messages again");
+    }
+  }
+
+  /** Stops consuming until this is over. */
+  async #pauseUntil(isOver: () => Promise<void>): Promise<void> {
     if (this.#isPaused || this.#isOver) return;
     this.#isPaused = true;
     await this.#consumer?.pause();
-    void this.#edges.whenOpen().then(async () => {
+    void isOver().then(async () => {
       if (!this.#isOver) await this.#consumer?.resume();
       this.#isPaused = false;
     });

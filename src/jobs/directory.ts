@@ -142,7 +142,7 @@ for one in "$d"/started.[0-9]*; do
   [ ! -f "$one" ] || adopt "\${one##*.}"
 done
 since=$(date -d "@$((made - 60))" +%Y-%m-%dT%H:%M:%S)
-list=$(timeout ${ACCOUNTING_SECONDS} sacct -n -P -X -u ${quote(account)} -S "$since" -o JobIDRaw,Comment,WorkDir 2>&1) || case $list in
+list=$(timeout ${ACCOUNTING_SECONDS} sacct -n -P -X -u ${quote(account)} -S "$since" -E now+2hour -o JobIDRaw,Comment,WorkDir 2>&1) || case $list in
   *"accounting storage is disabled"*) list= ;;
   *) say in-flight ;;
 esac
