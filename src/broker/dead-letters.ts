@@ -119,13 +119,19 @@ export class DeadLetters {
     if (await this.#publishCopy(letter)) this.#ack(message);
   }
 
-  /** False if the broker takes no publishes now: looking at the letters is possible all the same. */
+  /** False if the broker takes no publishes now, or the queue no more: looking at the letters is possible all the same. */
   async #publishCopy(letter: DeadLetter): Promise<boolean> {
     const { link, publisher } = this.#client;
     const { body, properties } = sentAgain(letter.body, letter.properties, {});
     const headers = { ...headersOfCopy(letter), [RENEWED_HEADER]: this.#reading };
     const copy = { exchange: "", routingKey: this.#queue, body, properties: { ...properties, headers } };
-    const published = publisher.publish(copy).then(() => true);
+    const published = publisher.publish(copy).then(
+      () => true,
+      (error: unknown) => {
+        if (error instanceof MentoError && error.code === "publish-refused") return false;
+        throw error;
+      },
+    );
     const blocked = link.whenBlocked().then((reason) => (reason === undefined ? published : false));
     return Promise.race([published, blocked]);
   }
