@@ -9,12 +9,21 @@ import { connectBroker, subscribe, type BrokerClient } from "../../src/broker/cl
 import type { CloudEvent } from "../../src/messages/cloud-event.ts";
 import type { JobEventData, MessageEventData } from "../../src/messages/job-event.ts";
 import { eventually } from "./eventually.ts";
+import type { TestBeamtime, TestFacility } from "./global-setup.ts";
 import { MAIN } from "./mento.ts";
 
 export { eventually };
 
 export const facility = inject("facility");
 export const beamtime = inject("beamtime");
+
+/** A facility with its open beamtime. */
+export interface Place {
+  facility: TestFacility;
+  beamtime: TestBeamtime;
+}
+
+const shared: Place = { facility, beamtime };
 
 export type AnyEvent = CloudEvent & { data: JobEventData & MessageEventData };
 
@@ -28,8 +37,8 @@ export function writeData(content = "data\n", name = `scan_${randomUUID().slice(
 }
 
 /** A file that is on the core file system already: a message about it never waits. */
-export function writeOnCore(content = "data\n"): string {
-  const path = join(beamtime.corePath, "raw", `scan_${randomUUID().slice(0, 8)}.dat`);
+export function writeOnCore(content = "data\n", place = shared): string {
+  const path = join(place.beamtime.corePath, "raw", `scan_${randomUUID().slice(0, 8)}.dat`);
   writeFileSync(path, content);
   const before = Date.now() / 1000 - 60;
   utimesSync(path, before, before);
@@ -43,17 +52,20 @@ export class TestSite {
   readonly configFile = join(this.folder, "mento.yaml");
   readonly events: AnyEvent[] = [];
   readonly #workers: TestWorker[] = [];
+  readonly #place: Place;
   #client: BrokerClient | undefined;
 
-  constructor(triggers: object[], overrides: Record<string, object> = {}) {
-    const { address, port, knownHosts } = facility.ssh;
+  constructor(triggers: object[], overrides: Record<string, object> = {}, place = shared) {
+    this.#place = place;
+    const { broker, roots, slurm, ssh } = place.facility;
+    const { address, port, knownHosts } = ssh;
     const config = {
-      broker: { url: facility.broker.url, prefix: this.prefix },
+      broker: { url: broker.url, prefix: this.prefix, ...overrides["broker"] },
       worker: { reconcileSeconds: 2, ...overrides["worker"] },
-      site: { ...facility.roots, ...overrides["site"] },
+      site: { ...roots, ...overrides["site"] },
       ssh: {
         knownHosts: [knownHosts],
-        hosts: Object.fromEntries(facility.slurm.nodes.map(({ name }) => [name, { address, port }])),
+        hosts: Object.fromEntries(slurm.nodes.map(({ name }) => [name, { address, port }])),
         ...overrides["ssh"],
       },
       triggers,
@@ -64,7 +76,7 @@ export class TestSite {
   /** A client of this site's names; the first call subscribes to all events. Needs a worker to have run. */
   async client(): Promise<BrokerClient> {
     if (this.#client === undefined) {
-      this.#client = await connectBroker({ url: facility.broker.url, prefix: this.prefix });
+      this.#client = await connectBroker({ url: this.#place.facility.broker.url, prefix: this.prefix });
       const { events } = await subscribe(this.#client);
       void (async () => {
         for await (const event of events) this.events.push(event as AnyEvent);
