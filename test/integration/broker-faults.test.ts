@@ -1,10 +1,10 @@
-import { randomUUID } from "node:crypto";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { connectBroker } from "../../src/broker/client.ts";
+import { connectBroker, publishDataReady } from "../../src/broker/client.ts";
 import { TcpProxy } from "../../src/facility/tcp-proxy.ts";
+import { collectEvents } from "../support/collect-events.ts";
 import { OwnFacility } from "../support/own-facility.ts";
 import { eventually, TestSite, TestWorker, writeOnCore } from "../support/site.ts";
 
@@ -13,6 +13,7 @@ let proxy: TcpProxy;
 let site: TestSite;
 /** One worker, which meets everything here. */
 let worker: TestWorker;
+const stopped = new AbortController();
 
 beforeAll(async () => {
   own = await OwnFacility.start();
@@ -27,29 +28,23 @@ beforeAll(async () => {
   site = new TestSite(triggers, { broker: { url: url.href } }, own);
   worker = new TestWorker(site.configFile);
   await worker.ready();
-  await own.collectEvents(site);
+  await collectEvents(site, own.facility.broker.url, stopped.signal);
 });
 
 afterAll(async () => {
   expect(worker.process.exitCode, worker.log).toBeNull();
   expect(await worker.stop()).toBe(0);
+  stopped.abort();
   await site.tearDown();
   await proxy.close();
   await own.tearDown();
 });
 
 async function publish(technique: string): Promise<string> {
-  const id = randomUUID();
-  await own.publish(site, { path: writeOnCore("data\n", own), technique }, id);
+  const client = await connectBroker({ url: own.facility.broker.url, prefix: site.prefix });
+  const { id } = await publishDataReady(client, { path: writeOnCore("data\n", own), technique });
+  await client.close();
   return id;
-}
-
-/** The message's job completes: one job, one end. */
-async function expectOneJob(id: string): Promise<void> {
-  const { data } = await site.event("job.completed", id);
-  expect(await own.jobsMarked(data.job.id)).toBe(1);
-  const ends = site.jobEventsOf(id).filter((one) => !/submitted|started/.test(one.type));
-  expect(new Set(ends.map((one) => one.id)).size).toBe(1);
 }
 
 /** Waits until the worker has logged this after the place in its log. */
@@ -71,8 +66,8 @@ describe("a worker goes on", () => {
       await own.endBroker(signal);
       await own.startBroker();
       await readyAgain(from);
-      await expectOneJob(await publish("quick"));
-      await expectOneJob(id);
+      await site.completesOnce(await publish("quick"));
+      await site.completesOnce(id);
     },
   );
 
@@ -87,7 +82,7 @@ describe("a worker goes on", () => {
     // Its record is held as long as it runs.
     const id = await publish("sleep");
     await logged(from, /PRECONDITION_FAILED - delivery acknowledgement/);
-    await expectOneJob(id);
+    await site.completesOnce(id);
     await own.rabbitmqctl("eval", "application:set_env(rabbit, consumer_timeout, 1800000).");
     from = worker.log.length;
     await own.rabbitmqctl("close_all_connections", "for a test");
@@ -100,7 +95,7 @@ describe("a worker goes on", () => {
     await own.management("DELETE", `/queues/%2F/${queue}`);
     await logged(from, /the broker cancelled the consumer/);
     await readyAgain(from);
-    await expectOneJob(await publish("quick"));
+    await site.completesOnce(await publish("quick"));
   });
 
   it("after a memory alarm, without a new connection; what has ended meanwhile is announced then, once", async () => {
@@ -113,8 +108,8 @@ describe("a worker goes on", () => {
     await sleep(17_000);
     expect(site.eventsOf(id).map(({ type }) => type)).not.toContain("mento.job.completed.v1");
     await own.rabbitmqctl("set_vm_memory_high_watermark", "0.4");
-    await expectOneJob(id);
-    await expectOneJob(await publish("quick"));
+    await site.completesOnce(id);
+    await site.completesOnce(await publish("quick"));
     expect(worker.log.slice(from)).not.toMatch(/"msg":"ready"/);
   });
 
@@ -126,8 +121,8 @@ describe("a worker goes on", () => {
     const meanwhile = await publish("quick");
     await logged(from, /The connection to RabbitMQ broke: Heartbeat timeout|RabbitMQ did not confirm/);
     proxy.set("pass");
-    await expectOneJob(id);
-    await expectOneJob(meanwhile);
+    await site.completesOnce(id);
+    await site.completesOnce(meanwhile);
   });
 
   it("after its password was wrong for a while", async () => {
@@ -138,7 +133,7 @@ describe("a worker goes on", () => {
     await logged(from, /refused the login/);
     await own.rabbitmqctl("change_password", user, password);
     await readyAgain(from);
-    await expectOneJob(await publish("quick"));
+    await site.completesOnce(await publish("quick"));
   });
 });
 

@@ -1,13 +1,9 @@
 import { chmodSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
-import { connectBroker, publishDataReady } from "../../src/broker/client.ts";
-import type { DataReady } from "../../src/messages/data-ready.ts";
 import { eventually } from "./eventually.ts";
 import type { TestBeamtime, TestFacility } from "./global-setup.ts";
 import { mento, run } from "./mento.ts";
-import type { AnyEvent, TestSite } from "./site.ts";
 
 const RABBITMQCTL = "/usr/lib/rabbitmq/bin/rabbitmqctl";
 
@@ -15,7 +11,6 @@ const RABBITMQCTL = "/usr/lib/rabbitmq/bin/rabbitmqctl";
 export class OwnFacility {
   readonly facility: TestFacility;
   readonly beamtime: TestBeamtime;
-  readonly #stopped = new AbortController();
 
   private constructor(facility: TestFacility, beamtime: TestBeamtime) {
     this.facility = facility;
@@ -34,7 +29,6 @@ export class OwnFacility {
   }
 
   async tearDown(): Promise<void> {
-    this.#stopped.abort();
     await mento("facility", "down", "--dir", this.facility.dir);
     rmSync(this.facility.dir, { recursive: true, force: true });
   }
@@ -71,63 +65,6 @@ export class OwnFacility {
     const authorization = `Basic ${Buffer.from(`${user}:${password}`).toString("base64")}`;
     const response = await fetch(`${managementUrl}/api${path}`, { method, headers: { authorization } });
     return method === "GET" && response.ok ? response.json() : undefined;
-  }
-
-  async publish(site: TestSite, data: DataReady, id: string): Promise<void> {
-    const client = await connectBroker({ url: this.facility.broker.url, prefix: site.prefix });
-    await publishDataReady(client, data, { id, source: "/test" });
-    await client.close();
-  }
-
-  /** How many jobs Slurm has had with this mark. */
-  async jobsMarked(jobId: string): Promise<number> {
-    const env = { SLURM_CONF: this.facility.slurm.conf };
-    const { stdout } = await run("squeue", ["--noheader", "--states=all", "--format=%k"], { env });
-    return stdout.split("\n").filter((comment) => comment.trim() === `mento:${jobId}`).length;
-  }
-
-  /**
-   * Collects a site's events through every fault of the broker: they wait in a durable queue while it is away. Resolves
-   * when the queue is there.
-   */
-  async collectEvents(site: TestSite): Promise<void> {
-    let isFirst = true;
-    await new Promise<void>((resolve) => {
-      void (async () => {
-        while (!this.#stopped.signal.aborted) {
-          await this.#collectOnce(site, resolve).catch((error: unknown) => {
-            if (isFirst) console.error(error);
-          });
-          isFirst = false;
-          await sleep(200);
-        }
-      })();
-    });
-  }
-
-  async #collectOnce(site: TestSite, onReady: () => void): Promise<void> {
-    const client = await connectBroker({
-      url: this.facility.broker.url,
-      prefix: site.prefix,
-    });
-    const { link, topology } = client;
-    try {
-      const channel = await link.consuming.createChannel();
-      channel.on("error", () => undefined);
-      const queue = `${site.prefix}.seen`;
-      await channel.assertQueue(queue, { durable: true });
-      await channel.bindQueue(queue, topology.eventsExchange, "#");
-      await channel.consume(queue, (message) => {
-        if (message === null) return;
-        site.events.push(JSON.parse(message.content.toString("utf8")) as AnyEvent);
-        channel.ack(message);
-      });
-      onReady();
-      const stopped = new Promise((resolve) => this.#stopped.signal.addEventListener("abort", resolve));
-      await Promise.race([link.lost, stopped]);
-    } finally {
-      await client.close();
-    }
   }
 
   #state() {

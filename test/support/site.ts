@@ -3,14 +3,14 @@ import { mkdirSync, mkdtempSync, rmSync, utimesSync, writeFileSync } from "node:
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { spawn, type ChildProcess } from "node:child_process";
-import { inject } from "vitest";
+import { expect, inject } from "vitest";
 import { stringify } from "yaml";
 import { connectBroker, subscribe, type BrokerClient } from "../../src/broker/client.ts";
 import type { CloudEvent } from "../../src/messages/cloud-event.ts";
 import type { JobEventData, MessageEventData } from "../../src/messages/job-event.ts";
 import { eventually } from "./eventually.ts";
 import type { TestBeamtime, TestFacility } from "./global-setup.ts";
-import { MAIN } from "./mento.ts";
+import { MAIN, run } from "./mento.ts";
 
 export { eventually };
 
@@ -106,6 +106,16 @@ export class TestSite {
 
   jobEventsOf(causeId: string): AnyEvent[] {
     return this.eventsOf(causeId).filter(({ type }) => type.startsWith("mento.job."));
+  }
+
+  /** The message's job completes; Slurm has had it once, and it has ended once. */
+  async completesOnce(causeId: string): Promise<void> {
+    const { data } = await this.event("job.completed", causeId);
+    const env = { SLURM_CONF: this.#place.facility.slurm.conf };
+    const { stdout } = await run("squeue", ["--noheader", "--states=all", "--format=%k"], { env });
+    const jobs = stdout.split("\n").filter((comment) => comment.trim() === `mento:${data.job.id}`);
+    const ends = this.jobEventsOf(causeId).filter(({ type }) => !/submitted|started/.test(type));
+    expect({ jobs: jobs.length, ends: new Set(ends.map(({ id }) => id)).size }).toEqual({ jobs: 1, ends: 1 });
   }
 
   #seen(causeId: string): string {
