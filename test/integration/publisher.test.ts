@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { connectBroker, publishDataReady, type BrokerClient } from "../../src/broker/client.ts";
+import { Publisher } from "../../src/broker/publisher.ts";
 import { MentoError } from "../../src/errors.ts";
 import { codeOf } from "../support/code-of.ts";
 import { eventually, facility, TestSite } from "../support/site.ts";
@@ -65,7 +66,8 @@ describe("a publish", () => {
   });
 
   it("that a client's full queue goes on refusing is an error; the next ones get one try each, and others get all", async () => {
-    const { link, publisher, topology } = client;
+    const { link, topology } = client;
+    const publisher = await Publisher.open(link, 1_000);
     const exchange = topology.eventsExchange;
     const channel = await link.consuming.createChannel();
     const other = await channel.assertQueue("", { exclusive: true });
@@ -74,10 +76,11 @@ describe("a publish", () => {
 
     const queue = await fullQueue(exchange);
     expect(await codeOf(publisher.publish(messageTo(exchange)))).toBe("publish-refused");
-    expect(await seen()).toBe(5);
-    for (const total of [6, 7, 8]) {
+    const tries = await seen();
+    expect(tries).toBeGreaterThan(1);
+    for (const more of [1, 2, 3]) {
       expect(await codeOf(publisher.publish(messageTo(exchange)))).toBe("publish-refused");
-      expect(await seen()).toBe(total);
+      expect(await seen()).toBe(tries + more);
     }
     // What is for others is taken, and the link still stands.
     expect(await codeOf(publishDataReady(client, { path: "/x" }))).toBe("none");
