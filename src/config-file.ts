@@ -51,10 +51,19 @@ function expandIssue(issue: z.core.$ZodIssue): Issue[] {
     return issue.keys.map((key) => ({ path: [...issue.path, key], message: unknownKey(key, issue.path) }));
   }
   if (issue.code === "invalid_union") {
+    // If the value is of the type that one of them wants, that one says what is wrong with it.
+    const fitting = issue.errors.filter((branch) => !branch.some(isOfAnotherType));
+    if (fitting.length === 1) {
+      return (fitting[0] ?? []).map(({ path, message }) => ({ path: [...issue.path, ...path], message }));
+    }
     const messages = issue.errors.flat().map(({ message }) => message);
     return [{ path: issue.path, message: [...new Set(messages)].join(", or ") || issue.message }];
   }
   return [{ path: issue.path, message: issue.message }];
+}
+
+function isOfAnotherType({ code, path }: z.core.$ZodIssue): boolean {
+  return code === "invalid_type" && path.length === 0;
 }
 
 function unknownKey(key: string, path: PropertyKey[]): string {

@@ -4,15 +4,19 @@ import { Trigger } from "./triggers/trigger-config.ts";
 
 const absolutePath = z.string().regex(/^\//, "must be an absolute path");
 
+const BrokerUrl = z
+  .string()
+  .regex(/^amqps?:\/\//, "must begin with amqp:// or amqps://")
+  .refine(
+    (url) => URL.canParse(url),
+    "is not a url: amqp://user:password@host:port/vhost, with %XX in the password",
+  );
+
 export const Broker = z.strictObject({
   url: z
-    .string()
-    .regex(/^amqps?:\/\//, "must begin with amqp:// or amqps://")
-    .refine(
-      (url) => URL.canParse(url),
-      "is not a url: amqp://user:password@host:port/vhost, with %XX in the password",
-    )
-    .default("amqp://127.0.0.1:5672"),
+    .union([BrokerUrl, z.array(BrokerUrl).min(1)])
+    .default("amqp://127.0.0.1:5672")
+    .describe("Of several, the nodes of one cluster, each attempt takes the first that answers."),
   username: z.string().optional(),
   password: z.string().optional(),
   passwordFile: absolutePath.optional().describe("A file that holds the password and nothing else."),
@@ -31,7 +35,32 @@ export const Worker = z.strictObject({
     .array(z.enum(["intake", "tracker"]))
     .min(1)
     .default(["intake", "tracker"]),
-  concurrency: z.int().min(1).max(64).default(8).describe("Messages handled at the same time."),
+  concurrency: z
+    .int()
+    .min(1)
+    .max(64)
+    .default(8)
+    .describe("Messages of one session handled at the same time."),
+  maxPending: z
+    .int()
+    .min(1)
+    .default(60)
+    .describe("Jobs of one session that wait in Slurm at most; further messages wait on the broker."),
+  maxSubmitRate: z
+    .number()
+    .positive()
+    .default(50)
+    .describe("Jobs of one session that one worker submits a second, at most."),
+  lostAfterHours: z
+    .number()
+    .positive()
+    .default(24)
+    .describe("A job of which nothing was seen for so long is announced as lost, for a person to look."),
+  retentionDays: z
+    .number()
+    .positive()
+    .default(14)
+    .describe("Directories of jobs that have ended are removed after so long."),
   keys: z
     .array(z.string().min(1))
     .min(1)

@@ -20,6 +20,7 @@ export const ERROR_CODES = {
   "wrong-argument": "A program's argument would hold a NUL byte, which no program can be given.",
   "id-reused": "The message's source and id were used before, for other data.",
   "beamtime-ended": "The beamtime has been stopped: its account or its reservations are gone.",
+  "unknown-trigger": "The message was sent again for a trigger that the configuration does not have.",
   "submit-refused": "Slurm refused the job for a reason that will not pass.",
   "waited-too-long": "What the message waited for did not come in time.",
   "internal-error": "Mento itself failed on this message: a bug.",
@@ -33,6 +34,8 @@ export const ERROR_CODES = {
   "data-changing": "The data is there, of unknown size, and still being written.",
   "no-reservation-fits":
     "None of the beamtime's reservations fits the job; it waits, fails or runs outside them.",
+  "session-busy": "Many messages of the session wait already; this one lets other sessions' pass.",
+  "too-many-pending": "As many jobs of the session as are allowed wait in Slurm already.",
   "submit-in-flight": "Another call is just submitting this job, or was cut off doing so.",
   "submit-not-now": "Slurm does not take the job at the moment.",
   "ssh-login-refused": "The reserved node did not accept the beamtime's account and key.",
@@ -41,6 +44,7 @@ export const ERROR_CODES = {
   "broker-refused": "RabbitMQ is there, but refused the login or the virtual host.",
   "broker-lost": "The connection to RabbitMQ broke.",
   "publish-unconfirmed": "RabbitMQ did not confirm a published message.",
+  "publish-refused": "RabbitMQ did not take a published message: a queue that is to have it is full.",
   "ssh-unreachable": "A reserved node cannot be reached over SSH.",
   "ssh-lost": "The SSH connection broke, or a command did not end in time: its outcome is unknown.",
   "slurm-unavailable": "Slurm's controller does not answer.",
@@ -64,6 +68,7 @@ export const ERROR_CODES = {
   preempted: "Slurm took the node away for another job.",
   deadline: "The job could not run before its deadline, or its reservation ended.",
   "launch-failed": "Slurm could not start the job on its node.",
+  lost: "Nothing was seen of the job for a long time; a person must look what became of it.",
   "reservation-deleted": "The job's reservation was deleted.",
   // The facility on one machine.
   "facility-not-up": "No facility is running in this directory.",
@@ -106,18 +111,21 @@ export class Deferred extends MentoError {
   readonly dataLook: string | undefined;
   /** Nothing is wrong so far: it is not announced. */
   readonly isSilent: boolean;
+  readonly waitAtMostSeconds: number;
 
   constructor(
     details: ErrorDetails & {
       giveUpAfterSeconds: number;
       dataLook?: string | undefined;
       isSilent?: boolean;
+      waitAtMostSeconds?: number;
     },
   ) {
     super(details);
     this.giveUpAfterSeconds = details.giveUpAfterSeconds;
     this.dataLook = details.dataLook;
     this.isSilent = details.isSilent ?? false;
+    this.waitAtMostSeconds = details.waitAtMostSeconds ?? Infinity;
   }
 }
 

@@ -1,3 +1,4 @@
+import type { Trouble } from "./admission.ts";
 import { Deferred, MentoError, Misconfigured, Rejected, Unavailable } from "./errors.ts";
 import type { Session } from "./beamtime/session.ts";
 import type { TrackingRecord } from "./jobs/tracking-record.ts";
@@ -23,6 +24,8 @@ export interface ReceivedMessage {
   receivedAt: Date;
   /** What an earlier look saw of data of unknown size. */
   dataLook: string | undefined;
+  /** It was sent again for this trigger alone, whatever the trigger's `on` says. */
+  onlyTrigger: string | undefined;
 }
 
 /** What the line needs from outside. */
@@ -30,8 +33,10 @@ export interface IntakeEffects {
   group: string;
   triggers: readonly Trigger[];
   findSession: (beamtimeId: string | undefined, paths: readonly string[]) => Promise<Session>;
-  /** Whether this is the one session whose messages come: then its node's trouble is everybody's. */
-  isOnlySession: (session: Session) => Promise<boolean>;
+  /** Waits until the session may submit so many jobs; returns what gives the turn back. */
+  enter: (session: Session, jobs: number) => Promise<() => void>;
+  /** What becomes of a message whose submit met trouble that is not its own. */
+  report: (session: Session, trouble: Trouble) => Promise<MentoError>;
   /** Where a job of the trigger can run now; looks into Slurm, but makes nothing. */
   placeFor: (session: Session, trigger: Trigger) => Promise<Place>;
   methods: Readonly<Record<Trigger["method"], Method>>;
@@ -53,7 +58,10 @@ export async function handleMessage(received: ReceivedMessage, effects: IntakeEf
   const event = decodeMessage(received.body, received.properties);
   const message = validateDataReady(event);
 
-  const { matched, unmatched } = matchTriggers(message, effects.triggers);
+  const { matched, unmatched } =
+    received.onlyTrigger === undefined
+      ? matchTriggers(message, effects.triggers)
+      : { matched: [triggerNamed(received.onlyTrigger, effects.triggers)], unmatched: [] };
   if (matched.length === 0) {
     const { source, id, type } = event;
     const data = {
@@ -71,16 +79,37 @@ export async function handleMessage(received: ReceivedMessage, effects: IntakeEf
   const session = await effects.findSession(message.data.beamtimeId, message.paths);
   requireBeamline(message, session);
 
-  const failures: unknown[] = [];
-  for (const trigger of matched) {
-    try {
-      await runTrigger(trigger, { message, received, session }, effects);
-    } catch (error) {
-      const isOnly = await effects.isOnlySession(session);
-      failures.push(isOnly ? error : onlyThisSession(error, session));
+  const leave = await effects.enter(session, matched.length);
+  try {
+    const failures: unknown[] = [];
+    for (const trigger of matched) {
+      try {
+        await runTrigger(trigger, { message, received, session }, effects);
+      } catch (error) {
+        if (isTroubleOfOthers(error)) throw await effects.report(session, error);
+        failures.push(endedIfClosed(error, session));
+      }
     }
+    if (failures.length > 0) throw worst(failures);
+  } finally {
+    leave();
   }
-  if (failures.length > 0) throw worst(failures);
+}
+
+function triggerNamed(name: string, triggers: readonly Trigger[]): Trigger {
+  const found = triggers.find((trigger) => trigger.name === name);
+  if (found !== undefined) return found;
+  throw new Rejected({
+    code: "unknown-trigger",
+    message: `The message was sent again for trigger ${name}, which the worker's configuration does not have.`,
+    hint: `It has ${triggers.map((trigger) => trigger.name).join(", ") || "none"}; replay the message for one of them.`,
+  });
+}
+
+/** The node or Slurm, not the message; the broker's trouble is the link's, and starts everything over. */
+function isTroubleOfOthers(error: unknown): error is Trouble {
+  if (!(error instanceof Unavailable || error instanceof Misconfigured)) return false;
+  return !/^(broker|publish)-/.test(error.code);
 }
 
 /** A message, and whose it is. */
@@ -89,9 +118,6 @@ interface Resolved {
   received: ReceivedMessage;
   session: Session;
 }
-
-/** So long messages of one session wait for its node or its Slurm, while other sessions' pass: a day. */
-const ONE_SESSION_WAITS_SECONDS = 24 * 3600;
 
 /** The copy to the core file system is quick for beamtimes only (docs.desy.de/asap3, "Fast copy"). */
 const DATA_TIMEOUT_SECONDS = { beamtime: 600, commissioning: 1800 };
@@ -128,24 +154,15 @@ function worst(failures: readonly unknown[]): unknown {
   return failures[0];
 }
 
-/**
- * Where there are others, the trouble with one session's node is its own messages' alone; the node of one that is over may
- * be gone for good.
- */
-function onlyThisSession(error: unknown, { id, isOpen }: Session): unknown {
-  if (!(error instanceof MentoError)) return error;
-  const { code, message, hint } = error;
-  if (code === "ssh-login-refused" && !isOpen) {
-    return new Rejected({
-      code: "beamtime-ended",
-      message: `${id} is not open at the beamline, and its account is not accepted: it has ended. ${message}`,
-      hint: "Have it started again, then replay the message; before its start, wait until its account is ready.",
-      cause: error,
-    });
-  }
-  if (!(error instanceof Unavailable || error instanceof Misconfigured)) return error;
-  if (code.startsWith("broker-") || code.startsWith("publish-")) return error;
-  return new Deferred({ code, message, hint, giveUpAfterSeconds: ONE_SESSION_WAITS_SECONDS, cause: error });
+/** The account of a session that is over is not accepted any more. */
+function endedIfClosed(error: unknown, { id, isOpen }: Session): unknown {
+  if (!(error instanceof Deferred) || error.code !== "ssh-login-refused" || isOpen) return error;
+  return new Rejected({
+    code: "beamtime-ended",
+    message: `${id} is not open at the beamline, and its account is not accepted: it has ended. ${error.message}`,
+    hint: "Have it started again, then replay the message; before its start, wait until its account is ready.",
+    cause: error,
+  });
 }
 
 function requireBeamline(message: DataReadyMessage, session: Session): void {

@@ -2,7 +2,7 @@ import { chooseReservation, type Slot } from "./beamtime/reservation.ts";
 import { requireOnline, type OnlineSession, type Session } from "./beamtime/session.ts";
 import { jobsDirectory, type MentoConfig } from "./config.ts";
 import { Deferred, Rejected, Unavailable, type MentoError } from "./errors.ts";
-import { parseSlurmNow, SLURM_NOW_COMMAND, type SlurmNow } from "./jobs/slurm-now.ts";
+import { parseSlurmNow, SLURM_NOW_COMMAND, tooManyPending, type SlurmNow } from "./jobs/slurm-now.ts";
 import type { Place } from "./methods/method.ts";
 import type { SessionShells } from "./session-shells.ts";
 import type { Shell } from "./shells/shell.ts";
@@ -18,30 +18,41 @@ const WAIT_FOR_RESERVATION_SECONDS = 24 * 3600;
 export class SessionPlaces {
   readonly #site: MentoConfig["site"];
   readonly #shells: SessionShells;
-  readonly #asked = new Map<string, { at: number; shell: Shell; answer: Promise<SlurmNow> }>();
+  readonly #maxPending: number;
+  readonly #asked = new Map<string, Asked>();
 
-  constructor(site: MentoConfig["site"], shells: SessionShells) {
+  constructor(site: MentoConfig["site"], shells: SessionShells, maxPending = Infinity) {
     this.#site = site;
     this.#shells = shells;
+    this.#maxPending = maxPending;
   }
 
   /**
    * @param notBefore milliseconds: what Slurm said earlier does not count
    * @throws Deferred `no-online-resources`, `private-key-unreadable`, `private-key-format`, `ssh-login-refused`
-   * @throws Unavailable `ssh-unreachable`, `ssh-lost`, `slurm-unavailable`
+   * @throws Unavailable `ssh-unreachable`, `ssh-lost`, `slurm-unavailable`, `too-many-pending`
    */
   async placeFor(session: Session, slurm: TriggerSlurm, notBefore = 0): Promise<Place> {
     const online = requireOnline(session);
     const shell = await this.#shells.open(online);
     const corePath = session.roots.core;
-    const place = { shell, corePath, jobsDirectory: jobsDirectory(this.#site, corePath), notice: null };
-    const { reservations } = online.online;
     const now = await this.slurmNow(online, notBefore);
+    const maxPending = this.#pendingAllowed(online, now);
+    const jobs = jobsDirectory(this.#site, corePath);
+    const place = { shell, corePath, jobsDirectory: jobs, maxPending, notice: null };
+    const { reservations } = online.online;
     const choice = chooseReservation(slurm, online.online, now);
     if ("slot" in choice) return { ...place, slot: choice.slot };
     const hasNone = reservations.every(({ name }) => name !== null && !now.reservations.has(name));
     if (hasNone && !session.isOpen) return { ...place, slot: ended(session) };
     return { ...place, ...otherwise(slurm, session, choice.reasons) };
+  }
+
+  /** Throws what keeps jobs of the session from being submitted at all: nothing of this moment is taken from memory. */
+  async probe(session: Session): Promise<void> {
+    const online = requireOnline(session);
+    const { pending } = await this.slurmNow(online, Date.now());
+    if (pending >= this.#maxPending) throw tooManyPending(online.online.account, this.#maxPending);
   }
 
   /**
@@ -53,7 +64,7 @@ export class SessionPlaces {
     const known = this.#asked.get(session.id);
     const isFresh = known !== undefined && Date.now() - known.at < ASK_EVERY_MS && known.at >= notBefore;
     if (isFresh && known.shell === shell) return known.answer;
-    const asked = { at: Date.now(), shell, answer: ask(shell) };
+    const asked = { at: Date.now(), shell, answer: ask(shell), submits: 0 };
     this.#asked.set(session.id, asked);
     // A failure is not kept.
     asked.answer.catch(() => {
@@ -61,6 +72,26 @@ export class SessionPlaces {
     });
     return asked.answer;
   }
+
+  /**
+   * Only Slurm knows how many jobs wait: other workers submit too. While there are few, its last word will do; from a
+   * quarter of the limit on each submit looks for itself.
+   */
+  #pendingAllowed({ id, online: { account } }: OnlineSession, now: SlurmNow): number | null {
+    if (now.pending >= this.#maxPending) throw tooManyPending(account, this.#maxPending);
+    const asked = this.#asked.get(id);
+    if (asked !== undefined) asked.submits += 1;
+    const few = now.pending + (asked?.submits ?? 0) < this.#maxPending / 4;
+    return few ? null : this.#maxPending;
+  }
+}
+
+interface Asked {
+  at: number;
+  shell: Shell;
+  answer: Promise<SlurmNow>;
+  /** How many jobs may have been submitted since. */
+  submits: number;
 }
 
 async function ask(shell: Shell): Promise<SlurmNow> {

@@ -1,30 +1,23 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { errorText } from "./errors.ts";
-import {
-  advance,
-  describeFailure,
-  endFromBoth,
-  endFromRecord,
-  endFromRecordAlone,
-  endFromSlurmAlone,
-  type JobEnd,
-} from "./jobs/job.ts";
+import { errorText, MentoError } from "./errors.ts";
+import { accountingCommand, parseAccounting } from "./jobs/accounting.ts";
 import { spoolOf } from "./jobs/directory.ts";
+import { endedData, lostData, startedData, type EndFacts } from "./jobs/event-data.ts";
+import { endFromRecord, endFromSlurm, meaningOf, type JobEnd } from "./jobs/job.ts";
 import { parseRecords, readRecordsCommand, type JobRecords } from "./jobs/records.ts";
 import { resultsOf } from "./jobs/results.ts";
 import {
   cancelHeldCommand,
   exitCodeCommand,
-  isHeldForReservation,
   parseExitCode,
   parseSqueue,
   squeueCommand,
-  type SlurmJob,
 } from "./jobs/squeue.ts";
 import type { TrackingRecord } from "./jobs/tracking-record.ts";
-import { watch, type Watched } from "./jobs/watched.ts";
+import { judge, LOOK_FIRST_MS, type SlurmWord } from "./jobs/verdict.ts";
+import { isOurs, seenAtOf, watch, type Watched } from "./jobs/watched.ts";
 import type { Log } from "./log.ts";
-import { jobEvent, type JobEventData, type JobResult, type OutgoingEvent } from "./messages/job-event.ts";
+import { jobEvent, type JobEventData, type OutgoingEvent } from "./messages/job-event.ts";
 import { isGivenUp, movedTo } from "./resubmit.ts";
 import { quote } from "./shells/quote.ts";
 import type { Shell } from "./shells/shell.ts";
@@ -39,6 +32,8 @@ export interface TrackerEffects {
   /** Submits a job again whose reservation was deleted; its directory then says which Slurm job it is. */
   resubmit: (record: TrackingRecord, seenAt: number) => Promise<void>;
   reconcileSeconds: number;
+  /** A job of which nothing was seen for so long is lost. */
+  lostAfterHours: number;
   log: Log;
   now: () => Date;
 }
@@ -49,13 +44,21 @@ const TICK_MS = 400;
 const RENEW_AFTER_MS = 10 * 60_000;
 /** RabbitMQ 4 drops a message that has come back 20 times. */
 const RENEW_AFTER_RETURNS = 10;
-/** Files appear late on a shared file system: so long a record may lag behind Slurm. */
-const RECORD_GRACE_MS = 10_000;
-/** So long Slurm may take to say why it has stopped a job. */
-const REASON_GRACE_MS = 60_000;
+/** Accounting is asked no more often, and after it has failed more seldom. */
+const ASK_ACCOUNTING_MS = { answered: 60_000, failed: 300_000 };
+/** The worker's clock may be so far from the cluster's. */
+const CLOCKS_DIFFER_SECONDS = 3600;
 /** Jobs whose records are read in one remote call. */
 const READ_AT_ONCE = 50;
 const LONGEST_BACKOFF_MS = 30_000;
+
+/** The jobs of one session that this tracker watches together, by their ids. */
+interface SessionJobs {
+  sessionId: string;
+  jobsDirectory: string;
+  jobs: Map<string, Watched>;
+  askAccountingAt: number;
+}
 
 /**
  * The line, second half: submitted jobs become their started and ended events. Jobs of one session are watched
@@ -64,7 +67,7 @@ const LONGEST_BACKOFF_MS = 30_000;
  */
 export class Tracker {
   readonly #effects: TrackerEffects;
-  readonly #watches = new Map<string, Map<string, Watched>>();
+  readonly #sessions = new Map<string, SessionJobs>();
   readonly #loops = new Set<Promise<void>>();
   readonly #stopped = new AbortController();
 
@@ -75,23 +78,25 @@ export class Tracker {
   /** Watches a job until it has ended; then announces, then acks. */
   take(record: TrackingRecord, delivery: { ack: () => void; returns: number }): void {
     const { session, job } = record.data;
-    const key = JSON.stringify([session.id, record.jobsDirectory]);
-    const known = this.#watches.get(key);
-    const jobs = known ?? new Map<string, Watched>();
+    const { jobsDirectory } = record;
+    const key = JSON.stringify([session.id, jobsDirectory]);
+    const known = this.#sessions.get(key);
+    const jobs = new Map<string, Watched>();
+    const one = known ?? { sessionId: session.id, jobsDirectory, jobs, askAccountingAt: 0 };
     // A record delivered twice is one job: the newer delivery is the one to hold.
-    const old = jobs.get(job.id);
-    jobs.set(job.id, watch(record, delivery, old, this.#effects.now()));
+    const old = one.jobs.get(job.id);
+    one.jobs.set(job.id, watch(record, delivery, old, this.#effects.now()));
     old?.ack();
     if (known !== undefined) return;
-    this.#watches.set(key, jobs);
-    const loop = this.#watch(key, jobs, session.id, record.jobsDirectory);
+    this.#sessions.set(key, one);
+    const loop = this.#watch(one).finally(() => this.#sessions.delete(key));
     this.#loops.add(loop);
     void loop.finally(() => this.#loops.delete(loop));
   }
 
   /** How many jobs are watched. */
   get size(): number {
-    return [...this.#watches.values()].reduce((sum, jobs) => sum + jobs.size, 0);
+    return [...this.#sessions.values()].reduce((sum, { jobs }) => sum + jobs.size, 0);
   }
 
   /** Lets go of all jobs; their un-acked records go to another tracker. */
@@ -100,30 +105,29 @@ export class Tracker {
     await Promise.all(this.#loops);
   }
 
-  async #watch(
-    key: string,
-    jobs: Map<string, Watched>,
-    sessionId: string,
-    jobsDirectory: string,
-  ): Promise<void> {
+  async #watch(session: SessionJobs): Promise<void> {
     const { log, now, reconcileSeconds } = this.#effects;
+    const { jobs, sessionId } = session;
+    const stopped = this.#stopped.signal;
     let failures = 0;
+    let failingSince = 0;
     let reconcileAt = now().getTime() + reconcileSeconds * 1000;
-    while (jobs.size > 0 && !this.#isStopped()) {
+    while (jobs.size > 0 && !stopped.aborted) {
       try {
         const shell = await this.#effects.shellFor(sessionId);
-        await this.#listen(shell, jobs, jobsDirectory);
-        await this.#readRung(shell, jobs, jobsDirectory);
+        await this.#listen(shell, session);
+        await this.#readRung(shell, session);
         const awaitsReason = [...jobs.values()].some((one) => one.endRecord !== undefined);
         if (now().getTime() >= reconcileAt || awaitsReason) {
-          await this.#reconcile(shell, jobs);
+          await this.#reconcile(shell, session);
           reconcileAt = now().getTime() + reconcileSeconds * 1000;
         }
         failures = 0;
       } catch (error) {
-        if (this.#isStopped()) break;
+        if (this.#stopped.signal.aborted) break;
         failures += 1;
         if (failures === 1) {
+          failingSince = now().getTime();
           log.warn(
             { err: error, session: sessionId, jobs: jobs.size },
             `the jobs cannot be seen; they go on being watched: ${errorText(error)}`,
@@ -131,17 +135,16 @@ export class Tracker {
         }
       }
       // Also while nothing can be seen of them: the broker waits for no node.
-      await this.#renew(jobs).catch((error: unknown) => {
+      const areOutOfSight = failures > 0 && now().getTime() - failingSince > LOOK_FIRST_MS;
+      await this.#renewOrLose(session, areOutOfSight).catch((error: unknown) => {
         log.warn({ err: error }, `tracking records could not be renewed: ${errorText(error)}`);
       });
-      const backoff = Math.min(TICK_MS * 2 ** failures, LONGEST_BACKOFF_MS);
-      await this.#sleep(failures === 0 ? TICK_MS : backoff);
+      await this.#sleep(Math.min(TICK_MS * 2 ** failures, LONGEST_BACKOFF_MS));
     }
-    this.#watches.delete(key);
   }
 
   /** One listing: the empty files in the spool say whose job directory has something new. */
-  async #listen(shell: Shell, jobs: Map<string, Watched>, jobsDirectory: string): Promise<void> {
+  async #listen(shell: Shell, { jobs, jobsDirectory }: SessionJobs): Promise<void> {
     const end = await shell.run(`ls -1 ${quote(spoolOf(jobsDirectory))}`);
     for (const name of end.stdout.toString("utf8").split("\n")) {
       const watched = jobs.get(name.split(".", 1)[0] ?? "");
@@ -149,158 +152,164 @@ export class Tracker {
     }
   }
 
-  async #readRung(shell: Shell, jobs: Map<string, Watched>, jobsDirectory: string): Promise<void> {
-    const rung = [...jobs.values()].filter((one) => one.rung);
+  async #readRung(shell: Shell, session: SessionJobs): Promise<void> {
+    const rung = [...session.jobs.values()].filter((one) => one.rung);
     for (let at = 0; at < rung.length; at += READ_AT_ONCE) {
       const batch = rung.slice(at, at + READ_AT_ONCE);
       const ids = batch.map((one) => one.record.data.job.id);
-      const end = await shell.run(readRecordsCommand(jobsDirectory, ids));
+      const end = await shell.run(readRecordsCommand(session.jobsDirectory, ids));
       const records = parseRecords(end.stdout);
       for (const watched of batch) {
         watched.rung = false;
-        await this.#apply(watched, records.get(watched.record.data.job.id), jobs);
+        await this.#each(watched, () =>
+          this.#apply(watched, records.get(watched.record.data.job.id), session),
+        );
       }
     }
   }
 
   /** Takes in what the run script wrote. */
-  async #apply(watched: Watched, records: JobRecords | undefined, jobs: Map<string, Watched>): Promise<void> {
+  async #apply(watched: Watched, records: JobRecords | undefined, session: SessionJobs): Promise<void> {
     if (records?.submitted !== undefined) {
       watched.isBeingResubmitted = records.submitted.isBeingResubmitted;
-      const isAnother = records.submitted.slurmJobId !== watched.record.data.slurm.jobId;
-      if (isAnother) {
-        await this.#follow(watched, records.submitted, jobs);
+      if (records.submitted.slurmJobId !== watched.record.data.slurm.jobId) {
+        await this.#follow(watched, records.submitted, session);
         return;
       }
     }
-    if (records?.started !== undefined && watched.record.data.job.state === "submitted") {
-      const { at, node } = records.started;
+    if (records?.started !== undefined) {
       const { data } = watched.record;
-      await this.#announce(watched, {
-        ...data,
-        job: { ...data.job, state: advance(data.job.state, "started") },
-        slurm: { ...data.slurm, nodes: [node] },
-        times: { ...data.times, started: at },
-      });
+      const started = startedData(data, records.started);
+      if (data.job.state === "submitted") await this.#announce(watched, started);
+      else watched.record = { ...watched.record, data: started };
     }
-    if (records?.ended === undefined || watched.endRecord !== undefined) return;
+    if (records?.ended === undefined) {
+      // If Slurm has started it again, what its first run left was no end.
+      watched.endRecord = undefined;
+      return;
+    }
     const { record, log } = records.ended;
     const results = resultsOf(watched.record, records.ended.results);
     const end = endFromRecord(record);
     if (end !== undefined) {
-      await this.#end(watched, end, { at: record.at, results, log, slurmState: null }, jobs);
-    } else {
+      await this.#end(watched, end, { at: record.at, results, log, slurmState: null }, session);
+    } else if (watched.endRecord?.record.at !== record.at) {
       watched.endRecord = { record, results, log, since: this.#effects.now().getTime() };
     }
   }
 
-  /** One `squeue` for all jobs of the account: finds the ends that no script could record. */
-  async #reconcile(shell: Shell, jobs: Map<string, Watched>): Promise<void> {
-    const { log } = this.#effects;
+  /** One `squeue` for all jobs of the account, and `sacct` for those gone from it: what no script could record. */
+  async #reconcile(shell: Shell, session: SessionJobs): Promise<void> {
     const listing = await shell.run(squeueCommand(shell.account));
     const slurmJobs = listing.code === 0 ? parseSqueue(listing.stdout.toString("utf8")) : undefined;
     if (slurmJobs === undefined) {
       throw new Error(`squeue on ${shell.host} failed: ${listing.stderr.trim() || "no answer"}`);
     }
-    const time = this.#effects.now().getTime();
-    for (const watched of [...jobs.values()]) {
+    const forgotten: Watched[] = [];
+    for (const watched of [...session.jobs.values()]) {
       const slurmJob = slurmJobs.get(watched.record.data.slurm.jobId);
-      if (watched.endRecord !== undefined) {
-        await this.#endWithReason(watched, slurmJob, jobs, time);
-      } else if (slurmJob !== undefined && isHeldForReservation(slurmJob)) {
-        await this.#resubmit(watched, shell, jobs, time);
-      } else if (slurmJob === undefined) {
-        watched.rung = true;
-        if (watched.isBeingResubmitted) await this.#resubmit(watched, shell, jobs, time);
-        if (!watched.isForgotten) {
-          watched.isForgotten = true;
-          const { job, slurm } = watched.record.data;
-          log.warn({ job: job.id, slurmJob: slurm.jobId }, "Slurm no longer knows the job; it is watched on");
-        }
-      } else {
-        await this.#endWithoutRecord(watched, slurmJob, shell, jobs, time);
+      if (slurmJob === undefined || !isOurs(watched, slurmJob)) {
+        forgotten.push(watched);
+        continue;
       }
+      watched.record = { ...watched.record, seenAt: this.#effects.now().toISOString() };
+      watched.forgottenSince = undefined;
+      await this.#each(watched, () => this.#settle(watched, slurmJob, shell, session));
+    }
+    if (forgotten.length === 0) return;
+    const accounted = await this.#askAccounting(forgotten, shell, session);
+    for (const watched of forgotten) {
+      watched.rung = true;
+      if (watched.forgottenSince === undefined) {
+        watched.forgottenSince = this.#effects.now().getTime();
+        this.#say(watched, "Slurm no longer knows the job; it is watched on");
+      }
+      const word = accounted?.get(watched.record.data.slurm.jobId);
+      // What accounting takes for running, and `squeue` does not know, is a record that was never closed.
+      const tells = word !== undefined && isOurs(watched, word) && endFromSlurm(word.state) !== undefined;
+      await this.#each(watched, () => this.#settle(watched, tells ? word : undefined, shell, session));
     }
   }
 
-  /** The script has recorded the end, but something stopped it: Slurm's state says what. */
-  async #endWithReason(
-    watched: Watched,
-    slurmJob: SlurmJob | undefined,
-    jobs: Map<string, Watched>,
-    time: number,
-  ): Promise<void> {
-    const ended = watched.endRecord;
-    if (ended === undefined) return;
-    // Slurm may have forgotten it: then the record is all that is known. While Slurm says that it goes on, it does.
-    const forgotten = slurmJob === undefined && time - ended.since > REASON_GRACE_MS;
-    const end = forgotten
-      ? endFromRecordAlone(ended.record)
-      : endFromBoth(ended.record, slurmJob?.state ?? "");
-    if (end === undefined) return;
-    const { results, log } = ended;
-    const slurmState = slurmJob?.state ?? null;
-    await this.#end(watched, end, { at: ended.record.at, results, log, slurmState }, jobs);
+  /** Undefined: it was not asked now, or did not answer. */
+  async #askAccounting(forgotten: readonly Watched[], shell: Shell, session: SessionJobs) {
+    const time = this.#effects.now().getTime();
+    if (time < session.askAccountingAt) return undefined;
+    const known = forgotten.map(({ record }) => record.data);
+    const submits = known.map(({ times }) => Date.parse(times.submitted ?? "")).filter(Number.isFinite);
+    const since = Math.min(time, ...submits) / 1000 - CLOCKS_DIFFER_SECONDS;
+    const ids = known.map(({ slurm }) => slurm.jobId);
+    const answer = await shell.run(accountingCommand(shell.account, ids, since));
+    session.askAccountingAt = time + ASK_ACCOUNTING_MS[answer.code === 0 ? "answered" : "failed"];
+    return answer.code === 0 ? parseAccounting(answer.stdout.toString("utf8")) : undefined;
   }
 
-  async #endWithoutRecord(
+  /** Does what follows from Slurm's word on a job, or from its silence. */
+  async #settle(
     watched: Watched,
-    slurmJob: SlurmJob,
+    word: SlurmWord | undefined,
     shell: Shell,
-    jobs: Map<string, Watched>,
-    time: number,
+    session: SessionJobs,
   ): Promise<void> {
-    if (endFromSlurmAlone(slurmJob.state, "0:0") === undefined) return;
-    watched.rung = true;
-    watched.endedWithoutRecordSince ??= time;
-    if (time - watched.endedWithoutRecordSince < RECORD_GRACE_MS) return;
-    const answer = await shell.run(exitCodeCommand(slurmJob.id));
-    const exitCode = parseExitCode(answer.stdout.toString("utf8"));
-    if (exitCode === undefined) return;
-    // Once more: the record may have come late.
-    watched.rung = true;
-    await this.#readRung(shell, jobs, watched.record.jobsDirectory);
-    if (!jobs.has(watched.record.data.job.id) || watched.endRecord !== undefined) return;
-    if (watched.isBeingResubmitted) {
-      await this.#resubmit(watched, shell, jobs, time);
-      return;
+    const time = this.#effects.now().getTime();
+    const { endRecord } = watched;
+    const known = { ...watched, seenAt: seenAtOf(watched.record) };
+    const verdict = judge(known, word, time, this.#effects.lostAfterHours * 3600_000);
+    if (verdict === "goes-on") {
+      if (word !== undefined) this.#sayIfUnknown(watched, word.state);
+      watched.endedWithoutRecordSince = undefined;
+    } else if (verdict === "held") {
+      await this.#resubmit(watched, shell, session);
+    } else if (verdict === "look-again") {
+      watched.rung = true;
+      watched.endedWithoutRecordSince ??= time;
+    } else if (verdict === "ask-exit-code") {
+      const answer = await shell.run(exitCodeCommand(word?.id ?? ""));
+      const exitCode = parseExitCode(answer.stdout.toString("utf8"));
+      // Once more: the record may have come late.
+      watched.rung = true;
+      await this.#readRung(shell, session);
+      const isDone = session.jobs.get(watched.record.data.job.id) !== watched;
+      if (isDone || word === undefined || exitCode === undefined) return;
+      await this.#settle(watched, { ...word, exitCode }, shell, session);
+    } else if (verdict === "lost") {
+      await this.#lose(watched, session);
+    } else {
+      // Slurm's own end time has no zone; ours is at most a look later.
+      const at = endRecord?.record.at ?? new Date(watched.endedWithoutRecordSince ?? time).toISOString();
+      const { results = [], log = "" } = endRecord ?? {};
+      await this.#end(watched, verdict.end, { at, results, log, slurmState: verdict.slurmState }, session);
     }
-    const end = endFromSlurmAlone(slurmJob.state, exitCode);
-    if (end === undefined) return;
-    // Slurm's own end time has no zone; ours is at most a look later.
-    const at = new Date(watched.endedWithoutRecordSince).toISOString();
-    await this.#end(watched, end, { at, results: [], log: "", slurmState: slurmJob.state }, jobs);
   }
 
   /** Its reservation was deleted before it could run: it is submitted again, or it has failed. */
-  async #resubmit(watched: Watched, shell: Shell, jobs: Map<string, Watched>, time: number): Promise<void> {
-    watched.record = {
-      ...watched.record,
-      heldSince: watched.record.heldSince ?? new Date(time).toISOString(),
-    };
-    const { job, slurm } = watched.record.data;
+  async #resubmit(watched: Watched, shell: Shell, session: SessionJobs): Promise<void> {
+    const now = this.#effects.now();
+    const heldSince = watched.record.heldSince ?? now.toISOString();
+    watched.record = { ...watched.record, heldSince };
+    const { slurm } = watched.record.data;
     try {
-      await this.#effects.resubmit(watched.record, time);
+      await this.#effects.resubmit(watched.record, now.getTime());
       watched.rung = true;
     } catch (error) {
-      if (isGivenUp(error, watched.record.heldSince, time)) {
+      if (isGivenUp(error, heldSince, now.getTime())) {
         const answer = await shell.run(cancelHeldCommand(slurm.jobId));
         // Somebody may have let it run meanwhile.
         if (!answer.stdout.toString("utf8").trim().startsWith("CANCELLED")) return;
         const end = { state: "failed", code: null, signal: null, reason: "reservation-deleted" } as const;
-        const at = this.#effects.now().toISOString();
-        await this.#end(
-          watched,
-          end,
-          { at, results: [], log: "", slurmState: null, why: errorText(error) },
-          jobs,
-        );
+        const facts = {
+          at: now.toISOString(),
+          results: [],
+          log: "",
+          slurmState: null,
+          why: errorText(error),
+        };
+        await this.#end(watched, end, facts, session);
         return;
       }
-      if (watched.heldBecause === errorText(error)) return;
-      watched.heldBecause = errorText(error);
-      const what = `reservation ${slurm.reservation ?? ""} was deleted, and the job cannot be submitted again yet`;
-      this.#effects.log.warn({ job: job.id, slurmJob: slurm.jobId }, `${what}: ${errorText(error)}`);
+      const what = `reservation ${slurm.reservation ?? ""} was deleted, and the job cannot be submitted again yet: ${errorText(error)}`;
+      if (watched.heldBecause !== what) this.#say(watched, what);
+      watched.heldBecause = what;
     }
   }
 
@@ -308,45 +317,25 @@ export class Tracker {
   async #follow(
     watched: Watched,
     submitted: NonNullable<JobRecords["submitted"]>,
-    jobs: Map<string, Watched>,
+    session: SessionJobs,
   ): Promise<void> {
     const moved = { ...watched.record, data: movedTo(watched.record.data, submitted) };
     delete moved.heldSince;
     await this.#effects.announce(jobEvent(moved.data, this.#effects.now(), submitted.slurmJobId));
     watched.record = moved;
-    await this.#effects.track(moved);
-    // The copy may be here already.
-    const { id } = moved.data.job;
-    if (jobs.get(id) === watched) jobs.delete(id);
-    watched.ack();
+    await this.#handOn(watched, session);
   }
 
-  async #end(
-    watched: Watched,
-    end: JobEnd,
-    facts: { at: string; results: JobResult[]; log: string; slurmState: string | null; why?: string },
-    jobs: Map<string, Watched>,
-  ): Promise<void> {
-    const { data } = watched.record;
-    await this.#announce(watched, {
-      ...data,
-      job: { ...data.job, state: advance(data.job.state, end.state) },
-      times: { ...data.times, ended: facts.at },
-      exit: { code: end.code, signal: end.signal, reason: end.reason },
-      results: facts.results,
-      error:
-        end.reason === null
-          ? null
-          : {
-              code: end.reason,
-              message: [describeFailure(end, facts.slurmState, facts.log), facts.why ?? ""].join(" ").trim(),
-              hint: `The whole log is ${data.job.directory}/job.log.`,
-            },
-    });
-    // The record may have been delivered again meanwhile: both deliveries are of this job, which has ended.
-    jobs.get(data.job.id)?.ack();
-    jobs.delete(data.job.id);
-    watched.ack();
+  async #end(watched: Watched, end: JobEnd, facts: EndFacts, session: SessionJobs): Promise<void> {
+    await this.#announce(watched, endedData(watched.record.data, end, facts));
+    this.#letGo(watched, session);
+  }
+
+  async #lose(watched: Watched, session: SessionJobs): Promise<void> {
+    const seenAt = new Date(seenAtOf(watched.record)).toISOString();
+    await this.#announce(watched, lostData(watched.record.data, seenAt));
+    this.#say(watched, "the job is lost: a person must look what became of it");
+    this.#letGo(watched, session);
   }
 
   async #announce(watched: Watched, data: JobEventData): Promise<void> {
@@ -354,19 +343,53 @@ export class Tracker {
     watched.record = { ...watched.record, data };
   }
 
-  /** Publishes a copy of what was held for long and acks the old; whoever gets the copy watches on. */
-  async #renew(jobs: Map<string, Watched>): Promise<void> {
+  /** The record may have been delivered again meanwhile: both deliveries are of this job, which is done with. */
+  #letGo(watched: Watched, { jobs }: SessionJobs): void {
+    const { id } = watched.record.data.job;
+    jobs.get(id)?.ack();
+    jobs.delete(id);
+    watched.ack();
+  }
+
+  /** Publishes a copy of the record and acks the old; whoever gets the copy, which may be here already, watches on. */
+  async #handOn(watched: Watched, { jobs }: SessionJobs): Promise<void> {
+    await this.#effects.track(watched.record);
+    const { id } = watched.record.data.job;
+    if (jobs.get(id) === watched) jobs.delete(id);
+    watched.ack();
+  }
+
+  /** No delivery is held for long; and what has been out of sight for all too long is lost. */
+  async #renewOrLose(session: SessionJobs, areOutOfSight: boolean): Promise<void> {
     const time = this.#effects.now().getTime();
-    for (const [id, watched] of [...jobs]) {
-      if (time - watched.takenAt < RENEW_AFTER_MS && watched.returns < RENEW_AFTER_RETURNS) continue;
-      await this.#effects.track(watched.record);
-      if (jobs.get(id) === watched) jobs.delete(id);
-      watched.ack();
+    const lostBefore = time - this.#effects.lostAfterHours * 3600_000;
+    for (const watched of [...session.jobs.values()]) {
+      const { takenAt, returns, record } = watched;
+      if (areOutOfSight && seenAtOf(record) < lostBefore) await this.#lose(watched, session);
+      else if (time - takenAt > RENEW_AFTER_MS || returns >= RENEW_AFTER_RETURNS) {
+        await this.#handOn(watched, session);
+      }
     }
   }
 
-  #isStopped(): boolean {
-    return this.#stopped.signal.aborted;
+  /** A mistake about one job does not keep the others from being watched. */
+  async #each(watched: Watched, work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      if (error instanceof MentoError) throw error;
+      this.#effects.log.error({ err: error, job: watched.record.data.job.id }, errorText(error));
+    }
+  }
+
+  #sayIfUnknown(watched: Watched, state: string): void {
+    if (meaningOf(state) !== undefined || watched.unknownState === state) return;
+    watched.unknownState = state;
+    this.#say(watched, `Slurm says ${state} of the job, which is not known here; it is watched on`);
+  }
+
+  #say({ record: { data } }: Watched, what: string): void {
+    this.#effects.log.warn({ job: data.job.id, slurmJob: data.slurm.jobId }, what);
   }
 
   async #sleep(milliseconds: number): Promise<void> {

@@ -1,14 +1,16 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { hostname } from "node:os";
+import { Admission } from "./admission.ts";
 import { requireOnline, Sessions, type OnlineSession } from "./beamtime/session.ts";
 import { brokerLost, openLink, type BrokerAddress, type BrokerLink } from "./broker/connection.ts";
 import { openConsumer } from "./broker/consumer.ts";
 import { openIntake } from "./broker/intake.ts";
 import { Publisher } from "./broker/publisher.ts";
 import { declareTopology, topologyFor, type Topology } from "./broker/topology.ts";
-import { brokerCredentials, type MentoConfig } from "./config.ts";
+import { brokerCredentials, jobsDirectory, type MentoConfig } from "./config.ts";
 import { Deferred, MentoError, Misconfigured, Unavailable, errorText } from "./errors.ts";
 import { handleMessage } from "./handle-message.ts";
+import { parseRemoved, retentionCommand } from "./jobs/retention.ts";
 import { TrackingRecord } from "./jobs/tracking-record.ts";
 import type { Log } from "./log.ts";
 import { toCloudEvent, type OutgoingEvent } from "./messages/job-event.ts";
@@ -23,6 +25,10 @@ import { Tracker } from "./track-jobs.ts";
 const START_ATTEMPTS_MS = 20_000;
 const LONGEST_BACKOFF_MS = 30_000;
 const SWEEP_EVERY_MS = 30_000;
+/** Directories of jobs that ended long ago are looked for so often. */
+const CLEAN_UP_EVERY_MS = 3600_000;
+/** Messages of one session must not keep those of another from being seen. */
+const PREFETCH_PER_SLOT = 16;
 /** Tracking records that one worker holds at most. */
 const MAX_TRACKED = 2_000;
 
@@ -40,16 +46,20 @@ export async function runWorker(config: MentoConfig, log: Log, stop: AbortSignal
   const sweeping = setInterval(() => {
     shells.sweep(sessions).catch((error: unknown) => log.warn({ err: error }, errorText(error)));
   }, SWEEP_EVERY_MS);
+  const cleaningUp = setInterval(() => void worker.cleanUp(), CLEAN_UP_EVERY_MS);
   let link: BrokerLink | undefined;
   try {
     link = await firstLink(worker.address, log, stop);
     if (link !== undefined) await checkNode(sessions, shells, log);
+    if (link !== undefined) void worker.cleanUp();
     while (link !== undefined) {
       await worker.serve(link, stop);
       link = stop.aborted ? undefined : await nextLink(worker.address, log, stop);
     }
   } finally {
     clearInterval(sweeping);
+    clearInterval(cleaningUp);
+    worker.stop();
     await link?.close();
     shells.closeAll();
     runtime.remove();
@@ -64,6 +74,7 @@ class Worker {
   readonly #sessions: Sessions;
   readonly #shells: SessionShells;
   readonly #places: SessionPlaces;
+  readonly #admission: Admission;
   readonly #log: Log;
   #hasServed = false;
 
@@ -72,14 +83,44 @@ class Worker {
     this.#config = config;
     this.#sessions = sessions;
     this.#shells = shells;
-    this.#places = new SessionPlaces(config.site, shells);
+    this.#places = new SessionPlaces(config.site, shells, worker.maxPending);
     this.#log = log;
+    this.#admission = new Admission({
+      concurrency: worker.concurrency,
+      maxSubmitRate: worker.maxSubmitRate,
+      isOnlySession: async ({ isOpen }) => isOpen && (await sessions.open()).open.length === 1,
+      probe: (session) => this.#places.probe(session),
+      log,
+    });
     this.#topology = topologyFor(broker.prefix, worker.group);
     this.address = {
       url: broker.url,
       ...brokerCredentials(broker),
       name: `mento worker ${worker.group} on ${hostname()}`,
     };
+  }
+
+  stop(): void {
+    this.#admission.stop();
+  }
+
+  /** Removes what open sessions keep of jobs that ended long ago. */
+  async cleanUp(): Promise<void> {
+    const { retentionDays } = this.#config.worker;
+    const { open } = await this.#sessions.open();
+    for (const session of open.filter(({ online }) => online !== null)) {
+      try {
+        const shell = await this.#shells.open(requireOnline(session));
+        const directory = jobsDirectory(this.#config.site, session.roots.core);
+        const end = await shell.run(retentionCommand(directory, shell.account, retentionDays));
+        const removed = parseRemoved(end.stdout.toString("utf8"));
+        if (removed === 0 || (removed === undefined && end.code === 0)) continue;
+        if (removed === undefined) throw new Error(end.stderr.trim());
+        this.#log.info({ session: session.id, removed, retentionDays }, "old job directories were removed");
+      } catch (error) {
+        this.#log.info({ session: session.id }, `old job directories were not removed: ${errorText(error)}`);
+      }
+    }
   }
 
   /** Works over one link to the broker, until it is lost or the worker is to stop. */
@@ -146,6 +187,7 @@ class Worker {
       announce,
       track,
       reconcileSeconds: worker.reconcileSeconds,
+      lostAfterHours: worker.lostAfterHours,
       log,
       now,
     });
@@ -171,8 +213,9 @@ class Worker {
         link,
         topology,
         publisher,
-        concurrency: worker.concurrency,
+        prefetch: worker.concurrency * PREFETCH_PER_SLOT,
         announce,
+        whenOpen: () => this.#admission.whenOpen(),
         log,
         now,
         handle: (received) =>
@@ -180,7 +223,8 @@ class Worker {
             group: worker.group,
             triggers: this.#config.triggers,
             findSession: (id, paths) => this.#sessions.find(id, paths),
-            isOnlySession: async ({ isOpen }) => isOpen && (await this.#sessions.open()).open.length === 1,
+            enter: (session, jobs) => this.#admission.enter(session, jobs),
+            report: (session, trouble) => this.#admission.report(session, trouble),
             placeFor: (session, trigger) => this.#places.placeFor(session, trigger.slurm),
             methods: { "remote-sbatch-script": sbatch },
             track,
@@ -212,6 +256,7 @@ class Worker {
           "mento-error-message": `A tracking record cannot be read: ${why}`.slice(0, 1000),
           "mento-error-hint": "Another version of Mento wrote it; start that version to finish its jobs.",
           "mento-routing-key": this.#topology.jobsQueue,
+          "mento-queue": this.#topology.jobsQueue,
         },
       },
     });

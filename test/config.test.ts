@@ -78,6 +78,18 @@ triggers:
     expect(mistakesOf('broker: { url: "amqp://host:99999" }')[0]).toMatch(/^1 broker\.url: is not a url/);
   });
 
+  it("takes several broker urls, and says which of them is wrong", () => {
+    const both = ["amqp://a", "amqps://b:1/vhost"];
+    expect(parseConfig(`broker: { url: [${both.join(", ")}] }`, {}).config?.broker.url).toEqual(both);
+    const fromEnvironment = parseConfig("", { MENTO_BROKER_URL: `[${both.join(", ")}]` });
+    expect(fromEnvironment.config?.broker.url).toEqual(both);
+    expect(mistakesOf("broker:\n  url:\n    - amqp://a\n    - http://b")).toEqual([
+      "4 broker.url.1: must begin with amqp:// or amqps://",
+    ]);
+    expect(mistakesOf("broker: { url: [] }")[0]).toMatch(/^1 broker\.url: /);
+    expect(mistakesOf("broker: { url: 5672 }")[0]).toMatch(/^1 broker\.url: .*string.*, or .*array/);
+  });
+
   it("lets the environment win, and says so when its value is wrong", () => {
     const environment = {
       MENTO_BROKER_URL: "amqp://other",

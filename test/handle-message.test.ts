@@ -22,13 +22,16 @@ const session: Session = {
   online: null,
 };
 
+const reported = new MentoError({ code: "ssh-unreachable", message: "reported", hint: "" });
+
 /** What becomes of a message whose session's node does not work. */
-async function outcome(isOpen: boolean, trouble: MentoError, isOnly = isOpen): Promise<MentoError> {
+async function outcome(isOpen: boolean, trouble: MentoError): Promise<MentoError> {
   const effects: IntakeEffects = {
     group: "default",
     triggers: [Trigger.parse({ name: "t", run: ["/bin/true"] })],
     findSession: () => Promise.resolve({ ...session, isOpen }),
-    isOnlySession: () => Promise.resolve(isOnly),
+    enter: () => Promise.resolve(() => undefined),
+    report: () => Promise.resolve(reported),
     placeFor: () => Promise.reject(trouble),
     methods: { "remote-sbatch-script": { submit: () => Promise.reject(new Error("not reached")) } },
     track: () => Promise.reject(new Error("not reached")),
@@ -38,7 +41,7 @@ async function outcome(isOpen: boolean, trouble: MentoError, isOnly = isOpen): P
   };
   const body = Buffer.from(JSON.stringify({ path: "/gpfs/current/raw/a.h5" }));
   const properties = { contentType: "application/json", messageId: "1", type: "mento.data.ready.v1" };
-  const received = { body, properties, receivedAt: new Date(), dataLook: undefined };
+  const received = { body, properties, receivedAt: new Date(), dataLook: undefined, onlyTrigger: undefined };
   return handleMessage(received, effects).then(
     () => {
       throw new Error("it was handled");
@@ -64,9 +67,7 @@ describe("a login that the node refuses", () => {
   });
 });
 
-it("a node that cannot be reached stops everyone only if its session is the only one that is open", async () => {
+it("a node that cannot be reached is reported, and what becomes of the message is decided there", async () => {
   const away = new Unavailable({ code: "ssh-unreachable", message: "away", hint: "" });
-  expect(await outcome(true, away)).toBe(away);
-  expect(await outcome(false, away)).toMatchObject({ name: "Deferred", code: "ssh-unreachable" });
-  expect(await outcome(true, away, false)).toMatchObject({ name: "Deferred", code: "ssh-unreachable" });
+  expect(await outcome(true, away)).toBe(reported);
 });

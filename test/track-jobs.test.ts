@@ -62,6 +62,7 @@ function open(changes: Partial<TrackerEffects> = {}) {
     track: (one) => Promise.resolve(void renewed.push(one)),
     resubmit: () => Promise.reject(new Error("nobody asked for it")),
     reconcileSeconds: 1,
+    lostAfterHours: 24,
     log: pino({ level: "silent" }),
     now: () => new Date(clock.now),
     ...changes,
@@ -120,7 +121,11 @@ describe("a job whose end Slurm does not explain", () => {
   const records = `\nmento-record k3f7 ended ${Buffer.byteLength(stopped)}\n${stopped}`;
 
   it("goes on being watched while Slurm says that it goes on", async () => {
-    const answers = { squeue: "4711|PENDING|0:00|1:00||BeginTime\n", scontrol: "", records };
+    const answers = {
+      squeue: "4711|PENDING|0:00|1:00||mento:k3f7|/j/k3f7|BeginTime\n",
+      scontrol: "",
+      records,
+    };
     const { tracker, events, clock, take } = open({
       shellFor: () => Promise.resolve(shellThatSays(answers)),
     });
@@ -129,14 +134,18 @@ describe("a job whose end Slurm does not explain", () => {
     clock.now += 5 * 60_000;
     await sleep(1000);
     expect([tracker.size, events.length]).toEqual([1, 0]);
-    answers.squeue = "4711|TIMEOUT|1:10|1:00|node|TimeLimit\n";
+    answers.squeue = "4711|TIMEOUT|1:10|1:00|node|mento:k3f7|/j/k3f7|TimeLimit\n";
     await sleep(1000);
     expect(events.map(({ type }) => type)).toEqual(["mento.job.failed.v1"]);
     expect(tracker.size).toBe(0);
   });
 
   it("without a record does not end before Slurm gives an exit code", async () => {
-    const answers = { squeue: "4711|FAILED|0:10|1:00|node|NonZeroExitCode\n", scontrol: "", records: "" };
+    const answers = {
+      squeue: "4711|FAILED|0:10|1:00|node|mento:k3f7|/j/k3f7|NonZeroExitCode\n",
+      scontrol: "",
+      records: "",
+    };
     const { events, clock, take } = open({ shellFor: () => Promise.resolve(shellThatSays(answers)) });
     take();
     for (let look = 0; look < 3; look++) {

@@ -19,8 +19,8 @@ export interface BrokerClient {
 }
 
 export interface ClientOptions {
-  /** `amqp://host:port/vhost` or `amqps://…`. */
-  url: string;
+  /** `amqp://host:port/vhost` or `amqps://…`; of several, the nodes of one cluster, the first that answers. */
+  url: string | readonly string[];
   username?: string | undefined;
   password?: string | undefined;
   /** The prefix of all names on the broker. Default: `mento`. */
@@ -59,7 +59,7 @@ export interface MessageAttributes {
  * @returns the CloudEvent as sent; jobs' events carry its `source` and `id` as their `cause`
  * @throws Rejected `wrong-schema` before anything is sent
  * @throws MentoError `exchange-missing`, `nobody-listens`
- * @throws Unavailable `broker-lost`, `publish-unconfirmed`: publish again with the same id
+ * @throws Unavailable `publish-refused`, `broker-lost`, `publish-unconfirmed`: publish again with the same id
  */
 export async function publishDataReady(
   client: BrokerClient,
@@ -119,9 +119,11 @@ export interface Subscription {
  * @throws MentoError `exchange-missing`
  */
 export async function subscribe(client: BrokerClient, filter: EventFilter = {}): Promise<Subscription> {
-  const channel = await client.link.consuming.createChannel();
+  const { link } = client;
+  const channel = await link.answer(link.consuming.createChannel(), "opening a channel");
   channel.on("error", () => undefined);
-  const { queue } = await channel.assertQueue("", { exclusive: true, autoDelete: true });
+  const asked = channel.assertQueue("", { exclusive: true, autoDelete: true });
+  const { queue } = await link.answer(asked, "declaring a queue");
   for (const type of filter.types ?? ["#"]) {
     const place = (name: string | undefined) =>
       name === undefined ? "*" : routingKey(name, null, "").split(".")[0];
@@ -137,7 +139,7 @@ export async function subscribe(client: BrokerClient, filter: EventFilter = {}):
     wake();
   };
   channel.on("close", () => end(brokerLost("the subscription's channel was closed")));
-  void client.link.lost.then((error) => end(error ?? "closed"));
+  void link.lost.then((error) => end(error ?? "closed"));
   await channel.consume(
     queue,
     (message) => {

@@ -1,8 +1,10 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { connect, credentials, type ChannelModel } from "amqplib";
 import { MentoError, Unavailable, errorText } from "../errors.ts";
 
 export interface BrokerAddress {
-  url: string;
+  /** Of several, each attempt takes the first that answers: the nodes of one cluster. */
+  url: string | readonly string[];
   username?: string | undefined;
   password?: string | undefined;
   /** Shown on RabbitMQ's page of connections. */
@@ -16,8 +18,22 @@ export interface BrokerAddress {
 export interface BrokerLink {
   consuming: ChannelModel;
   publishing: ChannelModel;
+  /** Host, port and virtual host. */
+  place: string;
   /** Resolves once, with the reason, when the link is no longer usable; with undefined after our own `close`. */
   lost: Promise<MentoError | undefined>;
+  /** Why the broker takes no publishes for the moment, e.g. `low on memory`; undefined while it takes them. */
+  readonly blocked: string | undefined;
+  /** Resolves with the reason as soon as the broker takes no publishes; with undefined when the link is lost. */
+  whenBlocked(): Promise<string | undefined>;
+  /** Resolves as soon as the broker takes publishes again, or the link is lost. */
+  whenUnblocked(): Promise<void>;
+  /**
+   * Waits for the broker's answer, but not for one that never comes: of a broker that hangs, or over a lost link.
+   *
+   * @throws Unavailable `broker-unreachable` after a minute, and `broker-lost`
+   */
+  answer<T>(work: Promise<T>, what: string): Promise<T>;
   /** Gives the link up: a channel broke, a confirm did not come. */
   fail(error: MentoError): void;
   close(): Promise<void>;
@@ -26,84 +42,232 @@ export interface BrokerLink {
 const CONNECT_TIMEOUT_MS = 10_000;
 const HEARTBEAT_SECONDS = 10;
 const CLOSE_TIMEOUT_MS = 2_000;
+/** Declaring queues takes a cluster under load some seconds. */
+const ANSWER_TIMEOUT_MS = 60_000;
 
 /**
- * One attempt.
+ * One attempt, at each of the urls in turn.
  *
+ * @param stop ends the attempt at once
  * @throws Unavailable `broker-unreachable`, `broker-refused`
  */
-export async function openLink(address: BrokerAddress): Promise<BrokerLink> {
-  let lose: (error?: MentoError) => void = () => undefined;
-  const lost = new Promise<MentoError | undefined>((resolve) => (lose = resolve));
-  const consuming = await openConnection(address, "consume", lose);
-  let publishing: ChannelModel;
-  try {
-    publishing = await openConnection(address, "publish", lose);
-  } catch (error) {
-    await closeQuietly(consuming);
-    throw error;
+export async function openLink(address: BrokerAddress, stop?: AbortSignal): Promise<BrokerLink> {
+  const urls = typeof address.url === "string" ? [address.url] : address.url;
+  const troubles: Unavailable[] = [];
+  for (const url of urls) {
+    try {
+      return await openLinkTo(url, address, stop);
+    } catch (error) {
+      if (!(error instanceof Unavailable)) throw error;
+      troubles.push(error);
+    }
   }
-  const close = async () => {
-    lose();
-    await Promise.all([closeQuietly(consuming), closeQuietly(publishing)]);
+  throw ofAll(troubles);
+}
+
+/** A refusal is what a person can mend; else all are out of reach. */
+function ofAll(troubles: readonly Unavailable[]): Unavailable {
+  const [first] = troubles;
+  const refused = troubles.find(({ code }) => code === "broker-refused");
+  if (refused !== undefined) return refused;
+  if (first !== undefined && troubles.length === 1) return first;
+  return new Unavailable({
+    code: "broker-unreachable",
+    message: troubles.map(({ message }) => message).join(" ") || "No url of RabbitMQ is given.",
+    hint: "Is one of them running, and is broker.url right?",
+    cause: first,
+  });
+}
+
+async function openLinkTo(url: string, address: BrokerAddress, stop?: AbortSignal): Promise<BrokerLink> {
+  // Ends the sockets: of an attempt that is stopped, and of a broker that does not answer our closing.
+  const sockets = new AbortController();
+  const onStop = () => sockets.abort();
+  stop?.addEventListener("abort", onStop);
+  if (stop?.aborted === true) sockets.abort();
+  const tooEarly: MentoError[] = [];
+  let lose = (error: MentoError): void => {
+    tooEarly.push(error);
   };
-  return {
-    consuming,
-    publishing,
-    lost,
-    fail: (error) => {
-      lose(error);
-      void close();
-    },
-    close,
-  };
+  try {
+    const open = (purpose: string) =>
+      openConnection(url, { ...address, name: `${address.name} ${purpose}` }, sockets.signal, (error) =>
+        lose(error),
+      );
+    const consuming = await open("consume");
+    const publishing = await open("publish");
+    if (tooEarly[0] !== undefined) throw tooEarly[0];
+    const link = new Link(consuming, publishing, { place: placeOf(url), sockets });
+    lose = (error) => link.lose(error);
+    return link;
+  } catch (error) {
+    sockets.abort();
+    throw error;
+  } finally {
+    stop?.removeEventListener("abort", onStop);
+  }
 }
 
 async function openConnection(
+  text: string,
   address: BrokerAddress,
-  purpose: string,
+  signal: AbortSignal,
   lose: (error: MentoError) => void,
 ): Promise<ChannelModel> {
-  const url = new URL(address.url);
+  const url = new URL(text);
   const username = address.username ?? decodeURIComponent(url.username || "guest");
   const password = address.password ?? decodeURIComponent(url.password || "guest");
   url.searchParams.set("heartbeat", String(HEARTBEAT_SECONDS));
   try {
-    const connection = await connect(url.href, {
+    const options = {
       timeout: CONNECT_TIMEOUT_MS,
       noDelay: true,
       // Not from the url: amqplib reads anything but ASCII there wrongly.
       credentials: credentials.plain(username, password),
-      clientProperties: { connection_name: `${address.name} ${purpose}` },
-    });
+      clientProperties: { connection_name: address.name },
+      // amqplib hands it to the socket.
+      signal,
+    };
+    const connection = await connect(url.href, options);
     // `error` comes before `close`, or not at all; only `close` means that the connection is gone.
     connection.on("error", () => undefined);
     connection.on("close", (error?: Error) => lose(brokerLost(error?.message ?? "it was closed", error)));
     return connection;
   } catch (cause) {
-    throw connectError(cause, address);
+    throw connectError(cause, placeOf(text));
   }
 }
 
-function connectError(cause: unknown, address: BrokerAddress): Unavailable {
-  const place = new URL(address.url);
-  const where = `${place.hostname}:${place.port || (place.protocol === "amqps:" ? "5671" : "5672")}`;
+class Link implements BrokerLink {
+  readonly consuming: ChannelModel;
+  readonly publishing: ChannelModel;
+  readonly place: string;
+  readonly lost: Promise<MentoError | undefined>;
+  readonly #sockets: AbortController;
+  readonly #resolveLost: (error: MentoError | undefined) => void;
+  /** What is told when the link is lost: whoever waits for an answer. */
+  readonly #asking = new Set<(error: MentoError) => void>();
+  #isLost = false;
+  #blocked: string | undefined;
+  #awaitingChange: (() => void)[] = [];
+
+  constructor(
+    consuming: ChannelModel,
+    publishing: ChannelModel,
+    { place, sockets }: { place: string; sockets: AbortController },
+  ) {
+    let resolveLost: (error: MentoError | undefined) => void = () => undefined;
+    this.lost = new Promise((resolve) => (resolveLost = resolve));
+    this.#resolveLost = resolveLost;
+    this.consuming = consuming;
+    this.publishing = publishing;
+    this.place = place;
+    this.#sockets = sockets;
+    const block = (reason: string | undefined) => {
+      this.#blocked = reason;
+      this.#tellChange();
+    };
+    publishing.on("blocked", (reason) => block(reason || "it gives no reason"));
+    publishing.on("unblocked", () => block(undefined));
+  }
+
+  get blocked(): string | undefined {
+    return this.#blocked;
+  }
+
+  async whenBlocked(): Promise<string | undefined> {
+    while (this.#blocked === undefined && !this.#isLost) await this.#change();
+    return this.#isLost ? undefined : this.#blocked;
+  }
+
+  async whenUnblocked(): Promise<void> {
+    while (this.#blocked !== undefined && !this.#isLost) await this.#change();
+  }
+
+  answer<T>(work: Promise<T>, what: string): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const end = () => {
+        clearTimeout(timer);
+        this.#asking.delete(give);
+      };
+      const give = (error: Error) => {
+        end();
+        reject(error);
+      };
+      const timer = setTimeout(() => this.fail(hangs(this.place, what)), ANSWER_TIMEOUT_MS);
+      this.#asking.add(give);
+      work.then((value) => {
+        end();
+        resolve(value);
+      }, give);
+      if (this.#isLost) give(brokerLost("it was closed"));
+    });
+  }
+
+  lose(error: MentoError | undefined): void {
+    if (this.#isLost) return;
+    this.#isLost = true;
+    this.#resolveLost(error);
+    for (const give of this.#asking) give(error ?? brokerLost("it was closed"));
+    this.#tellChange();
+  }
+
+  fail(error: MentoError): void {
+    this.lose(error);
+    void this.close();
+  }
+
+  async close(): Promise<void> {
+    this.lose(undefined);
+    const closed = Promise.allSettled([this.consuming.close(), this.publishing.close()]);
+    // Closing waits for the broker's answer, which a dead broker never gives.
+    await Promise.race([closed, sleep(CLOSE_TIMEOUT_MS, undefined, { ref: false })]);
+    this.#sockets.abort();
+  }
+
+  #change(): Promise<void> {
+    return new Promise((resolve) => this.#awaitingChange.push(resolve));
+  }
+
+  #tellChange(): void {
+    const waiting = this.#awaitingChange;
+    this.#awaitingChange = [];
+    for (const resolve of waiting) resolve();
+  }
+}
+
+/** Host, port and virtual host, without the password. */
+function placeOf(text: string): string {
+  const { hostname, port, pathname, protocol } = new URL(text);
+  const vhost = pathname.length > 1 ? `, virtual host ${decodeURIComponent(pathname.slice(1))}` : "";
+  return `${hostname}:${port || (protocol === "amqps:" ? "5671" : "5672")}${vhost}`;
+}
+
+function connectError(cause: unknown, place: string): Unavailable {
   const said = errorText(cause) || "no answer";
   // amqplib gives refusals of the handshake no code, only RabbitMQ's text.
   // A virtual host that does not exist comes as `Expected ConnectionOpenOk; got <ConnectionClose channel:0>`.
   if (/ACCESS.REFUSED|NOT.ALLOWED|got <ConnectionClose/.test(said)) {
     return new Unavailable({
       code: "broker-refused",
-      message: `RabbitMQ at ${where} refused the login: ${said}.`,
+      message: `RabbitMQ at ${place} refused the login: ${said}.`,
       hint: "Check broker.url, broker.username and the password; the virtual host is the path of the url.",
       cause,
     });
   }
   return new Unavailable({
     code: "broker-unreachable",
-    message: `RabbitMQ at ${where} cannot be reached: ${said}.`,
+    message: `RabbitMQ at ${place} cannot be reached: ${said}.`,
     hint: "Is it running, and is broker.url right?",
     cause,
+  });
+}
+
+function hangs(place: string, what: string): Unavailable {
+  return new Unavailable({
+    code: "broker-unreachable",
+    message: `RabbitMQ at ${place} has not answered for ${ANSWER_TIMEOUT_MS / 1000} s: ${what}.`,
+    hint: "It hangs, or most nodes of its cluster are away; Mento tries again.",
   });
 }
 
@@ -114,11 +278,4 @@ export function brokerLost(what: string, cause?: unknown): Unavailable {
     hint: "Mento connects again; nothing is lost.",
     cause,
   });
-}
-
-/** Closing waits for the broker's answer, which a dead broker never gives. */
-async function closeQuietly(connection: ChannelModel): Promise<void> {
-  const closed = connection.close().catch(() => undefined);
-  const timeout = new Promise<void>((resolve) => setTimeout(resolve, CLOSE_TIMEOUT_MS).unref());
-  await Promise.race([closed, timeout]);
 }

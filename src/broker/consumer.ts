@@ -25,7 +25,7 @@ export async function openConsumer(
   prefetch: number,
   handle: (delivery: Delivery) => void,
 ): Promise<Consumer> {
-  const channel = await link.consuming.createChannel();
+  const channel = await link.answer(link.consuming.createChannel(), "opening a channel");
   let open = true;
   let reason = "a consuming channel was closed";
   channel.on("error", (error: Error) => (reason = error.message));
@@ -33,7 +33,7 @@ export async function openConsumer(
     open = false;
     link.fail(brokerLost(reason));
   });
-  await channel.prefetch(prefetch);
+  await link.answer(channel.prefetch(prefetch), "setting a channel's prefetch");
 
   let tag: string | undefined;
   const onMessage = (message: ConsumeMessage | null) => {
@@ -52,14 +52,16 @@ export async function openConsumer(
     });
   };
   const resume = async () => {
-    tag ??= (await channel.consume(queue, onMessage)).consumerTag;
+    if (tag !== undefined) return;
+    const { consumerTag } = await link.answer(channel.consume(queue, onMessage), `consuming ${queue}`);
+    tag = consumerTag;
   };
   const pause = async () => {
     if (tag === undefined) return;
     const ending = tag;
     tag = undefined;
     try {
-      await channel.cancel(ending);
+      await link.answer(channel.cancel(ending), `ending the consumer of ${queue}`);
     } catch (error) {
       link.fail(brokerLost(errorText(error), error));
     }

@@ -14,9 +14,12 @@ export interface IntakeEdges {
   link: BrokerLink;
   topology: Topology;
   publisher: Publisher;
-  concurrency: number;
+  /** Messages held at once; most wait for their session's turn. */
+  prefetch: number;
   handle: (received: ReceivedMessage) => Promise<void>;
   announce: (event: OutgoingEvent) => Promise<void>;
+  /** Resolves when what stopped everybody is over: at once if it is. */
+  whenOpen: () => Promise<void>;
   log: Log;
   now: () => Date;
 }
@@ -33,6 +36,8 @@ interface History {
   routingKey: string;
   /** What the last look saw of data of unknown size. */
   dataLook: string | null;
+  /** It was sent again for this trigger alone. */
+  onlyTrigger: string | null;
 }
 
 /** Errors in headers are cut here: RabbitMQ has limits for headers, and people for patience. */
@@ -40,15 +45,13 @@ const MAX_HEADER_TEXT = 1000;
 
 const MAX_THEIR_HEADERS = 16 * 1024;
 
-const LONGEST_PAUSE_MS = 30_000;
-
 /**
  * Consumes the group's intake queue, and decides here, from the kind of error alone, what becomes of a message:
  *
  * - handled: acked
  * - Rejected, or a bug: a copy with the reason to the dead-letter queue, announced, answered, acked
  * - Deferred: a copy to a wait queue, announced once per reason, acked; past its deadline it is rejected
- * - Unavailable, Misconfigured: a copy to a wait queue, acked, and consuming pauses
+ * - Unavailable, Misconfigured: a copy to a wait queue, acked, and consuming pauses until it is over
  *
  * The ack comes last. If the broker is lost meanwhile, the message is delivered again.
  */
@@ -62,28 +65,26 @@ export class Intake {
   readonly #edges: IntakeEdges;
   readonly #underWay = new Set<Promise<void>>();
   #consumer: Consumer | undefined;
-  #pauses = 0;
-  #paused: NodeJS.Timeout | undefined;
-  #stopping = false;
+  #isPaused = false;
+  #isOver = false;
 
   constructor(edges: IntakeEdges) {
     this.#edges = edges;
   }
 
   async open(): Promise<void> {
-    const { link, topology, concurrency } = this.#edges;
-    this.#consumer = await openConsumer(link, topology.intakeQueue, concurrency, (delivery) => {
+    const { link, topology, prefetch } = this.#edges;
+    this.#consumer = await openConsumer(link, topology.intakeQueue, prefetch, (delivery) => {
       const handled = this.#take(delivery);
       this.#underWay.add(handled);
       void handled.finally(() => this.#underWay.delete(handled));
     });
-    void link.lost.then(() => clearTimeout(this.#paused));
+    void link.lost.then(() => (this.#isOver = true));
   }
 
   /** No new messages; resolves when those under way are done with. */
   async stop(): Promise<void> {
-    this.#stopping = true;
-    clearTimeout(this.#paused);
+    this.#isOver = true;
     await this.#consumer?.pause();
     await Promise.all(this.#underWay);
   }
@@ -101,8 +102,8 @@ export class Intake {
           properties: message.properties,
           receivedAt: new Date(history.firstSeen),
           dataLook: history.dataLook ?? undefined,
+          onlyTrigger: history.onlyTrigger ?? undefined,
         });
-        this.#pauses = 0;
       } catch (error) {
         await this.#decide(error, message, history, origin);
       }
@@ -122,7 +123,7 @@ export class Intake {
     } else if (error instanceof Unavailable || error instanceof Misconfigured) {
       if (error.code === "broker-lost" || error.code === "publish-unconfirmed") throw error;
       await this.#copyToWait(message, history, 1);
-      await this.#pause(error);
+      await this.#pause();
     } else {
       await this.#reject(error instanceof Rejected ? error : this.#bug(error), message, history, origin);
     }
@@ -141,7 +142,7 @@ export class Intake {
   async #defer(reason: Deferred, message: ConsumeMessage, history: History, origin: Origin): Promise<void> {
     const { announce, log, now } = this.#edges;
     if (reason.isSilent) {
-      await this.#copyToWait(message, { ...history, dataLook: reason.dataLook ?? null }, 1);
+      await this.#copyToWait(message, { ...history, dataLook: reason.dataLook ?? history.dataLook }, 1);
       return;
     }
     const isNew = !isSameTrouble(history.reason, reason.code);
@@ -158,7 +159,8 @@ export class Intake {
       return;
     }
     const attempts = isNew ? 1 : history.attempts + 1;
-    const seconds = WAIT_SECONDS[Math.min(attempts, WAIT_SECONDS.length) - 1] ?? 30;
+    const longest = WAIT_SECONDS.filter((seconds) => seconds <= reason.waitAtMostSeconds);
+    const seconds = longest[Math.min(attempts, longest.length) - 1] ?? 1;
     const next = {
       ...history,
       attempts,
@@ -192,6 +194,7 @@ export class Intake {
       "mento-error-code": code,
       "mento-error-message": text.slice(0, MAX_HEADER_TEXT),
       "mento-error-hint": hint.slice(0, MAX_HEADER_TEXT),
+      "mento-queue": topology.intakeQueue,
     };
     await publisher.publish({
       exchange: "",
@@ -232,22 +235,15 @@ export class Intake {
     }
   }
 
-  /** Stops consuming, and tries again after 1, 2, 4 … 30 s. */
-  async #pause(error: MentoError): Promise<void> {
-    if (this.#paused !== undefined || this.#stopping) return;
-    const delay = Math.min(1000 * 2 ** this.#pauses, LONGEST_PAUSE_MS);
-    this.#pauses += 1;
-    this.#edges.log.error(
-      { code: error.code, hint: error.hint },
-      `${error.message} No messages are taken for ${delay / 1000} s.`,
-    );
-    this.#paused = setTimeout(() => {
-      this.#paused = undefined;
-      void this.#consumer?.resume().catch((cause: unknown) => {
-        this.#edges.log.error({ err: cause }, "consuming could not be taken up again");
-      });
-    }, delay);
+  /** Stops consuming until somebody can work again. */
+  async #pause(): Promise<void> {
+    if (this.#isPaused || this.#isOver) return;
+    this.#isPaused = true;
     await this.#consumer?.pause();
+    void this.#edges.whenOpen().then(async () => {
+      if (!this.#isOver) await this.#consumer?.resume();
+      this.#isPaused = false;
+    });
   }
 }
 
@@ -279,6 +275,7 @@ function historyOf(message: ConsumeMessage, now: Date): History {
     exchange: text("exchange") ?? message.fields.exchange,
     routingKey: text("routing-key") ?? message.fields.routingKey,
     dataLook: text("data-look"),
+    onlyTrigger: text("trigger"),
   };
 }
 
@@ -291,6 +288,7 @@ function headersOf(history: History): Record<string, string | number> {
     "mento-exchange": history.exchange,
     "mento-routing-key": history.routingKey,
     ...(history.dataLook === null ? {} : { "mento-data-look": history.dataLook }),
+    ...(history.onlyTrigger === null ? {} : { "mento-trigger": history.onlyTrigger }),
   };
 }
 

@@ -32,6 +32,7 @@ export function topologyFor(prefix: string, group: string): Topology {
  * Declares all of it and binds the group's intake queue with its keys. Repeating does nothing.
  *
  * @throws Misconfigured `queue-arguments-differ`
+ * @throws Unavailable `broker-refused`, `broker-unreachable`, `broker-lost`
  */
 export async function declareTopology(
   link: BrokerLink,
@@ -52,7 +53,7 @@ export async function declareTopology(
   };
   const { dataExchange, eventsExchange, intakeQueue, jobsQueue, deadQueue, historyStream } = topology;
 
-  await onOneChannel(link, async (channel) => {
+  const declare = async (channel: Channel) => {
     await channel.assertExchange(dataExchange, "topic", { durable: true });
     await channel.assertExchange(eventsExchange, "topic", { durable: true });
 
@@ -82,7 +83,8 @@ export async function declareTopology(
         },
       });
     }
-  });
+  };
+  await onOneChannel(link, declare, "declaring exchanges and queues");
 }
 
 /** Which of it the broker does not have, and how the intake queue stands. Declares nothing. */
@@ -114,24 +116,28 @@ export async function lookAtTopology(
 
 /** On a channel of its own, because RabbitMQ closes the channel that asks for what is not there. */
 async function ifThere<T>(link: BrokerLink, look: (channel: Channel) => Promise<T>): Promise<T | undefined> {
-  const channel = await link.consuming.createChannel();
-  channel.on("error", () => undefined);
   try {
-    const found = await look(channel);
-    await channel.close();
-    return found;
+    return await onOneChannel(link, look, "looking for exchanges and queues");
   } catch (cause) {
     if (/NOT_FOUND - no (queue|exchange)/.test(errorText(cause))) return undefined;
-    throw inWords(cause);
+    throw cause;
   }
 }
 
-async function onOneChannel(link: BrokerLink, declare: (channel: Channel) => Promise<void>): Promise<void> {
-  const channel = await link.consuming.createChannel();
-  channel.on("error", () => undefined);
-  try {
-    await declare(channel);
+async function onOneChannel<T>(
+  link: BrokerLink,
+  work: (channel: Channel) => Promise<T>,
+  what: string,
+): Promise<T> {
+  const all = async () => {
+    const channel = await link.consuming.createChannel();
+    channel.on("error", () => undefined);
+    const result = await work(channel);
     await channel.close();
+    return result;
+  };
+  try {
+    return await link.answer(all(), what);
   } catch (cause) {
     throw inWords(cause);
   }

@@ -18,7 +18,7 @@ export async function checkBroker(
     await declareTopology(link, topology, worker.keys);
     const { product, version } = link.consuming.connection.serverProperties;
     const facts = [
-      `${product} ${version} at ${placeOf(broker.url)}`,
+      `${product} ${version} at ${link.place}`,
       whatWasMade(missing, topology.intakeQueue, worker.group),
       `${count(intake?.waiting ?? 0, "message")} waiting in ${topology.intakeQueue}, ${count(intake?.consumers ?? 0, "worker")} on it`,
     ];
@@ -34,11 +34,4 @@ function whatWasMade(missing: readonly string[], intakeQueue: string, group: str
     return `no worker of group ${group} had run there: its exchanges and queues are made now`;
   }
   return `made now: ${missing.join(", ")}`;
-}
-
-/** Without the password. */
-function placeOf(url: string): string {
-  const { hostname, port, pathname, protocol } = new URL(url);
-  const vhost = pathname.length > 1 ? `, virtual host ${decodeURIComponent(pathname.slice(1))}` : "";
-  return `${hostname}:${port || (protocol === "amqps:" ? "5671" : "5672")}${vhost}`;
 }

@@ -12,6 +12,10 @@ import { type FacilityState, makeDirectory, placesOf, writeFileAtomically } from
 export const SLURM_PORTS = 1 + NODES.length;
 export const SLURM_SERVERS = ["munged", "slurmctld", ...NODES.map(({ name }) => serverOf(name))];
 
+const CPUS_PER_NODE = 8;
+/** In MB, and only said: so much that a job without --mem, which has its CPUs' share of it, is as good as unlimited. */
+const MEMORY_PER_NODE = 64_000;
+
 function serverOf(node: string): string {
   return `slurmd-${node}`;
 }
@@ -114,8 +118,12 @@ export function slurmConf(state: FacilityState, user: string): string {
     "ProctrackType=proctrack/linuxproc",
     "TaskPlugin=task/none",
     "SelectType=select/cons_tres",
-    "SelectTypeParameters=CR_Core",
-    "JobAcctGatherType=jobacct_gather/none",
+    // A job that takes more memory than its --mem is killed, within two seconds and without cgroups.
+    "SelectTypeParameters=CR_Core_Memory",
+    `DefMemPerCPU=${MEMORY_PER_NODE / CPUS_PER_NODE}`,
+    "JobAcctGatherType=jobacct_gather/linux",
+    "JobAcctGatherFrequency=task=2",
+    "JobAcctGatherParams=OverMemoryKill",
     "AccountingStorageType=accounting_storage/none",
     "MpiDefault=none",
     "MailProg=/bin/true",
@@ -129,7 +137,8 @@ export function slurmConf(state: FacilityState, user: string): string {
   ];
   const nodes = NODES.map(({ name, features }, index) => {
     const where = `NodeName=${name} NodeHostname=localhost NodeAddr=127.0.0.1 Port=${nodePorts[index] ?? 0}`;
-    return `${where} CPUs=8 RealMemory=4000 Feature=${features.join(",")} State=UNKNOWN`;
+    const size = `CPUs=${CPUS_PER_NODE} RealMemory=${MEMORY_PER_NODE}`;
+    return `${where} ${size} Feature=${features.join(",")} State=UNKNOWN`;
   });
   const partitions = [...new Set(NODES.map(({ partition }) => partition))].map((partition) => {
     const names = NODES.filter((node) => node.partition === partition).map(({ name }) => name);

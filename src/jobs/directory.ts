@@ -1,6 +1,7 @@
 import { quote, quoteAll } from "../shells/quote.ts";
 import { dataCheck, type DataWanted } from "./data-check.ts";
 import { REQUEST_PREFIX } from "./run-script.ts";
+import { PENDING_COMMAND } from "./slurm-now.ts";
 
 /**
  * Submit once. A job's directory is its lock: `mkdir` on a shared file system is won by one caller only. One remote
@@ -13,8 +14,7 @@ import { REQUEST_PREFIX } from "./run-script.ts";
  *     <jobs>/<job id>/submitted    Slurm's job id, as sbatch printed it; whole when its line has ended. A second line
  *                                  has the reservation and partition that it was submitted to again
  *     <jobs>/<job id>/.resubmit.<Slurm's job id>   the lock of whoever submits it again in place of that one
- *     <jobs>/<job id>/started      written by run.sh
- *     <jobs>/<job id>/ended        written by run.sh
+ *     <jobs>/<job id>/started.<Slurm's job id>, ended.<…>   written by run.sh
  *     <jobs>/<job id>/job.log      what the program printed
  *     <jobs>/.spool/<job id>.started, .ended   empty files: "there is something to read"
  */
@@ -25,6 +25,8 @@ export interface JobDirectory {
 
 export interface SubmitRequest extends JobDirectory {
   data: DataWanted;
+  /** Fewer of our jobs than this must wait in Slurm; null: nobody looks. */
+  maxPending: number | null;
   sbatchArguments: readonly string[];
   /** The run script, whole. */
   script: string;
@@ -43,6 +45,8 @@ export type SubmitAnswer =
   | { kind: "outside"; path: string; real: string }
   /** The data is there, but of unknown size and written lately: what was seen of it. */
   | { kind: "changing"; look: string }
+  /** As many of our jobs wait in Slurm as may. */
+  | { kind: "full" }
   | { kind: "none" }
   /** Not submitted again, since Slurm no longer holds it. */
   | { kind: "running"; slurmState: string }
@@ -51,6 +55,9 @@ export type SubmitAnswer =
 
 /** The longest that `sbatch` can take: it retries by itself for up to 120 s. Then a submit counts as cut off. */
 export const LONGEST_SUBMIT_SECONDS = 150;
+
+/** Accounting that hangs must not hold up a command. */
+export const ACCOUNTING_SECONDS = 20;
 
 export function directoryOf(jobsDirectory: string, jobId: string): string {
   return `${jobsDirectory}/${jobId}`;
@@ -72,6 +79,7 @@ export function submitCommand(request: SubmitRequest): string {
 d=${quote(directory)}
 answered
 [ ! -d "$d" ] || say in-flight
+${request.maxPending === null ? "" : `[ "$(${PENDING_COMMAND})" -lt ${request.maxPending} ] || say full`}
 ${dataCheck(request.data)}
 [ -d ${quote(spoolOf(request.jobsDirectory))} ] || mkdir -p ${quote(spoolOf(request.jobsDirectory))} || exit 1
 mkdir "$d" || {
@@ -130,13 +138,15 @@ adopt() {
 }
 list=$(squeue --noheader --states=all --user=${quote(account)} --format='%A %k') || exit 1
 adopt "$(printf '%s\\n' "$list" | awk -v m="$m" '$2 == m { print $1; exit }')"
-[ ! -f "$d/started" ] || adopt "$(tr '\\0' '\\n' < "$d/started" | sed -n 's/^slurmJobId=//p')"
-since=$(date -d "@$made" +%Y-%m-%dT%H:%M:%S)
-list=$(sacct -n -P -X -u ${quote(account)} -S "$since" -o JobIDRaw,Comment 2>&1) || case $list in
+for one in "$d"/started.[0-9]*; do
+  [ ! -f "$one" ] || adopt "\${one##*.}"
+done
+since=$(date -d "@$((made - 60))" +%Y-%m-%dT%H:%M:%S)
+list=$(timeout ${ACCOUNTING_SECONDS} sacct -n -P -X -u ${quote(account)} -S "$since" -o JobIDRaw,Comment,WorkDir 2>&1) || case $list in
   *"accounting storage is disabled"*) list= ;;
   *) say in-flight ;;
 esac
-adopt "$(printf '%s\\n' "$list" | awk -F'|' -v m="$m" '$2 == m { print $1; exit }')"`;
+adopt "$(printf '%s\\n' "$list" | awk -F'|' -v m="$m" -v d="$d" '$2 == m || $3 == d { print $1; exit }')"`;
 }
 
 /** Answers with the job that the directory holds, or `none`; makes nothing. */
@@ -182,8 +192,10 @@ look
 case $state in RESV_DEL_HOLD | PENDING) scancel --state=PENDING "$old"; look ;; esac
 case $state in '' | CANCELLED*) ;; *) leave "$state" ;; esac
 new=$(printf '%s\\n' "$list" | awk -v m="$m" -v o="$old" '$3 == m && $1 != o && $2 !~ /^CANCELLED/ { print $1; exit }')
-[ -n "$new" ] || [ ! -f "$d/started" ] || new=$(tr '\\0' '\\n' < "$d/started" | sed -n 's/^slurmJobId=//p')
-[ "$new" != "$old" ] || leave "$new"
+[ ! -f "$d/started.$old" ] || leave "$old"
+for one in "$d"/started.[0-9]*; do
+  [ -n "$new" ] || [ ! -f "$one" ] || new=\${one##*.}
+done
 [ -n "$new" ] || new=$(sbatch ${quoteAll(sbatchArguments)} "$d/run.sh") || say "failed $?"
 printf '%s\\n%s\\n' "$new" ${quote(`${reservation ?? "-"} ${partition ?? "-"}`)} > "$d/.submitted.$$" || exit 1
 mv "$d/.submitted.$$" "$d/submitted" && answered`;
@@ -234,6 +246,7 @@ export function parseSubmitAnswer(stdout: string, paths: readonly string[]): Sub
     case "changing":
       return { kind: "changing", look: rest.join(" ") };
     case "in-flight":
+    case "full":
     case "none":
       return { kind: word };
     case "running":

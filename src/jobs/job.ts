@@ -45,27 +45,66 @@ export interface EndRecord {
   stoppedBy: string | null;
 }
 
+/** What a state of Slurm means: the job goes on, or it has ended so. */
+export type SlurmMeaning = "goes-on" | { state: JobEnd["state"]; reason: ExitReason | null };
+
+const failed = (reason: ExitReason) => ({ state: "failed", reason }) as const;
+
 /**
- * Slurm's word on a job that has ended (squeue(1), JOB STATE CODES, Slurm 22.05), or undefined for a state that is
- * not an end, or that is unknown: such a job goes on being watched.
+ * Every state of Slurm that a job can be shown in, by `squeue` and `sacct`: squeue(1) and sacct(1), JOB STATE CODES, of
+ * Slurm 22.05 to 25.11. Those that wait for an operator (REQUEUE_HOLD, SPECIAL_EXIT, STOPPED) are no ends.
  */
-export function endFromSlurm(
-  slurmState: string,
-): { state: JobEnd["state"]; reason: ExitReason | null } | undefined {
-  return SLURM_ENDS[slurmState.split(/[ +]/, 1)[0] ?? ""];
+export const SLURM_STATES: readonly [short: string, long: string, SlurmMeaning][] = [
+  ["CD", "COMPLETED", { state: "completed", reason: null }],
+  ["CA", "CANCELLED", { state: "cancelled", reason: null }],
+  ["F", "FAILED", failed("exit-code")],
+  ["TO", "TIMEOUT", failed("timeout")],
+  ["OOM", "OUT_OF_MEMORY", failed("out-of-memory")],
+  ["NF", "NODE_FAIL", failed("node-failure")],
+  ["BF", "BOOT_FAIL", failed("node-failure")],
+  ["PR", "PREEMPTED", failed("preempted")],
+  ["DL", "DEADLINE", failed("deadline")],
+  ["LF", "LAUNCH_FAILED", failed("launch-failed")],
+  ["RF", "RECONFIG_FAIL", failed("launch-failed")],
+  ["PD", "PENDING", "goes-on"],
+  ["R", "RUNNING", "goes-on"],
+  ["S", "SUSPENDED", "goes-on"],
+  ["CF", "CONFIGURING", "goes-on"],
+  ["CG", "COMPLETING", "goes-on"],
+  ["RD", "RESV_DEL_HOLD", "goes-on"],
+  ["RF", "REQUEUE_FED", "goes-on"],
+  ["RH", "REQUEUE_HOLD", "goes-on"],
+  ["RQ", "REQUEUED", "goes-on"],
+  ["RS", "RESIZING", "goes-on"],
+  ["RV", "REVOKED", "goes-on"],
+  ["SE", "SPECIAL_EXIT", "goes-on"],
+  ["SI", "SIGNALING", "goes-on"],
+  ["SO", "STAGE_OUT", "goes-on"],
+  ["ST", "STOPPED", "goes-on"],
+  ["PO", "POWER_UP_NODE", "goes-on"],
+  ["EX", "EXPEDITING", "goes-on"],
+  ["UD", "UPDATE_DB", "goes-on"],
+];
+
+/**
+ * What Slurm's word on a job means, in its long form (`CANCELLED by 1234`), cut off (`OUT_OF_ME+`) or short (`TO`);
+ * undefined for a state that is not known: such a job goes on being watched.
+ */
+export function meaningOf(slurmState: string): SlurmMeaning | undefined {
+  const [word = ""] = slurmState.trim().split(" ", 1);
+  const cut = word.endsWith("+") && word.length > 3 ? word.slice(0, -1) : undefined;
+  const fits = ([short, long]: (typeof SLURM_STATES)[number]) =>
+    cut === undefined ? word === long || word === short : long.startsWith(cut);
+  const found = SLURM_STATES.filter(fits).map(([, , meaning]) => meaning);
+  // A short form may mean two things: then it says nothing.
+  return found.length === 1 ? found[0] : undefined;
 }
 
-const SLURM_ENDS: Record<string, { state: JobEnd["state"]; reason: ExitReason | null }> = {
-  COMPLETED: { state: "completed", reason: null },
-  FAILED: { state: "failed", reason: "exit-code" },
-  TIMEOUT: { state: "failed", reason: "timeout" },
-  OUT_OF_MEMORY: { state: "failed", reason: "out-of-memory" },
-  NODE_FAIL: { state: "failed", reason: "node-failure" },
-  BOOT_FAIL: { state: "failed", reason: "node-failure" },
-  PREEMPTED: { state: "failed", reason: "preempted" },
-  DEADLINE: { state: "failed", reason: "deadline" },
-  CANCELLED: { state: "cancelled", reason: null },
-};
+/** How the job has ended, if Slurm says that it has. */
+export function endFromSlurm(slurmState: string): Exclude<SlurmMeaning, "goes-on"> | undefined {
+  const meaning = meaningOf(slurmState);
+  return meaning === "goes-on" ? undefined : meaning;
+}
 
 /** The end that the run script's record alone proves, or undefined if Slurm must say why it was stopped. */
 export function endFromRecord(record: EndRecord): JobEnd | undefined {
@@ -103,6 +142,8 @@ export function endFromBoth(record: EndRecord, slurmState: string): JobEnd | und
 export function endFromSlurmAlone(slurmState: string, exitCode: string): JobEnd | undefined {
   const end = endFromSlurm(slurmState);
   if (end === undefined) return undefined;
+  // `0:125` is Slurm's own number for the memory limit: no program's code, and no signal.
+  if (end.reason === "out-of-memory") return { ...end, code: null, signal: null };
   const [code, number] = exitCode.split(":").map(Number);
   const signal = number !== undefined && number > 0 ? (SIGNALS[number] ?? `signal ${number}`) : null;
   const reason = end.reason === "exit-code" && signal !== null ? "signal" : end.reason;

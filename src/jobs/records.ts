@@ -36,9 +36,10 @@ for id in ${jobIds.map(quote).join(" ")}; do
   line="$slurm,$slot,$again"
   printf '${HEADER} %s submitted %s\\n%s' "$id" "\${#line}" "$line"
   for kind in started ended; do
-    [ -f "$id/$kind" ] || continue
-    printf '${HEADER} %s %s %s\\n' "$id" "$kind" "$(stat -c %s "$id/$kind")"
-    cat "$id/$kind"
+    file="$id/$kind.\${slurm%%;*}"
+    [ -f "$file" ] || continue
+    printf '${HEADER} %s %s %s\\n' "$id" "$kind" "$(stat -c %s "$file")"
+    cat "$file"
   done
 done`;
 }

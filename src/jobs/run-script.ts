@@ -20,7 +20,8 @@ export const REQUEST_PREFIX = "# mento-request: ";
 
 /**
  * The script that runs on the node. It records start and end in the job directory by write-then-rename, rings in
- * the spool, and hands exit code and signals through. A record is a list of `key=value` fields, each ended by NUL, so
+ * the spool, and hands exit code and signals through. The records' names end with Slurm's job id: somebody who submits
+ * the script again by hand makes records of their own. A job that Slurm starts again replaces its own. A record is a list of `key=value` fields, each ended by NUL, so
  * that any path is safe in it. Results are the files in the results folder that are newer than the script.
  */
 export function runScript(job: RunScript): string {
@@ -30,11 +31,12 @@ directory=${quote(job.directory)}
 spool=${quote(job.spool)}
 results=${quote(job.resultsDirectory)}
 job=${quote(job.jobId)}
+run=\${SLURM_JOB_ID:-by-hand}
 
 now() { date -u +%Y-%m-%dT%H:%M:%S.%3NZ; }
 field() { printf '%s=%s\\0' "$1" "$2"; }
 record() {
-  cat > "$directory/.$1.$$" && mv -f "$directory/.$1.$$" "$directory/$1" || return
+  cat > "$directory/.$1.$$" && mv -f "$directory/.$1.$$" "$directory/$1.$run" || return
   # Without the bell the record is found all the same, but later.
   { : > "$spool/$job.$1"; } 2>/dev/null
 }
@@ -50,12 +52,12 @@ for signal in TERM HUP USR1 USR2; do
 done
 
 mkdir -p "$results"
+rm -f "$directory/ended.$run"
 # In whole seconds: a file system's clock is too coarse to tell a quick program's files from our own.
 submitted=$(($(stat -c %Y "$directory/run.sh") - 1))
 {
   field at "$(now)"
   field node "\${SLURMD_NODENAME:-$(hostname)}"
-  field slurmJobId "\${SLURM_JOB_ID:-}"
   field restart "\${SLURM_RESTART_COUNT:-0}"
 } | record started
 

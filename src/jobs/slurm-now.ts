@@ -1,3 +1,4 @@
+import { Unavailable } from "../errors.ts";
 import { expandHostlist } from "./hostlist.ts";
 
 /** What Slurm says of reservations and nodes at one moment. */
@@ -6,6 +7,8 @@ export interface SlurmNow {
   at: number;
   reservations: ReadonlyMap<string, SlurmReservation>;
   nodes: ReadonlyMap<string, SlurmNode>;
+  /** How many of our jobs of this account wait. */
+  pending: number;
 }
 
 export interface SlurmReservation {
@@ -29,8 +32,12 @@ export interface SlurmNode {
   idleCpus: number;
 }
 
+/** Prints how many of our jobs of this account wait. */
+export const PENDING_COMMAND = "squeue --noheader --me --states=PENDING --format=%k | grep -c '^mento:'";
+
 /** One remote call. Times as numbers: the node's clock and time zone are not the worker's. */
 export const SLURM_NOW_COMMAND = `date +@%s
+echo "@pending $(${PENDING_COMMAND})"
 SLURM_TIME_FORMAT=%s scontrol --oneliner show reservation || exit 1
 sinfo --all --noheader --Node --format='%N|%T|%f|%C' && echo @end`;
 
@@ -45,7 +52,16 @@ export function parseSlurmNow(output: string): SlurmNow | undefined {
     at: Number(clock.slice(1)),
     reservations: new Map(reservations.map((one) => [one.name, one])),
     nodes: new Map(nodes.map((one) => [one.name, one])),
+    pending: Number(/^@pending (\d+)$/m.exec(output)?.[1] ?? 0),
   };
+}
+
+export function tooManyPending(account: string, limit: number): Unavailable {
+  return new Unavailable({
+    code: "too-many-pending",
+    message: `${limit} jobs of ${account} wait in Slurm already, as many as may (worker.maxPending).`,
+    hint: "More are submitted when some have started; more nodes, or jobs that ask for less, start sooner.",
+  });
 }
 
 function parseReservation(line: string): SlurmReservation | undefined {

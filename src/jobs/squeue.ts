@@ -9,20 +9,24 @@ export interface SlurmJob {
   /** Why it waits, or how it ended, in Slurm's words. */
   reason: string;
   nodes: string;
+  /** Our marker, and the job directory: an id alone may be another job's, for Slurm begins again at its MaxJobId. */
+  comment: string;
+  directory: string;
 }
 
 /** All jobs of the account that Slurm's controller still knows: also those that ended lately (MinJobAge). */
 export function squeueCommand(account: string): string {
-  return `squeue --noheader --states=all --user=${quote(account)} --format='%A|%T|%M|%l|%N|%r'`;
+  return `squeue --noheader --states=all --user=${quote(account)} --format='%A|%T|%M|%l|%N|%k|%Z|%r'`;
 }
 
 export function parseSqueue(output: string): Map<string, SlurmJob> {
   const jobs = new Map<string, SlurmJob>();
   for (const line of output.split("\n")) {
-    const [id = "", said = "", used = "", limit = "", nodes = "", ...reason] = line.trim().split("|");
+    const [id = "", said = "", used = "", limit = "", nodes = "", comment = "", directory = "", ...reason] =
+      line.trim().split("|");
     if (!/^\d+$/.test(id) || said === "") continue;
     const state = endedWithReservation(said, used, limit) ? "DEADLINE" : said;
-    jobs.set(id, { id, state, nodes, reason: reason.join("|") });
+    jobs.set(id, { id, state, nodes, comment, directory, reason: reason.join("|") });
   }
   return jobs;
 }
@@ -41,7 +45,7 @@ export function parseExitCode(output: string): string | undefined {
  * Slurm held the job because its reservation was deleted, or is over (slurmctld, RESV_DEL_HOLD): it will never run by
  * itself, nor fail.
  */
-export function isHeldForReservation({ state, reason }: SlurmJob): boolean {
+export function isHeldForReservation({ state, reason = "" }: { state: string; reason?: string }): boolean {
   return (
     state === "RESV_DEL_HOLD" || (state === "PENDING" && /reservation\s?\S* ?(was )?deleted/i.test(reason))
   );

@@ -16,6 +16,8 @@ export const TrackingRecord = z.strictObject({
   resultsDirectory: z.string(),
   /** What the trigger asked of Slurm, if the job must be submitted again. */
   slurm: TriggerSlurm.optional(),
+  /** When Slurm last knew it; default: when it was submitted. */
+  seenAt: z.iso.datetime().optional(),
   /** Since when Slurm holds it because its reservation was deleted. */
   heldSince: z.iso.datetime().optional(),
 });

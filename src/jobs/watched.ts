@@ -1,3 +1,4 @@
+import { markerOf } from "./directory.ts";
 import type { JobResult } from "../messages/job-event.ts";
 import type { EndRecord } from "./job.ts";
 import type { TrackingRecord } from "./tracking-record.ts";
@@ -15,12 +16,25 @@ export interface Watched {
   endRecord: { record: EndRecord; results: JobResult[]; log: string; since: number } | undefined;
   /** Since when Slurm says that it has ended though it left no record. */
   endedWithoutRecordSince: number | undefined;
-  /** Slurm no longer knows it, and it has left no record of its end: said once. */
-  isForgotten: boolean;
+  /** A state that this version does not know: said once. */
+  unknownState: string | undefined;
+  /** Since when Slurm no longer knows it, though it has left no record of its end. */
+  forgottenSince: number | undefined;
   /** Its cancellation in Slurm means nothing: it is submitted again. */
   isBeingResubmitted: boolean;
   /** Why it cannot be submitted again at the moment: said once. */
   heldBecause: string | undefined;
+}
+
+/** By our marker or the job directory; a person may have changed the one, and Slurm forget the other. */
+export function isOurs({ record }: Watched, word: { comment: string; directory: string }): boolean {
+  const { id, directory } = record.data.job;
+  return word.comment === markerOf(id) || word.directory === directory;
+}
+
+/** When anything was last seen of a job, in milliseconds since 1970. */
+export function seenAtOf({ seenAt, data }: TrackingRecord): number {
+  return Date.parse(seenAt ?? data.times.submitted ?? "");
 }
 
 /** A delivered record, with what is known from an earlier delivery of the same job. */
@@ -38,7 +52,8 @@ export function watch(
     rung: true,
     endRecord: old?.endRecord,
     endedWithoutRecordSince: old?.endedWithoutRecordSince,
-    isForgotten: old?.isForgotten ?? false,
+    unknownState: old?.unknownState,
+    forgottenSince: old?.forgottenSince,
     isBeingResubmitted: old?.isBeingResubmitted ?? false,
     heldBecause: old?.heldBecause,
   };

@@ -13,6 +13,8 @@ export interface Place {
   jobsDirectory: string;
   /** Or why there is none at the moment. */
   slot: Slot | MentoError;
+  /** Fewer of our jobs than this must wait in Slurm; null: they are so few that nobody needs to look. */
+  maxPending: number | null;
   /** That the slot is not one of the session's reservations, and why. */
   notice: EventError | null;
 }
@@ -45,7 +47,7 @@ export interface Method {
    *
    * @throws Rejected `submit-refused`, `path-outside-beamtime`, `id-reused`
    * @throws Deferred `data-not-there`, `data-changing`, `submit-in-flight`, `submit-not-now`, `ssh-login-refused`
-   * @throws Unavailable `ssh-unreachable`, `ssh-lost`, `slurm-unavailable`
+   * @throws Unavailable `ssh-unreachable`, `ssh-lost`, `slurm-unavailable`, `too-many-pending`
    */
   submit(plan: JobPlan, place: Place, options: SubmitOptions): Promise<SubmittedJob>;
 }

@@ -17,6 +17,7 @@ import {
   type SubmitRequest,
 } from "../jobs/directory.ts";
 import { runScript } from "../jobs/run-script.ts";
+import { tooManyPending } from "../jobs/slurm-now.ts";
 import type { CommandEnd } from "../shells/shell.ts";
 import type { JobPlan } from "../triggers/plan.ts";
 import type { TriggerSlurm } from "../triggers/trigger-config.ts";
@@ -49,12 +50,13 @@ export const sbatch: Method = {
 };
 
 function submitRequest(plan: JobPlan, place: Place, slot: Slot, now: Date): SubmitRequest {
-  const { jobsDirectory, corePath } = place;
+  const { jobsDirectory, corePath, maxPending } = place;
   const { trigger, jobId, paths, bytes } = plan;
   const directory = directoryOf(jobsDirectory, jobId);
   return {
     jobsDirectory,
     jobId,
+    maxPending,
     data: { root: corePath, paths, bytes, companions: trigger.companions, isSettled: false },
     sbatchArguments: sbatchArguments({ jobId, directory, name: trigger.name, slurm: trigger.slurm, slot }),
     script: runScript({
@@ -114,6 +116,8 @@ async function conclude(
         message: `${answer.path} leads out of the beamtime, by a symbolic link to ${answer.real}.`,
         hint: "Send the path of data inside the beamtime.",
       });
+    case "full":
+      throw tooManyPending(shell.account, place.maxPending ?? 0);
     case "in-flight":
       throw new Deferred({
         code: "submit-in-flight",

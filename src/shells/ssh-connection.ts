@@ -1,5 +1,7 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import ssh2, { type Client, type ClientChannel, type ServerHostKeyAlgorithm } from "ssh2";
 import { Deferred, MentoError, Unavailable, errorText } from "../errors.ts";
+import { ChannelRefused, Channels } from "./channels.ts";
 import { checkHostKey, knownKeyTypes, type HostKeyRules } from "./known-hosts.ts";
 import type { CommandEnd } from "./shell.ts";
 
@@ -23,10 +25,18 @@ const MAX_OUTPUT_BYTES = 16 * 1024 * 1024;
  */
 const WAITING_SHELL = "exec /bin/sh";
 
+/** RFC 4254, 5.1: connect failed, which is what sshd says beyond its MaxSessions, and resource shortage. */
+const REASONS_OF_REFUSAL: unknown[] = [2, 4];
+
 /** A script whose end was cut off with the connection must not run in part: as a function, it runs whole or not. */
 function wholeOrNot(script: string): string {
   return `mento() {\n${script}\n}\nmento\n`;
 }
+
+/** sshd closed the connection before the login: it has too many logins under way (MaxStartups), or just stops. */
+class Dropped extends Unavailable {}
+
+const FIRST_PAUSE_MS = 100;
 
 /**
  * One connection to a node. It keeps one shell waiting ahead of the next command: starting one takes sshd some
@@ -39,8 +49,9 @@ export class SshConnection {
   readonly #client: Client;
   readonly #target: SshTarget;
   readonly #openTimeout: number;
+  readonly #channels: Channels<ClientChannel>;
   /** What is told when the connection breaks: every command and opening under way. */
-  readonly #underWay = new Set<(error: Unavailable) => void>();
+  readonly #underWay = new Set<(what: string) => void>();
   readonly #onEnded: () => void;
   #spare: Promise<ClientChannel> | undefined;
 
@@ -55,18 +66,40 @@ export class SshConnection {
     this.#client = client;
     this.#target = target;
     this.#openTimeout = openTimeout;
+    this.#channels = new Channels(() => this.#openChannel(), openTimeout);
     this.#onEnded = onEnded;
     client.on("close", () => this.#end("the connection broke"));
   }
 
   /**
+   * A connection that sshd drops before the login is tried again until the time has passed.
+   *
    * @param timeout milliseconds to connect and log in, and for each opening of a channel
    * @param onEnded called when the connection is of no more use
    * @throws Unavailable `ssh-unreachable`
    * @throws Deferred `ssh-login-refused`
    * @throws Misconfigured `host-key-unknown`, `host-key-changed`
    */
-  static open(
+  static async open(
+    target: SshTarget,
+    hostKeys: HostKeyRules,
+    timeout: number,
+    onEnded: () => void,
+  ): Promise<SshConnection> {
+    const until = Date.now() + timeout;
+    for (let longest = 2 * FIRST_PAUSE_MS; ; longest *= 2) {
+      try {
+        return await SshConnection.#openOnce(target, hostKeys, timeout, onEnded);
+      } catch (error) {
+        // At random, so that those who were dropped together do not come back together.
+        const pause = longest * (0.5 + Math.random() / 2);
+        if (!(error instanceof Dropped) || Date.now() + pause > until) throw error;
+        await sleep(pause);
+      }
+    }
+  }
+
+  static #openOnce(
     target: SshTarget,
     hostKeys: HostKeyRules,
     timeout: number,
@@ -81,8 +114,7 @@ export class SshConnection {
         reject(refusal ?? connectError(target, error));
         client.destroy();
       });
-      // sshd may close before it answers (MaxStartups): then there is no `error`.
-      client.on("close", () => reject(refusal ?? unreachable(target, "it closed the connection")));
+      client.on("close", () => reject(refusal ?? dropped(target, "without a word")));
       client.on("ready", () => resolve(new SshConnection(client, target, hostKey, timeout, onEnded)));
       try {
         client.connect({
@@ -116,14 +148,15 @@ export class SshConnection {
   /**
    * Runs a script, and starts the shell for the next one meanwhile.
    *
-   * @throws Unavailable `ssh-unreachable`, `ssh-lost`
+   * @throws Unavailable `ssh-unreachable` if it was not started: there was no channel for it; `ssh-lost`
    */
   async run(script: string, timeout: number): Promise<CommandEnd> {
     const spare = this.#spare;
     this.#spare = undefined;
-    const channel = await (spare ?? this.#openChannel());
+    const channel = await (spare ?? this.#takeChannel());
     this.#keepSpare();
-    return this.#within(timeout, "a command did not end", (resolve, reject) => {
+    const lost = (what: string) => this.#lost(what);
+    return this.#within(timeout, "a command did not end", lost, (resolve, reject) => {
       collect(channel, (end) => {
         if (end === undefined) reject(this.#lost("the command ended without a status"));
         else resolve(end);
@@ -137,21 +170,44 @@ export class SshConnection {
   }
 
   #keepSpare(): void {
-    if (this.#spare !== undefined) return;
-    const spare = this.#openChannel();
+    if (this.#spare !== undefined || !this.#channels.hasRoom) return;
+    const spare = this.#takeChannel();
     this.#spare = spare;
-    const forget = () => {
-      if (this.#spare === spare) this.#spare = undefined;
+    const forget = (channel?: ClientChannel) => {
+      if (this.#spare !== spare) return;
+      this.#spare = undefined;
+      // Else it would not close.
+      channel?.resume().stderr.resume();
     };
     // `close` waits until somebody reads; `exit` tells at once of a waiting shell that was killed, and must not be used.
-    spare.then((channel) => channel.on("exit", forget).on("close", forget), forget);
+    spare.then(
+      (channel) => channel.on("exit", () => forget(channel)).on("close", () => forget()),
+      () => forget(),
+    );
+  }
+
+  async #takeChannel(): Promise<ClientChannel> {
+    try {
+      return await this.#channels.open();
+    } catch (error) {
+      if (!(error instanceof ChannelRefused)) throw error;
+      // None of ours is open: another connection may do better.
+      this.#giveUp("it opens no channels");
+      throw unreachable(this.#target, `it opens no channels (${error.message})`, error);
+    }
   }
 
   #openChannel(): Promise<ClientChannel> {
-    return this.#within(this.#openTimeout, "no channel opened", (resolve, reject) => {
-      const onChannel = (error: Error | undefined, channel: ClientChannel) => {
+    const notStarted = (what: string) => unreachable(this.#target, what);
+    return this.#within(this.#openTimeout, "no channel opened", notStarted, (resolve, reject) => {
+      const onChannel = (error: (Error & { reason?: unknown }) | undefined, channel: ClientChannel) => {
         if (error) {
-          reject(unreachable(this.#target, `it opened no channel (${error.message})`, error));
+          const isRefused = REASONS_OF_REFUSAL.includes(error.reason);
+          reject(
+            isRefused
+              ? new ChannelRefused(error.message, { cause: error })
+              : unreachable(this.#target, `it opened no channel (${error.message})`, error),
+          );
           return;
         }
         channel.on("error", () => undefined);
@@ -169,32 +225,37 @@ export class SshConnection {
   #within<T>(
     milliseconds: number,
     what: string,
-    start: (resolve: (value: T) => void, reject: (error: Unavailable) => void) => void,
+    errorOf: (what: string) => Unavailable,
+    start: (resolve: (value: T) => void, reject: (error: Error) => void) => void,
   ): Promise<T> {
     return new Promise((resolve, reject) => {
-      const giveUp = () => {
-        this.#end(`${what} in ${milliseconds} ms`);
-        this.#client.destroy();
-      };
-      const timer = setTimeout(giveUp, milliseconds);
-      const fail = (error: Unavailable) => {
+      const timer = setTimeout(() => this.#giveUp(`${what} in ${milliseconds} ms`), milliseconds);
+      const end = () => {
         clearTimeout(timer);
-        this.#underWay.delete(fail);
+        this.#underWay.delete(onBroken);
+      };
+      const fail = (error: Error) => {
+        end();
         reject(error);
       };
-      const succeed = (value: T) => {
-        clearTimeout(timer);
-        this.#underWay.delete(fail);
+      const onBroken = (why: string) => fail(errorOf(why));
+      this.#underWay.add(onBroken);
+      start((value) => {
+        end();
         resolve(value);
-      };
-      this.#underWay.add(fail);
-      start(succeed, fail);
+      }, fail);
     });
+  }
+
+  #giveUp(what: string): void {
+    this.#end(what);
+    this.#client.destroy();
   }
 
   #end(what: string): void {
     this.#onEnded();
-    for (const fail of this.#underWay) fail(this.#lost(what));
+    for (const onBroken of this.#underWay) onBroken(what);
+    this.#channels.end(unreachable(this.#target, what));
   }
 
   #lost(what: string): Unavailable {
@@ -246,8 +307,11 @@ function hostKeyAlgorithms(knownTypes: readonly string[]): ServerHostKeyAlgorith
   return [...new Set([...first, ...Object.values(HOST_KEY_ALGORITHMS).flat()])];
 }
 
-function connectError(target: SshTarget, error: Error & { level?: string }): MentoError {
+function connectError(target: SshTarget, error: Error & { level?: string; code?: unknown }): MentoError {
   const { account, name, privateKeyFile } = target;
+  if (error.message === "Connection lost before handshake" || error.code === "ECONNRESET") {
+    return dropped(target, error.message, error);
+  }
   if (error.level !== "client-authentication") return unreachable(target, error.message, error);
   return new Deferred({
     code: "ssh-login-refused",
@@ -258,11 +322,23 @@ function connectError(target: SshTarget, error: Error & { level?: string }): Men
   });
 }
 
-function unreachable({ name, address, port }: SshTarget, what: string, cause?: unknown): Unavailable {
-  return new Unavailable({
+function dropped(target: SshTarget, how: string, cause?: unknown): Dropped {
+  const hint = "sshd may have too many logins at once (MaxStartups); it was tried again for some seconds.";
+  return new Dropped({
+    ...outOfReach(target, `it closed the connection before the login (${how})`, cause),
+    hint,
+  });
+}
+
+function unreachable(target: SshTarget, what: string, cause?: unknown): Unavailable {
+  return new Unavailable(outOfReach(target, what, cause));
+}
+
+function outOfReach({ name, address, port }: SshTarget, what: string, cause: unknown) {
+  return {
     code: "ssh-unreachable",
     message: `The node ${name} (${address}:${port}) cannot be reached over SSH: ${what}.`,
     hint: "Is the node up, and is its address right? ssh.hosts in the configuration maps a name to an address.",
     cause,
-  });
+  } as const;
 }

@@ -38,10 +38,7 @@ export class SshShell implements Shell {
   async run(script: string, options: { timeout?: number } = {}): Promise<CommandEnd> {
     await this.#takeTurn();
     try {
-      if (this.#isClosed) throw closed(this.host);
-      this.#connection ??= this.#connect();
-      const connection = await this.#connection;
-      return await connection.run(script, options.timeout ?? this.#limits.commandTimeout);
+      return await this.#runOnce(script, options.timeout ?? this.#limits.commandTimeout);
     } finally {
       this.#running -= 1;
       this.#waiting.shift()?.();
@@ -57,6 +54,27 @@ export class SshShell implements Shell {
       (one) => one.close(),
       () => undefined,
     );
+  }
+
+  /**
+   * Once: a command that got no channel over a connection that others have used was not started. Such a connection is
+   * given up, and the command gets a new one.
+   */
+  async #runOnce(script: string, timeout: number): Promise<CommandEnd> {
+    const known = this.#connection;
+    const connection = await this.#connected();
+    try {
+      return await connection.run(script, timeout);
+    } catch (error) {
+      const notStarted = error instanceof Unavailable && error.code === "ssh-unreachable";
+      if (known === undefined || !notStarted) throw error;
+    }
+    return (await this.#connected()).run(script, timeout);
+  }
+
+  #connected(): Promise<SshConnection> {
+    if (this.#isClosed) throw closed(this.host);
+    return (this.#connection ??= this.#connect());
   }
 
   async #takeTurn(): Promise<void> {

@@ -14,6 +14,7 @@ const reservation = (name: string, nodes: string[], hours: number): [string, Slu
 ];
 const now: SlurmNow = {
   at: AT,
+  pending: 0,
   nodes: new Map([
     node("n1"),
     node("n2", { isIdle: false, idleCpus: 3, features: ["gpu"] }),

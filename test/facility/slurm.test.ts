@@ -22,6 +22,14 @@ describe("slurmConf", () => {
     expect(third).toContain("Feature=gpu,P100");
   });
 
+  it("leaves room for eight jobs that do not say what memory they need", () => {
+    const conf = slurmConf(state, "somebody");
+    const [, perCpu] = /^DefMemPerCPU=(\d+)$/m.exec(conf) ?? [];
+    const [, cpus, perNode] = /CPUs=(\d+) RealMemory=(\d+)/.exec(conf) ?? [];
+    expect(Number(cpus)).toBe(8);
+    expect(Number(perCpu) * 8).toBeLessThanOrEqual(Number(perNode));
+  });
+
   it("has a partition for all beamlines, and one for the beamline with nodes of its own", () => {
     const partitions = slurmConf(state, "somebody").match(/^PartitionName=.*?Default=\w+/gm);
     expect(partitions).toEqual([

@@ -193,6 +193,20 @@ describe("mento facility", () => {
     expect(beamtime.nodes).toContain(node);
   });
 
+  it("kills a job that takes more memory than it asked for, and no job that did not ask", async () => {
+    const output = join(beamtime.corePath, "processed/memory.txt");
+    // `tail` keeps 300 MB without a line end, and holds them while nobody reads what it prints.
+    const greedy = "head -c 300M /dev/zero | tail | sleep 8";
+    const submit = `sbatch --wait --reservation=${ID} --output=${output} --open-mode=append`;
+    const [killed, left] = await Promise.all([
+      overSsh(first, beamtime, `${submit} --mem=20M --wrap '${greedy}'; echo "exit $?"`),
+      overSsh(first, beamtime, `${submit} --wrap '${greedy}'; echo "exit $?"`),
+    ]);
+    expect(killed.stdout).not.toContain("exit 0");
+    expect(left.stdout).toContain("exit 0");
+    expect(readFileSync(output, "utf8")).toContain("exceeded memory limit");
+  });
+
   it("refuses a second beamtime while one is open", async () => {
     const other = ["--dir", one, "--beamtimeId", "11010078", "--beamline", "p11"];
     const ended = await tryMento(["facility", "start-beamtime", ...other, "--online"]);

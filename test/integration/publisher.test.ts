@@ -1,3 +1,5 @@
+import { randomUUID } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { connectBroker, publishDataReady, type BrokerClient } from "../../src/broker/client.ts";
 import { MentoError } from "../../src/errors.ts";
@@ -14,6 +16,28 @@ beforeAll(async () => {
 });
 afterAll(() => site.tearDown());
 
+const messageTo = (exchange: string) => ({
+  exchange,
+  routingKey: "p11.-.test",
+  body: Buffer.from("x"),
+  properties: { messageId: randomUUID() },
+});
+
+/** A visualization client's queue that takes no more, and makes the broker say so to whoever publishes. */
+async function fullQueue(exchange: string) {
+  const channel = await client.link.consuming.createChannel();
+  const { queue } = await channel.assertQueue("", {
+    exclusive: true,
+    arguments: { "x-max-length": 1, "x-overflow": "reject-publish" },
+  });
+  channel.sendToQueue(queue, Buffer.from("x"));
+  await channel.bindQueue(queue, exchange, "p11.-.test");
+  return {
+    empty: () => channel.purgeQueue(queue),
+    remove: () => channel.deleteQueue(queue),
+  };
+}
+
 describe("a publish", () => {
   it("for which there is no queue is an error, though the broker confirms it", async () => {
     const message = { exchange: "", routingKey: "no-such-queue", body: Buffer.from("x") };
@@ -28,6 +52,38 @@ describe("a publish", () => {
     other.link.fail(new MentoError({ code: "broker-lost", message: "cut", hint: "" }));
     expect(await publishing).toBe("broker-lost");
     expect(await codeOf(publishDataReady(other, { path: "/x" }))).toBe("broker-lost");
+  });
+
+  it("that a full queue refuses is tried again, and taken when there is room", async () => {
+    const { publisher, topology } = client;
+    const queue = await fullQueue(topology.dataExchange);
+    const publishing = codeOf(publisher.publish(messageTo(topology.dataExchange)));
+    await sleep(300);
+    await queue.empty();
+    expect(await publishing).toBe("none");
+    await queue.remove();
+  });
+
+  it("that a client's full queue goes on refusing is an error; the next ones get one try each, and others get all", async () => {
+    const { link, publisher, topology } = client;
+    const exchange = topology.eventsExchange;
+    const channel = await link.consuming.createChannel();
+    const other = await channel.assertQueue("", { exclusive: true });
+    await channel.bindQueue(other.queue, exchange, "p11.-.test");
+    const seen = async () => (await channel.checkQueue(other.queue)).messageCount;
+
+    const queue = await fullQueue(exchange);
+    expect(await codeOf(publisher.publish(messageTo(exchange)))).toBe("publish-refused");
+    expect(await seen()).toBe(5);
+    for (const total of [6, 7, 8]) {
+      expect(await codeOf(publisher.publish(messageTo(exchange)))).toBe("publish-refused");
+      expect(await seen()).toBe(total);
+    }
+    // What is for others is taken, and the link still stands.
+    expect(await codeOf(publishDataReady(client, { path: "/x" }))).toBe("none");
+    await queue.remove();
+    expect(await codeOf(publisher.publish(messageTo(exchange)))).toBe("none");
+    await channel.close();
   });
 
   it("on a half-open connection is given up after a while: publish-unconfirmed", async () => {

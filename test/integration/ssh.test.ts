@@ -116,7 +116,8 @@ describe("a shell over SSH", () => {
     await shell.run("true");
     proxy.freeze();
     const error = await errorOf(shell.run("echo never"));
-    expect(error.message).toContain("no channel opened in 500 ms");
+    // Unknown if a shell was waiting, which then was given the script; else a new connection was tried, in vain.
+    expect(["ssh-lost", "ssh-unreachable"]).toContain(error.code);
     proxy.thaw();
     expect((await shell.run("echo on")).stdout.toString()).toBe("on\n");
   });

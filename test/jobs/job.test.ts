@@ -7,6 +7,7 @@ import {
   endFromRecordAlone,
   endFromSlurm,
   endFromSlurmAlone,
+  meaningOf,
 } from "../../src/jobs/job.ts";
 
 const record = (code: number, stoppedBy: string | null = null) => ({ at: "", code, stoppedBy });
@@ -60,6 +61,27 @@ describe("a job's end", () => {
       expect(endFromBoth(record(143, "SIGTERM"), state), state).toBeUndefined();
       expect(endFromSlurmAlone(state, "0:0"), state).toBeUndefined();
     }
+  });
+
+  it("is told by every form of a state: long, short, cut off, with a suffix", () => {
+    for (const state of ["TIMEOUT", "TO", "TIMEO+"])
+      expect(endFromSlurm(state), state).toMatchObject({ reason: "timeout" });
+    for (const state of ["CANCELLED by 1234", "CANCELLED+", "CA", "CANCELLED"]) {
+      expect(endFromSlurm(state), state).toEqual({ state: "cancelled", reason: null });
+    }
+    expect(endFromSlurm("OUT_OF_ME+")).toMatchObject({ reason: "out-of-memory" });
+    expect(meaningOf("R")).toBe("goes-on");
+    // Two states have this short form.
+    expect(meaningOf("RF")).toBeUndefined();
+  });
+
+  it("by the memory limit has no exit code, for Slurm's 0:125 is none", () => {
+    expect(endFromSlurmAlone("OUT_OF_MEMORY", "0:125")).toEqual({
+      state: "failed",
+      code: null,
+      signal: null,
+      reason: "out-of-memory",
+    });
   });
 
   it("is described with its reason and the end of its log", () => {

@@ -23,13 +23,16 @@ function makeJob(argv: string[]) {
     script,
     runScript({ jobId, directory, spool: join(top, ".spool"), argv, resultsDirectory, request: { argv } }),
   );
+  writeFileSync(join(directory, "submitted"), "4711\n");
   return { jobId, directory, script, resultsDirectory };
 }
+
+const asSlurmJob = (id: string) => ({ ...process.env, SLURM_JOB_ID: id });
 
 function run(argv: string[]) {
   const job = makeJob(argv);
   const log = `exec sh '${job.script}' > '${job.directory}/job.log' 2>&1`;
-  const { status, signal } = spawnSync("sh", ["-c", log]);
+  const { status, signal } = spawnSync("sh", ["-c", log], { env: asSlurmJob("4711") });
   return { ...job, status, signal, records: readRecords(job.jobId) };
 }
 
@@ -51,6 +54,24 @@ describe("the run script, in a real shell", () => {
     expect(existsSync(join(top, ".spool", `${jobId}.ended`))).toBe(false);
   });
 
+  it("submitted again by hand leaves the records of the job alone", () => {
+    const { records, jobId, script } = run(["sh", "-c", "exit $((SLURM_JOB_ID - 4711))"]);
+    expect(spawnSync("sh", [script], { env: asSlurmJob("4714") }).status).toBe(3);
+    expect(spawnSync("sh", [script]).status).not.toBe(0);
+    expect(readRecords(jobId)).toEqual(records);
+    expect(records?.ended?.record.code).toBe(0);
+  });
+
+  it("started again by Slurm takes back the end of its first run", async () => {
+    const { jobId, script, directory } = run(["sh", "-c", "[ ${SLURM_RESTART_COUNT:-0} = 0 ] || sleep 5"]);
+    expect(readRecords(jobId)?.ended).toBeDefined();
+    const env = { ...asSlurmJob("4711"), SLURM_RESTART_COUNT: "1" };
+    const child = spawn("sh", [script], { stdio: "ignore", env });
+    while (existsSync(join(directory, "ended.4711"))) await sleep(20);
+    expect(readRecords(jobId)?.ended).toBeUndefined();
+    child.kill("SIGTERM");
+  });
+
   it("hands a signal through", () => {
     const { signal, records } = run(["sh", "-c", "kill -SEGV $$"]);
     expect(signal).toBe("SIGSEGV");
@@ -63,8 +84,8 @@ describe("the run script, in a real shell", () => {
       "-c",
       `trap 'sleep 0.3; echo tidied > "$MENTO_RESULTS_DIR/x"; exit 3' TERM; while :; do sleep 0.1; done`,
     ]);
-    const child = spawn("sh", [job.script], { stdio: "ignore" });
-    while (!existsSync(join(job.directory, "started"))) await sleep(20);
+    const child = spawn("sh", [job.script], { stdio: "ignore", env: asSlurmJob("4711") });
+    while (!existsSync(join(job.directory, "started.4711"))) await sleep(20);
     await sleep(300);
     child.kill("SIGTERM");
     const code = await new Promise((resolve) => child.on("exit", resolve));

@@ -4,10 +4,10 @@ import { isHeldForReservation, parseSqueue } from "../../src/jobs/squeue.ts";
 import { slurmSeconds, slurmTime } from "../../src/jobs/slurm-time.ts";
 
 /** Recorded from Slurm 22.05.8 when a reservation of 100 s ended. */
-const SAID = `3|COMPLETED|0:01|1:00:00|max-p11-004|None
-7|RESV_DEL_HOLD|0:00|1:00||Reservation short was deleted
-1|TIMEOUT|1:10|1:00|max-p11-004|TimeLimit
-5|TIMEOUT|1:48|1:00:00|max-p11-004|TimeLimit
+const SAID = `3|COMPLETED|0:01|1:00:00|max-p11-004|mento:a|/j/a|None
+7|RESV_DEL_HOLD|0:00|1:00||mento:b|/j/b|Reservation short was deleted
+1|TIMEOUT|1:10|1:00|max-p11-004|mento:c|/j/c|TimeLimit
+5|TIMEOUT|1:48|1:00:00|max-p11-004|mento:d|/j/d|TimeLimit
 `;
 
 describe("squeue's listing", () => {

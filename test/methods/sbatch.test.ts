@@ -26,7 +26,14 @@ async function submitWith(stdout: string, stderr: string) {
     },
   };
   const slot = { reservation: "r", partition: "p", time: "01:00:00" };
-  const place = { shell, corePath: "/c", jobsDirectory: "/c/scratch_cc/mento", slot, notice: null };
+  const place = {
+    shell,
+    corePath: "/c",
+    jobsDirectory: "/c/scratch_cc/mento",
+    maxPending: null,
+    slot,
+    notice: null,
+  };
   const options = { dataTimeout: 600, dataLook: undefined, now: new Date(0) };
   const result = await sbatch.submit(plan, place, options).catch((error: unknown) => error);
   return { result, isWithdrawn: scripts.some((script) => script.includes("rm -rf")) };

@@ -3,33 +3,20 @@ import { mkdirSync, mkdtempSync, rmSync, utimesSync, writeFileSync } from "node:
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { spawn, type ChildProcess } from "node:child_process";
-import { setTimeout as sleep } from "node:timers/promises";
 import { inject } from "vitest";
 import { stringify } from "yaml";
 import { connectBroker, subscribe, type BrokerClient } from "../../src/broker/client.ts";
 import type { CloudEvent } from "../../src/messages/cloud-event.ts";
 import type { JobEventData, MessageEventData } from "../../src/messages/job-event.ts";
+import { eventually } from "./eventually.ts";
 import { MAIN } from "./mento.ts";
+
+export { eventually };
 
 export const facility = inject("facility");
 export const beamtime = inject("beamtime");
 
 export type AnyEvent = CloudEvent & { data: JobEventData & MessageEventData };
-
-/** Waits until `look` gives something; an error that names `what` after the time. */
-export async function eventually<T>(
-  what: string,
-  look: () => T | undefined | Promise<T | undefined>,
-  milliseconds = 60_000,
-): Promise<T> {
-  const until = Date.now() + milliseconds;
-  for (;;) {
-    const found = await look();
-    if (found !== undefined) return found;
-    if (Date.now() > until) throw new Error(`not within ${milliseconds} ms: ${what}`);
-    await sleep(50);
-  }
-}
 
 /** A file of the detector on the beamline file system, under a name of its own. */
 export function writeData(content = "data\n", name = `scan_${randomUUID().slice(0, 8)}.dat`) {

@@ -1,0 +1,81 @@
+import {
+  endFromBoth,
+  endFromRecordAlone,
+  endFromSlurm,
+  endFromSlurmAlone,
+  type EndRecord,
+  type JobEnd,
+} from "./job.ts";
+import { isHeldForReservation } from "./squeue.ts";
+
+/** Slurm's word on one job, from `squeue` or from accounting. */
+export interface SlurmWord {
+  id: string;
+  /** In any form that {@link endFromSlurm} knows. */
+  state: string;
+  /** Why it waits, or how it ended; `squeue` alone says. */
+  reason?: string;
+  /** `7:0`: code and signal; accounting says it, `squeue` does not. */
+  exitCode?: string;
+}
+
+/** What is known of a job besides Slurm's word, times in milliseconds. */
+export interface Known {
+  /** What its own record says of its end, where that alone is not enough. */
+  endRecord: { record: EndRecord; since: number } | undefined;
+  /** Since when Slurm says that it has ended, though it left no record. */
+  endedWithoutRecordSince: number | undefined;
+  /** When anything was last seen of it. */
+  seenAt: number;
+  /** Since when this worker finds that Slurm no longer knows it. */
+  forgottenSince: number | undefined;
+  isBeingResubmitted: boolean;
+}
+
+export type Verdict =
+  | "goes-on"
+  /** Its reservation was deleted before it could run. */
+  | "held"
+  /** Slurm says that it has ended; its record may come late. */
+  | "look-again"
+  /** The same, and its record has not come. */
+  | "ask-exit-code"
+  | "lost"
+  | { end: JobEnd; slurmState: string | null };
+
+/** Files appear late on a shared file system: so long a record may lag behind Slurm. */
+const RECORD_GRACE_MS = 10_000;
+/** So long a worker looks before it gives a job up: it may have been away itself, or accounting be down. */
+export const LOOK_FIRST_MS = 10 * 60_000;
+/** So long Slurm may take to say why it has stopped a job. */
+const REASON_GRACE_MS = 60_000;
+
+/**
+ * What has become of a job. Only evidence is an end: its own record, or Slurm's word; silence is none, and neither is a
+ * state that nobody knows.
+ */
+export function judge(known: Known, word: SlurmWord | undefined, time: number, lostAfterMs: number): Verdict {
+  const { endRecord, endedWithoutRecordSince, seenAt, forgottenSince = time, isBeingResubmitted } = known;
+  if (endRecord !== undefined) {
+    if (word === undefined) {
+      // Slurm has forgotten it: then the record is all that is known.
+      const isLate = time - endRecord.since > REASON_GRACE_MS;
+      return isLate ? { end: endFromRecordAlone(endRecord.record), slurmState: null } : "goes-on";
+    }
+    const end = endFromBoth(endRecord.record, word.state);
+    return end === undefined ? "goes-on" : { end, slurmState: word.state };
+  }
+  if (word === undefined) {
+    if (isBeingResubmitted) return "held";
+    return time - seenAt > lostAfterMs && time - forgottenSince > LOOK_FIRST_MS ? "lost" : "goes-on";
+  }
+  if (isHeldForReservation(word)) return "held";
+  if (endFromSlurm(word.state) === undefined) return "goes-on";
+  if (endedWithoutRecordSince === undefined || time - endedWithoutRecordSince < RECORD_GRACE_MS) {
+    return "look-again";
+  }
+  if (word.exitCode === undefined) return "ask-exit-code";
+  if (isBeingResubmitted) return "held";
+  const end = endFromSlurmAlone(word.state, word.exitCode);
+  return end === undefined ? "goes-on" : { end, slurmState: word.state };
+}

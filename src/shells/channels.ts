@@ -1,0 +1,121 @@
+/** As much of a channel as counting them takes. */
+export interface CountedChannel {
+  once(event: "close", listener: () => void): unknown;
+}
+
+/** The server's answer that it has no more channels to give: ssh2's error then carries a reason, RFC 4254, 5.1. */
+export class ChannelRefused extends Error {}
+
+interface Waiting<Channel> {
+  resolve: (channel: Channel) => void;
+  reject: (error: unknown) => void;
+}
+
+/** sshd counts a session until its process is reaped, some milliseconds after the client has seen it close. */
+const FIRST_PAUSE_MS = 5;
+const LONGEST_PAUSE_MS = 500;
+/** After so long one channel more is tried again: the server may have been short of something. */
+const RELEARN_AFTER_MS = 60_000;
+
+/**
+ * The channels of one connection, opened in the order in which they are asked for. sshd refuses more than its
+ * MaxSessions at a time: then the next wait until one has closed, and from then on no more are open at once than it
+ * had let us.
+ */
+export class Channels<Channel extends CountedChannel> {
+  readonly #start: () => Promise<Channel>;
+  readonly #patience: number;
+  readonly #waiting: Waiting<Channel>[] = [];
+  /** Open, or being opened. */
+  #taken = 0;
+  #open = 0;
+  #mostOpen = 0;
+  #limit = Infinity;
+  #learntAt = 0;
+  /** Since when the server has refused, without a channel opened in between. */
+  #refusedSince: number | undefined;
+  #pause = FIRST_PAUSE_MS;
+  #retry: NodeJS.Timeout | undefined;
+
+  /**
+   * @param start asks the server for a channel; rejects with ChannelRefused if it has none to give
+   * @param patience milliseconds that it may refuse while none of ours is open
+   */
+  constructor(start: () => Promise<Channel>, patience: number) {
+    this.#start = start;
+    this.#patience = patience;
+  }
+
+  /** @throws ChannelRefused, and whatever `start` does */
+  open(): Promise<Channel> {
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ resolve, reject });
+      this.#startNext();
+    });
+  }
+
+  /** Whether there is room for a channel that nobody needs yet. */
+  get hasRoom(): boolean {
+    return this.#waiting.length === 0 && this.#taken < this.#limit;
+  }
+
+  /** The connection has ended. */
+  end(error: unknown): void {
+    clearTimeout(this.#retry);
+    for (const { reject } of this.#waiting.splice(0)) reject(error);
+  }
+
+  #startNext(): void {
+    if (this.#limit !== Infinity && Date.now() - this.#learntAt > RELEARN_AFTER_MS) {
+      this.#limit += 1;
+      this.#learntAt = Date.now();
+    }
+    while (this.#retry === undefined && this.#taken < this.#limit) {
+      const next = this.#waiting.shift();
+      if (next === undefined) return;
+      this.#taken += 1;
+      this.#start().then(
+        (channel) => this.#opened(channel, next),
+        (error: unknown) => this.#failed(error, next),
+      );
+    }
+  }
+
+  #opened(channel: Channel, { resolve }: Waiting<Channel>): void {
+    this.#open += 1;
+    this.#mostOpen = Math.max(this.#mostOpen, this.#open);
+    this.#refusedSince = undefined;
+    this.#pause = FIRST_PAUSE_MS;
+    channel.once("close", () => {
+      this.#open -= 1;
+      this.#taken -= 1;
+      this.#startNext();
+    });
+    resolve(channel);
+  }
+
+  #failed(error: unknown, waiting: Waiting<Channel>): void {
+    this.#taken -= 1;
+    if (error instanceof ChannelRefused) {
+      this.#limit = Math.max(1, this.#mostOpen);
+      this.#learntAt = Date.now();
+      this.#refusedSince ??= Date.now();
+      if (this.#open > 0 || Date.now() - this.#refusedSince < this.#patience) {
+        this.#waiting.unshift(waiting);
+        this.#pauseThenStart();
+        return;
+      }
+    }
+    waiting.reject(error);
+    this.#startNext();
+  }
+
+  #pauseThenStart(): void {
+    if (this.#retry !== undefined) return;
+    this.#retry = setTimeout(() => {
+      this.#retry = undefined;
+      this.#startNext();
+    }, this.#pause);
+    this.#pause = Math.min(this.#pause * 2, LONGEST_PAUSE_MS);
+  }
+}

@@ -1,0 +1,95 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { SLURM_STATES } from "../../src/jobs/job.ts";
+import { judge, type Known, type SlurmWord } from "../../src/jobs/verdict.ts";
+
+const MINUTE = 60_000;
+const DAY = 24 * 60 * MINUTE;
+const NOW = 1_800_000_000_000;
+
+const nothing: Known = {
+  endRecord: undefined,
+  endedWithoutRecordSince: undefined,
+  seenAt: NOW - MINUTE,
+  forgottenSince: undefined,
+  isBeingResubmitted: false,
+};
+const stopped = (code: number, stoppedBy: string | null, since: number): Known => ({
+  ...nothing,
+  endRecord: { record: { at: "2026-01-01T00:00:00Z", code, stoppedBy }, since },
+});
+const word = (state: string, more: Partial<SlurmWord> = {}): SlurmWord => ({ id: "4711", state, ...more });
+const verdict = (known: Known, said?: SlurmWord, time = NOW) => judge(known, said, time, DAY);
+
+describe("a job without a record of its end", () => {
+  it("goes on while Slurm says so, or says what nobody knows", () => {
+    for (const state of ["PENDING", "RUNNING", "CG", "REQUEUE_HOLD", "SPECIAL_EXIT", "HALF_BAKED", ""]) {
+      expect(verdict(nothing, word(state)), state).toBe("goes-on");
+    }
+  });
+
+  it("ends by Slurm's word only after its record had time to come, and with its exit code", () => {
+    const failed = word("FAILED");
+    expect(verdict(nothing, failed)).toBe("look-again");
+    const waited = { ...nothing, endedWithoutRecordSince: NOW - 11_000 };
+    expect(verdict(waited, failed)).toBe("ask-exit-code");
+    expect(verdict(waited, { ...failed, exitCode: "7:0" })).toEqual({
+      end: { state: "failed", code: 7, signal: null, reason: "exit-code" },
+      slurmState: "FAILED",
+    });
+  });
+
+  it("is not ended by silence; after a day of it, and ten minutes of looking, it is lost", () => {
+    expect(verdict({ ...nothing, forgottenSince: NOW - 60 * MINUTE })).toBe("goes-on");
+    const unseen = { ...nothing, seenAt: NOW - DAY - MINUTE };
+    expect(verdict({ ...unseen, forgottenSince: NOW - MINUTE })).toBe("goes-on");
+    expect(verdict({ ...unseen, forgottenSince: NOW - 11 * MINUTE })).toBe("lost");
+  });
+
+  it("is submitted again if its reservation was deleted, or if that was cut off", () => {
+    expect(verdict(nothing, word("PENDING", { reason: "ReservationDeleted" }))).toBe("held");
+    expect(verdict(nothing, word("RESV_DEL_HOLD"))).toBe("held");
+    const cutOff = { ...nothing, isBeingResubmitted: true, endedWithoutRecordSince: NOW - 11_000 };
+    expect(verdict(cutOff, word("CANCELLED by 0", { exitCode: "0:0" }))).toBe("held");
+    expect(verdict(cutOff)).toBe("held");
+  });
+});
+
+describe("a job that was stopped from outside", () => {
+  it("ends with Slurm's reason, and not before Slurm has said one", () => {
+    const known = stopped(143, "SIGTERM", NOW);
+    expect(verdict(known, word("COMPLETING"))).toBe("goes-on");
+    expect(verdict(known, word("REQUEUED"))).toBe("goes-on");
+    expect(verdict(known, word("PREEMPTED"))).toMatchObject({ end: { reason: "preempted" } });
+    expect(verdict(known, word("CANCELLED by 1234"))).toMatchObject({ end: { state: "cancelled" } });
+  });
+
+  it("ends by its record alone when Slurm has been silent for a minute", () => {
+    expect(verdict(stopped(143, "SIGTERM", NOW - 30_000))).toBe("goes-on");
+    expect(verdict(stopped(143, "SIGTERM", NOW - 61_000))).toMatchObject({
+      end: { state: "failed", signal: "SIGTERM" },
+      slurmState: null,
+    });
+  });
+});
+
+it("whatever Slurm says, a job ends only in a state that the table calls an end", () => {
+  const ends = SLURM_STATES.filter(([, , meaning]) => meaning !== "goes-on").flatMap(([short, long]) => [
+    short,
+    long,
+  ]);
+  const anyState = fc.oneof(
+    fc.string(),
+    fc.constantFrom(...SLURM_STATES.flatMap(([short, long]) => [short, long])),
+  );
+  const known = fc.constantFrom<Known>(
+    { ...nothing, endedWithoutRecordSince: NOW - DAY },
+    stopped(143, "SIGTERM", NOW - DAY),
+  );
+  fc.assert(
+    fc.property(anyState, known, (state, one) => {
+      const said = verdict(one, word(state, { exitCode: "0:0" }));
+      if (typeof said === "object") expect(ends).toContain(state.trim().split(" ")[0]?.replace(/\+$/, ""));
+    }),
+  );
+});
