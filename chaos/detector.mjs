@@ -10,6 +10,8 @@ const RETRY_AFTER_MS = 500;
 export class Detector {
   /** Publishes of unknown outcome, after which the message was published again. */
   repeated = 0;
+  /** Errors that do not say whether to publish again. @type {string[]} */
+  mistakes = [];
   #url;
   #stop;
   /** @type {Promise<import("mento").BrokerClient> | undefined} */
@@ -38,7 +40,8 @@ export class Detector {
         await publishDataReady(client, data, { id, source: SOURCE });
         return;
       } catch (error) {
-        if (!isPassing(error)) throw error;
+        if (!isPassing(error))
+          this.mistakes.push(`a publisher is told no code it could act on: ${String(error)}`);
         if (isSent) this.repeated += 1;
         await sleep(RETRY_AFTER_MS);
       }

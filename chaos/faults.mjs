@@ -1,8 +1,12 @@
+import { rmSync } from "node:fs";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { findProgram } from "../dist/facility/packages.js";
 import { endProcesses, isRunning, sendSignal, waitUntil } from "../dist/facility/processes.js";
 import { startRabbitmq } from "../dist/facility/rabbitmq.js";
 import { startSlurm } from "../dist/facility/slurm.js";
 import { startSshd } from "../dist/facility/sshd.js";
+import { placesOf, writeFileAtomically } from "../dist/facility/state.js";
 
 /**
  * @typedef {import("./world.mjs").World} World
@@ -56,7 +60,7 @@ export class Faults {
    * @returns {Promise<boolean>} false: it was skipped
    */
   async #do(fault) {
-    const { seconds } = fault;
+    const { seconds, isCrash } = fault;
     const worker = this.#world.posts[fault.worker - 1]?.worker;
     switch (fault.kind) {
       case "kill-worker":
@@ -69,6 +73,8 @@ export class Faults {
         return this.#closeConnections();
       case "restart-slurmctld":
         return this.#restartSlurmctld(seconds);
+      case "break-sbatch":
+        return this.#breakSbatch(seconds, isCrash ? "before" : "after");
       case "stop-sshd":
         return this.#restart("sshd", "stop", seconds, () => startSshd(this.#world.state, quietly));
       case "break-ssh":
@@ -103,6 +109,26 @@ export class Faults {
   }
 
   /**
+   * `sbatch` says that the controller did not answer, before or after the job was created: the caller cannot know
+   * which, and takes 150 s to find out.
+   *
+   * @param {number} seconds
+   * @param {"before" | "after"} when
+   */
+  async #breakSbatch(seconds, when) {
+    const standIn = join(placesOf(this.#world.dir).bin, "sbatch");
+    if (this.#broken.has(standIn)) return false;
+    this.#broken.add(standIn);
+    const submit = when === "after" ? `${findProgram("sbatch")} "$@" > /dev/null\n` : "";
+    const answer = "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation";
+    writeFileAtomically(standIn, `#!/bin/sh\n${submit}echo "${answer}" >&2\nexit 1\n`, 0o755);
+    await sleep(seconds * 1000);
+    rmSync(standIn);
+    this.#broken.delete(standIn);
+    return true;
+  }
+
+  /**
    * @param {string} server
    * @param {"stop" | "crash"} how
    * @param {number} seconds for which it is away
@@ -129,7 +155,7 @@ export class Faults {
     return true;
   }
 
-  /** As an operator does in RabbitMQ's management. */
+  /** As an operator does in RabbitMQ's management, which does not know of connections younger than 5 s. */
   async #closeConnections() {
     try {
       const all = /** @type {{ name: string }[]} */ (await this.#world.management("GET", "/connections"));
@@ -176,7 +202,7 @@ export class Faults {
 }
 
 /** @param {PlannedFault} fault */
-export function describeFault({ kind, worker, everybody, end, share, seconds }) {
+export function describeFault({ kind, worker, everybody, end, share, seconds, isCrash }) {
   const who = everybody ? "all workers" : `worker ${worker}`;
   const wire = end === "detector" ? "the detector's wire" : `${end} of ${who}`;
   const time = `${seconds.toFixed(1)} s`;
@@ -187,6 +213,8 @@ export function describeFault({ kind, worker, everybody, end, share, seconds }) 
       return `${kind}: worker ${worker} for ${time}`;
     case "break-ssh":
       return `${kind}: ${who}`;
+    case "break-sbatch":
+      return `${kind}: ${isCrash ? "before" : "after"} the job is created, for ${time}`;
     case "stall":
     case "half-open":
       return `${kind}: ${wire} for ${time}`;

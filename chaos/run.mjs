@@ -113,7 +113,7 @@ export async function runChaos(options, stop) {
     jobId: jobIdFor({ source: SOURCE, id }, "default", technique),
     state: technique === "wrong" ? /** @type {const} */ ("failed") : /** @type {const} */ ("completed"),
   }));
-  mistakes.push(...world.posts.flatMap(({ worker }) => worker.mistakes));
+  mistakes.push(...world.mistakes);
   const ledger = readLedger(world.ledger);
   const events = observer?.events ?? [];
   const violations = violationsOf({

@@ -10,8 +10,8 @@ import { Random } from "./random.mjs";
  */
 
 /**
- * How often each fault comes in a pack of 22, and how long it lasts at least and at most, in seconds. A pack is
- * shuffled and dealt, one fault a second, then the next: so each kind comes in any 22 seconds or so. What takes
+ * How often each fault comes in a pack of 23, and how long it lasts at least and at most, in seconds. A pack is
+ * shuffled and dealt, one fault a second, then the next: so each kind comes about every 23 seconds. What takes
  * everything down for long comes rarely, else nothing would run in between.
  */
 const FAULTS = {
@@ -19,6 +19,7 @@ const FAULTS = {
   "restart-broker": { cards: 1, seconds: [0, 1] },
   "close-connections": { cards: 2, seconds: [0, 0] },
   "restart-slurmctld": { cards: 1, seconds: [0, 1] },
+  "break-sbatch": { cards: 1, seconds: [1, 3] },
   "stop-sshd": { cards: 2, seconds: [1, 6] },
   "break-ssh": { cards: 3, seconds: [0, 0] },
   // Beyond two heartbeats of 10 s RabbitMQ gives a client up, and delivers what it held to others.

@@ -10,10 +10,12 @@ const OUT_OF_REACH = 3;
 const START_AGAIN_AFTER_MS = 1000;
 /** More than `worker.shutdownGraceSeconds`. */
 const STOP_SECONDS = 45;
+/** So much of its output is kept for the report; the log has all of it. */
+const LAST_WORDS = 10_000;
 
 /**
  * @typedef {{ child: import("node:child_process").ChildProcess, ended: Promise<void>, isReady: boolean,
- *   isMeantToEnd: boolean, lastLine: string }} Process
+ *   isMeantToEnd: boolean, lastWords: string }} Process
  */
 
 /**
@@ -51,7 +53,7 @@ export class Worker {
       env: { ...process.env, ...this.#environment },
     });
     /** @type {Process} */
-    const mine = { child, ended: Promise.resolve(), isReady: false, isMeantToEnd: false, lastLine: "" };
+    const mine = { child, ended: Promise.resolve(), isReady: false, isMeantToEnd: false, lastWords: "" };
     this.#process = mine;
     this.#note(mine, "started");
     for (const output of [child.stdout, child.stderr]) {
@@ -59,7 +61,7 @@ export class Worker {
         const text = bytes.toString("utf8");
         this.#log.write(text);
         if (text.includes('"msg":"ready"')) mine.isReady = true;
-        mine.lastLine = text.trimEnd().split("\n").at(-1) ?? "";
+        mine.lastWords = (mine.lastWords + text).slice(-LAST_WORDS);
       });
     }
     mine.ended = new Promise((resolve) => {
@@ -74,7 +76,9 @@ export class Worker {
   /** @param {number} seconds */
   async becomesReady(seconds) {
     if (await waitUntil(() => this.#process?.isReady === true, { seconds })) return;
-    throw new Error(`${this.#name} is not ready in ${seconds} s: ${this.#process?.lastLine}`);
+    throw new Error(
+      `${this.#name} is not ready in ${seconds} s: ${this.#process && lastError(this.#process)}`,
+    );
   }
 
   /**
@@ -133,12 +137,12 @@ export class Worker {
     mine.isMeantToEnd = true;
     if (this.#isStopping) {
       if (code !== 0 && signal !== "SIGKILL") {
-        this.mistakes.push(`${this.#name} ended with ${code ?? signal} on SIGTERM: ${mine.lastLine}`);
+        this.mistakes.push(`${this.#name} ended with ${code ?? signal} on SIGTERM: ${lastError(mine)}`);
       }
       return;
     }
     if (code === OUT_OF_REACH && !mine.isReady) this.startedInVain += 1;
-    else this.mistakes.push(`${this.#name} ended by itself with ${code ?? signal}: ${mine.lastLine}`);
+    else this.mistakes.push(`${this.#name} ended by itself with ${code ?? signal}: ${lastError(mine)}`);
     this.#starting = sleep(START_AGAIN_AFTER_MS).then(() => {
       if (!this.#isStopping) this.start();
     });
@@ -152,4 +156,14 @@ export class Worker {
     const time = new Date().toISOString();
     this.#log.write(`${JSON.stringify({ chaos: `${this.#name} ${what}`, pid: mine.child.pid, time })}\n`);
   }
+}
+
+/**
+ * The line that says why it ended: of a stack, the one above it.
+ *
+ * @param {Process} mine
+ */
+function lastError({ lastWords }) {
+  const lines = lastWords.trimEnd().split("\n");
+  return lines.findLast((line) => /Error:|^mento:/.test(line)) ?? lines.at(-1);
 }

@@ -126,6 +126,11 @@ export class World {
       .reduce((sum, { messages = 0 }) => sum + messages, 0);
   }
 
+  /** What neither a worker nor the library may do. */
+  get mistakes() {
+    return [...this.posts.flatMap(({ worker }) => worker.mistakes), ...new Set(this.detector?.mistakes)];
+  }
+
   async stopWorkers() {
     await Promise.all(this.posts.map(({ worker }) => worker.stop()));
   }

@@ -9,11 +9,11 @@ describe("the schedule of a chaos run", () => {
     expect(scheduleOf({ ...options, seed: 6 })).not.toEqual(scheduleOf(options));
   });
 
-  it("has a fault a second for as long as messages are published, and every kind among any 44", () => {
+  it("has a fault a second for as long as messages are published, and every kind among any 46", () => {
     const { faults, messages } = scheduleOf(options);
     expect(faults.map(({ at }) => at)).toEqual(Array.from({ length: 100 }, (_, index) => 1000 * (index + 1)));
     expect(messages.at(-1)?.at).toBeLessThanOrEqual(100_000);
-    expect(new Set(faults.slice(10, 54).map(({ kind }) => kind))).toEqual(new Set(FAULT_KINDS));
+    expect(new Set(faults.slice(10, 56).map(({ kind }) => kind))).toEqual(new Set(FAULT_KINDS));
   });
 
   it("has only the faults that are asked for", () => {
