@@ -23,8 +23,8 @@ export class Publisher {
   readonly #retryFor: number;
   #channel: ConfirmChannel;
   #renewing: Promise<void> | undefined;
-  /** Exchanges, and queues of our own, that have refused, and since when. */
-  readonly #refusedSince = new Map<string, number>();
+  /** Exchanges, and queues of our own, that have refused; since when, and whether retrying was in vain. */
+  readonly #refusals = new Map<string, { since: number; isGivenUp: boolean }>();
 
   private constructor(link: BrokerLink, channel: ConfirmChannel, retryFor: number) {
     this.#link = link;
@@ -73,10 +73,13 @@ export class Publisher {
 
   #mayRetry(target: string, pause: number): boolean {
     const now = Date.now();
-    const since = this.#refusedSince.get(target);
-    if (since !== undefined && now - since < RETRY_ONCE_IN_MS) return now + pause - since < this.#retryFor;
-    this.#refusedSince.set(target, now);
-    return true;
+    let refusal = this.#refusals.get(target);
+    if (refusal === undefined || now - refusal.since >= RETRY_ONCE_IN_MS) {
+      refusal = { since: now, isGivenUp: false };
+      this.#refusals.set(target, refusal);
+    }
+    refusal.isGivenUp ||= now + pause - refusal.since > this.#retryFor;
+    return !refusal.isGivenUp;
   }
 }
 

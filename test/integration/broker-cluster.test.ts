@@ -30,13 +30,6 @@ beforeAll(async () => {
 });
 
 afterAll(async () => {
-  console.log(
-    "WLOG",
-    worker.log
-      .split("\n")
-      .filter((l) => /"level":[45]0|ready/.test(l))
-      .join("\n"),
-  );
   expect(worker.process.exitCode, worker.log).toBeNull();
   expect(await worker.stop()).toBe(0);
   stopped.abort();
