@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import { Accounting } from "./ask-accounting.ts";
 import { errorText, MentoError } from "./errors.ts";
-import { accountingCommand, parseAccounting } from "./jobs/accounting.ts";
 import { spoolOf } from "./jobs/directory.ts";
 import { endedData, lostData, startedData, type EndFacts } from "./jobs/event-data.ts";
 import { endFromRecord, endFromSlurm, meaningOf, type JobEnd } from "./jobs/job.ts";
@@ -38,10 +38,6 @@ const TICK_MS = 400;
 const RENEW_AFTER_MS = 10 * 60_000;
 /** RabbitMQ 4 drops a message that has come back 20 times. */
 const RENEW_AFTER_RETURNS = 10;
-/** Accounting is asked no more often, and after it has failed more seldom. */
-const ASK_ACCOUNTING_MS = { answered: 60_000, failed: 300_000 };
-/** The worker's clock may be so far from the cluster's. */
-const CLOCKS_DIFFER_SECONDS = 3600;
 /** Jobs whose records are read in one remote call. */
 const READ_AT_ONCE = 50;
 const LONGEST_BACKOFF_MS = 30_000;
@@ -51,7 +47,7 @@ interface SessionJobs {
   sessionId: string;
   jobsDirectory: string;
   jobs: Map<string, Watched>;
-  askAccountingAt: number;
+  accounting: Accounting;
 }
 
 /**
@@ -76,7 +72,8 @@ export class Tracker {
     const key = JSON.stringify([session.id, jobsDirectory]);
     const known = this.#sessions.get(key);
     const jobs = new Map<string, Watched>();
-    const one = known ?? { sessionId: session.id, jobsDirectory, jobs, askAccountingAt: 0 };
+    const accounting = new Accounting(this.#effects.log);
+    const one = known ?? { sessionId: session.id, jobsDirectory, jobs, accounting };
     // A record delivered twice is one job: the newer delivery is the one to hold.
     const old = one.jobs.get(job.id);
     one.jobs.set(job.id, watch(record, delivery, old, this.#effects.now()));
@@ -211,31 +208,25 @@ export class Tracker {
       await this.#each(watched, () => this.#settle(watched, slurmJob, shell, session));
     }
     if (forgotten.length === 0) return;
-    const accounted = await this.#askAccounting(forgotten, shell, session);
+    const time = this.#effects.now().getTime();
+    const areNew = forgotten.some(({ forgottenSince }) => forgottenSince === undefined);
+    session.accounting.ask(
+      forgotten.map(({ record }) => record.data),
+      areNew,
+      shell,
+      time,
+    );
     for (const watched of forgotten) {
       watched.rung = true;
       if (watched.forgottenSince === undefined) {
-        watched.forgottenSince = this.#effects.now().getTime();
+        watched.forgottenSince = time;
         this.#say(watched, "Slurm no longer knows the job; it is watched on");
       }
-      const word = accounted?.get(watched.record.data.slurm.jobId);
+      const word = session.accounting.of(watched.record.data.slurm.jobId);
       // What accounting takes for running, and `squeue` does not know, is a record that was never closed.
       const tells = word !== undefined && isOurs(watched, word) && endFromSlurm(word.state) !== undefined;
       await this.#each(watched, () => this.#settle(watched, tells ? word : undefined, shell, session));
     }
-  }
-
-  /** Undefined: it was not asked now, or did not answer. */
-  async #askAccounting(forgotten: readonly Watched[], shell: Shell, session: SessionJobs) {
-    const time = this.#effects.now().getTime();
-    if (time < session.askAccountingAt) return undefined;
-    const known = forgotten.map(({ record }) => record.data);
-    const submits = known.map(({ times }) => Date.parse(times.submitted ?? "")).filter(Number.isFinite);
-    const since = Math.min(time, ...submits) / 1000 - CLOCKS_DIFFER_SECONDS;
-    const ids = known.map(({ slurm }) => slurm.jobId);
-    const answer = await shell.run(accountingCommand(shell.account, ids, since));
-    session.askAccountingAt = time + ASK_ACCOUNTING_MS[answer.code === 0 ? "answered" : "failed"];
-    return answer.code === 0 ? parseAccounting(answer.stdout.toString("utf8")) : undefined;
   }
 
   /** Does what follows from Slurm's word on a job, or from its silence. */

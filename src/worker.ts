@@ -154,8 +154,9 @@ class Worker {
       await within(this.#config.worker.shutdownGraceSeconds * 1000, parts.stop());
     } catch (error) {
       if (stop.aborted) return;
-      const isStarting = error instanceof Unavailable && error.code === "broker-unreachable";
-      if (error instanceof Misconfigured || !(this.#hasServed || isStarting)) throw error;
+      const refused = error instanceof MentoError && error.code === "broker-refused";
+      const isBroken = error instanceof Unavailable || (await isLost(link));
+      if (error instanceof Misconfigured || (!this.#hasServed && (refused || !isBroken))) throw error;
       log.warn({ err: error }, `the work could not be taken up: ${errorText(error)}`);
     } finally {
       stop.removeEventListener("abort", giveUp);
@@ -284,6 +285,11 @@ class Worker {
       },
     });
   }
+}
+
+/** amqplib's errors do not tell a lost connection from a mistake. */
+async function isLost(link: BrokerLink): Promise<boolean> {
+  return Promise.race([link.lost.then(() => true), sleep(100, false)]);
 }
 
 /** The first link, tried for a bounded time; undefined if the worker was stopped meanwhile. */

@@ -252,10 +252,11 @@ export class Intake {
     if (this.#isPaused || this.#isOver) return;
     this.#isPaused = true;
     await this.#consumer?.pause();
-    void isOver().then(async () => {
+    const resumed = isOver().then(async () => {
       if (!this.#isOver) await this.#consumer?.resume();
       this.#isPaused = false;
     });
+    resumed.catch((error: unknown) => this.#edges.link.fail(brokerLost(errorText(error), error)));
   }
 }
 

@@ -103,7 +103,10 @@ describe("a worker goes on", () => {
     const { data } = await site.event("job.started", id);
     const from = worker.log.length;
     await own.rabbitmqctl("set_vm_memory_high_watermark", "0.0001");
-    await eventually("the job has ended", () => existsSync(join(data.job.directory, `ended.${data.slurm.jobId}`)) || undefined);
+    await eventually(
+      "the job has ended",
+      () => existsSync(join(data.job.directory, `ended.${data.slurm.jobId}`)) || undefined,
+    );
     // Longer than a publish without a confirm is waited for.
     await sleep(17_000);
     expect(site.eventsOf(id).map(({ type }) => type)).not.toContain("mento.job.completed.v1");

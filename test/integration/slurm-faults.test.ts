@@ -1,0 +1,249 @@
+import { execFileSync, spawnSync } from "node:child_process";
+import { randomUUID } from "node:crypto";
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { publishDataReady } from "../../src/broker/client.ts";
+import { OwnFacility } from "../support/own-facility.ts";
+import { eventually, TestSite, writeOnCore, type AnyEvent, type TestWorker } from "../support/site.ts";
+
+let own: OwnFacility;
+let site: TestSite;
+let worker: TestWorker;
+/** Runs into its time limit of a minute meanwhile. */
+let long: string;
+
+const python = "/usr/bin/python3";
+const TRIGGERS = [
+  { name: "quick", run: ["/bin/true"] },
+  { name: "nap", run: ["/bin/sleep", "4"] },
+  { name: "sleep", run: ["/bin/sleep", "300"] },
+  { name: "limited", run: ["/bin/sleep", "300"], slurm: { time: 1 } },
+  {
+    name: "memory",
+    run: [python, "-c", "x = bytearray(300_000_000); import time; time.sleep(60)"],
+    slurm: { memory: "50M" },
+  },
+  // The script is killed with it: nothing records its end.
+  { name: "silent", run: ["/bin/sh", "-c", "kill -KILL $PPID; kill -KILL $$"] },
+  { name: "wide", run: ["/bin/true"], slurm: { nodes: 4 } },
+  // Its second run ends by itself.
+  {
+    name: "again",
+    run: ["/bin/sh", "-c", "[ ${SLURM_RESTART_COUNT:-0} = 0 ] && exec sleep 300 || exec sleep 1"],
+  },
+].map((trigger) => ({ on: { technique: trigger.name }, ...trigger }));
+
+beforeAll(async () => {
+  own = await OwnFacility.start();
+  site = new TestSite(TRIGGERS, { worker: { reconcileSeconds: 1 } }, own);
+  worker = await site.startWorker();
+  long = await publish("limited");
+});
+afterAll(async () => {
+  await site.tearDown();
+  await own.tearDown();
+});
+
+async function publish(technique: string): Promise<string> {
+  const message = { path: writeOnCore("data\n", own), technique };
+  return (await publishDataReady(await site.client(), message, { id: randomUUID() })).id;
+}
+
+const slurmEnvironment = () => ({ ...process.env, SLURM_CONF: own.facility.slurm.conf });
+const slurm = (program: string, ...args: string[]) =>
+  execFileSync(program, args, { encoding: "utf8", env: slurmEnvironment() });
+
+/** Puts a program in front of the real one on every node; `REAL` in it is the real one. */
+function standIn(program: string, script: string): void {
+  const file = join(own.facility.dir, "bin", program);
+  writeFileSync(file, `#!/bin/sh\n${script.replaceAll("REAL", `/usr/bin/${program}`)}\n`);
+  chmodSync(file, 0o755);
+}
+function withoutStandIns(): void {
+  const bin = join(own.facility.dir, "bin");
+  for (const name of readdirSync(bin)) rmSync(join(bin, name));
+}
+
+/** Brings a node back that was taken away. */
+async function bringBack(node: string): Promise<void> {
+  await eventually(`${node} is back`, () => {
+    // Refused if it has come back by itself.
+    spawnSync("scontrol", ["update", `NodeName=${node}`, "State=RESUME"], { env: slurmEnvironment() });
+    return (
+      /^(idle|mixed|allocated|reserved)/.test(
+        slurm("sinfo", "--noheader", `--nodes=${node}`, "--format=%T"),
+      ) || undefined
+    );
+  });
+}
+
+/** A folder that scripts of the account can write to. */
+function scratch(): string {
+  const folder = join(own.facility.dir, `scratch-${randomUUID().slice(0, 8)}`);
+  mkdirSync(folder);
+  chmodSync(folder, 0o777);
+  return folder;
+}
+
+/** Each kind of end comes once at most, and no two different ones. */
+async function endOf(id: string, type: string, milliseconds?: number): Promise<AnyEvent> {
+  const end = await site.event(type, id, milliseconds);
+  const ends = site.jobEventsOf(id).filter((one) => /completed|failed|cancelled|lost/.test(one.type));
+  expect(new Set(ends.map((one) => one.id)).size).toBe(1);
+  return end;
+}
+
+describe("sbatch", () => {
+  afterEach(withoutStandIns);
+
+  it('answers "Socket timed out on send/recv operation" though the job was accepted: exactly one job', async () => {
+    standIn(
+      "sbatch",
+      `REAL "$@" > /dev/null
+echo "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation" >&2
+exit 1`,
+    );
+    const id = await publish("quick");
+    await site.completesOnce(id);
+    const started = site.jobEventsOf(id).find(({ type }) => type.includes("started"));
+    expect(started?.data.slurm.jobId).toMatch(/^\d+$/);
+  });
+
+  it("dies before it has submitted: the job is submitted again after two looks, once", async () => {
+    const folder = scratch();
+    standIn("sbatch", `[ -f ${folder}/tried ] && exec REAL "$@"; : > ${folder}/tried; exit 1`);
+    const id = await publish("quick");
+    await site.completesOnce(id);
+    expect(existsSync(join(folder, "tried"))).toBe(true);
+  });
+});
+
+describe("a job id that has left squeue (MinJobAge)", () => {
+  afterEach(withoutStandIns);
+
+  const hide = (markers: string) => standIn("squeue", `REAL "$@" | grep -v -F "${markers}"`);
+  const recordedYearsAgo = (slurmJobId: string) =>
+    `${slurmJobId}|COMPLETED|0:0|max-display001|mento:another|/home/somebody/2017`;
+
+  it("is not taken for ended, nor by accounting's record of years ago with the same id", async () => {
+    const id = await publish("nap");
+    const { data } = await site.event("job.started", id);
+    const asked = join(scratch(), "asked");
+    standIn("sacct", `: > ${asked}; echo '${recordedYearsAgo(data.slurm.jobId)}'`);
+    hide(data.job.id);
+    await eventually("accounting is asked", () => existsSync(asked) || undefined);
+    expect(site.jobEventsOf(id).map(({ type }) => type)).not.toContain("mento.job.completed.v1");
+    const end = await endOf(id, "job.completed");
+    expect(Date.parse(end.data.times.ended ?? "") - Date.parse(end.data.times.started ?? "")).toBeGreaterThan(
+      5000,
+    );
+  });
+
+  it("has its true end reported from accounting, where it left no record", async () => {
+    const id = await publish("sleep");
+    const { data } = await site.event("job.started", id);
+    const { slurm: at, job } = data;
+    standIn("sacct", `echo '${at.jobId}|FAILED|0:9|max-p11-001||${job.directory}'`);
+    hide(job.id);
+    const end = await endOf(id, "job.failed");
+    expect(end.data.exit).toEqual({ code: 0, signal: "SIGKILL", reason: "signal" });
+    slurm("scancel", at.jobId);
+  });
+
+  it.each([
+    ["is off", `echo "Slurm accounting storage is disabled" >&2; exit 1`],
+    ["is down", `echo "sacct: error: slurm_persist_conn_open_without_init: Connection refused" >&2; exit 1`],
+    ["hangs", "exec sleep 100"],
+  ])("has its end reported all the same while accounting %s", async (_, script) => {
+    standIn("sacct", script);
+    const id = await publish("nap");
+    const { data } = await site.event("job.started", id);
+    hide(data.job.id);
+    expect((await endOf(id, "job.completed")).data.exit?.code).toBe(0);
+    expect(worker.process.exitCode).toBeNull();
+  });
+});
+
+describe.concurrent("a job that is ended by", () => {
+  it("the memory limit says so", async () => {
+    const { data } = await endOf(await publish("memory"), "job.failed");
+    expect(data.exit?.reason).toBe("out-of-memory");
+    expect(data.error?.message).toContain("more memory");
+  });
+
+  it("SIGKILL to its script, which records nothing, has Slurm's signal", async () => {
+    const { data } = await endOf(await publish("silent"), "job.failed");
+    expect(data.exit).toMatchObject({ signal: "SIGKILL", reason: "signal" });
+  });
+
+  it("the failure of its node says so", async () => {
+    const id = await publish("sleep");
+    const { data } = await site.event("job.started", id);
+    const [node = ""] = data.slurm.nodes;
+    slurm("scontrol", "update", `NodeName=${node}`, "State=DOWN", "Reason=test");
+    const end = await endOf(id, "job.failed");
+    await bringBack(node);
+    expect(end.data.exit?.reason).toBe("node-failure");
+  });
+
+  it("scancel before it could start is cancelled", async () => {
+    const [node = ""] = own.beamtime.nodes;
+    slurm("scontrol", "update", `NodeName=${node}`, "State=DRAIN", "Reason=test");
+    const id = await publish("wide");
+    const { data } = await site.event("job.submitted", id);
+    slurm("scancel", data.slurm.jobId);
+    const end = await endOf(id, "job.cancelled");
+    await bringBack(node);
+    expect(end.data.exit).toEqual({ code: 0, signal: null, reason: null });
+  });
+});
+
+describe.concurrent("whoever meddles:", () => {
+  it("a job that is requeued ends once, by its second run", async () => {
+    const id = await publish("again");
+    const { data } = await site.event("job.started", id);
+    const job = data.slurm.jobId;
+    slurm("scontrol", "update", `JobId=${job}`, "Requeue=1");
+    slurm("scontrol", "requeue", job);
+    await eventually(
+      "it waits again",
+      () => slurm("squeue", "--noheader", `--jobs=${job}`, "--format=%T").trim() === "PENDING" || undefined,
+    );
+    slurm("scontrol", "update", `JobId=${job}`, "StartTime=now");
+    const end = await endOf(id, "job.completed");
+    expect(end.data.slurm.jobId).toBe(job);
+    expect(Date.parse(end.data.times.started ?? "")).toBeGreaterThan(Date.parse(data.times.started ?? ""));
+  });
+
+  it("a job whose script a person submits again in its directory ends once, as itself", async () => {
+    const id = await publish("nap");
+    const { data } = await site.event("job.started", id);
+    const { account, reservation, partition } = own.beamtime;
+    const directory = data.job.directory;
+    const places = [`--reservation=${reservation}`, `--partition=${partition}`];
+    const byHand = ["sbatch", "--parsable", `--chdir=${directory}`, ...places, join(directory, "run.sh")];
+    const second = slurm(
+      "runuser",
+      "-u",
+      account,
+      "--",
+      "env",
+      `SLURM_CONF=${own.facility.slurm.conf}`,
+      ...byHand,
+    );
+    const end = await endOf(id, "job.completed");
+    expect(end.data.slurm.jobId).toBe(data.slurm.jobId);
+    await eventually(
+      "the second has ended too",
+      () => existsSync(join(directory, `ended.${second.trim()}`)) || undefined,
+    );
+    expect(readFileSync(join(directory, "submitted"), "utf8").trim()).toBe(data.slurm.jobId);
+    expect(site.jobEventsOf(id).filter(({ type }) => type.includes("completed"))).toHaveLength(1);
+  });
+});
+
+it("a job that runs into its time limit says so", async () => {
+  const { data } = await endOf(long, "job.failed", 120_000);
+  expect(data.exit?.reason).toBe("timeout");
+});
