@@ -252,13 +252,14 @@ export class Tracker {
     } else if (verdict === "ask-exit-code") {
       const { job, slurm } = watched.record.data;
       const answer = await shell.run(exitCommand(slurm.jobId, job.directory));
-      const { exitCode = word?.exitCode, log } = parseExit(answer.stdout.toString("utf8"));
+      const said = parseExit(answer.stdout.toString("utf8"));
+      const exitCode = word?.exitCode ?? said.exitCode;
       // Once more: the record may have come late.
       watched.rung = true;
       await this.#readRung(shell, session);
       const isDone = session.jobs.get(job.id) !== watched;
       if (isDone || word === undefined || exitCode === undefined) return;
-      await this.#settle(watched, { ...word, exitCode, log }, shell, session);
+      await this.#settle(watched, { ...word, exitCode, log: said.log }, shell, session);
     } else if (verdict === "lost") {
       await this.#lose(watched, session);
     } else {
