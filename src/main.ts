@@ -2,10 +2,12 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { beamtimeCommand } from "./commands/beamtime.ts";
+import { deadCommand } from "./commands/dead.ts";
 import { doctorCommand } from "./commands/doctor.ts";
 import { facilityCommand } from "./commands/facility.ts";
 import { initCommand } from "./commands/init.ts";
 import { publishCommand } from "./commands/publish.ts";
+import { replayCommand } from "./commands/replay.ts";
 import { sshCommand } from "./commands/ssh.ts";
 import { validateCommand } from "./commands/validate.ts";
 import { watchCommand } from "./commands/watch.ts";
@@ -26,6 +28,8 @@ for (const command of [
   workerCommand(),
   publishCommand(),
   watchCommand(),
+  deadCommand(),
+  replayCommand(),
   validateCommand(),
   initCommand(),
   beamtimeCommand(),

@@ -6,13 +6,7 @@ import { endedData, lostData, startedData, type EndFacts } from "./jobs/event-da
 import { endFromRecord, endFromSlurm, meaningOf, type JobEnd } from "./jobs/job.ts";
 import { parseRecords, readRecordsCommand, type JobRecords } from "./jobs/records.ts";
 import { resultsOf } from "./jobs/results.ts";
-import {
-  cancelHeldCommand,
-  exitCodeCommand,
-  parseExitCode,
-  parseSqueue,
-  squeueCommand,
-} from "./jobs/squeue.ts";
+import { cancelHeldCommand, exitCommand, parseExit, parseSqueue, squeueCommand } from "./jobs/squeue.ts";
 import type { TrackingRecord } from "./jobs/tracking-record.ts";
 import { judge, LOOK_FIRST_MS, type SlurmWord } from "./jobs/verdict.ts";
 import { isOurs, seenAtOf, watch, type Watched } from "./jobs/watched.ts";
@@ -253,7 +247,8 @@ export class Tracker {
   ): Promise<void> {
     const time = this.#effects.now().getTime();
     const { endRecord } = watched;
-    const known = { ...watched, seenAt: seenAtOf(watched.record) };
+    const hasStarted = watched.record.data.times.started !== null;
+    const known = { ...watched, hasStarted, seenAt: seenAtOf(watched.record) };
     const verdict = judge(known, word, time, this.#effects.lostAfterHours * 3600_000);
     if (verdict === "goes-on") {
       if (word !== undefined) this.#sayIfUnknown(watched, word.state);
@@ -264,20 +259,21 @@ export class Tracker {
       watched.rung = true;
       watched.endedWithoutRecordSince ??= time;
     } else if (verdict === "ask-exit-code") {
-      const answer = await shell.run(exitCodeCommand(word?.id ?? ""));
-      const exitCode = parseExitCode(answer.stdout.toString("utf8"));
+      const { job, slurm } = watched.record.data;
+      const answer = await shell.run(exitCommand(slurm.jobId, job.directory));
+      const { exitCode = word?.exitCode, log } = parseExit(answer.stdout.toString("utf8"));
       // Once more: the record may have come late.
       watched.rung = true;
       await this.#readRung(shell, session);
-      const isDone = session.jobs.get(watched.record.data.job.id) !== watched;
+      const isDone = session.jobs.get(job.id) !== watched;
       if (isDone || word === undefined || exitCode === undefined) return;
-      await this.#settle(watched, { ...word, exitCode }, shell, session);
+      await this.#settle(watched, { ...word, exitCode, log }, shell, session);
     } else if (verdict === "lost") {
       await this.#lose(watched, session);
     } else {
       // Slurm's own end time has no zone; ours is at most a look later.
       const at = endRecord?.record.at ?? new Date(watched.endedWithoutRecordSince ?? time).toISOString();
-      const { results = [], log = "" } = endRecord ?? {};
+      const { results = [], log = word?.log ?? "" } = endRecord ?? {};
       await this.#end(watched, verdict.end, { at, results, log, slurmState: verdict.slurmState }, session);
     }
   }

@@ -5,11 +5,11 @@ import { requireOnline, Sessions, type OnlineSession } from "./beamtime/session.
 import { brokerLost, openLink, type BrokerAddress, type BrokerLink } from "./broker/connection.ts";
 import { openConsumer } from "./broker/consumer.ts";
 import { openIntake } from "./broker/intake.ts";
-import { Publisher } from "./broker/publisher.ts";
+import { Publisher, type Publish } from "./broker/publisher.ts";
 import { declareTopology, topologyFor, type Topology } from "./broker/topology.ts";
 import { brokerCredentials, jobsDirectory, type MentoConfig } from "./config.ts";
 import { Deferred, MentoError, Misconfigured, Unavailable, errorText } from "./errors.ts";
-import { handleMessage } from "./handle-message.ts";
+import { handleMessage, type IntakeEffects } from "./handle-message.ts";
 import { parseRemoved, retentionCommand } from "./jobs/retention.ts";
 import { TrackingRecord } from "./jobs/tracking-record.ts";
 import type { Log } from "./log.ts";
@@ -19,7 +19,7 @@ import { resubmit } from "./resubmit.ts";
 import { RuntimeDirectory } from "./runtime-directory.ts";
 import { SessionPlaces } from "./session-places.ts";
 import { SessionShells } from "./session-shells.ts";
-import { Tracker } from "./track-jobs.ts";
+import { Tracker, type TrackerEffects } from "./track-jobs.ts";
 
 /** At start, RabbitMQ is tried for so long; later, for ever. */
 const START_ATTEMPTS_MS = 20_000;
@@ -32,17 +32,25 @@ const PREFETCH_PER_SLOT = 16;
 /** Tracking records that one worker holds at most. */
 const MAX_TRACKED = 2_000;
 
+/** Stands between a line and what it needs from outside: tests stop a worker at each of these steps. */
+export type Between = <Effects extends object>(line: "message" | "job", effects: Effects) => Effects;
+
 /**
  * A worker: takes messages, submits jobs, watches them. Built from its configuration, run until `stop` aborts.
  *
  * @throws Unavailable `broker-unreachable`, `broker-refused`, `ssh-unreachable` when it cannot start
  * @throws Misconfigured `queue-arguments-differ`
  */
-export async function runWorker(config: MentoConfig, log: Log, stop: AbortSignal): Promise<void> {
+export async function runWorker(
+  config: MentoConfig,
+  log: Log,
+  stop: AbortSignal,
+  between: Between = (_, effects) => effects,
+): Promise<void> {
   const sessions = new Sessions(config.site, (message) => log.warn(message));
   const runtime = new RuntimeDirectory();
   const shells = new SessionShells(config.ssh, runtime, log);
-  const worker = new Worker(config, sessions, shells, log);
+  const worker = new Worker(config, sessions, shells, log, between);
   const sweeping = setInterval(() => {
     shells.sweep(sessions).catch((error: unknown) => log.warn({ err: error }, errorText(error)));
   }, SWEEP_EVERY_MS);
@@ -76,10 +84,12 @@ class Worker {
   readonly #places: SessionPlaces;
   readonly #admission: Admission;
   readonly #log: Log;
+  readonly #between: Between;
   #hasServed = false;
 
-  constructor(config: MentoConfig, sessions: Sessions, shells: SessionShells, log: Log) {
+  constructor(config: MentoConfig, sessions: Sessions, shells: SessionShells, log: Log, between: Between) {
     const { broker, worker } = config;
+    this.#between = between;
     this.#config = config;
     this.#sessions = sessions;
     this.#shells = shells;
@@ -126,8 +136,12 @@ class Worker {
   /** Works over one link to the broker, until it is lost or the worker is to stop. */
   async serve(link: BrokerLink, stop: AbortSignal): Promise<void> {
     const log = this.#log;
+    // A broker that hangs meanwhile is not waited for.
+    const giveUp = () => void link.close();
+    stop.addEventListener("abort", giveUp);
     try {
       const parts = await this.#open(link);
+      stop.removeEventListener("abort", giveUp);
       this.#hasServed = true;
       log.info({ group: this.#config.worker.group, triggers: this.#config.triggers.length }, "ready");
       const stopped = new Promise<undefined>((resolve) => {
@@ -139,10 +153,12 @@ class Worker {
       else log.warn({ code: lost.code }, lost.message);
       await within(this.#config.worker.shutdownGraceSeconds * 1000, parts.stop());
     } catch (error) {
+      if (stop.aborted) return;
       const isStarting = error instanceof Unavailable && error.code === "broker-unreachable";
       if (error instanceof Misconfigured || !(this.#hasServed || isStarting)) throw error;
       log.warn({ err: error }, `the work could not be taken up: ${errorText(error)}`);
     } finally {
+      stop.removeEventListener("abort", giveUp);
       await link.close();
     }
   }
@@ -156,7 +172,7 @@ class Worker {
     const now = () => new Date();
 
     const announce = async (event: OutgoingEvent) => {
-      await publisher.publish({
+      const published = publisher.publish({
         exchange: topology.eventsExchange,
         routingKey: event.routingKey,
         body: Buffer.from(JSON.stringify(toCloudEvent(event, `/mento/${worker.group}`))),
@@ -168,6 +184,11 @@ class Worker {
           contentType: "application/cloudevents+json",
         },
       });
+      await published.catch((error: unknown) => {
+        if (!(error instanceof MentoError && error.code === "publish-refused")) throw error;
+        // One client's full queue must not stop the beamline; the others have the event.
+        log.error({ event: event.id, code: error.code, hint: error.hint }, error.message);
+      });
       log.info({ event: event.id, cause: event.data.cause }, event.type);
     };
     const track = async (record: TrackingRecord) =>
@@ -178,7 +199,7 @@ class Worker {
         properties: { messageId: record.data.job.id, contentType: "application/json" },
       });
 
-    const tracker = new Tracker({
+    const jobEffects: TrackerEffects = {
       shellFor: async (id) => this.#shells.open(requireOnline(await this.#sessions.find(id))),
       resubmit: async (record, seenAt) => {
         const session = await this.#sessions.find(record.data.session.id);
@@ -190,7 +211,8 @@ class Worker {
       lostAfterHours: worker.lostAfterHours,
       log,
       now,
-    });
+    };
+    const tracker = new Tracker(this.#between("job", jobEffects));
     // Its deliveries are void with the link; a tracker that went on would take the bells that the next one listens for.
     void link.lost.then(() => tracker.stop());
     const stops: (() => Promise<void>)[] = [() => tracker.stop()];
@@ -209,29 +231,30 @@ class Worker {
       stops.unshift(() => consumer.pause());
     }
     if (worker.roles.includes("intake")) {
+      const messageEffects: IntakeEffects = this.#between("message", {
+        group: worker.group,
+        triggers: this.#config.triggers,
+        findSession: (id, paths) => this.#sessions.find(id, paths),
+        enter: (session, jobs) => this.#admission.enter(session, jobs),
+        report: (session, trouble) => this.#admission.report(session, trouble),
+        placeFor: (session, trigger) => this.#places.placeFor(session, trigger.slurm),
+        methods: { "remote-sbatch-script": sbatch },
+        track,
+        announce,
+        log,
+        now,
+      });
+      const { publish } = this.#between("message", { publish: (one: Publish) => publisher.publish(one) });
       const intake = await openIntake({
         link,
         topology,
-        publisher,
+        publish,
         prefetch: worker.concurrency * PREFETCH_PER_SLOT,
-        announce,
+        announce: messageEffects.announce,
         whenOpen: () => this.#admission.whenOpen(),
         log,
         now,
-        handle: (received) =>
-          handleMessage(received, {
-            group: worker.group,
-            triggers: this.#config.triggers,
-            findSession: (id, paths) => this.#sessions.find(id, paths),
-            enter: (session, jobs) => this.#admission.enter(session, jobs),
-            report: (session, trouble) => this.#admission.report(session, trouble),
-            placeFor: (session, trigger) => this.#places.placeFor(session, trigger.slurm),
-            methods: { "remote-sbatch-script": sbatch },
-            track,
-            announce,
-            log,
-            now,
-          }),
+        handle: (received) => handleMessage(received, messageEffects),
       });
       stops.unshift(() => intake.stop());
     }
@@ -272,7 +295,7 @@ async function firstLink(
   const until = Date.now() + START_ATTEMPTS_MS;
   for (let attempt = 1; !stop.aborted; attempt++) {
     try {
-      return await openLink(address);
+      return await openLink(address, stop);
     } catch (error) {
       const isFinal = error instanceof MentoError && error.code === "broker-refused";
       if (isFinal || Date.now() >= until) throw afterAttempts(error, attempt);
@@ -299,7 +322,7 @@ async function nextLink(
     await pause(Math.min(1000 * 2 ** attempt, LONGEST_BACKOFF_MS) * (1 + Math.random() / 5), stop);
     if (stop.aborted) return undefined;
     try {
-      return await openLink(address);
+      return await openLink(address, stop);
     } catch (error) {
       log.warn({ attempt }, errorText(error));
     }

@@ -7,7 +7,8 @@ import { DATA_READY_TYPE, validateDataReady, type DataReady } from "../messages/
 import { shortId } from "../messages/derived-id.ts";
 import { routingKey } from "../messages/job-event.ts";
 import { brokerLost, openLink, type BrokerLink } from "./connection.ts";
-import { exchangeMissing, Publisher } from "./publisher.ts";
+import { exchangeMissing } from "./confirm-channel.ts";
+import { Publisher } from "./publisher.ts";
 import { topologyFor, type Topology } from "./topology.ts";
 
 /** A warm connection of a producer or a visualization client. */

@@ -220,8 +220,12 @@ class Link implements BrokerLink {
   async close(): Promise<void> {
     this.lose(undefined);
     const closed = Promise.allSettled([this.consuming.close(), this.publishing.close()]);
-    // Closing waits for the broker's answer, which a dead broker never gives.
-    await Promise.race([closed, sleep(CLOSE_TIMEOUT_MS, undefined, { ref: false })]);
+    // Closing waits for the broker's answer, which a dead broker never gives; nor one that blocks its publishers. The
+    // wait may be all that keeps the process alive.
+    const isClosed = new AbortController();
+    const timeout = sleep(CLOSE_TIMEOUT_MS, undefined, { signal: isClosed.signal }).catch(() => undefined);
+    await Promise.race([closed, timeout]);
+    isClosed.abort();
     this.#sockets.abort();
   }
 

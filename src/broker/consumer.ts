@@ -31,7 +31,8 @@ export async function openConsumer(
   channel.on("error", (error: Error) => (reason = error.message));
   channel.on("close", () => {
     open = false;
-    link.fail(brokerLost(reason));
+    // If it closed with its connection, that one says why, right after.
+    setImmediate(() => link.fail(brokerLost(reason)));
   });
   await link.answer(channel.prefetch(prefetch), "setting a channel's prefetch");
 

@@ -7,13 +7,13 @@ import { messageEvent, type OutgoingEvent } from "../messages/job-event.ts";
 import { originOf, type Origin } from "../messages/origin.ts";
 import { brokerLost, type BrokerLink } from "./connection.ts";
 import { openConsumer, type Consumer, type Delivery } from "./consumer.ts";
-import type { Publisher } from "./publisher.ts";
+import type { Publish } from "./publisher.ts";
 import { WAIT_SECONDS, type Topology } from "./topology.ts";
 
 export interface IntakeEdges {
   link: BrokerLink;
   topology: Topology;
-  publisher: Publisher;
+  publish: (message: Publish) => Promise<void>;
   /** Messages held at once; most wait for their session's turn. */
   prefetch: number;
   handle: (received: ReceivedMessage) => Promise<void>;
@@ -80,6 +80,7 @@ export class Intake {
       void handled.finally(() => this.#underWay.delete(handled));
     });
     void link.lost.then(() => (this.#isOver = true));
+    void this.#pauseWhileBlocked();
   }
 
   /** No new messages; resolves when those under way are done with. */
@@ -123,7 +124,7 @@ export class Intake {
     } else if (error instanceof Unavailable || error instanceof Misconfigured) {
       if (error.code === "broker-lost" || error.code === "publish-unconfirmed") throw error;
       await this.#copyToWait(message, history, 1);
-      await this.#pause();
+      await this.#pauseUntil(() => this.#edges.whenOpen());
     } else {
       await this.#reject(error instanceof Rejected ? error : this.#bug(error), message, history, origin);
     }
@@ -177,8 +178,8 @@ export class Intake {
   }
 
   async #copyToWait(message: ConsumeMessage, history: History, seconds: number): Promise<void> {
-    const { publisher, topology } = this.#edges;
-    await publisher.publish({
+    const { publish, topology } = this.#edges;
+    await publish({
       exchange: "",
       routingKey: topology.waitQueue(seconds),
       body: message.content,
@@ -187,7 +188,7 @@ export class Intake {
   }
 
   async #reject(error: Rejected, message: ConsumeMessage, history: History, origin: Origin): Promise<void> {
-    const { announce, log, now, publisher, topology } = this.#edges;
+    const { announce, log, now, publish, topology } = this.#edges;
     const { code, message: text, hint } = error;
     const headers = {
       ...headersOf(history),
@@ -196,7 +197,7 @@ export class Intake {
       "mento-error-hint": hint.slice(0, MAX_HEADER_TEXT),
       "mento-queue": topology.intakeQueue,
     };
-    await publisher.publish({
+    await publish({
       exchange: "",
       routingKey: topology.deadQueue,
       body: message.content,
@@ -218,7 +219,7 @@ export class Intake {
     if (typeof replyTo !== "string" || replyTo === "") return;
     const correlationId: unknown = message.properties.correlationId ?? message.properties.messageId;
     try {
-      await this.#edges.publisher.publish({
+      await this.#edges.publish({
         exchange: "",
         routingKey: replyTo,
         body: Buffer.from(JSON.stringify(event.data)),
@@ -235,12 +236,23 @@ export class Intake {
     }
   }
 
-  /** Stops consuming until somebody can work again. */
-  async #pause(): Promise<void> {
+  /** A broker that takes no publishes gets no work done: what is submitted then could not be recorded. */
+  async #pauseWhileBlocked(): Promise<void> {
+    const { link, log } = this.#edges;
+    for (let reason = await link.whenBlocked(); reason !== undefined; reason = await link.whenBlocked()) {
+      log.error(`RabbitMQ takes no messages: ${reason}. None are handled until it does.`);
+      await this.#pauseUntil(() => link.whenUnblocked());
+      await link.whenUnblocked();
+      log.info("RabbitMQ takes messages again");
+    }
+  }
+
+  /** Stops consuming until this is over. */
+  async #pauseUntil(isOver: () => Promise<void>): Promise<void> {
     if (this.#isPaused || this.#isOver) return;
     this.#isPaused = true;
     await this.#consumer?.pause();
-    void this.#edges.whenOpen().then(async () => {
+    void isOver().then(async () => {
       if (!this.#isOver) await this.#consumer?.resume();
       this.#isPaused = false;
     });

@@ -1,6 +1,6 @@
 import type { Channel, Options } from "amqplib";
-import { Misconfigured, Unavailable, errorText } from "../errors.ts";
-import type { BrokerLink } from "./connection.ts";
+import { MentoError, Misconfigured, Unavailable, errorText } from "../errors.ts";
+import { brokerLost, type BrokerLink } from "./connection.ts";
 
 /** Seconds that a message waits before it comes back: a queue for each. */
 export const WAIT_SECONDS = [1, 2, 5, 10, 30] as const;
@@ -141,6 +141,22 @@ async function onOneChannel<T>(
   } catch (cause) {
     throw inWords(cause);
   }
+}
+
+/** Why a queue could not be used, whatever the broker or its client said. */
+export function queueTrouble(cause: unknown, queue: string): MentoError {
+  if (/NOT_FOUND - no queue/.test(errorText(cause))) return queueMissing(queue, cause);
+  const known = inWords(cause);
+  return known instanceof MentoError ? known : brokerLost(errorText(cause), cause);
+}
+
+function queueMissing(queue: string, cause: unknown): MentoError {
+  return new MentoError({
+    code: "exchange-missing",
+    message: `The broker has no queue ${queue}.`,
+    hint: "A worker makes it when it starts: start one with `mento worker`; or check broker.prefix and the virtual host.",
+    cause,
+  });
 }
 
 /** RabbitMQ's refusals in words of the person who reads them; what is unknown stays as it is. */

@@ -27,7 +27,8 @@ function describe(event: CloudEvent): string {
   return `${fileOf(paths) || cause.id}  ${why || "no trigger is configured"}`;
 }
 
-function fileOf(paths: readonly string[]): string {
+/** The first path's file name, and how many more there are. */
+export function fileOf(paths: readonly string[]): string {
   const [first = ""] = paths;
   const name = first.slice(first.lastIndexOf("/") + 1);
   return paths.length > 1 ? `${name} (+${paths.length - 1})` : name;

@@ -12,12 +12,18 @@ export function openConfig(option: string | undefined): MentoConfig {
   return loadConfig(configFile(option, process.env, existsSync), process.env);
 }
 
-export function connectFromConfig(config: MentoConfig, purpose: string): Promise<BrokerClient> {
+/** A broker that is short of memory or disk takes publishes only later: then the command says what it waits for. */
+export async function connectFromConfig(config: MentoConfig, purpose: string): Promise<BrokerClient> {
   const { url, prefix } = config.broker;
-  return connectBroker({
+  const client = await connectBroker({
     url,
     prefix,
     ...brokerCredentials(config.broker),
     name: `mento ${purpose}`,
   });
+  void client.link.whenBlocked().then((reason) => {
+    if (reason === undefined) return;
+    console.error(`mento: RabbitMQ takes no messages for the moment (${reason}); waiting until it does.`);
+  });
+  return client;
 }

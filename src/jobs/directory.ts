@@ -13,6 +13,8 @@ import { PENDING_COMMAND } from "./slurm-now.ts";
  *     <jobs>/<job id>/run.sh       what runs; its second line is the request
  *     <jobs>/<job id>/submitted    Slurm's job id, as sbatch printed it; whole when its line has ended. A second line
  *                                  has the reservation and partition that it was submitted to again
+ *     <jobs>/<job id>/.failed      there if the last `sbatch` has ended without an answer
+ *     <jobs>/<job id>/.looked      when somebody first looked for the job and did not find it
  *     <jobs>/<job id>/.resubmit.<Slurm's job id>   the lock of whoever submits it again in place of that one
  *     <jobs>/<job id>/started.<Slurm's job id>, ended.<…>   written by run.sh
  *     <jobs>/<job id>/job.log      what the program printed
@@ -56,6 +58,9 @@ export type SubmitAnswer =
 /** The longest that `sbatch` can take: it retries by itself for up to 120 s. Then a submit counts as cut off. */
 export const LONGEST_SUBMIT_SECONDS = 150;
 
+/** Between the two looks that must not find a job before it is submitted again. */
+const BETWEEN_LOOKS_SECONDS = 10;
+
 /** Accounting that hangs must not hold up a command. */
 export const ACCOUNTING_SECONDS = 20;
 
@@ -73,10 +78,8 @@ export function markerOf(jobId: string): string {
 }
 
 /** The one remote call. Every process that it starts costs a millisecond or two: it starts `mkdir` and `sbatch`. */
-export function submitCommand(request: SubmitRequest): string {
-  const directory = directoryOf(request.jobsDirectory, request.jobId);
-  return `${FUNCTIONS}
-d=${quote(directory)}
+export function submitCommand(request: SubmitRequest, account: string): string {
+  return `${functions(request.jobsDirectory, request.jobId)}
 answered
 [ ! -d "$d" ] || say in-flight
 ${request.maxPending === null ? "" : `[ "$(${PENDING_COMMAND})" -lt ${request.maxPending} ] || say full`}
@@ -86,36 +89,63 @@ mkdir "$d" || {
   [ ! -d "$d" ] || say in-flight
   exit 1
 }
-${writeAndSubmit(request)}`;
+${writeAndSubmit(request, account)}`;
 }
 
-/** `say` answers and ends; `answered` does so if the directory already holds a whole answer. */
-const FUNCTIONS = `say() { printf '\\nmento:%s\\n' "$1"; exit 0; }
+/**
+ * The functions of the scripts: `say` answers and ends; `answered` does so if the directory already holds a whole answer;
+ * `marked` finds our job in a list; `adopt` makes it the directory's answer.
+ */
+function functions(jobsDirectory: string, jobId: string): string {
+  return `d=${quote(directoryOf(jobsDirectory, jobId))} m=${quote(markerOf(jobId))}
+say() { printf '\\nmento:%s\\n' "$1"; exit 0; }
 answered() {
   slot=
   [ -s "$d/submitted" ] && { read -r id && { read -r slot || :; }; } < "$d/submitted" || return 0
   { read -r line; read -r line; } < "$d/run.sh"
   say "submitted $id \${slot:+$slot }$line"
+}
+marked() { printf '%s\\n' "$list" | awk -v m="$m" '$2 == m { print $1; exit }'; }
+adopt() {
+  [ -n "$1" ] || return 0
+  echo "$1" > "$d/.submitted.$$" && mv "$d/.submitted.$$" "$d/submitted" || exit 1
+  answered
 }`;
+}
 
-/** Inside a directory that this call has made. */
-function writeAndSubmit(request: SubmitRequest): string {
+/**
+ * Inside a directory that this call has made. An `sbatch` that failed may have made the job all the same: if Slurm has
+ * it, that is the answer; else `.failed` says that nobody is at it any more.
+ */
+function writeAndSubmit(request: SubmitRequest, account: string): string {
   return `printf %s ${quote(request.script)} > "$d/run.sh" || exit 1
-sbatch ${quoteAll(request.sbatchArguments)} "$d/run.sh" > "$d/submitted" || say "failed $?"
+rm -f "$d/.failed" "$d/.looked"
+sbatch ${quoteAll(request.sbatchArguments)} "$d/run.sh" > "$d/submitted" || {
+  code=$?
+  : > "$d/.failed"
+  list=$(${listCommand(account)} 2>/dev/null) && adopt "$(marked)"
+  say "failed $code"
+}
 read -r id < "$d/submitted"
 say "submitted $id"`;
 }
 
 /**
- * For a directory without an answer: if it is older than the longest submit, look for the job by its marker, first
- * among the jobs that Slurm's controller knows, then in the run script's own record, then in accounting. Found: adopt
- * it. Not there: submit again. Of the callers that have judged the same state of the directory only one can make the
- * lock for it; and making it renews the directory's time, so that nobody judges it again for as long.
+ * For a directory without an answer: if `sbatch` has failed, or the directory is older than the longest submit, look for
+ * the job by its marker, first among the jobs that Slurm's controller knows, then in the run script's own records, then
+ * in accounting. Found: adopt it. Not found, twice: submit again. The second look is for a controller that hung: when it
+ * goes on, it may answer the look before the submit that it has had for longer. Of the callers that have judged the same
+ * look only one can make the lock for it.
  */
 export function recoverCommand(request: SubmitRequest, account: string): string {
   return `${adoptOrGoOn(request, account)}
-mkdir "$d/.again.$made" 2>/dev/null || say in-flight
-${writeAndSubmit(request)}`;
+looked=$(stat -c %Y "$d/.looked" 2>/dev/null) || {
+  # The directory keeps its time, by which the submit is judged.
+  : > "$d/.looked" && touch -d "@$made" "$d"
+  say in-flight
+}
+[ $((now - looked)) -ge ${BETWEEN_LOOKS_SECONDS} ] && mkdir "$d/.again.$looked" 2>/dev/null || say in-flight
+${writeAndSubmit(request, account)}`;
 }
 
 /** The same where nothing can be submitted at the moment: adopts the job, or answers `none`. */
@@ -125,34 +155,32 @@ say none`;
 }
 
 function adoptOrGoOn({ jobsDirectory, jobId }: JobDirectory, account: string): string {
-  return `${FUNCTIONS}
-d=${quote(directoryOf(jobsDirectory, jobId))} m=${quote(markerOf(jobId))}
+  return `${functions(jobsDirectory, jobId)}
 answered
 [ -d "$d" ] || say in-flight
-made=$(stat -c %Y "$d") && now=$(date +%s) || exit 1
-[ $((now - made)) -ge ${LONGEST_SUBMIT_SECONDS} ] || say in-flight
-adopt() {
-  [ -n "$1" ] || return 0
-  echo "$1" > "$d/.submitted.$$" && mv "$d/.submitted.$$" "$d/submitted" || exit 1
-  answered
-}
-list=$(squeue --noheader --states=all --user=${quote(account)} --format='%A %k') || exit 1
-adopt "$(printf '%s\\n' "$list" | awk -v m="$m" '$2 == m { print $1; exit }')"
+made=$(stat -c %Y "$d/run.sh" 2>/dev/null || stat -c %Y "$d") && now=$(date +%s) || exit 1
+[ -f "$d/.failed" ] || [ $((now - made)) -ge ${LONGEST_SUBMIT_SECONDS} ] || say in-flight
+list=$(${listCommand(account)}) || exit 1
+adopt "$(marked)"
 for one in "$d"/started.[0-9]*; do
   [ ! -f "$one" ] || adopt "\${one##*.}"
 done
 since=$(date -d "@$((made - 60))" +%Y-%m-%dT%H:%M:%S)
-list=$(timeout ${ACCOUNTING_SECONDS} sacct -n -P -X -u ${quote(account)} -S "$since" -o JobIDRaw,Comment,WorkDir 2>&1) || case $list in
+list=$(timeout ${ACCOUNTING_SECONDS} sacct -n -P -X -u ${quote(account)} -S "$since" -E now+2hour -o JobIDRaw,Comment,WorkDir 2>&1) || case $list in
   *"accounting storage is disabled"*) list= ;;
   *) say in-flight ;;
 esac
 adopt "$(printf '%s\\n' "$list" | awk -F'|' -v m="$m" -v d="$d" '$2 == m || $3 == d { print $1; exit }')"`;
 }
 
+/** Every job of the account that Slurm's controller knows: id and comment. */
+function listCommand(account: string): string {
+  return `squeue --noheader --states=all --user=${quote(account)} --format='%A %k'`;
+}
+
 /** Answers with the job that the directory holds, or `none`; makes nothing. */
 export function findCommand({ jobsDirectory, jobId }: JobDirectory): string {
-  return `${FUNCTIONS}
-d=${quote(directoryOf(jobsDirectory, jobId))}
+  return `${functions(jobsDirectory, jobId)}
 answered
 [ ! -d "$d" ] || say in-flight
 say none`;
@@ -174,8 +202,8 @@ export interface ResubmitRequest extends JobDirectory {
  */
 export function resubmitCommand(request: ResubmitRequest, account: string): string {
   const { jobsDirectory, jobId, slurmJobId, sbatchArguments, reservation, partition } = request;
-  return `${FUNCTIONS}
-d=${quote(directoryOf(jobsDirectory, jobId))} m=${quote(markerOf(jobId))} old=${quote(slurmJobId)}
+  return `${functions(jobsDirectory, jobId)}
+old=${quote(slurmJobId)}
 read -r id < "$d/submitted" || exit 1
 [ "\${id%%;*}" = "$old" ] || answered
 lock="$d/.resubmit.$old"

@@ -43,6 +43,8 @@ export interface EndRecord {
   code: number;
   /** The signal that Slurm sent to the script meanwhile, if any. */
   stoppedBy: string | null;
+  /** The kernel has killed one of the job's processes for memory: perhaps only a child, and the program went on. */
+  outOfMemory: boolean;
 }
 
 /** What a state of Slurm means: the job goes on, or it has ended so. */
@@ -51,8 +53,8 @@ export type SlurmMeaning = "goes-on" | { state: JobEnd["state"]; reason: ExitRea
 const failed = (reason: ExitReason) => ({ state: "failed", reason }) as const;
 
 /**
- * Every state of Slurm that a job can be shown in, by `squeue` and `sacct`: squeue(1) and sacct(1), JOB STATE CODES, of
- * Slurm 22.05 to 25.11. Those that wait for an operator (REQUEUE_HOLD, SPECIAL_EXIT, STOPPED) are no ends.
+ * Every state of Slurm that a job can be shown in, by `squeue` and `sacct`: `job_state_string` of Slurm's source, 22.05
+ * to 25.11, which is the list of squeue(1), JOB STATE CODES, made whole. Those that wait for an operator (REQUEUE_HOLD, SPECIAL_EXIT, STOPPED) are no ends.
  */
 export const SLURM_STATES: readonly [short: string, long: string, SlurmMeaning][] = [
   ["CD", "COMPLETED", { state: "completed", reason: null }],
@@ -64,8 +66,6 @@ export const SLURM_STATES: readonly [short: string, long: string, SlurmMeaning][
   ["BF", "BOOT_FAIL", failed("node-failure")],
   ["PR", "PREEMPTED", failed("preempted")],
   ["DL", "DEADLINE", failed("deadline")],
-  ["LF", "LAUNCH_FAILED", failed("launch-failed")],
-  ["RF", "RECONFIG_FAIL", failed("launch-failed")],
   ["PD", "PENDING", "goes-on"],
   ["R", "RUNNING", "goes-on"],
   ["S", "SUSPENDED", "goes-on"],
@@ -81,9 +81,7 @@ export const SLURM_STATES: readonly [short: string, long: string, SlurmMeaning][
   ["SI", "SIGNALING", "goes-on"],
   ["SO", "STAGE_OUT", "goes-on"],
   ["ST", "STOPPED", "goes-on"],
-  ["PO", "POWER_UP_NODE", "goes-on"],
   ["EX", "EXPEDITING", "goes-on"],
-  ["UD", "UPDATE_DB", "goes-on"],
 ];
 
 /**
@@ -96,7 +94,7 @@ export function meaningOf(slurmState: string): SlurmMeaning | undefined {
   const fits = ([short, long]: (typeof SLURM_STATES)[number]) =>
     cut === undefined ? word === long || word === short : long.startsWith(cut);
   const found = SLURM_STATES.filter(fits).map(([, , meaning]) => meaning);
-  // A short form may mean two things: then it says nothing.
+  // Cut off too early, it may be one of two.
   return found.length === 1 ? found[0] : undefined;
 }
 
@@ -108,7 +106,7 @@ export function endFromSlurm(slurmState: string): Exclude<SlurmMeaning, "goes-on
 
 /** The end that the run script's record alone proves, or undefined if Slurm must say why it was stopped. */
 export function endFromRecord(record: EndRecord): JobEnd | undefined {
-  if (record.stoppedBy !== null) return undefined;
+  if (record.stoppedBy !== null || record.outOfMemory) return undefined;
   if (record.code === 0) return { state: "completed", code: 0, signal: null, reason: null };
   const signal = signalOf(record.code);
   // Slurm's memory limit kills with SIGKILL; only Slurm can tell that from any other kill.
@@ -123,6 +121,7 @@ export function endFromRecordAlone(record: EndRecord): JobEnd {
   const { code } = record;
   if (code === 0) return { state: "completed", code, signal: null, reason: null };
   const signal = signalOf(code) ?? record.stoppedBy;
+  if (record.outOfMemory) return { state: "failed", code, signal, reason: "out-of-memory" };
   return { state: "failed", code, signal, reason: signal === null ? "exit-code" : "signal" };
 }
 
@@ -138,16 +137,50 @@ export function endFromBoth(record: EndRecord, slurmState: string): JobEnd | und
   return { state: end.state, code: record.code, signal, reason };
 }
 
-/** The end of a job that left no record: only Slurm's state and its exit code (`7:0`, `0:9`: code, signal). */
-export function endFromSlurmAlone(slurmState: string, exitCode: string): JobEnd | undefined {
-  const end = endFromSlurm(slurmState);
+/** What Slurm says of a job that has left no record of its end. */
+export interface SlurmEnd {
+  state: string;
+  /** `7:0`, `0:9`: code and signal. */
+  exitCode: string;
+  /** The nodes it was given; empty if it never got one. */
+  nodes: string;
+  /** Whether its script has recorded its start. */
+  hasStarted: boolean;
+  /** The end of its log, where the node's slurmstepd writes too. */
+  log: string;
+}
+
+/** `0:53`: the batch script could not be set up on its node, for instance because its log could not be opened. */
+const LAUNCH_FAILED = "0:53";
+/** slurmstepd's words when it kills for memory without cgroups: the state is then FAILED. */
+const MEMORY_KILL = /exceeded (job |step )?memory limit|oom.kill/i;
+
+/**
+ * The end of a job that left no record. What Slurm 22.05 says was recorded: `JobLaunchFailure` is the reason of every job
+ * that a signal has ended, and a failed prolog makes it CANCELLED, on a node and before its script began.
+ */
+export function endFromSlurmAlone({ state, exitCode, nodes, hasStarted, log }: SlurmEnd): JobEnd | undefined {
+  const end = endFromSlurm(state);
   if (end === undefined) return undefined;
-  // `0:125` is Slurm's own number for the memory limit: no program's code, and no signal.
-  if (end.reason === "out-of-memory") return { ...end, code: null, signal: null };
-  const [code, number] = exitCode.split(":").map(Number);
-  const signal = number !== undefined && number > 0 ? (SIGNALS[number] ?? `signal ${number}`) : null;
-  const reason = end.reason === "exit-code" && signal !== null ? "signal" : end.reason;
-  return { state: end.state, code: code ?? null, signal, reason };
+  const without = { code: null, signal: null };
+  const neverRan = !hasStarted && (exitCode === LAUNCH_FAILED || (end.state === "cancelled" && nodes !== ""));
+  if (neverRan) return { state: "failed", ...without, reason: "launch-failed" };
+  const [code = 0, number = 0] = exitCode.split(":").map(Number);
+  const signal = number > 0 ? (SIGNALS[number] ?? `signal ${number}`) : null;
+  switch (end.reason) {
+    case "exit-code":
+      if (signal === "SIGKILL" && MEMORY_KILL.test(log)) {
+        return { state: "failed", code: null, signal, reason: "out-of-memory" };
+      }
+      return { ...end, code, signal, reason: signal === null ? "exit-code" : "signal" };
+    case null:
+    case "timeout":
+    case "preempted":
+      return { ...end, code, signal };
+    default:
+      // Numbers of Slurm's own, like the 0:125 of the memory limit.
+      return { ...end, ...without };
+  }
 }
 
 function signalOf(code: number): string | null {

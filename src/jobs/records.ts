@@ -91,6 +91,7 @@ function endedFrom(bytes: Buffer): JobRecords["ended"] {
     record: {
       at: fields.get("at") ?? "",
       code: Number(fields.get("code")),
+      outOfMemory: fields.get("outOfMemory") === "yes",
       stoppedBy: fields.get("stoppedBy") === "" ? null : `SIG${fields.get("stoppedBy") ?? ""}`,
     },
     results,

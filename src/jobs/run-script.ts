@@ -51,6 +51,24 @@ for signal in TERM HUP USR1 USR2; do
   trap "stop $signal" "$signal"
 done
 
+# Counts what the kernel has killed for memory in our cgroup, of version 1 or 2.
+count_kills() {
+  kills=0
+  while IFS=: read -r number controllers path; do
+    case $number:,$controllers, in
+      *,memory,*) events=/sys/fs/cgroup/memory$path/memory.oom_control ;;
+      0:,,) events=/sys/fs/cgroup$path/memory.events ;;
+      *) continue ;;
+    esac
+    [ -r "$events" ] || continue
+    while read -r name value; do
+      [ "$name" != oom_kill ] || kills=$((kills + value))
+    done < "$events"
+  done < /proc/self/cgroup
+}
+count_kills
+kills_before=$kills
+
 mkdir -p "$results"
 rm -f "$directory/ended.$run"
 # In whole seconds: a file system's clock is too coarse to tell a quick program's files from our own.
@@ -71,11 +89,13 @@ while kill -0 "$child" 2>/dev/null; do
   code=$?
 done
 child=
+count_kills
 
 {
   field at "$(now)"
   field code "$code"
   field stoppedBy "$stopped_by"
+  [ "$kills" = "$kills_before" ] || field outOfMemory yes
   [ "$code" = 0 ] || field log "$(tail -c 600 "$directory/job.log" 2>/dev/null)"
   find "$results" -type f -newermt "@$submitted" -printf 'result=%s %p\\0' 2>/dev/null | head -z -n ${MAX_RESULTS}
 } | record ended

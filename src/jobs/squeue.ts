@@ -31,14 +31,17 @@ export function parseSqueue(output: string): Map<string, SlurmJob> {
   return jobs;
 }
 
-/** `squeue` has no exit codes in its short form; asked for one job, and only when it left no record. */
-export function exitCodeCommand(slurmJobId: string): string {
-  return `scontrol --oneliner show job ${quote(slurmJobId)}`;
+/** What neither `squeue` nor a record says of how a job ended; asked for one job, and only when it left no record. */
+export function exitCommand(slurmJobId: string, directory: string): string {
+  return `scontrol --oneliner show job ${quote(slurmJobId)}
+echo mento-log
+tail -c 600 ${quote(directory)}/job.log 2>/dev/null`;
 }
 
-/** `ExitCode=7:0` is code and signal; undefined if Slurm did not say. */
-export function parseExitCode(output: string): string | undefined {
-  return / ExitCode=(\d+:\d+)/.exec(output)?.[1];
+/** `ExitCode=7:0` is code and signal, undefined if Slurm did not say; and the end of its log. */
+export function parseExit(output: string): { exitCode: string | undefined; log: string } {
+  const [said = "", log = ""] = output.split(/^mento-log\n/m);
+  return { exitCode: / ExitCode=(\d+:\d+)/.exec(said)?.[1], log };
 }
 
 /**

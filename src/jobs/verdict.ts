@@ -15,8 +15,12 @@ export interface SlurmWord {
   state: string;
   /** Why it waits, or how it ended; `squeue` alone says. */
   reason?: string;
+  /** The nodes it was given. */
+  nodes?: string;
   /** `7:0`: code and signal; accounting says it, `squeue` does not. */
   exitCode?: string;
+  /** The end of its log. */
+  log?: string;
 }
 
 /** What is known of a job besides Slurm's word, times in milliseconds. */
@@ -27,6 +31,8 @@ export interface Known {
   endedWithoutRecordSince: number | undefined;
   /** When anything was last seen of it. */
   seenAt: number;
+  /** Its script has recorded its start. */
+  hasStarted: boolean;
   /** Since when this worker finds that Slurm no longer knows it. */
   forgottenSince: number | undefined;
   isBeingResubmitted: boolean;
@@ -74,8 +80,9 @@ export function judge(known: Known, word: SlurmWord | undefined, time: number, l
   if (endedWithoutRecordSince === undefined || time - endedWithoutRecordSince < RECORD_GRACE_MS) {
     return "look-again";
   }
-  if (word.exitCode === undefined) return "ask-exit-code";
+  const { state, exitCode, nodes = "", log } = word;
+  if (exitCode === undefined || log === undefined) return "ask-exit-code";
   if (isBeingResubmitted) return "held";
-  const end = endFromSlurmAlone(word.state, word.exitCode);
+  const end = endFromSlurmAlone({ state, exitCode, nodes, hasStarted: known.hasStarted, log });
   return end === undefined ? "goes-on" : { end, slurmState: word.state };
 }

@@ -39,10 +39,10 @@ export const sbatch: Method = {
       return conclude(answer, end, plan, place, options);
     }
     const request = submitRequest(plan, place, slot, options.now);
-    let { end, answer } = await call(submitCommand(request));
+    let { end, answer } = await call(submitCommand(request, shell.account));
     if (answer?.kind === "changing" && lookId(answer.look) === options.dataLook) {
       const settled = { ...request, data: { ...request.data, isSettled: true } };
-      ({ end, answer } = await call(submitCommand(settled)));
+      ({ end, answer } = await call(submitCommand(settled, shell.account)));
     }
     if (answer?.kind === "in-flight") ({ end, answer } = await call(recoverCommand(request, shell.account)));
     return conclude(answer, end, plan, place, options);

@@ -165,7 +165,7 @@ describe("a submit that was cut off", () => {
     await again();
     const { data } = await site.event("job.completed", id);
     rmSync(join(data.job.directory, "submitted"));
-    utimesSync(data.job.directory, longAgo, longAgo);
+    utimesSync(join(data.job.directory, "run.sh"), longAgo, longAgo);
     const before = site.events.length;
     await again();
     await eventually("announced again", () =>

@@ -8,9 +8,15 @@ import {
   endFromSlurm,
   endFromSlurmAlone,
   meaningOf,
+  type SlurmEnd,
 } from "../../src/jobs/job.ts";
 
-const record = (code: number, stoppedBy: string | null = null) => ({ at: "", code, stoppedBy });
+const record = (code: number, stoppedBy: string | null = null) => ({
+  ...{ at: "", code, stoppedBy },
+  outOfMemory: false,
+});
+const alone = (state: string, exitCode: string, more: Partial<SlurmEnd> = {}) =>
+  endFromSlurmAlone({ state, exitCode, nodes: "n1", hasStarted: true, log: "", ...more });
 
 describe("a job's end", () => {
   it("is told by the run script's record alone when nothing stopped it", () => {
@@ -45,21 +51,21 @@ describe("a job's end", () => {
   });
 
   it("is told by Slurm alone when there is no record", () => {
-    expect(endFromSlurmAlone("FAILED", "7:0")).toEqual({
+    expect(alone("FAILED", "7:0")).toEqual({
       state: "failed",
       code: 7,
       signal: null,
       reason: "exit-code",
     });
-    expect(endFromSlurmAlone("NODE_FAIL", "0:0")).toMatchObject({ reason: "node-failure" });
-    expect(endFromSlurmAlone("FAILED", "0:9")).toMatchObject({ signal: "SIGKILL", reason: "signal" });
+    expect(alone("NODE_FAIL", "0:0")).toMatchObject({ reason: "node-failure" });
+    expect(alone("FAILED", "0:9")).toMatchObject({ signal: "SIGKILL", reason: "signal" });
   });
 
   it("is not told by a state that is no end, or that is new", () => {
     for (const state of ["RUNNING", "COMPLETING", "PENDING", "SUSPENDED", "SOME_NEW_STATE", ""]) {
       expect(endFromSlurm(state), state).toBeUndefined();
       expect(endFromBoth(record(143, "SIGTERM"), state), state).toBeUndefined();
-      expect(endFromSlurmAlone(state, "0:0"), state).toBeUndefined();
+      expect(alone(state, "0:0"), state).toBeUndefined();
     }
   });
 
@@ -71,12 +77,11 @@ describe("a job's end", () => {
     }
     expect(endFromSlurm("OUT_OF_ME+")).toMatchObject({ reason: "out-of-memory" });
     expect(meaningOf("R")).toBe("goes-on");
-    // Two states have this short form.
-    expect(meaningOf("RF")).toBeUndefined();
+    expect(meaningOf("REQU+")).toBeUndefined();
   });
 
   it("by the memory limit has no exit code, for Slurm's 0:125 is none", () => {
-    expect(endFromSlurmAlone("OUT_OF_MEMORY", "0:125")).toEqual({
+    expect(alone("OUT_OF_MEMORY", "0:125")).toEqual({
       state: "failed",
       code: null,
       signal: null,

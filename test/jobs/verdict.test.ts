@@ -12,11 +12,12 @@ const nothing: Known = {
   endedWithoutRecordSince: undefined,
   seenAt: NOW - MINUTE,
   forgottenSince: undefined,
+  hasStarted: true,
   isBeingResubmitted: false,
 };
 const stopped = (code: number, stoppedBy: string | null, since: number): Known => ({
   ...nothing,
-  endRecord: { record: { at: "2026-01-01T00:00:00Z", code, stoppedBy }, since },
+  endRecord: { record: { at: "2026-01-01T00:00:00Z", code, stoppedBy, outOfMemory: false }, since },
 });
 const word = (state: string, more: Partial<SlurmWord> = {}): SlurmWord => ({ id: "4711", state, ...more });
 const verdict = (known: Known, said?: SlurmWord, time = NOW) => judge(known, said, time, DAY);
@@ -33,7 +34,7 @@ describe("a job without a record of its end", () => {
     expect(verdict(nothing, failed)).toBe("look-again");
     const waited = { ...nothing, endedWithoutRecordSince: NOW - 11_000 };
     expect(verdict(waited, failed)).toBe("ask-exit-code");
-    expect(verdict(waited, { ...failed, exitCode: "7:0" })).toEqual({
+    expect(verdict(waited, { ...failed, exitCode: "7:0", log: "" })).toEqual({
       end: { state: "failed", code: 7, signal: null, reason: "exit-code" },
       slurmState: "FAILED",
     });
@@ -50,7 +51,7 @@ describe("a job without a record of its end", () => {
     expect(verdict(nothing, word("PENDING", { reason: "ReservationDeleted" }))).toBe("held");
     expect(verdict(nothing, word("RESV_DEL_HOLD"))).toBe("held");
     const cutOff = { ...nothing, isBeingResubmitted: true, endedWithoutRecordSince: NOW - 11_000 };
-    expect(verdict(cutOff, word("CANCELLED by 0", { exitCode: "0:0" }))).toBe("held");
+    expect(verdict(cutOff, word("CANCELLED by 0", { exitCode: "0:0", log: "" }))).toBe("held");
     expect(verdict(cutOff)).toBe("held");
   });
 });
@@ -88,7 +89,7 @@ it("whatever Slurm says, a job ends only in a state that the table calls an end"
   );
   fc.assert(
     fc.property(anyState, known, (state, one) => {
-      const said = verdict(one, word(state, { exitCode: "0:0" }));
+      const said = verdict(one, word(state, { exitCode: "0:0", log: "" }));
       if (typeof said === "object") expect(ends).toContain(state.trim().split(" ")[0]?.replace(/\+$/, ""));
     }),
   );

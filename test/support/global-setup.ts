@@ -8,7 +8,7 @@ import { mento } from "./mento.ts";
 /** What `mento facility up --json` and `start-beamtime --json` print, as far as tests use it. */
 export interface TestFacility {
   dir: string;
-  broker: { url: string; managementUrl: string; user: string; password: string };
+  broker: { url: string; managementUrl: string; user: string; password: string; nodeName: string };
   slurm: { conf: string; partition: string; nodes: { name: string }[] };
   ssh: { address: string; port: number; knownHosts: string; hostKeyFingerprint: string };
   roots: { gpfs: string; beamline: string; core: string };

@@ -3,18 +3,27 @@ import { mkdirSync, mkdtempSync, rmSync, utimesSync, writeFileSync } from "node:
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { spawn, type ChildProcess } from "node:child_process";
-import { inject } from "vitest";
+import { expect, inject } from "vitest";
 import { stringify } from "yaml";
 import { connectBroker, subscribe, type BrokerClient } from "../../src/broker/client.ts";
 import type { CloudEvent } from "../../src/messages/cloud-event.ts";
 import type { JobEventData, MessageEventData } from "../../src/messages/job-event.ts";
 import { eventually } from "./eventually.ts";
-import { MAIN } from "./mento.ts";
+import type { TestBeamtime, TestFacility } from "./global-setup.ts";
+import { MAIN, run } from "./mento.ts";
 
 export { eventually };
 
 export const facility = inject("facility");
 export const beamtime = inject("beamtime");
+
+/** A facility with its open beamtime. */
+export interface Place {
+  facility: TestFacility;
+  beamtime: TestBeamtime;
+}
+
+const shared: Place = { facility, beamtime };
 
 export type AnyEvent = CloudEvent & { data: JobEventData & MessageEventData };
 
@@ -28,8 +37,8 @@ export function writeData(content = "data\n", name = `scan_${randomUUID().slice(
 }
 
 /** A file that is on the core file system already: a message about it never waits. */
-export function writeOnCore(content = "data\n"): string {
-  const path = join(beamtime.corePath, "raw", `scan_${randomUUID().slice(0, 8)}.dat`);
+export function writeOnCore(content = "data\n", place = shared): string {
+  const path = join(place.beamtime.corePath, "raw", `scan_${randomUUID().slice(0, 8)}.dat`);
   writeFileSync(path, content);
   const before = Date.now() / 1000 - 60;
   utimesSync(path, before, before);
@@ -43,17 +52,20 @@ export class TestSite {
   readonly configFile = join(this.folder, "mento.yaml");
   readonly events: AnyEvent[] = [];
   readonly #workers: TestWorker[] = [];
+  readonly #place: Place;
   #client: BrokerClient | undefined;
 
-  constructor(triggers: object[], overrides: Record<string, object> = {}) {
-    const { address, port, knownHosts } = facility.ssh;
+  constructor(triggers: object[], overrides: Record<string, object> = {}, place = shared) {
+    this.#place = place;
+    const { broker, roots, slurm, ssh } = place.facility;
+    const { address, port, knownHosts } = ssh;
     const config = {
-      broker: { url: facility.broker.url, prefix: this.prefix },
+      broker: { url: broker.url, prefix: this.prefix, ...overrides["broker"] },
       worker: { reconcileSeconds: 2, ...overrides["worker"] },
-      site: { ...facility.roots, ...overrides["site"] },
+      site: { ...roots, ...overrides["site"] },
       ssh: {
         knownHosts: [knownHosts],
-        hosts: Object.fromEntries(facility.slurm.nodes.map(({ name }) => [name, { address, port }])),
+        hosts: Object.fromEntries(slurm.nodes.map(({ name }) => [name, { address, port }])),
         ...overrides["ssh"],
       },
       triggers,
@@ -64,7 +76,7 @@ export class TestSite {
   /** A client of this site's names; the first call subscribes to all events. Needs a worker to have run. */
   async client(): Promise<BrokerClient> {
     if (this.#client === undefined) {
-      this.#client = await connectBroker({ url: facility.broker.url, prefix: this.prefix });
+      this.#client = await connectBroker({ url: this.#place.facility.broker.url, prefix: this.prefix });
       const { events } = await subscribe(this.#client);
       void (async () => {
         for await (const event of events) this.events.push(event as AnyEvent);
@@ -94,6 +106,16 @@ export class TestSite {
 
   jobEventsOf(causeId: string): AnyEvent[] {
     return this.eventsOf(causeId).filter(({ type }) => type.startsWith("mento.job."));
+  }
+
+  /** The message's job completes; Slurm has had it once, and it has ended once. */
+  async completesOnce(causeId: string): Promise<void> {
+    const { data } = await this.event("job.completed", causeId);
+    const env = { SLURM_CONF: this.#place.facility.slurm.conf };
+    const { stdout } = await run("squeue", ["--noheader", "--states=all", "--format=%k"], { env });
+    const jobs = stdout.split("\n").filter((comment) => comment.trim() === `mento:${data.job.id}`);
+    const ends = this.jobEventsOf(causeId).filter(({ type }) => !/submitted|started/.test(type));
+    expect({ jobs: jobs.length, ends: new Set(ends.map(({ id }) => id)).size }).toEqual({ jobs: 1, ends: 1 });
   }
 
   #seen(causeId: string): string {

@@ -1,0 +1,152 @@
+import type { ConfirmChannel as AmqpChannel, Options } from "amqplib";
+import { MentoError, Unavailable, errorText } from "../errors.ts";
+import { brokerLost, type BrokerLink } from "./connection.ts";
+
+/** After this a publish counts as unknown, and the link as lost: 15 s. While the broker blocks, no time passes. */
+const CONFIRM_TIMEOUT_MS = 15_000;
+
+export interface Publish {
+  exchange: string;
+  routingKey: string;
+  body: Buffer;
+  properties: Options.Publish & { messageId: string };
+}
+
+/** A channel whose publishes the broker confirms. When it breaks, the whole link is given up. */
+export class ConfirmChannel {
+  readonly openedAt = Date.now();
+  /** Whether the broker has refused something that was published over it. */
+  hasRefused = false;
+  readonly #channel: AmqpChannel;
+  readonly #link: BrokerLink;
+  /** The publishes that the broker has returned as unroutable; it confirms them all the same, right after. */
+  readonly #returned = new Set<string>();
+  readonly #waiting = new Set<(error: MentoError) => void>();
+  #isRetired = false;
+
+  private constructor(channel: AmqpChannel, link: BrokerLink) {
+    this.#channel = channel;
+    this.#link = link;
+    void link.lost.then((error) => {
+      for (const give of this.#waiting) give(error ?? brokerLost("it was closed"));
+    });
+    let reason = "a publishing channel was closed";
+    channel.on("error", (error: Error) => (reason = error.message));
+    channel.on("close", () => {
+      if (this.#isRetired) return;
+      // If it closed with its connection, that one says why, right after.
+      setImmediate(() => link.fail(channelClosed(reason)));
+    });
+    channel.on("return", ({ fields, properties }) => {
+      this.#returned.add(placeOf(fields.exchange, fields.routingKey, String(properties.messageId)));
+    });
+  }
+
+  static async open(link: BrokerLink): Promise<ConfirmChannel> {
+    const channel = await link.answer(link.publishing.createConfirmChannel(), "opening a channel");
+    return new ConfirmChannel(channel, link);
+  }
+
+  /**
+   * @returns false if the broker refused it (basic.nack)
+   * @throws MentoError `nobody-listens`, `exchange-missing`
+   * @throws Unavailable `broker-lost`, `publish-unconfirmed`: it may have been taken
+   */
+  publish({ exchange, routingKey, body, properties }: Publish): Promise<boolean> {
+    return new Promise((resolve, reject) => {
+      let timer: NodeJS.Timeout | undefined;
+      const end = () => {
+        clearTimeout(timer);
+        this.#waiting.delete(give);
+        this.#closeIfRetired();
+      };
+      const give = (error: MentoError) => {
+        end();
+        reject(error);
+      };
+      const limitTime = () => {
+        timer = setTimeout(() => {
+          if (this.#link.blocked !== undefined) {
+            void this.#link.whenUnblocked().then(() => {
+              if (this.#waiting.has(give)) limitTime();
+            });
+            return;
+          }
+          const error = unconfirmed();
+          give(error);
+          this.#link.fail(error);
+        }, CONFIRM_TIMEOUT_MS);
+      };
+      limitTime();
+      this.#waiting.add(give);
+      const onConfirm = (error: unknown) => {
+        // amqplib tells the two apart by their text alone.
+        if (error instanceof Error && error.message === "message nacked") {
+          this.hasRefused = true;
+          end();
+          resolve(false);
+        } else if (error !== null && error !== undefined) {
+          // A closed channel says why only after this; then all that wait get that reason.
+          setImmediate(() => this.#link.fail(brokerLost(errorText(error), error)));
+        } else if (this.#returned.delete(placeOf(exchange, routingKey, properties.messageId))) {
+          give(nobodyListens(exchange, routingKey));
+        } else {
+          end();
+          resolve(true);
+        }
+      };
+      try {
+        const options = { ...properties, persistent: true, mandatory: true };
+        this.#channel.publish(exchange, routingKey, body, options, onConfirm);
+      } catch (cause) {
+        give(brokerLost(errorText(cause), cause));
+      }
+    });
+  }
+
+  /** Closes it as soon as nothing is under way on it. */
+  retire(): void {
+    this.#isRetired = true;
+    this.#closeIfRetired();
+  }
+
+  #closeIfRetired(): void {
+    if (!this.#isRetired || this.#waiting.size > 0) return;
+    this.#channel.close().catch(() => undefined);
+  }
+}
+
+function placeOf(exchange: string, routingKey: string, messageId: string): string {
+  return JSON.stringify([exchange, routingKey, messageId]);
+}
+
+/** The broker closes a channel that publishes to an exchange which does not exist. */
+function channelClosed(reason: string): MentoError {
+  const exchange = /no exchange '([^']*)'/.exec(reason)?.[1];
+  return exchange === undefined ? brokerLost(reason) : exchangeMissing(exchange);
+}
+
+export function exchangeMissing(exchange: string, cause?: unknown): MentoError {
+  return new MentoError({
+    code: "exchange-missing",
+    message: `The broker has no exchange ${exchange}.`,
+    hint: "A worker makes it when it starts: start one with `mento worker`; or check broker.prefix and the virtual host.",
+    cause,
+  });
+}
+
+function nobodyListens(exchange: string, routingKey: string): MentoError {
+  return new MentoError({
+    code: "nobody-listens",
+    message: `The broker has no queue for ${routingKey} on ${exchange === "" ? "the default exchange" : exchange}.`,
+    hint: "Start a worker once with `mento worker`: it makes the queues, and they stay.",
+  });
+}
+
+function unconfirmed(): Unavailable {
+  return new Unavailable({
+    code: "publish-unconfirmed",
+    message: `RabbitMQ did not confirm a message within ${CONFIRM_TIMEOUT_MS / 1000} s.`,
+    hint: "The broker may be short of memory or disk; Mento publishes the message again under the same id.",
+  });
+}

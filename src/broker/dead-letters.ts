@@ -1,0 +1,211 @@
+import type { Channel, GetMessage } from "amqplib";
+import { randomUUID } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
+import { MentoError, errorText } from "../errors.ts";
+import { headersOfCopy, readDeadLetter, type DeadLetter } from "../messages/dead-letter.ts";
+import { sentAgain } from "../messages/sent-again.ts";
+import type { BrokerClient } from "./client.ts";
+import { brokerLost } from "./connection.ts";
+import { queueTrouble } from "./topology.ts";
+
+/** So long a command waits until another one is done with the dead letters. */
+const LOCK_TIMEOUT_MS = 10_000;
+const LOCK_RETRY_MS = 250;
+
+/**
+ * Reading a letter and putting it back counts as a delivery, and RabbitMQ 4 drops a message of a quorum queue after 20
+ * of them: a letter that has been read so often is replaced by a fresh copy. What is left of the 20 is for readers that die.
+ */
+export const RENEW_AFTER_RETURNS = 8;
+
+/** Marks the end of what was there when a reading began; never of a worker, which writes no such header. */
+const MARK_HEADER = "mento-mark";
+
+/** Which reading has made the copy: behind the first of its own there is nothing that was there when it began. */
+const RENEWED_HEADER = "mento-renewed";
+
+/**
+ * The dead letters, for one reader at a time. What it has read is out of the queue until `close`, which puts back what
+ * was not removed, in its old place; if the reader dies, the broker does that.
+ */
+export class DeadLetters {
+  readonly #client: BrokerClient;
+  readonly #queue: string;
+  readonly #lock: Channel;
+  readonly #channel: Channel;
+  readonly #held = new Map<DeadLetter, GetMessage>();
+  readonly #kept = new Set<DeadLetter>();
+  readonly #reading: string = randomUUID();
+
+  private constructor(client: BrokerClient, lock: Channel, channel: Channel) {
+    this.#client = client;
+    this.#queue = client.topology.deadQueue;
+    this.#lock = lock;
+    this.#channel = channel;
+  }
+
+  /**
+   * @throws MentoError `dead-letters-busy`, `exchange-missing` if there is no such queue yet
+   * @throws Unavailable `broker-lost`, `broker-refused`
+   */
+  static async open(client: BrokerClient): Promise<DeadLetters> {
+    const { deadQueue } = client.topology;
+    const lock = await takeLock(client, lockOf(deadQueue));
+    const channel = await openChannel(client);
+    try {
+      await client.link.answer(channel.checkQueue(deadQueue), `looking for ${deadQueue}`);
+    } catch (cause) {
+      throw queueTrouble(cause, deadQueue);
+    }
+    return new DeadLetters(client, lock, channel);
+  }
+
+  /**
+   * Gives one letter after the other, the oldest first, none that this reading has renewed itself. With `onlyPresent`
+   * not those either that come meanwhile: a letter that is sent to its queue can be back before the end is reached.
+   *
+   * A letter that is neither kept nor removed when the next one is asked for is let go of, and its body with it.
+   *
+   * @throws Unavailable `broker-lost`
+   */
+  async *read({ onlyPresent = false } = {}): AsyncGenerator<DeadLetter, void, undefined> {
+    const end = onlyPresent ? await this.#markEnd() : undefined;
+    for (;;) {
+      const message = await this.#ask(() => this.#channel.get(this.#queue), "reading a dead letter");
+      if (message === false || message.properties.headers?.[RENEWED_HEADER] === this.#reading) return;
+      if (isMark(message)) {
+        // One of a reader that has died is of no use to anybody.
+        this.#ack(message);
+        if (message.properties.messageId === end) return;
+        continue;
+      }
+      const letter = readDeadLetter(message.content, message.properties);
+      this.#held.set(letter, message);
+      yield letter;
+      if (!this.#kept.has(letter)) await this.#letGo(letter);
+    }
+  }
+
+  /** It is to be removed later, perhaps. */
+  keep(letter: DeadLetter): void {
+    this.#kept.add(letter);
+  }
+
+  /** Takes it from the queue for good; `close` makes sure of it. */
+  remove(letter: DeadLetter): void {
+    const message = this.#held.get(letter);
+    if (message === undefined) return;
+    this.#ack(message);
+    this.#held.delete(letter);
+  }
+
+  /** Puts back what was not removed. When this resolves, the broker has done all of it. */
+  async close(): Promise<void> {
+    for (const letter of [...this.#held.keys()]) await this.#letGo(letter);
+    const putBack = async () => {
+      // By name, not by closing: so they are back before the next reader can have the lock.
+      this.#channel.nackAll(true);
+      await this.#channel.close();
+      await this.#lock.deleteQueue(lockOf(this.#queue));
+      await this.#lock.close();
+    };
+    await this.#ask(putBack, "putting dead letters back");
+  }
+
+  async #letGo(letter: DeadLetter): Promise<void> {
+    const message = this.#held.get(letter);
+    this.#held.delete(letter);
+    if (message === undefined || letter.returns < RENEW_AFTER_RETURNS) return;
+    if (await this.#publishCopy(letter)) this.#ack(message);
+  }
+
+  /** False if the broker takes no publishes now, or the queue no more: looking at the letters is possible all the same. */
+  async #publishCopy(letter: DeadLetter): Promise<boolean> {
+    const { link, publisher } = this.#client;
+    const { body, properties } = sentAgain(letter.body, letter.properties, {});
+    const headers = { ...headersOfCopy(letter), [RENEWED_HEADER]: this.#reading };
+    const copy = { exchange: "", routingKey: this.#queue, body, properties: { ...properties, headers } };
+    const published = publisher.publish(copy).then(
+      () => true,
+      (error: unknown) => {
+        if (error instanceof MentoError && error.code === "publish-refused") return false;
+        throw error;
+      },
+    );
+    const blocked = link.whenBlocked().then((reason) => (reason === undefined ? published : false));
+    return Promise.race([published, blocked]);
+  }
+
+  async #markEnd(): Promise<string> {
+    const messageId = randomUUID();
+    await this.#client.publisher.publish({
+      exchange: "",
+      routingKey: this.#queue,
+      body: Buffer.alloc(0),
+      properties: { messageId, headers: { [MARK_HEADER]: "the end of what one command reads" } },
+    });
+    return messageId;
+  }
+
+  /** An ack has no answer, and throws on a channel that is closed. */
+  #ack(message: GetMessage): void {
+    try {
+      this.#channel.ack(message);
+    } catch (cause) {
+      throw brokerLost(errorText(cause), cause);
+    }
+  }
+
+  async #ask<T>(ask: () => Promise<T>, what: string): Promise<T> {
+    try {
+      return await this.#client.link.answer(ask(), what);
+    } catch (cause) {
+      throw queueTrouble(cause, this.#queue);
+    }
+  }
+}
+
+function lockOf(queue: string): string {
+  return `${queue}.reading`;
+}
+
+/**
+ * An exclusive queue is its connection's alone, and goes with it: a lock that nobody can forget to give back.
+ */
+async function takeLock(client: BrokerClient, name: string): Promise<Channel> {
+  const until = Date.now() + LOCK_TIMEOUT_MS;
+  for (;;) {
+    // RabbitMQ closes the channel that asks for what is another's.
+    const channel = await openChannel(client);
+    try {
+      const asked = channel.assertQueue(name, { exclusive: true, durable: false });
+      await client.link.answer(asked, `declaring ${name}`);
+      return channel;
+    } catch (cause) {
+      if (!/RESOURCE.LOCKED/.test(errorText(cause))) throw queueTrouble(cause, name);
+      if (Date.now() > until) throw isBusy(client.topology.deadQueue, cause);
+    }
+    await sleep(LOCK_RETRY_MS);
+  }
+}
+
+async function openChannel({ link }: BrokerClient): Promise<Channel> {
+  const channel = await link.answer(link.consuming.createChannel(), "opening a channel");
+  channel.on("error", () => undefined);
+  return channel;
+}
+
+/** A broker's letter may have it from its producer: it then has the broker's account of its death too. */
+function isMark({ properties }: GetMessage): boolean {
+  const { headers } = properties;
+  return headers?.[MARK_HEADER] !== undefined && headers["x-death"] === undefined;
+}
+
+function isBusy(queue: string, cause: unknown): MentoError {
+  return new MentoError({
+    code: "dead-letters-busy",
+    message: `Another command has been at the dead letters of ${queue} for ${LOCK_TIMEOUT_MS / 1000} s.`,
+    hint: "They are read by one at a time: wait until it has ended; the end of one that was cut off shows after half a minute.",
+    cause,
+  });
+}

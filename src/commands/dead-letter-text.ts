@@ -1,0 +1,112 @@
+import { TextDecoder } from "node:util";
+import type { DeadLetter } from "../messages/dead-letter.ts";
+import { plainLine, plainText } from "./plain-text.ts";
+
+const LONGEST_ID = 100;
+/** So much of a body that is not text is shown. */
+const SHOWN_BYTES = 512;
+
+/** One line for a person: which message, since when, and why. */
+export function letterLine(letter: DeadLetter): string {
+  const { cause, error, firstSeen, attempts } = letter;
+  const when = firstSeen === null ? "-".padEnd(20) : `${firstSeen.slice(0, 19)}Z`;
+  const waited = attempts === 0 ? "" : `  (deferred ${attempts} ×)`;
+  return `${plainLine(cause.id, LONGEST_ID)}  ${when}  ${plainLine(error.code ?? "-")}  ${plainLine(error.message)}${waited}`;
+}
+
+/** What `list --json` says of a letter: all but its headers and body. */
+export function summaryJson(letter: DeadLetter): object {
+  const {
+    cause,
+    error,
+    firstSeen,
+    attempts,
+    queue,
+    trigger,
+    exchange,
+    routingKey,
+    beamline,
+    beamtimeId,
+    paths,
+  } = letter;
+  return {
+    ...{ id: cause.id, source: cause.source, type: cause.type, error, firstSeen, attempts },
+    ...{ queue, trigger, exchange, routingKey, beamline, beamtimeId, paths, bytes: letter.body.length },
+  };
+}
+
+/** All of a letter: enough to publish it again by hand. */
+export function letterJson(letter: DeadLetter): object {
+  const text = textOf(letter.body);
+  const { headers = {}, ...properties } = letter.properties;
+  return {
+    ...summaryJson(letter),
+    properties: Object.fromEntries(Object.entries(properties).filter(([, value]) => value !== undefined)),
+    headers,
+    ...(text === undefined ? { bodyBase64: letter.body.toString("base64") } : { body: text }),
+  };
+}
+
+/** All of a letter for a person. */
+export function letterText(letter: DeadLetter): string {
+  const { cause, error, firstSeen, attempts, queue, trigger, exchange, routingKey, properties, body } =
+    letter;
+  const { headers = {}, ...others } = properties;
+  const facts: [string, string | null][] = [
+    ["id", cause.id],
+    ["source", cause.source],
+    ["type", cause.type],
+    ["why", `${error.message} [${error.code ?? "-"}]`],
+    ["what to do", error.hint],
+    ["first seen", firstSeen],
+    ["deferred", `${attempts} ×`],
+    [
+      "published to",
+      exchange === null && routingKey === null ? null : `${exchange ?? ""} ${routingKey ?? ""}`,
+    ],
+    ["came from", queue],
+    ["for trigger", trigger],
+  ];
+  const rows = [
+    ...facts.flatMap(([name, value]) => (value === null ? [] : [row(name, value)])),
+    ...Object.entries(others).flatMap(([name, value]) => (value === undefined ? [] : [row(name, value)])),
+    ...Object.entries(headers).map(([name, value]) => row(`header ${name}`, value)),
+  ];
+  return `${rows.join("\n")}\n\n${bodyText(body)}\n`;
+}
+
+function row(name: string, value: unknown): string {
+  return `${plainLine(name)}: ${plainLine(typeof value === "string" ? value : JSON.stringify(value))}`;
+}
+
+/** JSON is set out, other text as it is, of anything else the first bytes. */
+function bodyText(body: Buffer): string {
+  const text = textOf(body);
+  if (text !== undefined) return plainText(pretty(text));
+  const rows: string[] = [];
+  for (let at = 0; at < Math.min(body.length, SHOWN_BYTES); at += 16) {
+    const bytes = body.subarray(at, Math.min(at + 16, SHOWN_BYTES));
+    const letters = bytes.toString("latin1").replace(/[^ -~]/g, ".");
+    rows.push(
+      `${at.toString(16).padStart(6, "0")}  ${bytes.toString("hex").replace(/(..)/g, "$1 ").padEnd(48)}  ${letters}`,
+    );
+  }
+  const more = body.length > SHOWN_BYTES ? `\n… --json has all of it, in base64` : "";
+  return `${body.length} bytes that are not UTF-8 text:\n${rows.join("\n")}${more}`;
+}
+
+function pretty(text: string): string {
+  try {
+    return JSON.stringify(JSON.parse(text), null, 2);
+  } catch {
+    return text;
+  }
+}
+
+function textOf(body: Buffer): string | undefined {
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(body);
+  } catch {
+    return undefined;
+  }
+}

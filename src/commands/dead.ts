@@ -1,0 +1,243 @@
+import { Command } from "commander";
+import type { BrokerClient } from "../broker/client.ts";
+import { DeadLetters } from "../broker/dead-letters.ts";
+import { topologyFor } from "../broker/topology.ts";
+import type { MentoConfig } from "../config.ts";
+import { count } from "../doctor/words.ts";
+import { MentoError, type ErrorCode } from "../errors.ts";
+import { wrongUsage } from "../facility/wrong-usage.ts";
+import { samenessOf, type DeadLetter } from "../messages/dead-letter.ts";
+import { chooseLetters } from "./choose-letters.ts";
+import { letterJson, letterLine, letterText, summaryJson } from "./dead-letter-text.ts";
+import { CONFIG_OPTION, connectFromConfig, openConfig } from "./open-config.ts";
+import { requireTrigger } from "./outlook.ts";
+import { callAgain, pacer, RATE_OPTION } from "./replay-options.ts";
+import { planReplay, replayLine, type Outcome } from "./replay-letter.ts";
+
+interface Options {
+  config?: string;
+  json?: true;
+}
+
+interface ReplayOptions extends Options {
+  toTrigger?: string;
+  dryRun?: true;
+  again?: true;
+  rate: number;
+}
+
+export function deadCommand(): Command {
+  const list = new Command("list")
+    .description("one line for each dead letter: its id, when a worker first had it, why it is here")
+    .option(...CONFIG_OPTION)
+    .option("--json", "one JSON object a line")
+    .action(listLetters);
+  const show = new Command("show")
+    .description("everything of one dead letter: why, what to do, where from, headers, body")
+    .argument("<id>", "its id, or the beginning of it that no other has")
+    .option(...CONFIG_OPTION)
+    .option("--json", "one JSON object a line")
+    .action(showLetter);
+  const replay = new Command("replay")
+    .description("send dead letters back to the queue they came from; what has run already is not run again")
+    .argument("[id...]", "only these; default: all that are there now")
+    .option(...CONFIG_OPTION)
+    .option("--to-trigger <trigger>", "run this trigger alone, whatever its `on` says")
+    .option("--again", "under a new id: also what has run already runs again")
+    .option("--dry-run", "send nothing; say what the workers of this configuration would do")
+    .option(...RATE_OPTION)
+    .option("--json", "one JSON object a line")
+    .action(replayLetters);
+  const drop = new Command("drop")
+    .description("remove dead letters for good; prints what it removes, with --json all of it")
+    .argument("[id...]")
+    .option(...CONFIG_OPTION)
+    .option("--all", "all that are there now")
+    .option("--json", "one JSON object a line")
+    .action(dropLetters);
+  const command = new Command("dead").description(
+    "messages that could not work: why, and what becomes of them",
+  );
+  for (const one of [list, show, replay, drop]) command.addCommand(one);
+  return command;
+}
+
+async function listLetters(options: Options): Promise<void> {
+  const { lines, queue } = await withLetters(options, async ({ letters, client }) => {
+    const lines: string[] = [];
+    for await (const letter of letters.read()) {
+      lines.push(options.json === true ? JSON.stringify(summaryJson(letter)) : letterLine(letter));
+    }
+    return { lines, queue: client.topology.deadQueue };
+  });
+  // Only now that they are back on the queue: a reader that stops listening, or that is slow, does not keep them.
+  for (const line of lines) console.log(line);
+  console.error(lines.length === 0 ? noLetters(queue) : `${count(lines.length, "dead letter")} on ${queue}`);
+}
+
+async function showLetter(id: string, options: Options): Promise<void> {
+  const chosen = await withLetters(options, ({ letters, client }) =>
+    chooseLetters(letters, [id], client.topology.deadQueue),
+  );
+  for (const letter of chosen) {
+    console.log(options.json === true ? JSON.stringify(letterJson(letter)) : letterText(letter));
+  }
+}
+
+async function replayLetters(ids: string[], options: ReplayOptions): Promise<void> {
+  const config = openConfig(options.config);
+  const { toTrigger } = options;
+  if (toTrigger !== undefined) requireTrigger(toTrigger, config.triggers);
+  const isDryRun = options.dryRun === true;
+  const held: string[] = [];
+  // A dry run prints when the letters are back on their queue.
+  const say = (line: string) => (isDryRun ? held.push(line) : console.log(line));
+  const { outcomes, queue } = await withLetters(options, async ({ letters, client }) => {
+    const replayer = new Replayer(letters, client, config, options);
+    const outcomes: Outcome["outcome"][] = [];
+    const queue = client.topology.deadQueue;
+    const onlyPresent = !isDryRun;
+    const chosen =
+      ids.length === 0 ? letters.read({ onlyPresent }) : await chooseLetters(letters, ids, queue);
+    for await (const letter of chosen) {
+      const outcome = await replayer.replay(letter);
+      outcomes.push(outcome.outcome);
+      say(options.json === true ? JSON.stringify(outcome) : replayLine(outcome));
+    }
+    return { outcomes, queue };
+  });
+  for (const line of held) console.log(line);
+  console.error(tallyOf(outcomes, queue));
+  if (outcomes.includes("would-send")) {
+    console.error(
+      "This is what the messages alone tell; the session, its data and Slurm are for the worker to look at.",
+    );
+  }
+  if (outcomes.includes("left")) process.exitCode = 1;
+}
+
+/** Its queue is gone, or full: that is this letter's trouble, not that of all. */
+const STAYS: ReadonlySet<string> = new Set<ErrorCode>(["nobody-listens", "publish-refused"]);
+
+/** Sends letters one by one: first to their queue, confirmed, then away from the dead letters. */
+class Replayer {
+  readonly #letters: DeadLetters;
+  readonly #client: BrokerClient;
+  readonly #config: MentoConfig;
+  readonly #options: ReplayOptions;
+  readonly #sent = new Set<string>();
+  readonly #pace: () => Promise<void>;
+  readonly #now = new Date();
+
+  constructor(letters: DeadLetters, client: BrokerClient, config: MentoConfig, options: ReplayOptions) {
+    this.#letters = letters;
+    this.#client = client;
+    this.#config = config;
+    this.#options = options;
+    this.#pace = pacer(options.rate);
+  }
+
+  async replay(letter: DeadLetter): Promise<Outcome> {
+    const { broker, worker, triggers } = this.#config;
+    const { again = false, dryRun, toTrigger } = this.#options;
+    const ownQueue = topologyFor(broker.prefix, worker.group).intakeQueue;
+    const plan = planReplay(letter, { ownQueue, triggers, toTrigger, again, now: this.#now });
+    if (plan.send === undefined) return plan.outcome;
+    const sameness = samenessOf(letter);
+    if (this.#sent.has(sameness)) {
+      if (dryRun !== true) this.#letters.remove(letter);
+      return { ...plan.outcome, outcome: "duplicate" };
+    }
+    if (dryRun === true) {
+      this.#sent.add(sameness);
+      return { ...plan.outcome, outcome: "would-send" };
+    }
+    await this.#pace();
+    try {
+      await this.#client.publisher.publish({ exchange: "", ...plan.send });
+    } catch (error) {
+      if (!(error instanceof MentoError) || !STAYS.has(error.code)) throw error;
+      return { ...plan.outcome, outcome: "left", reason: error.message };
+    }
+    // If it dies here, the letter is sent once more by the next replay: under the same id, which does nothing.
+    this.#sent.add(sameness);
+    this.#letters.remove(letter);
+    return plan.outcome;
+  }
+}
+
+async function dropLetters(ids: string[], options: Options & { all?: true }): Promise<void> {
+  if ((ids.length === 0) !== (options.all === true)) {
+    throw wrongUsage("mento dead drop needs ids, or --all.", "`mento dead list` shows the ids.");
+  }
+  const { dropped, queue } = await withLetters(options, async ({ letters, client }) => {
+    const queue = client.topology.deadQueue;
+    let dropped = 0;
+    const chosen =
+      ids.length === 0 ? letters.read({ onlyPresent: true }) : await chooseLetters(letters, ids, queue);
+    for await (const letter of chosen) {
+      // First printed, then gone: what nobody has taken down is not dropped.
+      await print(options.json === true ? JSON.stringify(letterJson(letter)) : letterLine(letter));
+      letters.remove(letter);
+      dropped += 1;
+    }
+    return { dropped, queue };
+  });
+  console.error(dropped === 0 ? noLetters(queue) : `dropped ${count(dropped, "dead letter")} of ${queue}`);
+}
+
+/** Connects, reads, and puts back. */
+async function withLetters<T>(
+  options: Options,
+  work: (opened: { letters: DeadLetters; client: BrokerClient }) => Promise<T>,
+): Promise<T> {
+  const client = await connectFromConfig(openConfig(options.config), "dead");
+  try {
+    const letters = await DeadLetters.open(client);
+    let result: T;
+    try {
+      result = await work({ letters, client });
+    } catch (error) {
+      await letters.close().catch(() => undefined);
+      throw error;
+    }
+    await letters.close();
+    return result;
+  } catch (error) {
+    throw callAgain(
+      error,
+      "No letter is lost: run the command again. What was replayed already has kept its id, and does not run twice.",
+    );
+  } finally {
+    await client.close();
+  }
+}
+
+function print(line: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    process.stdout.write(`${line}\n`, (error) => {
+      if (error == null) resolve();
+      else reject(error);
+    });
+  });
+}
+
+function noLetters(queue: string): string {
+  return `no dead letters on ${queue}`;
+}
+
+const TALLY: Record<Outcome["outcome"], string> = {
+  sent: "replayed",
+  "would-send": "would be replayed",
+  duplicate: "of the same message",
+  left: "left where they are",
+};
+
+function tallyOf(outcomes: readonly Outcome["outcome"][], queue: string): string {
+  if (outcomes.length === 0) return noLetters(queue);
+  const kinds = (Object.keys(TALLY) as Outcome["outcome"][]).map((kind) => {
+    const number = outcomes.filter((one) => one === kind).length;
+    return number === 0 ? [] : [`${number} ${TALLY[kind]}`];
+  });
+  return `${count(outcomes.length, "dead letter")} on ${queue}: ${kinds.flat().join(", ")}`;
+}

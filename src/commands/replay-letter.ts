@@ -1,0 +1,95 @@
+import type { DeadLetter } from "../messages/dead-letter.ts";
+import { idOfNextRun, sentAgain, type Outgoing } from "../messages/sent-again.ts";
+import type { Trigger } from "../triggers/trigger-config.ts";
+import { outlookLine, outlookOf, type Outlook } from "./outlook.ts";
+import { plainLine } from "./plain-text.ts";
+
+/** What became of one letter; with `--json`, a line. */
+export interface Outcome {
+  id: string;
+  outcome: "sent" | "would-send" | "duplicate" | "left";
+  /** The id that it was sent under, if it is another. */
+  sentAs: string | null;
+  queue: string | null;
+  trigger: string | null;
+  /** Why it was left. */
+  reason: string | null;
+  /** What a worker of the configuration would do with it; null if it is not of its group. */
+  outlook: Omit<Outlook, "message"> | null;
+}
+
+export interface ReplayWishes {
+  /** The intake queue of the configuration's group: its triggers decide on what comes from there. */
+  ownQueue: string;
+  triggers: readonly Trigger[];
+  toTrigger: string | undefined;
+  again: boolean;
+  now: Date;
+}
+
+/** Where a letter goes and as what; or why it stays. */
+export function planReplay(
+  letter: DeadLetter,
+  wishes: ReplayWishes,
+): { outcome: Outcome; send?: Outgoing & { routingKey: string } } {
+  const { cause, queue, body, properties, exchange, routingKey } = letter;
+  const outcome: Outcome = {
+    ...{ id: cause.id, outcome: "sent", sentAs: null, queue, trigger: null, reason: null, outlook: null },
+  };
+  const reason = whyLeft(letter, wishes);
+  if (reason !== undefined || queue === null) {
+    return { outcome: { ...outcome, outcome: "left", reason: reason ?? "it has no queue" } };
+  }
+  const trigger = wishes.toTrigger ?? letter.trigger;
+  const ours = { "mento-trigger": trigger, "mento-exchange": exchange, "mento-routing-key": routingKey };
+  const headers = Object.fromEntries(Object.entries(ours).filter(([, value]) => value !== null));
+  const sentAs = wishes.again ? idOfNextRun(cause.id, runOf(letter, wishes.now)) : null;
+  const outgoing = sentAgain(body, properties, headers as Record<string, string>, sentAs ?? undefined);
+  const isOwn = queue === wishes.ownQueue;
+  const outlook = isOwn
+    ? outlookOf(outgoing.body, outgoing.properties, wishes.triggers, trigger ?? undefined)
+    : null;
+  return {
+    outcome: { ...outcome, sentAs, trigger, outlook: outlook && withoutMessage(outlook) },
+    send: { routingKey: queue, ...outgoing },
+  };
+}
+
+/**
+ * A new run's id comes from the letter, not from the clock: if the command dies and is called again, the letter is sent
+ * under the same new id.
+ */
+function runOf(letter: DeadLetter, now: Date): Date {
+  return letter.firstSeen === null ? now : new Date(letter.firstSeen);
+}
+
+function whyLeft({ queue }: DeadLetter, { ownQueue, toTrigger, again }: ReplayWishes): string | undefined {
+  if (queue === null) return "it does not say which queue it came from: no worker has put it here";
+  const isMessage = queue.endsWith(".intake");
+  if (!isMessage && (toTrigger !== undefined || again)) {
+    return `it is a worker's record of ${queue}, not a message: replay it without --again and --to-trigger`;
+  }
+  if (toTrigger !== undefined && queue !== ownQueue) {
+    return `it is of another worker group (${queue}), which has triggers of its own: use that group's configuration`;
+  }
+  return undefined;
+}
+
+function withoutMessage({ triggers, unmatched, error }: Outlook): Omit<Outlook, "message"> {
+  return { triggers, unmatched, error };
+}
+
+export function replayLine(one: Outcome): string {
+  const { id, outcome, sentAs, queue, reason, outlook } = one;
+  const as = sentAs === null ? "" : ` as ${plainLine(sentAs, 150)}`;
+  const what = {
+    sent: () => `replayed${as} to ${queue ?? ""}`,
+    duplicate: () => "the same message once more: one of them is enough",
+    left: () => `left: ${reason ?? ""}`,
+    "would-send": () =>
+      outlook === null
+        ? `would go${as} to ${queue ?? ""}, whose workers this configuration is not of`
+        : outlookLine({ ...outlook, message: undefined }) + as,
+  };
+  return `${plainLine(id, 100)}  ${plainLine(what[outcome]())}`;
+}

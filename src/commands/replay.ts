@@ -1,0 +1,184 @@
+import type { ConsumeMessage, MessageProperties } from "amqplib";
+import { Command } from "commander";
+import { historySince } from "../broker/history.ts";
+import { topologyFor } from "../broker/topology.ts";
+import { count } from "../doctor/words.ts";
+import { wrongUsage } from "../facility/wrong-usage.ts";
+import { bindingFits } from "../messages/binding-key.ts";
+import { idOfNextRun, sentAgain } from "../messages/sent-again.ts";
+import { originOf } from "../messages/origin.ts";
+import type { Trigger } from "../triggers/trigger-config.ts";
+import { fileOf } from "./event-line.ts";
+import { CONFIG_OPTION, connectFromConfig, openConfig } from "./open-config.ts";
+import { outlookOf, requireTrigger } from "./outlook.ts";
+import { plainLine } from "./plain-text.ts";
+import { callAgain, pacer, RATE_OPTION, timeOption } from "./replay-options.ts";
+
+interface ReplayOptions {
+  config?: string;
+  since: Date;
+  until?: Date;
+  trigger: string;
+  again?: true;
+  dryRun?: true;
+  rate: number;
+  json?: true;
+}
+
+export function replayCommand(): Command {
+  return new Command("replay")
+    .description(
+      "run a trigger on the data-ready messages of the past; what it has run already is not run again",
+    )
+    .option(...CONFIG_OPTION)
+    .requiredOption("--since <time>", "90s, 30m, 2h, 3d ago, or 2026-11-21T20:15:00Z", (text) =>
+      timeOption(text),
+    )
+    .option("--until <time>", "default: now", (text) => timeOption(text))
+    .requiredOption("--trigger <trigger>", "which trigger; only messages that its `on` wants")
+    .option("--again", "under a new id: also what has run already runs again")
+    .option("--dry-run", "send nothing; say what would be sent")
+    .option(...RATE_OPTION)
+    .option("--json", "one JSON object a line")
+    .action(replay);
+}
+
+/** What became of one message of the history; with `--json`, a line. */
+interface Outcome {
+  id: string;
+  outcome: "sent" | "would-send";
+  sentAs: string | null;
+  time: string | null;
+  trigger: string;
+  paths: string[];
+}
+
+async function replay(options: ReplayOptions): Promise<void> {
+  const { since, until, again, dryRun, json, rate } = options;
+  const now = new Date();
+  if (since > now)
+    throw wrongUsage("--since is in the future.", "It is a time of the past: 2h, or 2026-11-21T20:15:00Z.");
+  if (until !== undefined && until <= since)
+    throw wrongUsage("--until is not after --since.", "Name a later time.");
+  const config = openConfig(options.config);
+  const trigger = requireTrigger(options.trigger, config.triggers);
+  const { intakeQueue, dataExchange } = topologyFor(config.broker.prefix, config.worker.group);
+  const pace = pacer(rate);
+  const sieve = new Sieve({ since, until, trigger, keys: config.worker.keys, dataExchange });
+
+  const client = await connectFromConfig(config, "replay");
+  try {
+    for await (const message of historySince(client, since)) {
+      const taken = sieve.take(message);
+      if (taken === undefined) continue;
+      const { cause, paths } = originOf(message.content, message.properties);
+      const sentAs = again === true ? idOfNextRun(cause.id, now) : null;
+      if (dryRun !== true) {
+        await pace();
+        const ours = {
+          "mento-trigger": trigger.name,
+          "mento-exchange": message.fields.exchange,
+          "mento-routing-key": message.fields.routingKey,
+        };
+        const outgoing = sentAgain(message.content, message.properties, ours, sentAs ?? undefined);
+        await client.publisher.publish({ exchange: "", routingKey: intakeQueue, ...outgoing });
+      }
+      const outcome: Outcome = {
+        ...{ id: cause.id, outcome: dryRun === true ? "would-send" : "sent", sentAs },
+        ...{ time: taken.time, trigger: trigger.name, paths },
+      };
+      console.log(json === true ? JSON.stringify(outcome) : outcomeLine(outcome));
+    }
+  } catch (error) {
+    throw callAgain(
+      error,
+      again === true
+        ? "Go on with --since and the time of the last line: what is sent again gets yet another id."
+        : "Run the command again: what was sent already has kept its id, and does not run twice.",
+    );
+  } finally {
+    await client.close();
+  }
+  const verb = dryRun === true ? "would go" : "sent";
+  console.error(
+    `${count(sieve.taken, "message")} ${verb} to ${intakeQueue} for ${trigger.name}${sieve.leftOut}`,
+  );
+}
+
+function outcomeLine({ id, outcome, sentAs, time, paths }: Outcome): string {
+  const when = time === null ? "-".padEnd(20) : `${time.slice(0, 19)}Z`;
+  const as = sentAs === null ? "" : ` as ${plainLine(sentAs, 150)}`;
+  const what = (outcome === "sent" ? "sent" : "would be sent") + as;
+  return `${when}  ${plainLine(id, 100)}  ${plainLine(fileOf(paths))}  ${what}`;
+}
+
+interface Wanted {
+  since: Date;
+  until: Date | undefined;
+  trigger: Trigger;
+  /** Those that the group's intake queue is bound with: other groups' messages are in the history too. */
+  keys: readonly string[];
+  dataExchange: string;
+}
+
+/** Which messages of the history are meant, and how many are not. */
+class Sieve {
+  readonly #wanted: Wanted;
+  readonly #leftOut = { unwanted: 0, unreadable: 0, elsewhen: 0 };
+  /** What the last message that told a time told. */
+  #clock: Date | undefined;
+  taken = 0;
+
+  constructor(wanted: Wanted) {
+    this.#wanted = wanted;
+  }
+
+  /** The message with the time that it tells, if it is to be sent. */
+  take({ fields, content, properties }: ConsumeMessage): { time: string | null } | undefined {
+    const { trigger, keys, dataExchange } = this.#wanted;
+    this.#clock = amqpTime(properties) ?? this.#clock;
+    const isTheirs =
+      fields.exchange === dataExchange && keys.some((key) => bindingFits(key, fields.routingKey));
+    if (!isTheirs) return undefined;
+    const { message, error, triggers } = outlookOf(content, properties, [trigger]);
+    const time = message?.event.time;
+    const told = time === undefined ? amqpTime(properties) : new Date(time);
+    const why = error !== null ? "unreadable" : triggers.length === 0 ? "unwanted" : undefined;
+    if (why === undefined && this.#isOfTheTime(told)) {
+      this.taken += 1;
+      return { time: told?.toISOString() ?? null };
+    }
+    this.#leftOut[why ?? "elsewhen"] += 1;
+    return undefined;
+  }
+
+  /**
+   * By the message's own time, in whole seconds as AMQP has it. One that tells none came after `since`, or the broker
+   * would not have sent it, and after the message before it.
+   */
+  #isOfTheTime(told: Date | undefined): boolean {
+    const { since, until } = this.#wanted;
+    const second = (time: Date) => Math.floor(time.getTime() / 1000);
+    if (told !== undefined && second(told) < second(since)) return false;
+    const latest = told ?? this.#clock;
+    return until === undefined || latest === undefined || second(latest) <= second(until);
+  }
+
+  /** `; left out: 3 that it does not want, 1 that cannot be read`, or nothing. */
+  get leftOut(): string {
+    const { unwanted, unreadable, elsewhen } = this.#leftOut;
+    const kinds: [number, string][] = [
+      [unwanted, "that it does not want"],
+      [unreadable, "that cannot be read"],
+      [elsewhen, "of another time, as they say themselves"],
+    ];
+    const texts = kinds.flatMap(([number, what]) => (number === 0 ? [] : [`${number} ${what}`]));
+    return texts.length === 0 ? "" : `; left out: ${texts.join(", ")}`;
+  }
+}
+
+/** AMQP's, in seconds. Many producers send milliseconds: those are for the year 50,000, and tell nothing here. */
+function amqpTime({ timestamp }: MessageProperties): Date | undefined {
+  const isTime = typeof timestamp === "number" && timestamp > 0 && timestamp < Date.UTC(2200, 0) / 1000;
+  return isTime ? new Date(timestamp * 1000) : undefined;
+}

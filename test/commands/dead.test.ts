@@ -1,0 +1,131 @@
+import type { MessageProperties } from "amqplib";
+import { describe, expect, it } from "vitest";
+import { chooseLetters } from "../../src/commands/choose-letters.ts";
+import { planReplay, replayLine } from "../../src/commands/replay-letter.ts";
+import { readDeadLetter, type DeadLetter } from "../../src/messages/dead-letter.ts";
+import { Trigger } from "../../src/triggers/trigger-config.ts";
+import { codeOf } from "../support/code-of.ts";
+
+const now = new Date("2026-11-22T12:00:00.000Z");
+const triggers = [
+  Trigger.parse({ name: "powder", on: { technique: "powder" }, run: ["/bin/true"] }),
+  Trigger.parse({ name: "xpcs", on: { technique: "xpcs" }, run: ["/bin/true"] }),
+];
+const wishes = { ownQueue: "mento.default.intake", triggers, toTrigger: undefined, again: false, now };
+
+function letter(
+  id: string,
+  more: object = {},
+  body: object = { path: "/x", technique: "powder" },
+): DeadLetter {
+  const headers = {
+    "mento-queue": "mento.default.intake",
+    "mento-first-seen": "2026-11-22T11:00:00.000Z",
+    ...more,
+  };
+  return readDeadLetter(Buffer.from(JSON.stringify(body)), {
+    messageId: id,
+    headers,
+  } as Partial<MessageProperties> as MessageProperties);
+}
+
+describe("the letters that are meant", () => {
+  const reader = (ids: string[]) => {
+    const kept: string[] = [];
+    return {
+      kept,
+      keep: ({ cause }: DeadLetter) => kept.push(cause.id),
+      async *read() {
+        for (const id of ids) yield await Promise.resolve(letter(id));
+      },
+    };
+  };
+  const choose = async (ids: string[], wanted: string[]) =>
+    (await chooseLetters(reader(ids), wanted, "mento.dead")).map(({ cause }) => cause.id);
+
+  it("are those of the ids, in the queue's order, and all of an id", async () => {
+    expect(await choose(["aaaa-1", "bbbb-2", "aaaa-1", "cccc-3"], ["cccc-3", "aaaa-1"])).toEqual([
+      ...["aaaa-1", "aaaa-1", "cccc-3"],
+    ]);
+  });
+
+  it("may be named by a beginning that no other has, but not by two or three characters", async () => {
+    expect(await choose(["aaaa-1", "bbbb-2"], ["aaaa"])).toEqual(["aaaa-1"]);
+    expect(await codeOf(choose(["aaaa-1", "aaaa-2"], ["aaaa"]))).toBe("dead-letter-unknown");
+    expect(await codeOf(choose(["aaaa-1"], ["aaa"]))).toBe("dead-letter-unknown");
+    expect(await codeOf(choose(["aaaa-1"], [""]))).toBe("dead-letter-unknown");
+  });
+
+  it("are exactly the ids where there are such, also if others begin so", async () => {
+    expect(await choose(["scan", "scan-1", "scan-2"], ["scan"])).toEqual(["scan"]);
+  });
+
+  it("are none if one of the ids is unknown", async () => {
+    expect(await codeOf(choose(["aaaa-1"], ["aaaa-1", "nope-1"]))).toBe("dead-letter-unknown");
+  });
+});
+
+describe("a replay", () => {
+  it("sends the message as it was to its queue, and says what it would run", () => {
+    const { send, outcome } = planReplay(letter("m"), wishes);
+    expect(send).toMatchObject({
+      routingKey: "mento.default.intake",
+      properties: { messageId: "m", headers: {} },
+    });
+    expect(outcome).toMatchObject({ outcome: "sent", sentAs: null, outlook: { triggers: ["powder"] } });
+  });
+
+  it("for one trigger says so in a header, and keeps that of a letter that was sent for one", () => {
+    const forced = planReplay(letter("m"), { ...wishes, toTrigger: "xpcs" });
+    expect(forced.send?.properties.headers).toMatchObject({ "mento-trigger": "xpcs" });
+    expect(forced.outcome.outlook?.triggers).toEqual(["xpcs"]);
+    const kept = planReplay(letter("m", { "mento-trigger": "gone" }), wishes);
+    expect(kept.send?.properties.headers).toMatchObject({ "mento-trigger": "gone" });
+    expect(kept.outcome.outlook?.error?.code).toBe("unknown-trigger");
+  });
+
+  it("under a new id takes the id from the letter: done twice, it is the same id", () => {
+    const first = planReplay(letter("m"), { ...wishes, again: true });
+    const second = planReplay(letter("m"), { ...wishes, again: true, now: new Date() });
+    expect(first.outcome.sentAs).toBe("m/again-2026-11-22T11:00:00.000Z");
+    expect(second.send).toEqual(first.send);
+  });
+
+  it.each([
+    ["a letter of nobody known", letter("m", { "mento-queue": "" }), {}, "does not say which queue"],
+    [
+      "a tracking record, again",
+      letter("m", { "mento-queue": "mento.default.jobs" }),
+      { again: true },
+      "not a message",
+    ],
+    [
+      "another group's, for a trigger",
+      letter("m", { "mento-queue": "mento.b.intake" }),
+      { toTrigger: "xpcs" },
+      "another",
+    ],
+  ])("leaves %s, and says why", (_, one, more, why) => {
+    const { send, outcome } = planReplay(one, { ...wishes, ...more });
+    expect(send).toBeUndefined();
+    expect(outcome.outcome).toBe("left");
+    expect(replayLine(outcome)).toContain(why);
+  });
+
+  it("of a tracking record or of another group's message says nothing of triggers", () => {
+    for (const queue of ["mento.default.jobs", "mento.b.intake"]) {
+      const { send, outcome } = planReplay(letter("m", { "mento-queue": queue }), wishes);
+      expect(send?.routingKey).toBe(queue);
+      expect(replayLine({ ...outcome, outcome: "would-send" })).toContain(`would go to ${queue}`);
+    }
+  });
+
+  it("of a message that no trigger wants, or that is wrong again, says why", () => {
+    const unwanted = planReplay(letter("m", {}, { path: "/x" }), wishes).outcome;
+    expect(replayLine({ ...unwanted, outcome: "would-send" })).toContain(
+      "powder: the message has no technique",
+    );
+    const wrong = planReplay(letter("m", {}, { file: "/x" }), wishes).outcome;
+    expect(replayLine({ ...wrong, outcome: "would-send" })).toContain("would be rejected again");
+  });
+});

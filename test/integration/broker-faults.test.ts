@@ -1,0 +1,161 @@
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { connectBroker, publishDataReady } from "../../src/broker/client.ts";
+import { TcpProxy } from "../../src/facility/tcp-proxy.ts";
+import { collectEvents } from "../support/collect-events.ts";
+import { OwnFacility } from "../support/own-facility.ts";
+import { eventually, TestSite, TestWorker, writeOnCore } from "../support/site.ts";
+
+let own: OwnFacility;
+let proxy: TcpProxy;
+let site: TestSite;
+/** One worker, which meets everything here. */
+let worker: TestWorker;
+const stopped = new AbortController();
+
+beforeAll(async () => {
+  own = await OwnFacility.start();
+  const url = new URL(own.facility.broker.url);
+  proxy = await TcpProxy.to(Number(url.port));
+  url.port = String(proxy.port);
+  const triggers = [
+    { name: "quick", on: { technique: "quick" }, run: ["/bin/true"] },
+    { name: "nap", on: { technique: "nap" }, run: ["/bin/sleep", "4"] },
+    { name: "sleep", on: { technique: "sleep" }, run: ["/bin/sleep", "15"] },
+  ];
+  site = new TestSite(triggers, { broker: { url: url.href } }, own);
+  worker = new TestWorker(site.configFile);
+  await worker.ready();
+  await collectEvents(site, own.facility.broker.url, stopped.signal);
+});
+
+afterAll(async () => {
+  expect(worker.process.exitCode, worker.log).toBeNull();
+  expect(await worker.stop()).toBe(0);
+  stopped.abort();
+  await site.tearDown();
+  await proxy.close();
+  await own.tearDown();
+});
+
+async function publish(technique: string): Promise<string> {
+  const client = await connectBroker({ url: own.facility.broker.url, prefix: site.prefix });
+  const { id } = await publishDataReady(client, { path: writeOnCore("data\n", own), technique });
+  await client.close();
+  return id;
+}
+
+/** Waits until the worker has logged this after the place in its log. */
+async function logged(from: number, what: RegExp): Promise<void> {
+  await eventually(`the worker logs ${what.source}; it said ${worker.log.slice(from)}`, () =>
+    what.test(worker.log.slice(from)) ? true : undefined,
+  );
+}
+
+const readyAgain = (from: number) => logged(from, /"msg":"ready"/);
+
+describe("a worker goes on", () => {
+  it.each(["SIGTERM", "SIGKILL"] as const)(
+    "after the broker was ended by %s, and started again",
+    async (signal) => {
+      const from = worker.log.length;
+      const id = await publish("nap");
+      await site.event("job.submitted", id);
+      await own.endBroker(signal);
+      await own.startBroker();
+      await readyAgain(from);
+      await site.completesOnce(await publish("quick"));
+      await site.completesOnce(id);
+    },
+  );
+
+  it("after the broker has closed its channel for a late ack (406)", async () => {
+    await own.rabbitmqctl("eval", "application:set_env(rabbit, consumer_timeout, 4000).");
+    await own.rabbitmqctl("eval", "application:set_env(rabbit, channel_tick_interval, 1000).");
+    // Channels have the timeout that held when they were opened.
+    let from = worker.log.length;
+    await own.rabbitmqctl("close_all_connections", "for a test");
+    await readyAgain(from);
+    from = worker.log.length;
+    // Its record is held as long as it runs.
+    const id = await publish("sleep");
+    await logged(from, /PRECONDITION_FAILED - delivery acknowledgement/);
+    await site.completesOnce(id);
+    await own.rabbitmqctl("eval", "application:set_env(rabbit, consumer_timeout, 1800000).");
+    from = worker.log.length;
+    await own.rabbitmqctl("close_all_connections", "for a test");
+    await readyAgain(from);
+  });
+
+  it("after its queue was deleted, and the broker has cancelled its consumer: the queue is there again", async () => {
+    const from = worker.log.length;
+    const queue = encodeURIComponent(`${site.prefix}.default.intake`);
+    await own.management("DELETE", `/queues/%2F/${queue}`);
+    await logged(from, /the broker cancelled the consumer/);
+    await readyAgain(from);
+    await site.completesOnce(await publish("quick"));
+  });
+
+  it("after a memory alarm, without a new connection; what has ended meanwhile is announced then, once", async () => {
+    const id = await publish("nap");
+    const { data } = await site.event("job.started", id);
+    const from = worker.log.length;
+    await own.rabbitmqctl("set_vm_memory_high_watermark", "0.0001");
+    await eventually("the job has ended", () => existsSync(join(data.job.directory, `ended.${data.slurm.jobId}`)) || undefined);
+    // Longer than a publish without a confirm is waited for.
+    await sleep(17_000);
+    expect(site.eventsOf(id).map(({ type }) => type)).not.toContain("mento.job.completed.v1");
+    await own.rabbitmqctl("set_vm_memory_high_watermark", "0.4");
+    await site.completesOnce(id);
+    await site.completesOnce(await publish("quick"));
+    expect(worker.log.slice(from)).not.toMatch(/"msg":"ready"/);
+  });
+
+  it("after its connections went half-open: it notices, and takes new ones", async () => {
+    const id = await publish("nap");
+    await site.event("job.started", id);
+    const from = worker.log.length;
+    proxy.set("half-open");
+    const meanwhile = await publish("quick");
+    await logged(from, /The connection to RabbitMQ broke: Heartbeat timeout|RabbitMQ did not confirm/);
+    proxy.set("pass");
+    await site.completesOnce(id);
+    await site.completesOnce(meanwhile);
+  });
+
+  it("after its password was wrong for a while", async () => {
+    const from = worker.log.length;
+    const { user, password } = own.facility.broker;
+    await own.rabbitmqctl("change_password", user, "another");
+    await own.rabbitmqctl("close_all_connections", "for a test");
+    await logged(from, /refused the login/);
+    await own.rabbitmqctl("change_password", user, password);
+    await readyAgain(from);
+    await site.completesOnce(await publish("quick"));
+  });
+});
+
+it("a link tells that the broker blocks it, and that it takes messages again", async () => {
+  const client = await connectBroker({ url: own.facility.broker.url, prefix: site.prefix });
+  const { link, publisher, topology } = client;
+  await own.rabbitmqctl("set_vm_memory_high_watermark", "0.0001");
+  const blocked = link.whenBlocked();
+  // RabbitMQ tells it those only who publish.
+  const publishing = publisher.publish({
+    exchange: "",
+    routingKey: topology.historyStream,
+    body: Buffer.from("x"),
+    properties: { messageId: "m" },
+  });
+  expect(await blocked).toMatch(/memory/);
+  expect(link.blocked).toMatch(/memory/);
+  await own.rabbitmqctl("set_vm_memory_high_watermark", "0.4");
+  await link.whenUnblocked();
+  expect(link.blocked).toBeUndefined();
+  await publishing;
+  const never = link.whenBlocked();
+  await client.close();
+  expect(await never).toBeUndefined();
+});

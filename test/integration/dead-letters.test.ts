@@ -1,0 +1,412 @@
+import { randomUUID } from "node:crypto";
+import { rmSync } from "node:fs";
+import { join } from "node:path";
+import type { Channel, Options } from "amqplib";
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { connectBroker, publishDataReady, type BrokerClient } from "../../src/broker/client.ts";
+import { DeadLetters, RENEW_AFTER_RETURNS } from "../../src/broker/dead-letters.ts";
+import type { DeadLetter } from "../../src/messages/dead-letter.ts";
+import { MAIN, run, tryMento } from "../support/mento.ts";
+import { eventually, facility, TestSite, writeData, writeOnCore } from "../support/site.ts";
+import { openTcpProxy } from "../support/tcp-proxy.ts";
+
+const site = new TestSite([
+  { name: "powder", on: { technique: ["powder", "both"] }, run: ["/bin/true", "{{ path }}"], dataTimeout: 4 },
+  { name: "geometry", on: { technique: ["geometry", "both"] }, run: ["/bin/true", "{{ parameters.poni }}"] },
+]);
+const deadQueue = `${site.prefix}.dead`;
+let client: BrokerClient;
+let channel: Channel;
+
+beforeAll(async () => {
+  await site.startWorker();
+  client = await site.client();
+  channel = await client.link.consuming.createChannel();
+});
+afterEach(async () => {
+  await channel.purgeQueue(deadQueue);
+});
+afterAll(() => site.tearDown());
+
+const dead = (...args: string[]) => tryMento(["dead", ...args, "-c", site.configFile]);
+const json = (value: unknown) => Buffer.from(JSON.stringify(value));
+const newId = (name: string) => `${name}-${randomUUID().slice(0, 8)}`;
+const linesOf = (stdout: string) =>
+  stdout
+    .split("\n")
+    .filter(Boolean)
+    .map((line) => JSON.parse(line) as Record<string, unknown>);
+const listed = async () => linesOf((await dead("list", "--json")).stdout);
+
+/** Publishes what a worker rejects, and waits until it has. */
+async function reject(id: string, body: Buffer, properties: Options.Publish = {}): Promise<void> {
+  const before = site.eventsOf(id).length;
+  await client.publisher.publish({
+    exchange: client.topology.dataExchange,
+    routingKey: "p11.-.data.ready",
+    body,
+    properties: { ...properties, messageId: id },
+  });
+  await eventually(`${id} is rejected`, () =>
+    site
+      .eventsOf(id)
+      .slice(before)
+      .find(({ type }) => type === "mento.message.rejected.v1"),
+  );
+}
+
+/** Puts a letter into the queue as a worker does. */
+async function putLetter(id: string, headers: Record<string, unknown> = {}, body = json({ path: "/etc/x" })) {
+  const properties = {
+    messageId: id,
+    headers: { "mento-error-code": "not-json", "mento-queue": client.topology.intakeQueue, ...headers },
+  };
+  await client.publisher.publish({ exchange: "", routingKey: deadQueue, body, properties });
+}
+
+/** Reads all letters in this process, as every command does, and puts them back. */
+async function readOnce(): Promise<DeadLetter[]> {
+  const letters = await DeadLetters.open(client);
+  const found: DeadLetter[] = [];
+  for await (const letter of letters.read()) found.push(letter);
+  await letters.close();
+  return found;
+}
+
+describe("why was my message not processed", () => {
+  it("list says it in one line each: id, when, code, sentence", async () => {
+    const [one, other] = [newId("oops"), newId("outside")];
+    await reject(one, Buffer.from("{oops"));
+    await reject(other, json({ path: "/etc/passwd", technique: "powder" }));
+    const { code, stdout, stderr } = await dead("list");
+    expect(code).toBe(0);
+    const lines = stdout.trim().split("\n");
+    expect(lines).toEqual([
+      expect.stringMatching(`^${one}  20\\d\\d-.*Z  not-json  The message is not JSON`),
+      expect.stringMatching(`^${other}  20\\d\\d-.*Z  path-outside-beamtime  /etc/passwd does not lie`),
+    ]);
+    expect(stderr).toContain(`2 dead letters on ${deadQueue}`);
+    expect(await listed()).toMatchObject([
+      { id: one, error: { code: "not-json" }, queue: client.topology.intakeQueue, attempts: 0 },
+      { id: other, error: { code: "path-outside-beamtime" }, paths: ["/etc/passwd"] },
+    ]);
+  });
+
+  it("show prints all of one: why, what to do, headers, the body set out", async () => {
+    const id = newId("show");
+    await reject(id, json({ path: "/etc/passwd", technique: "powder" }), { headers: { theirs: "kept" } });
+    const { stdout } = await dead("show", id.slice(0, 8));
+    expect(stdout).toContain("does not lie in this beamtime");
+    expect(stdout).toContain("what to do: Send an absolute path inside the beamtime");
+    expect(stdout).toContain("header theirs: kept");
+    expect(stdout).toContain('{\n  "path": "/etc/passwd",\n  "technique": "powder"\n}');
+    const [shown] = linesOf((await dead("show", id, "--json")).stdout);
+    expect(shown).toMatchObject({ id, headers: { theirs: "kept" }, properties: { messageId: id } });
+    expect(JSON.parse(String(shown?.["body"]))).toEqual({ path: "/etc/passwd", technique: "powder" });
+  });
+
+  it("takes bodies that are binary, of 1 MiB, or meant for the terminal", async () => {
+    const [binary, large, odd] = [newId("binary"), newId("large"), `\u001b[31m${newId("odd")}`];
+    const bytes = Buffer.from([0, 1, 2, 255, 27]);
+    await putLetter(binary, {}, bytes);
+    await putLetter(large, {}, Buffer.alloc(1024 * 1024, 0x61));
+    await putLetter(odd, { "mento-error-message": "two\nlines\u001b[2J" }, Buffer.alloc(0));
+    const list = await dead("list");
+    expect(list.stdout.split("\n").length).toBe(4);
+    expect(list.stdout).not.toContain("\u001b");
+    expect((await dead("show", binary)).stdout).toContain("00 01 02 ff 1b");
+    const [shown] = linesOf((await dead("show", binary, "--json")).stdout);
+    expect(Buffer.from(String(shown?.["bodyBase64"]), "base64")).toEqual(bytes);
+    expect((await dead("show", large)).stdout.length).toBeGreaterThan(1024 * 1024);
+    expect((await dead("show", odd)).code).toBe(0);
+    expect((await readOnce()).length).toBe(3);
+  });
+
+  it("says so if there is none, and no such one: exit 0 and 1", async () => {
+    for (const command of [["list"], ["replay"], ["drop", "--all"], ["replay", "--dry-run"]]) {
+      const { code, stdout, stderr } = await dead(...command);
+      expect({ code, stdout }).toEqual({ code: 0, stdout: "" });
+      expect(stderr).toContain(`no dead letters on ${deadQueue}`);
+    }
+    await putLetter("there-1");
+    await putLetter("there-2");
+    for (const command of ["show", "replay", "drop"]) {
+      const unknown = await dead(command, "nowhere");
+      expect(unknown.code).toBe(1);
+      expect(unknown.stderr).toContain(`There is no dead letter nowhere on ${deadQueue}.`);
+      const unclear = await dead(command, "there");
+      expect(unclear.code).toBe(1);
+      expect(unclear.stderr).toContain("2 dead letters");
+    }
+    expect((await listed()).length).toBe(2);
+  });
+
+  it("says what is wrong with its options: exit 2", async () => {
+    expect((await dead("drop")).code).toBe(2);
+    expect((await dead("drop", "some-id", "--all")).code).toBe(2);
+    expect((await dead("replay", "--rate", "fast")).code).toBe(2);
+    const trigger = await dead("replay", "--to-trigger", "pwder");
+    expect(trigger.code).toBe(2);
+    expect(trigger.stderr).toContain("It has powder, geometry");
+  });
+
+  it("says that no worker has run yet, or that the broker is out of reach: exit 3", async () => {
+    const empty = new TestSite([]);
+    const { code, stderr } = await tryMento(["dead", "list", "-c", empty.configFile]);
+    expect(code).toBe(3);
+    expect(stderr).toContain(`The broker has no queue ${empty.prefix}.dead.`);
+    await empty.tearDown();
+    const away = await run(process.execPath, [MAIN, "dead", "list", "-c", site.configFile], {
+      env: { MENTO_BROKER_URL: "amqp://127.0.0.1:1" },
+    });
+    expect(away.code).toBe(3);
+    expect(away.stderr).toContain("[broker-unreachable]");
+  });
+});
+
+describe("replay", () => {
+  it("runs what has become possible meanwhile, and takes the letter away", async () => {
+    const data = writeData("data", `late_${randomUUID()}.dat`);
+    rmSync(join(facility.roots.gpfs, "current/raw", data.path.split("/").at(-1) ?? ""));
+    rmSync(data.corePath, { force: true });
+    const { id } = await publishDataReady(client, { path: data.path, technique: "powder" });
+    await site.event("message.rejected", id);
+    writeData("data", data.path.split("/").at(-1));
+    const { code, stdout } = await dead("replay", id);
+    expect({ code, stdout }).toEqual({
+      code: 0,
+      stdout: `${id}  replayed to ${client.topology.intakeQueue}\n`,
+    });
+    await site.event("job.completed", id);
+    expect(await listed()).toEqual([]);
+  });
+
+  it("keeps the message's id: what has run is not run again; with --again it is, once, under an id that shows it", async () => {
+    const id = newId("both");
+    const envelope = {
+      ...{ specversion: "1.0", id, source: "/test", type: "mento.data.ready.v1" },
+      data: { path: writeOnCore(), technique: "both" },
+    };
+    // One of its triggers runs, the other lacks a value.
+    await reject(id, json(envelope));
+    const first = await site.event("job.completed", id);
+    const rejections = () => site.eventsOf(id).filter(({ type }) => type.includes("rejected")).length;
+    expect((await dead("replay")).code).toBe(0);
+    await eventually("rejected again", () => (rejections() === 2 ? true : undefined));
+    const jobs = new Set(site.jobEventsOf(id).map(({ data }) => data.slurm.jobId));
+    expect(jobs).toEqual(new Set([first.data.slurm.jobId]));
+
+    const again = linesOf((await dead("replay", "--again", "--json")).stdout)[0];
+    expect(again?.["sentAs"]).toMatch(`${id}/again-20`);
+    const second = await site.event("job.completed", String(again?.["sentAs"]));
+    expect(second.data.slurm.jobId).not.toBe(first.data.slurm.jobId);
+    expect(second.data.cause.source).toBe("/test");
+  });
+
+  it("--to-trigger runs that trigger alone, whatever its `on` says", async () => {
+    const id = newId("forced");
+    await reject(id, json({ path: writeOnCore(), technique: "geometry" }));
+    expect((await dead("replay", id, "--to-trigger", "powder")).code).toBe(0);
+    const { data } = await site.event("job.completed", id);
+    expect(data.job.trigger).toBe("powder");
+    expect(await listed()).toEqual([]);
+  });
+
+  it("--dry-run changes nothing, and says what the workers would do", async () => {
+    const [good, bad, unwanted] = [newId("good"), newId("bad"), newId("unwanted")];
+    await putLetter(good, {}, json({ path: "/etc/x", technique: "both" }));
+    await putLetter(bad, {}, Buffer.from("{oops"));
+    await putLetter(unwanted, {}, json({ path: "/etc/x" }));
+    const { code, stdout } = await dead("replay", "--dry-run");
+    expect(code).toBe(0);
+    expect(stdout).toContain(`${good}  would run powder, geometry`);
+    expect(stdout).toContain(`${bad}  would be rejected again: The message is not JSON`);
+    expect(stdout).toContain(`${unwanted}  no trigger would want it: powder: the message has no technique`);
+    expect((await listed()).map(({ id }) => id)).toEqual([good, bad, unwanted]);
+    expect(site.eventsOf(bad)).toEqual([]);
+  });
+
+  it("of all takes only those that were there: what comes back meanwhile waits for a person", async () => {
+    const ids = [newId("a"), newId("b"), newId("c")];
+    for (const id of ids) await reject(id, Buffer.from("{oops"));
+    // So slowly that the first are back before the last are sent.
+    const { stdout, stderr } = await dead("replay", "--rate", "1/s");
+    expect(stdout.trim().split("\n").length).toBe(3);
+    expect(stderr).toContain("3 replayed");
+    await eventually("all are back", async () => ((await listed()).length === 3 ? true : undefined));
+  });
+
+  it("sends a message that was rejected twice once, and both letters are gone; other data of the same id goes too", async () => {
+    const id = newId("twice");
+    await putLetter(id, {}, Buffer.from("{oops"));
+    await putLetter(id, { "mento-first-seen": "2026-11-22T12:00:00.000Z" }, Buffer.from("{oops"));
+    await putLetter(id, {}, Buffer.from("{other"));
+    expect((await listed()).length).toBe(3);
+    const outcomes = linesOf((await dead("replay", id, "--json")).stdout).map(({ outcome }) => outcome);
+    expect(outcomes).toEqual(["sent", "duplicate", "sent"]);
+    await eventually("both are rejected again", async () =>
+      (await listed()).length === 2 ? true : undefined,
+    );
+  });
+
+  it("that dies between sending and removing leaves the letter; the next one does no harm", async () => {
+    const id = newId("died");
+    const body = json({ path: writeOnCore(), technique: "powder" });
+    await putLetter(id, {}, body);
+    const dying = await connectBroker({ url: facility.broker.url, prefix: site.prefix });
+    const letters = await DeadLetters.open(dying);
+    for await (const { body: sent, queue } of letters.read()) {
+      const properties = { messageId: id };
+      await dying.publisher.publish({ exchange: "", routingKey: queue ?? "", body: sent, properties });
+      break;
+    }
+    await dying.close();
+    const first = await site.event("job.completed", id);
+    expect((await listed()).map((one) => one["id"])).toEqual([id]);
+
+    const submitted = site.jobEventsOf(id).length;
+    expect((await dead("replay")).code).toBe(0);
+    await eventually("announced again", () => (site.jobEventsOf(id).length > submitted ? true : undefined));
+    expect(new Set(site.jobEventsOf(id).map(({ data }) => data.slurm.jobId))).toEqual(
+      new Set([first.data.slurm.jobId]),
+    );
+    expect(await listed()).toEqual([]);
+  });
+
+  it("leaves a letter whose queue is gone, or that no worker has put there: exit 1", async () => {
+    await putLetter("gone-1", { "mento-queue": `${site.prefix}.gone.intake` });
+    await client.publisher.publish({
+      exchange: "",
+      routingKey: deadQueue,
+      body: Buffer.from("by hand"),
+      properties: { messageId: "hand-1" },
+    });
+    const { code, stdout } = await dead("replay");
+    expect(code).toBe(1);
+    expect(stdout).toContain(`gone-1  left: The broker has no queue for ${site.prefix}.gone.intake`);
+    expect(stdout).toContain("hand-1  left: it does not say which queue it came from");
+    expect((await listed()).length).toBe(2);
+  });
+
+  it("sends what the broker itself gave up to the queue that it came from", async () => {
+    const queue = `${site.prefix}.limited.intake`;
+    await channel.assertQueue(queue, {
+      durable: true,
+      arguments: {
+        ...{ "x-queue-type": "quorum", "x-delivery-limit": 1 },
+        ...{ "x-dead-letter-exchange": "", "x-dead-letter-routing-key": deadQueue },
+      },
+    });
+    const properties = { messageId: "limit-1", headers: { "mento-queue": "forged", theirs: "kept" } };
+    const body = json({ path: "/x" });
+    await client.publisher.publish({ exchange: "", routingKey: queue, body, properties });
+    await eventually("given up", async () => {
+      const message = await channel.get(queue);
+      if (message !== false) channel.nack(message, false, true);
+      return (await listed()).length === 1 ? true : undefined;
+    });
+    expect((await listed())[0]).toMatchObject({ id: "limit-1", queue, error: { code: null } });
+    expect((await dead("list")).stdout).toMatch(/limit-1 .* - {2}Workers took it from .* again and again/);
+    expect((await dead("replay")).stdout).toContain(`limit-1  replayed to ${queue}`);
+    const back = await eventually("back in its queue", async () => (await channel.get(queue)) || undefined);
+    expect(back.properties.headers).toMatchObject({ theirs: "kept" });
+    expect(back.properties.headers).not.toHaveProperty("mento-queue");
+    await channel.deleteQueue(queue);
+  });
+});
+
+describe("drop", () => {
+  it("removes those named, or all, and prints what it removes", async () => {
+    for (const id of ["drop-1", "drop-2", "drop-3"]) await putLetter(id);
+    const one = await dead("drop", "drop-2");
+    expect(one.stdout).toContain("drop-2  ");
+    expect((await listed()).map(({ id }) => id)).toEqual(["drop-1", "drop-3"]);
+    const all = await dead("drop", "--all", "--json");
+    expect(linesOf(all.stdout)).toMatchObject([
+      { id: "drop-1", body: '{"path":"/etc/x"}' },
+      { id: "drop-3", body: '{"path":"/etc/x"}' },
+    ]);
+    expect(await listed()).toEqual([]);
+  });
+});
+
+describe("the letters are safe", () => {
+  it("however often they are read: none reaches the limit of deliveries at which RabbitMQ 4 drops it", async () => {
+    await limitDeliveries();
+    const ids = ["often-1", "often-2", "often-3"];
+    for (const id of ids) await putLetter(id, { theirs: "kept" });
+    for (let reading = 0; reading < 50; reading++) {
+      const found = await readOnce();
+      expect(found.map(({ cause }) => cause.id).sort()).toEqual(ids);
+      for (const { returns, properties, error, queue } of found) {
+        expect(returns).toBeLessThanOrEqual(RENEW_AFTER_RETURNS);
+        expect(properties.headers).toMatchObject({ theirs: "kept" });
+        expect({ code: error.code, queue }).toEqual({ code: "not-json", queue: client.topology.intakeQueue });
+      }
+    }
+  });
+
+  it("however often one is shown", async () => {
+    await limitDeliveries();
+    await putLetter("shown-1");
+    for (let reading = 0; reading < 30; reading++) {
+      const letters = await DeadLetters.open(client);
+      for await (const letter of letters.read()) letters.keep(letter);
+      await letters.close();
+    }
+    expect((await listed()).length).toBe(1);
+  });
+
+  it("when the reader of the command's output stops reading", async () => {
+    for (let letter = 0; letter < 30; letter++) {
+      await putLetter(`piped-${letter}`, {}, Buffer.alloc(20_000, 0x61));
+    }
+    for (const command of ["list", "list --json", "replay --dry-run", "show piped-7"]) {
+      const line = `"$1" "$2" dead ${command} -c "$3" | head -n 1`;
+      await run("/bin/sh", ["-c", line, "sh", process.execPath, MAIN, site.configFile]);
+      expect((await listed()).length).toBe(30);
+    }
+  });
+
+  it("when the reader is killed: they are back where they were", async () => {
+    for (const id of ["killed-1", "killed-2"]) await putLetter(id);
+    const url = new URL(facility.broker.url);
+    const proxy = await openTcpProxy(Number(url.port));
+    url.port = String(proxy.port);
+    const other = await connectBroker({ url: url.href, prefix: site.prefix });
+    const letters = await DeadLetters.open(other);
+    for await (const letter of letters.read()) letters.keep(letter);
+    proxy.close();
+    await eventually("both are back", async () => ((await listed()).length === 2 ? true : undefined));
+    expect((await listed()).map(({ id }) => id)).toEqual(["killed-1", "killed-2"]);
+  });
+
+  it("from two at once: the second waits, then says that another is at them", async () => {
+    await putLetter("busy-1");
+    const other = await connectBroker({ url: facility.broker.url, prefix: site.prefix });
+    const letters = await DeadLetters.open(other);
+    const waiting = dead("list");
+    const { code, stderr } = await waiting;
+    expect(code).toBe(1);
+    expect(stderr).toContain("[dead-letters-busy]");
+    const patient = dead("list");
+    await letters.close();
+    expect((await patient).stdout).toContain("busy-1");
+    await other.close();
+  });
+});
+
+/** RabbitMQ 4's own limit, on any RabbitMQ. */
+async function limitDeliveries(): Promise<void> {
+  const { managementUrl, user, password } = facility.broker;
+  const authorization = `Basic ${Buffer.from(`${user}:${password}`).toString("base64")}`;
+  const response = await fetch(`${managementUrl}/api/policies/%2F/${deadQueue}`, {
+    method: "PUT",
+    headers: { authorization, "content-type": "application/json" },
+    body: JSON.stringify({
+      ...{ pattern: `^${deadQueue}$`, "apply-to": "queues" },
+      definition: { "delivery-limit": 20 },
+    }),
+  });
+  expect(response.ok).toBe(true);
+}

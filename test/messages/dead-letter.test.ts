@@ -1,0 +1,98 @@
+import type { MessageProperties } from "amqplib";
+import { describe, expect, it } from "vitest";
+import { headersOfCopy, readDeadLetter, samenessOf } from "../../src/messages/dead-letter.ts";
+
+const json = (value: unknown) => Buffer.from(JSON.stringify(value));
+const letter = (headers: object, some: object = {}, body = json({ path: "/x" })) =>
+  readDeadLetter(body, { messageId: "m", ...some, headers } as MessageProperties);
+
+const ofWorker = {
+  "mento-error-code": "not-json",
+  "mento-error-message": "It is not JSON.",
+  "mento-error-hint": "Send JSON.",
+  "mento-attempts": 2,
+  "mento-first-seen": "2026-11-22T12:00:00.000Z",
+  "mento-exchange": "mento.data",
+  "mento-routing-key": "p11.-.data.ready",
+  "mento-queue": "mento.default.intake",
+};
+/** As RabbitMQ writes it of a message that waited once, and then came back too often; the latest is first. */
+const ofBroker = {
+  "x-death": [
+    {
+      ...{ count: 1, reason: "delivery_limit", queue: "mento.default.intake", exchange: "" },
+      ...{ "routing-keys": ["mento.default.intake"], time: { "!": "timestamp", value: 1_795_305_600 } },
+    },
+    { count: 1, reason: "expired", queue: "mento.default.wait.5", exchange: "", "routing-keys": ["x"] },
+  ],
+  "x-first-death-queue": "mento.default.wait.5",
+  "x-first-death-reason": "expired",
+};
+
+describe("a dead letter", () => {
+  it("of a worker says why, since when, and where it came from", () => {
+    expect(letter({ ...ofWorker, "x-delivery-count": 3 })).toMatchObject({
+      cause: { id: "m" },
+      error: { code: "not-json", message: "It is not JSON.", hint: "Send JSON." },
+      ...{ attempts: 2, firstSeen: "2026-11-22T12:00:00.000Z", queue: "mento.default.intake" },
+      ...{ exchange: "mento.data", routingKey: "p11.-.data.ready", trigger: null, returns: 3 },
+    });
+  });
+
+  it("of the broker is known by the broker's account of its last death", () => {
+    const found = letter(ofBroker);
+    expect(found.error.code).toBeNull();
+    expect(found.error.message).toContain("again and again");
+    expect(found.queue).toBe("mento.default.intake");
+    expect(found.firstSeen).toBe("2026-11-22T00:00:00.000Z");
+  });
+
+  it("of the broker is not what its producer's headers make of it", () => {
+    const found = letter({ ...ofBroker, ...ofWorker, "mento-queue": "somebody-elses" });
+    expect(found.error.code).toBeNull();
+    expect(found.queue).toBe("mento.default.intake");
+  });
+
+  it("of nobody known says that", () => {
+    expect(letter({})).toMatchObject({ error: { code: null }, queue: null, firstSeen: null, attempts: 0 });
+    expect(letter({ "x-death": "odd", "mento-attempts": "odd", "mento-first-seen": "soon" })).toMatchObject({
+      ...{ queue: null, firstSeen: null, attempts: 0 },
+    });
+  });
+
+  it.each([
+    ["a worker", ofWorker],
+    ["the broker", ofBroker],
+  ])("of %s says the same in a fresh copy", (_, headers) => {
+    const before = letter({ ...headers, theirs: "kept", "mento-trigger": "t", "x-delivery-count": 9 });
+    const copy = headersOfCopy(before);
+    expect(Object.keys(copy).filter((name) => name.startsWith("x-"))).toEqual([]);
+    expect(copy).toMatchObject({ theirs: "kept", "mento-trigger": "t" });
+    const { properties, returns, ...facts } = letter(copy);
+    expect(before).toMatchObject(facts);
+    expect(returns).toBe(0);
+    expect(properties.messageId).toBe("m");
+  });
+});
+
+describe("two letters are of the same message", () => {
+  const one = letter(ofWorker);
+  it("whenever and why they were rejected", () => {
+    const other = letter({
+      ...ofWorker,
+      "mento-error-code": "x",
+      "mento-first-seen": "2026-11-23T00:00:00Z",
+    });
+    expect(samenessOf(one)).toBe(samenessOf(other));
+  });
+
+  it.each([
+    ["id", letter(ofWorker, { messageId: "n" })],
+    ["source", letter(ofWorker, { appId: "/other" })],
+    ["body", letter(ofWorker, {}, json({ path: "/y" }))],
+    ["queue", letter({ ...ofWorker, "mento-queue": "mento.other.intake" })],
+    ["trigger", letter({ ...ofWorker, "mento-trigger": "t" })],
+  ])("but not of another %s", (_, other) => {
+    expect(samenessOf(one)).not.toBe(samenessOf(other));
+  });
+});

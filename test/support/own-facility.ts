@@ -1,0 +1,85 @@
+import { chmodSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { eventually } from "./eventually.ts";
+import type { TestBeamtime, TestFacility } from "./global-setup.ts";
+import { mento, run } from "./mento.ts";
+
+const RABBITMQCTL = "/usr/lib/rabbitmq/bin/rabbitmqctl";
+
+/** A facility with an open beamtime that nobody else uses: its broker can be hurt. */
+export class OwnFacility {
+  readonly facility: TestFacility;
+  readonly beamtime: TestBeamtime;
+
+  private constructor(facility: TestFacility, beamtime: TestBeamtime) {
+    this.facility = facility;
+    this.beamtime = beamtime;
+  }
+
+  static async start(): Promise<OwnFacility> {
+    const dir = mkdtempSync(join(tmpdir(), "mento-own-"));
+    chmodSync(dir, 0o755);
+    const facility = JSON.parse(
+      (await mento("facility", "up", "--dir", dir, "--json")).stdout,
+    ) as TestFacility;
+    const open = ["--beamtimeId", "11010099", "--beamline", "p11", "--online", "--resources", "dedicated"];
+    const started = await mento("facility", "start-beamtime", "--dir", dir, ...open, "--json");
+    return new OwnFacility(facility, JSON.parse(started.stdout) as TestBeamtime);
+  }
+
+  async tearDown(): Promise<void> {
+    await mento("facility", "down", "--dir", this.facility.dir);
+    rmSync(this.facility.dir, { recursive: true, force: true });
+  }
+
+  /** Operates the broker: `rabbitmqctl …`. */
+  async rabbitmqctl(...args: string[]): Promise<string> {
+    const env = {
+      HOME: join(this.facility.dir, "rabbitmq"),
+      RABBITMQ_NODENAME: this.facility.broker.nodeName,
+      ERL_EPMD_PORT: String(this.#state().ports.rabbitmq[3]),
+    };
+    const { code, stdout, stderr } = await run(RABBITMQCTL, args, { env });
+    if (code !== 0) throw new Error(`rabbitmqctl ${args.join(" ")}: ${stderr}${stdout}`);
+    return stdout;
+  }
+
+  /** Ends RabbitMQ's server with a signal. */
+  async endBroker(signal: "SIGTERM" | "SIGKILL"): Promise<void> {
+    const { pid } = this.#state().processes.rabbitmq;
+    process.kill(pid, signal);
+    await eventually("RabbitMQ has ended", () => {
+      const state = statOf(pid);
+      return state === undefined || state === "Z" ? true : undefined;
+    });
+  }
+
+  async startBroker(): Promise<void> {
+    await mento("facility", "up", "--dir", this.facility.dir);
+  }
+
+  /** RabbitMQ's management, as an operator uses it; what it says on a queue, for example. */
+  async management(method: "GET" | "DELETE", path: string): Promise<unknown> {
+    const { managementUrl, user, password } = this.facility.broker;
+    const authorization = `Basic ${Buffer.from(`${user}:${password}`).toString("base64")}`;
+    const response = await fetch(`${managementUrl}/api${path}`, { method, headers: { authorization } });
+    return method === "GET" && response.ok ? response.json() : undefined;
+  }
+
+  #state() {
+    return JSON.parse(readFileSync(join(this.facility.dir, "facility.json"), "utf8")) as {
+      ports: { rabbitmq: number[] };
+      processes: { rabbitmq: { pid: number } };
+    };
+  }
+}
+
+/** `S`, `R`, `Z` …; undefined if there is no such process. */
+function statOf(pid: number): string | undefined {
+  try {
+    return /\) (\S)/.exec(readFileSync(`/proc/${pid}/stat`, "utf8"))?.[1];
+  } catch {
+    return undefined;
+  }
+}
