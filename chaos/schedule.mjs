@@ -42,7 +42,7 @@ export const FAULT_KINDS = /** @type {FaultKind[]} */ (Object.keys(FAULTS));
 export function scheduleOf({ seed, messages, workers, rate, faults }) {
   const random = new Random(seed);
   const planned = Array.from({ length: messages }, (_, index) =>
-    planMessage(random, seed, index, (index / rate) * 1000),
+    planMessage(random, seed, index, (Math.floor(index / rate) + 1) * 1000),
   );
   const count = faults.length === 0 ? 0 : Math.floor(messages / rate);
   const pack = faults.flatMap((kind) => Array.from({ length: FAULTS[kind].cards }, () => kind));
@@ -56,18 +56,20 @@ export function scheduleOf({ seed, messages, workers, rate, faults }) {
 }
 
 /**
- * Most programs end at once, some while a fault lasts, and some fail.
+ * Most programs end at once, some while a fault lasts, and some fail. Messages come just before a fault, so that it
+ * finds work under way: a worker is done with one in some hundredths of a second.
  *
  * @param {Random} random
  * @param {number} seed
  * @param {number} index
- * @param {number} at
+ * @param {number} faultAt
  * @returns {PlannedMessage}
  */
-function planMessage(random, seed, index, at) {
+function planMessage(random, seed, index, faultAt) {
   const share = random.share();
   const technique = share < 0.6 ? "quick" : share < 0.9 ? "nap" : "wrong";
   const seconds = random.integer(1, 8);
+  const at = faultAt - random.integer(0, 150);
   return { id: `${seed}-${index + 1}`, at, technique, seconds: technique === "nap" ? seconds : 0 };
 }
 

@@ -50,6 +50,8 @@ export class Worker {
   start() {
     const child = spawn(process.execPath, [MAIN, "worker", "-c", this.#configFile], {
       stdio: ["ignore", "pipe", "pipe"],
+      // In a session of its own: a Ctrl-C is for the run, which then ends it once, not twice.
+      detached: true,
       env: { ...process.env, ...this.#environment },
     });
     /** @type {Process} */
