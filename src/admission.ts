@@ -40,6 +40,8 @@ const OWN_TROUBLE_SECONDS = 3600;
 /** A queue that is full empties job by job; a server that is away is asked more and more seldom. */
 const FULL_RETRY_MS = 2_000;
 const LONGEST_BACKOFF_MS = 30_000;
+/** Another session may be opened while the only one keeps everybody waiting. */
+const LOOK_FOR_OTHERS_MS = 1_000;
 /** Nobody has asked for the session for so long: its door is no longer watched. */
 const FORGET_AFTER_MS = 300_000;
 
@@ -67,10 +69,9 @@ export class Admission {
    */
   async enter(session: Session, jobs: number): Promise<() => void> {
     const door = this.#doorOf(session);
-    await door.checking;
-    if (door.closedBy !== undefined) throw await this.#told(session, door.closedBy);
     const isLong = door.waiting.length >= this.#edges.concurrency * WAITING_PER_SLOT;
     if (isLong && !(await this.#edges.isOnlySession(session))) throw busy(session);
+    if (door.closedBy !== undefined) throw await this.#told(session, door.closedBy);
     await new Promise<void>((enter, refuse) => {
       door.waiting.push({ jobs, enter, refuse });
       this.#admit(door);
@@ -96,6 +97,8 @@ export class Admission {
     door.checking ??= this.#check(door);
     const confirmed = await door.checking;
     if (confirmed !== undefined) return this.#told(session, confirmed);
+    // Jobs have started since: that is no trouble of the message's own.
+    if (isFull(trouble)) return this.#told(session, trouble);
     const { code, message, hint } = trouble;
     return new Deferred({
       ...{ code, message, hint },
@@ -106,19 +109,37 @@ export class Admission {
 
   /** Resolves when there is a session whose messages can be taken: at once, if no door is everybody's. */
   async whenOpen(): Promise<void> {
-    while (await this.#isEverybodyOut()) await this.#changed;
+    while (!this.#isStopped && (await this.#isEverybodyOut())) {
+      await Promise.race([this.#changed, pause(LOOK_FOR_OTHERS_MS)]);
+    }
   }
 
   async #isEverybodyOut(): Promise<boolean> {
-    for (const { closedBy, session } of this.#doors.values()) {
-      if (closedBy !== undefined && (await this.#edges.isOnlySession(session))) return true;
+    for (const door of this.#doors.values()) {
+      if (door.closedBy === undefined || !(await this.#edges.isOnlySession(door.session))) continue;
+      // Its messages do not knock while nothing is consumed; they wait all the same.
+      door.knockedAt = Date.now();
+      return true;
     }
     return false;
+  }
+
+  /** Nobody who waits gets a turn any more: their messages are delivered again, over another link. */
+  refuseWaiting(why: Error): void {
+    for (const { waiting } of this.#doors.values()) {
+      for (const { refuse } of waiting.splice(0)) refuse(why);
+    }
   }
 
   stop(): void {
     this.#isStopped = true;
     for (const { refill } of this.#doors.values()) clearTimeout(refill);
+    this.#tellChange();
+  }
+
+  #tellChange(): void {
+    this.#wake();
+    this.#changed = new Promise((resolve) => (this.#wake = resolve));
   }
 
   #doorOf(session: Session): Door {
@@ -142,6 +163,8 @@ export class Admission {
   }
 
   #admit(door: Door): void {
+    // As long as a probe is under way, who comes waits with the others, and is counted with them.
+    if (this.#isStopped || door.checking !== undefined || door.closedBy !== undefined) return;
     const { concurrency, maxSubmitRate } = this.#edges;
     const now = Date.now();
     door.tokens = Math.min(maxSubmitRate, door.tokens + ((now - door.refilledAt) / 1000) * maxSubmitRate);
@@ -164,33 +187,42 @@ export class Admission {
   async #check(door: Door): Promise<Trouble | undefined> {
     const found = await this.#probe(door.session);
     door.checking = undefined;
-    if (found === undefined) return undefined;
     door.closedBy = found;
-    const { id } = door.session;
-    const level = found.code === "too-many-pending" ? "info" : "error";
-    this.#edges.log[level](
+    if (found === undefined) {
+      this.#admit(door);
+      return undefined;
+    }
+    this.#logTrouble(door.session, found);
+    const waiting = door.waiting.splice(0);
+    void this.#reopen(door);
+    const told = await this.#told(door.session, found);
+    for (const { refuse } of waiting) refuse(told);
+    return found;
+  }
+
+  #logTrouble({ id }: Session, found: Trouble): void {
+    this.#edges.log[isFull(found) ? "info" : "error"](
       { session: id, code: found.code, hint: found.hint },
       `${found.message} No messages of ${id} are taken until this is over.`,
     );
-    const told = await this.#told(door.session, found);
-    for (const { refuse } of door.waiting.splice(0)) refuse(told);
-    void this.#reopen(door);
-    return found;
   }
 
   /** One probe at a time, after 1, 2, 4 … 30 s with up to a fifth more at random. */
   async #reopen(door: Door): Promise<void> {
-    const { id } = door.session;
-    for (let attempt = 0; door.closedBy !== undefined; attempt++) {
-      const isFull = door.closedBy.code === "too-many-pending";
-      const pause = isFull ? FULL_RETRY_MS : Math.min(1000 * 2 ** attempt, LONGEST_BACKOFF_MS);
-      await new Promise((resolve) => setTimeout(resolve, pause * (1 + Math.random() / 5)).unref());
+    let attempt = 0;
+    while (door.closedBy !== undefined) {
+      const known = door.closedBy;
+      const milliseconds = isFull(known) ? FULL_RETRY_MS : Math.min(1000 * 2 ** attempt, LONGEST_BACKOFF_MS);
+      await pause(milliseconds * (1 + Math.random() / 5));
       if (this.#isStopped) return;
       const found = await this.#probe(door.session);
+      const { id } = door.session;
+      // A server that goes away while the queue is full is a new trouble.
+      attempt = found?.code === known.code ? attempt + 1 : 0;
       if (found === undefined) this.#edges.log.info({ session: id }, `${id} is back: its messages are taken`);
+      else if (found.code !== known.code) this.#logTrouble(door.session, found);
       door.closedBy = Date.now() - door.knockedAt > FORGET_AFTER_MS ? undefined : found;
-      this.#wake();
-      this.#changed = new Promise((resolve) => (this.#wake = resolve));
+      this.#tellChange();
     }
   }
 
@@ -210,11 +242,22 @@ export class Admission {
     const { code, message, hint } = trouble;
     return new Deferred({
       ...{ code, message, hint },
-      giveUpAfterSeconds: ONE_SESSION_WAITS_SECONDS,
-      ...(code === "too-many-pending" ? { waitAtMostSeconds: 5 } : {}),
+      // Slurm works, and each job that starts makes room: such a message waits as long as the flood takes.
+      ...(isFull(trouble)
+        ? { giveUpAfterSeconds: Infinity, waitAtMostSeconds: 5 }
+        : { giveUpAfterSeconds: ONE_SESSION_WAITS_SECONDS }),
       cause: trouble,
     });
   }
+}
+
+function isFull({ code }: Trouble): boolean {
+  return code === "too-many-pending";
+}
+
+/** Keeps no process alive. */
+async function pause(milliseconds: number): Promise<void> {
+  await new Promise((resolve) => setTimeout(resolve, milliseconds).unref());
 }
 
 function busy({ id }: Session): Deferred {

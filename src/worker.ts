@@ -98,8 +98,12 @@ class Worker {
     this.#admission = new Admission({
       concurrency: worker.concurrency,
       maxSubmitRate: worker.maxSubmitRate,
-      isOnlySession: async ({ isOpen }) => isOpen && (await sessions.open()).open.length === 1,
-      probe: (session) => this.#places.probe(session),
+      isOnlySession: async ({ id }) => {
+        const [first, second] = (await sessions.open()).open;
+        return first?.id === id && second === undefined;
+      },
+      // Its nodes and key may be others by now, or it may be closed.
+      probe: async ({ id }) => this.#places.probe(await sessions.find(id)),
       log,
     });
     this.#topology = topologyFor(broker.prefix, worker.group);
@@ -215,7 +219,10 @@ class Worker {
     };
     const tracker = new Tracker(this.#between("job", jobEffects));
     // Its deliveries are void with the link; a tracker that went on would take the bells that the next one listens for.
-    void link.lost.then(() => tracker.stop());
+    void link.lost.then((why) => {
+      void tracker.stop();
+      if (why !== undefined) this.#admission.refuseWaiting(why);
+    });
     const stops: (() => Promise<void>)[] = [() => tracker.stop()];
     if (worker.roles.includes("tracker")) {
       const consumer = await openConsumer(link, topology.jobsQueue, MAX_TRACKED, ({ message, ack }) => {

@@ -158,6 +158,36 @@ describe("a session whose node is away", () => {
     await isOpen;
   });
 
+  it("lets another that is opened pass within seconds, however seldom it is asked by then", async () => {
+    await admission.report(one, away);
+    const isOpen = admission.whenOpen();
+    await vi.advanceTimersByTimeAsync(200_000);
+    open = 2;
+    await vi.advanceTimersByTimeAsync(2_000);
+    expect(await stateOf(isOpen)).toBeUndefined();
+  });
+
+  it("keeps everybody waiting for as long as it is away, though nobody knocks meanwhile", async () => {
+    await admission.report(one, away);
+    const isOpen = admission.whenOpen();
+    await vi.advanceTimersByTimeAsync(3600_000);
+    expect(await stateOf(isOpen)).toBe("pending");
+    expect(probes).toBeGreaterThan(90);
+    expect(probes).toBeLessThan(130);
+    trouble = undefined;
+    await vi.advanceTimersByTimeAsync(40_000);
+    expect(await stateOf(isOpen)).toBeUndefined();
+  });
+
+  it("is forgotten when nobody asks for it any more", async () => {
+    open = 2;
+    await admission.report(one, away);
+    await vi.advanceTimersByTimeAsync(400_000);
+    const soFar = probes;
+    await vi.advanceTimersByTimeAsync(3600_000);
+    expect(probes).toBe(soFar);
+  });
+
   it("that was back before anybody waited for it keeps nobody waiting", async () => {
     await admission.report(one, away);
     trouble = undefined;
@@ -166,12 +196,113 @@ describe("a session whose node is away", () => {
   });
 });
 
-it("a session with enough jobs waiting in Slurm is looked at every few seconds", async () => {
-  trouble = full;
-  await admission.report(one, full);
-  expect(await stateOf(admission.enter(one, 1))).toBe(full);
-  await vi.advanceTimersByTimeAsync(60_000);
-  expect(probes).toBeGreaterThan(20);
-  open = 2;
-  expect(await stateOf(admission.enter(one, 1))).toMatchObject({ waitAtMostSeconds: 5 });
+describe("as long as a probe does not answer", () => {
+  let answer: () => void;
+  const told: unknown[] = [];
+  const refused = (error: unknown) => told.push(error);
+
+  beforeEach(() => {
+    told.length = 0;
+    open = 2;
+    const asked = new Promise<void>((resolve) => (answer = resolve));
+    admission = new Admission({
+      concurrency: 2,
+      maxSubmitRate: 1000,
+      probe: async () => {
+        await asked;
+        if (trouble !== undefined) throw trouble;
+      },
+      isOnlySession: () => Promise.resolve(open === 1),
+      log: pino({ level: "silent" }),
+    });
+  });
+
+  it("the session's messages wait, but no more than ever, so that others' are seen", async () => {
+    const leave = await admission.enter(one, 1);
+    void admission.report(one, away).finally(leave);
+    let entered = 0;
+    for (let count = 0; count < 20; count++) void admission.enter(one, 1).then(() => (entered += 1), refused);
+    await vi.advanceTimersByTimeAsync(0);
+    expect({ entered, busy: told.length }).toEqual({ entered: 0, busy: 12 });
+    expect(await stateOf(admission.enter(other, 1))).toBeTypeOf("function");
+    answer();
+    await vi.advanceTimersByTimeAsync(0);
+    expect(entered).toBe(2);
+  });
+
+  it("nobody gets a turn, also not when it then finds trouble", async () => {
+    trouble = away;
+    const leave = await admission.enter(one, 1);
+    void admission.report(one, away).finally(leave);
+    for (let count = 0; count < 3; count++) void admission.enter(one, 1).catch(refused);
+    answer();
+    await vi.advanceTimersByTimeAsync(0);
+    expect(told).toMatchObject([
+      { code: "ssh-unreachable" },
+      { code: "ssh-unreachable" },
+      { code: "ssh-unreachable" },
+    ]);
+  });
+});
+
+describe("a session with enough jobs waiting in Slurm", () => {
+  it("is looked at every few seconds", async () => {
+    trouble = full;
+    await admission.report(one, full);
+    expect(await stateOf(admission.enter(one, 1))).toBe(full);
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(probes).toBeGreaterThan(20);
+    open = 2;
+    expect(await stateOf(admission.enter(one, 1))).toMatchObject({ waitAtMostSeconds: 5 });
+  });
+
+  it("keeps its messages for as long as it takes, also those that found it full just before a job started", async () => {
+    expect(await admission.report(one, full)).toBe(full);
+    open = 2;
+    const told = await admission.report(one, full);
+    expect(told).toMatchObject({
+      code: "too-many-pending",
+      giveUpAfterSeconds: Infinity,
+      waitAtMostSeconds: 5,
+    });
+  });
+
+  it("whose node then goes away is asked again soon", async () => {
+    trouble = full;
+    await admission.report(one, full);
+    const isOpen = admission.whenOpen();
+    await vi.advanceTimersByTimeAsync(600_000);
+    trouble = away;
+    await vi.advanceTimersByTimeAsync(2_500);
+    expect(await stateOf(admission.enter(one, 1))).toBe(away);
+    trouble = undefined;
+    await vi.advanceTimersByTimeAsync(4_000);
+    expect(await stateOf(isOpen)).toBeUndefined();
+  });
+});
+
+describe("the end of a link or a worker", () => {
+  it("refuses those who wait, and leaves those inside", async () => {
+    const leave = await admission.enter(one, 1);
+    await admission.enter(one, 1);
+    const waiting = admission.enter(one, 1).catch((error: unknown) => error);
+    const lost = new Unavailable({ code: "broker-lost", message: "The link broke.", hint: "" });
+    admission.refuseWaiting(lost);
+    expect(await stateOf(waiting)).toBe(lost);
+    leave();
+    expect(await stateOf(admission.enter(one, 1))).toBeTypeOf("function");
+  });
+
+  it("leaves no timer behind, and nobody waiting for a door", async () => {
+    trouble = away;
+    await admission.report(one, away);
+    const isOpen = admission.whenOpen();
+    await vi.advanceTimersByTimeAsync(0);
+    admission.stop();
+    await isOpen;
+    const soFar = probes;
+    await vi.advanceTimersByTimeAsync(600_000);
+    expect(probes).toBe(soFar);
+    expect(vi.getTimerCount()).toBe(0);
+  });
 });

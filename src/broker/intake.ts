@@ -110,7 +110,8 @@ export class Intake {
       }
       delivery.ack();
     } catch (error) {
-      log.error(
+      // Of a link that is lost already one line is enough.
+      log[this.#isOver ? "debug" : "error"](
         { err: error, cause: origin.cause },
         "a message could not be put away; it is delivered again",
       );
@@ -252,11 +253,22 @@ export class Intake {
     if (this.#isPaused || this.#isOver) return;
     this.#isPaused = true;
     await this.#consumer?.pause();
-    const resumed = isOver().then(async () => {
+    void this.#resumeAfter(isOver);
+  }
+
+  /** Never rejects: a broker that does not let us consume again is lost, and everything starts over. */
+  async #resumeAfter(isOver: () => Promise<void>): Promise<void> {
+    const { link } = this.#edges;
+    try {
+      await isOver();
+      await link.whenUnblocked();
       if (!this.#isOver) await this.#consumer?.resume();
       this.#isPaused = false;
-    });
-    resumed.catch((error: unknown) => this.#edges.link.fail(brokerLost(errorText(error), error)));
+      // Stopped while it resumed.
+      if (this.#isOver) await this.#consumer?.pause();
+    } catch (error) {
+      link.fail(error instanceof MentoError ? error : brokerLost(errorText(error), error));
+    }
   }
 }
 

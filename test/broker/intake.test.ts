@@ -1,5 +1,10 @@
-import { expect, it } from "vitest";
-import { isSameTrouble } from "../../src/broker/intake.ts";
+import { pino } from "pino";
+import { describe, expect, it } from "vitest";
+import { isSameTrouble, openIntake } from "../../src/broker/intake.ts";
+import type { BrokerLink } from "../../src/broker/connection.ts";
+import { topologyFor } from "../../src/broker/topology.ts";
+import { Unavailable } from "../../src/errors.ts";
+import { eventually } from "../support/eventually.ts";
 
 it("a submit that fails and is then looked for, in turns, is one trouble with one deadline", () => {
   expect(isSameTrouble("submit-not-now", "submit-in-flight")).toBe(true);
@@ -7,4 +12,100 @@ it("a submit that fails and is then looked for, in turns, is one trouble with on
   expect(isSameTrouble("data-not-there", "data-not-there")).toBe(true);
   expect(isSameTrouble("no-session-open", "data-not-there")).toBe(false);
   expect(isSameTrouble(null, "data-not-there")).toBe(false);
+});
+
+/** A link whose one channel we drive by hand: what the broker answers, and when, is the test's. */
+function linkByHand() {
+  const consuming = { count: 0, refuses: false };
+  let deliver: (message: object) => void = () => undefined;
+  let unblock: () => void = () => undefined;
+  const blocked = new Promise<void>((resolve) => (unblock = resolve));
+  let failed: unknown;
+  let lose: () => void = () => undefined;
+  const lost = new Promise<undefined>((resolve) => (lose = () => resolve(undefined)));
+  const channel = {
+    on: () => channel,
+    prefetch: () => Promise.resolve(),
+    consume: (_queue: string, onMessage: (message: object) => void) => {
+      if (consuming.refuses) throw new Error("Channel closed");
+      consuming.count += 1;
+      deliver = onMessage;
+      return Promise.resolve({ consumerTag: `tag ${consuming.count}` });
+    },
+    cancel: () => {
+      consuming.count -= 1;
+      return Promise.resolve();
+    },
+    ack: () => undefined,
+  };
+  const link = {
+    consuming: { createChannel: () => Promise.resolve(channel) },
+    lost,
+    whenBlocked: () => lost,
+    whenUnblocked: () => blocked,
+    answer: (work: Promise<unknown>) => work,
+    fail: (error: unknown) => {
+      failed = error;
+      lose();
+    },
+  } as unknown as BrokerLink;
+  const message = { content: Buffer.from("{}"), properties: { headers: {}, messageId: "m" }, fields: {} };
+  return {
+    link,
+    consuming,
+    deliver: () => deliver(message),
+    unblock: () => unblock(),
+    failed: () => failed,
+  };
+}
+
+describe("an intake that has paused because everybody was out", () => {
+  async function pausedIntake() {
+    const hand = linkByHand();
+    let open: () => void = () => undefined;
+    const whenOpen = new Promise<void>((resolve) => (open = resolve));
+    const intake = await openIntake({
+      link: hand.link,
+      topology: topologyFor("mento", "default"),
+      publish: () => Promise.resolve(),
+      prefetch: 1,
+      handle: () => Promise.reject(new Unavailable({ code: "ssh-unreachable", message: "away", hint: "" })),
+      announce: () => Promise.resolve(),
+      whenOpen: () => whenOpen,
+      log: pino({ level: "silent" }),
+      now: () => new Date(),
+    });
+    expect(hand.consuming.count).toBe(1);
+    hand.deliver();
+    await eventually("it has paused", () => (hand.consuming.count === 0 ? true : undefined));
+    return { ...hand, intake, open };
+  }
+
+  it("goes on when they are back, but not before the broker takes messages", async () => {
+    const { consuming, open, unblock } = await pausedIntake();
+    open();
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(consuming.count).toBe(0);
+    unblock();
+    await eventually("it consumes again", () => (consuming.count === 1 ? true : undefined));
+  });
+
+  it("gives the link up if it cannot consume any more, and does not end the process", async () => {
+    const { consuming, failed, open, unblock } = await pausedIntake();
+    consuming.refuses = true;
+    unblock();
+    open();
+    const error = await eventually("the link is given up", failed);
+    expect(error).toMatchObject({ code: "broker-lost" });
+  });
+
+  it("does not consume again when it was stopped meanwhile", async () => {
+    const { consuming, intake, open, unblock } = await pausedIntake();
+    const stopped = intake.stop();
+    unblock();
+    open();
+    await stopped;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(consuming.count).toBe(0);
+  });
 });
