@@ -23,6 +23,7 @@ export const ERROR_CODES = {
   "unknown-trigger": "The configuration lacks the trigger that a message is to be sent again for.",
   "submit-refused": "Slurm refused the job for a reason that will not pass.",
   "waited-too-long": "What the message waited for did not come in time.",
+  "worker-ended": "Workers that took the message ended, again and again, before they had handled it.",
   "internal-error": "Mento itself failed on this message: a bug.",
   // Not now, but perhaps later.
   "no-session-open": "No beamtime is open at the beamline.",

@@ -38,10 +38,18 @@ interface History {
   dataLook: string | null;
   /** It was sent again for this trigger alone. */
   onlyTrigger: string | null;
+  /** How often the broker has taken this delivery back from workers, and the message in all. */
+  returned: number;
+  returns: number;
 }
 
 /** Errors in headers are cut here: RabbitMQ has limits for headers, and people for patience. */
 const MAX_HEADER_TEXT = 1000;
+
+/** RabbitMQ 4 drops a message that has come back 20 times, whatever the reason: a copy begins anew. */
+const RENEW_AFTER_RETURNS = 10;
+/** A message that ends every worker that takes it must not do so for ever. */
+const GIVE_UP_AFTER_RETURNS = 50;
 
 const MAX_THEIR_HEADERS = 16 * 1024;
 
@@ -98,6 +106,7 @@ export class Intake {
     const origin = originOf(message.content, message.properties);
     try {
       try {
+        if (history.returned >= RENEW_AFTER_RETURNS) throw cameBack(history);
         await this.#edges.handle({
           body: message.content,
           properties: message.properties,
@@ -281,6 +290,19 @@ export function isSameTrouble(before: string | null, now: string): boolean {
   return ["submit-", "data-"].some((prefix) => before?.startsWith(prefix) === true && now.startsWith(prefix));
 }
 
+/** Workers that had the message ended, or lost the broker, before they had handled it: again and again. */
+function cameBack({ returns }: History): Rejected | Deferred {
+  const details = {
+    code: "worker-ended",
+    message: `${returns} times a worker had the message, and ended or lost the broker before it had handled it.`,
+  } as const;
+  if (returns < GIVE_UP_AFTER_RETURNS) {
+    const hint = "It is handled again.";
+    return new Deferred({ ...details, hint, giveUpAfterSeconds: Infinity, isSilent: true });
+  }
+  return new Rejected({ ...details, hint: "The workers' logs say how they ended; then replay the message." });
+}
+
 function historyOf(message: ConsumeMessage, now: Date): History {
   const headers: Record<string, unknown> = message.properties.headers ?? {};
   const text = (name: string) => {
@@ -291,16 +313,21 @@ function historyOf(message: ConsumeMessage, now: Date): History {
     const value = text(name);
     return value === null || Number.isNaN(Date.parse(value)) ? null : value;
   };
-  const attempts = headers["mento-attempts"];
+  const number = (name: string) => {
+    const value = headers[name];
+    return typeof value === "number" ? value : 0;
+  };
   return {
     firstSeen: time("first-seen") ?? now.toISOString(),
-    attempts: typeof attempts === "number" ? attempts : 0,
+    attempts: number("mento-attempts"),
     reason: text("reason"),
     reasonSince: time("reason-since"),
     exchange: text("exchange") ?? message.fields.exchange,
     routingKey: text("routing-key") ?? message.fields.routingKey,
     dataLook: text("data-look"),
     onlyTrigger: text("trigger"),
+    returned: number("x-delivery-count"),
+    returns: number("mento-returns") + number("x-delivery-count"),
   };
 }
 
@@ -313,6 +340,7 @@ function headersOf(history: History): Record<string, string | number> {
     "mento-exchange": history.exchange,
     "mento-routing-key": history.routingKey,
     ...(history.dataLook === null ? {} : { "mento-data-look": history.dataLook }),
+    ...(history.returns === 0 ? {} : { "mento-returns": history.returns }),
     ...(history.onlyTrigger === null ? {} : { "mento-trigger": history.onlyTrigger }),
   };
 }

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { pino } from "pino";
 import { beforeAll, describe, expect, it } from "vitest";
-import { connectBroker, subscribe } from "../../src/broker/client.ts";
+import { connectBroker, subscribe, type BrokerClient } from "../../src/broker/client.ts";
 import { openLink } from "../../src/broker/connection.ts";
 import { declareTopology, topologyFor } from "../../src/broker/topology.ts";
 import { loadConfig } from "../../src/config.ts";
@@ -39,6 +39,7 @@ class Case {
   readonly events: AnyEvent[] = [];
   readonly scenario: Scenario;
   readonly #latePath = join(beamtime.corePath, "raw", `late_${randomUUID()}.dat`);
+  client: BrokerClient | undefined;
   #close: () => Promise<void> = () => Promise.resolve();
 
   constructor(scenario: Scenario) {
@@ -46,11 +47,12 @@ class Case {
   }
 
   /** Publishes the message into queues that no worker has seen yet. */
-  async open(): Promise<void> {
+  async open(headers: Record<string, number> = {}): Promise<void> {
     const link = await openLink({ url: facility.broker.url, name: "test" });
     await declareTopology(link, topologyFor(this.site.prefix, "default"), ["#"]);
     await link.close();
     const client = await connectBroker({ url: facility.broker.url, prefix: this.site.prefix });
+    this.client = client;
     const { events } = await subscribe(client);
     void (async () => {
       for await (const event of events) this.events.push(event as AnyEvent);
@@ -64,12 +66,12 @@ class Case {
       exchange: dataExchange,
       routingKey: "p11.-.data.ready",
       body: Buffer.from(JSON.stringify(data)),
-      properties: { messageId: this.id, appId: "/test", contentType: "application/json" },
+      properties: { messageId: this.id, appId: "/test", contentType: "application/json", headers },
     });
   }
 
   /** Runs a worker that dies at the point; without one, until all is done. Returns the points that it has passed. */
-  async crash(point: string | undefined): Promise<string[]> {
+  async crash(point: string | undefined, last?: string): Promise<string[]> {
     const args = [CRASHING, this.site.configFile, ...(point === undefined ? [] : [point])];
     const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"] });
     let output = "";
@@ -79,7 +81,7 @@ class Case {
     });
     if (this.scenario === "late") await this.#bringData();
     // A step may be over too soon to die during it, or not be needed this time.
-    await Promise.race([this.settled(), ended]);
+    await Promise.race([this.settled(last), ended]);
     child.kill(point === undefined ? "SIGTERM" : "SIGKILL");
     const signal = await ended;
     expect(signal, `${point ?? "no point"}:\n${output}`).toBe(point === undefined ? null : "SIGKILL");
@@ -92,8 +94,7 @@ class Case {
     await Promise.resolve();
   }
 
-  async settled(): Promise<void> {
-    const last = SCENARIOS[this.scenario].events.at(-1) ?? "";
+  async settled(last: string = SCENARIOS[this.scenario].events.at(-1) ?? ""): Promise<void> {
     await eventually(
       `${last} of ${this.scenario}; seen: ${this.events.map(({ id }) => id).join(", ")}`,
       () => (this.events.some(({ type }) => type === `mento.${last}.v1`) ? true : undefined),
@@ -196,4 +197,19 @@ describe("a worker killed at any step", () => {
     await Promise.all(workers);
     await Promise.all(cases.map(({ one }) => one.close()));
   });
+});
+
+it("a poison message, which ends every worker that takes it, ends in the dead-letter queue", async () => {
+  const one = new Case("quick");
+  // Forty times before, in copies.
+  await one.open({ "mento-returns": 40 });
+  for (let death = 0; death < 10; death++) await one.crash("message.findSession: before");
+  await one.crash(undefined, "message.rejected");
+  expect(one.events.map(({ type, data }) => [type, data.error?.code])).toEqual([
+    ["mento.message.rejected.v1", "worker-ended"],
+  ]);
+  const channel = await one.client?.link.consuming.createChannel();
+  const letter = await channel?.get(one.client?.topology.deadQueue ?? "", { noAck: true });
+  expect(letter && letter.properties.messageId).toBe(one.id);
+  await one.close();
 });
