@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { pino } from "pino";
-import { afterEach, describe, expect, it } from "vitest";
+import { afterEach, describe, expect, it, vi } from "vitest";
 import type { TrackingRecord } from "../src/jobs/tracking-record.ts";
 import type { OutgoingEvent } from "../src/messages/job-event.ts";
 import type { Shell } from "../src/shells/shell.ts";
@@ -49,6 +49,12 @@ function shellThatSays(answers: { squeue: string; scontrol: string; records: str
   };
 }
 
+interface Taken {
+  returns?: number;
+  submitted?: string | null;
+  id?: string;
+}
+
 const trackers: Tracker[] = [];
 afterEach(() => Promise.all(trackers.splice(0).map((tracker) => tracker.stop())));
 
@@ -71,9 +77,12 @@ function open(changes: Partial<TrackerEffects> = {}) {
   /** The deliveries that were acked, by their number. */
   const acks = new Set<number>();
   let deliveries = 0;
-  const take = (returns = 0) => {
+  const take = ({ returns = 0, submitted = null, id = "k3f7" }: Taken = {}) => {
     const number = ++deliveries;
-    tracker.take(record, { ack: () => acks.add(number), returns });
+    const { data } = record;
+    const times = { ...data.times, submitted };
+    const one = { ...record, data: { ...data, job: { ...data.job, id }, times } };
+    tracker.take(one, { ack: () => acks.add(number), returns });
   };
   return { tracker, events, renewed, clock, acks, take };
 }
@@ -93,10 +102,108 @@ describe("a tracker whose node is away", () => {
 
   it("renews a record at once that has come back ten times, before any broker gives it up", async () => {
     const { renewed, take } = open();
-    take(10);
+    take({ returns: 10 });
     await sleep(500);
     expect(renewed).toHaveLength(1);
   });
+});
+
+describe("a job of which nothing is seen", () => {
+  const silence = { squeue: "", scontrol: "", records: "" };
+
+  it("is lost after a day, and not before, however often its record is handed on", async () => {
+    const { tracker, events, clock, acks, take } = open({
+      shellFor: () => Promise.resolve(shellThatSays(silence)),
+      track: async () => {
+        await sleep(1);
+        take({ submitted });
+      },
+    });
+    const submitted = new Date(clock.now).toISOString();
+    take({ submitted });
+    for (const hours of [1, 22]) {
+      await sleep(1200);
+      clock.now += hours * 3600_000;
+    }
+    await sleep(1200);
+    expect([tracker.size, events.length]).toEqual([1, 0]);
+    clock.now += 2 * 3600_000;
+    await vi.waitFor(() => expect(tracker.size).toBe(0), { timeout: 20_000 });
+    expect(events).toHaveLength(1);
+    expect(events[0]).toMatchObject({
+      id: "k3f7/lost",
+      data: { job: { state: "lost" }, exit: null, error: { code: "lost" } },
+    });
+    expect(acks.size).toBeGreaterThan(1);
+  });
+
+  it("since the worker itself was away for days is looked for first: its record tells", async () => {
+    const ended = "at=2026-01-01T00:00:00Z\0code=0\0stoppedBy=\0";
+    const answers = {
+      ...silence,
+      records: `\nmento-record k3f7 ended ${Buffer.byteLength(ended)}\n${ended}`,
+    };
+    const { events, take } = open({ shellFor: () => Promise.resolve(shellThatSays(answers)) });
+    take({ submitted: "2020-01-01T00:00:00Z" });
+    await vi.waitFor(() => expect(events.map(({ type }) => type)).toEqual(["mento.job.completed.v1"]), {
+      timeout: 20_000,
+    });
+  });
+
+  it("since its node is out of reach is lost after a day too, for a person to look", async () => {
+    const { tracker, events, clock, take } = open();
+    take({ submitted: new Date(clock.now).toISOString() });
+    await sleep(600);
+    clock.now += 25 * 3600_000;
+    await vi.waitFor(() => expect(tracker.size).toBe(0), { timeout: 20_000 });
+    expect(events.map(({ type }) => type)).toEqual(["mento.job.lost.v1"]);
+  });
+
+  it("is seen while Slurm shows it, though in a state that nobody knows", async () => {
+    const answers = { ...silence, squeue: "4711|HALF_BAKED|0:00|1:00||mento:k3f7|/j/k3f7|None\n" };
+    const { tracker, events, clock, renewed, take } = open({
+      shellFor: () => Promise.resolve(shellThatSays(answers)),
+    });
+    take({ submitted: new Date(clock.now).toISOString() });
+    clock.now += 30 * 3600_000;
+    await vi.waitFor(() => expect(renewed.length).toBeGreaterThan(0), { timeout: 20_000 });
+    expect(events).toEqual([]);
+    expect(renewed.at(-1)?.data.job.state).toBe("submitted");
+    expect(tracker.size).toBe(0);
+  });
+
+  it("is not seen in another job that has got its id", async () => {
+    const answers = { ...silence, squeue: "4711|RUNNING|0:10|1:00|n|mento:other|/j/other|None\n" };
+    const { events, clock, take } = open({ shellFor: () => Promise.resolve(shellThatSays(answers)) });
+    take({ submitted: new Date(clock.now - 25 * 3600_000).toISOString() });
+    for (const minutes of [1, 6]) {
+      clock.now += minutes * 60_000;
+      await sleep(1200);
+    }
+    await vi.waitFor(() => expect(events.map(({ type }) => type)).toEqual(["mento.job.lost.v1"]), {
+      timeout: 20_000,
+    });
+  });
+});
+
+it("a mistake about one job does not keep the others of its session from being watched", async () => {
+  const broken = "at=2026-01-01T00:00:00Z\0code=0\0stoppedBy=\0";
+  const both = ["k3f7", "other"].map(
+    (id) => `mento-record ${id} ended ${Buffer.byteLength(broken)}\n${broken}`,
+  );
+  const announced: string[] = [];
+  const { take, clock } = open({
+    shellFor: () =>
+      Promise.resolve(shellThatSays({ squeue: "", scontrol: "", records: `\n${both.join("")}` })),
+    announce: (event) => {
+      if (event.id.startsWith("k3f7")) throw new TypeError("a bug");
+      announced.push(event.id);
+      return Promise.resolve();
+    },
+  });
+  take({ submitted: new Date(clock.now).toISOString() });
+  take({ submitted: new Date(clock.now).toISOString(), id: "other" });
+  await vi.waitFor(() => expect(announced).toEqual(["other/completed"]), { timeout: 20_000 });
 });
 
 describe("a record that is delivered again while its job's end is announced", () => {

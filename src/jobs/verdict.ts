@@ -51,8 +51,11 @@ export type Verdict =
 
 /** Files appear late on a shared file system: so long a record may lag behind Slurm. */
 const RECORD_GRACE_MS = 10_000;
-/** So long a worker looks before it gives a job up: it may have been away itself, or accounting be down. */
-export const LOOK_FIRST_MS = 10 * 60_000;
+/**
+ * So long a worker looks before it gives a job up: it may have been away itself, or accounting be down. Shorter than its
+ * record is held at a time, for another worker begins to look anew.
+ */
+export const LOOK_FIRST_MS = 5 * 60_000;
 /** So long Slurm may take to say why it has stopped a job. */
 const REASON_GRACE_MS = 60_000;
 

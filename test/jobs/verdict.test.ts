@@ -40,11 +40,11 @@ describe("a job without a record of its end", () => {
     });
   });
 
-  it("is not ended by silence; after a day of it, and ten minutes of looking, it is lost", () => {
+  it("is not ended by silence; after a day of it, and five minutes of looking, it is lost", () => {
     expect(verdict({ ...nothing, forgottenSince: NOW - 60 * MINUTE })).toBe("goes-on");
     const unseen = { ...nothing, seenAt: NOW - DAY - MINUTE };
     expect(verdict({ ...unseen, forgottenSince: NOW - MINUTE })).toBe("goes-on");
-    expect(verdict({ ...unseen, forgottenSince: NOW - 11 * MINUTE })).toBe("lost");
+    expect(verdict({ ...unseen, forgottenSince: NOW - 6 * MINUTE })).toBe("lost");
   });
 
   it("is submitted again if its reservation was deleted, or if that was cut off", () => {
