@@ -1,0 +1,26 @@
+import { readFileSync, readdirSync } from "node:fs";
+import { expect, it } from "vitest";
+
+const top = new URL("../", import.meta.url);
+const text = readFileSync(new URL("docs/guarantees.md", top), "utf8");
+const section = text.split("## Failures of other systems")[1]?.split("\n## ")[0] ?? "";
+const rows = section
+  .split("\n")
+  .filter((line) => line.startsWith("| ") && !/^\| (what happened|-+)/.test(line));
+
+function sourceOf(name: string): string {
+  const files = readdirSync(new URL("test/", top), { recursive: true, encoding: "utf8" });
+  const file = files.find((one) => one === `${name}.test.ts` || one.endsWith(`/${name}.test.ts`));
+  expect(file, name).toBeDefined();
+  return readFileSync(new URL(`test/${file ?? ""}`, top), "utf8");
+}
+
+it("the documentation names a test for each of sixteen failures of other systems, and the test is there", () => {
+  expect(rows).toHaveLength(16);
+  for (const row of rows) {
+    const [, , tests = ""] = row.split(" | ").flatMap((cell, index) => (index === 0 ? [cell, ""] : [cell]));
+    const named = [...tests.matchAll(/([\w/-]+): `([^`]+)`/g)];
+    expect(named.length, row).toBeGreaterThan(0);
+    for (const [, file = "", title = ""] of named) expect(sourceOf(file), title).toContain(title);
+  }
+});
