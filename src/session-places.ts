@@ -98,9 +98,12 @@ async function ask(shell: Shell): Promise<SlurmNow> {
   const end = await shell.run(SLURM_NOW_COMMAND);
   const now = end.code === 0 ? parseSlurmNow(end.stdout.toString("utf8")) : undefined;
   if (now !== undefined) return now;
+  const { host } = shell;
+  // Slurm may be away, or only this node's part of it.
+  shell.leaveHost?.();
   throw new Unavailable({
     code: "slurm-unavailable",
-    message: `Slurm on ${shell.host} does not say how its reservations stand: ${end.stderr.trim() || "no answer"}.`,
+    message: `Slurm on ${host} does not say how its reservations stand: ${end.stderr.trim() || "no answer"}.`,
     hint: "Mento asks again; `scontrol show reservation` on the node says more.",
   });
 }

@@ -45,7 +45,7 @@ export class ReservedNodes implements Shell {
       if (node === undefined) break;
       try {
         const end = await node.run(script, options);
-        this.#current = index;
+        if (index !== first) this.#current = index;
         return end;
       } catch (error) {
         if (!(error instanceof MentoError) || !NOT_STARTED.has(error.code)) throw error;
@@ -55,6 +55,10 @@ export class ReservedNodes implements Shell {
     throw (
       troubles.find(({ code }) => code !== "ssh-unreachable") ?? troubles[0] ?? new Error("no reserved node")
     );
+  }
+
+  leaveHost(): void {
+    this.#current = (this.#current + 1) % this.#nodes.length;
   }
 
   close(): void {

@@ -11,6 +11,8 @@ export interface Shell {
    *   `ssh-lost` when its outcome is unknown: it may have run
    */
   run(script: string, options?: RunOptions): Promise<CommandEnd>;
+  /** The programs of this host do not work: if there is another, it is taken from now on. */
+  leaveHost?(): void;
 }
 
 export interface RunOptions {

@@ -33,6 +33,17 @@ describe("the reserved nodes", () => {
     expect(tried).toEqual([0, 1, 1, 1, 2]);
   });
 
+  it("are taken in turn when the programs of one do not work, also while a command is under way on it", async () => {
+    const { shell, tried } = open("ok", "ok");
+    const underWay = shell.run("true");
+    shell.leaveHost();
+    await underWay;
+    await shell.run("true");
+    expect(tried).toEqual([0, 1]);
+    shell.leaveHost();
+    expect(shell.host).toBe("node0");
+  });
+
   it("are not tried further when a command may have run", async () => {
     const lost = open(unavailable("ssh-lost"), "ok");
     await expect(lost.shell.run("true")).rejects.toMatchObject({ code: "ssh-lost" });
