@@ -32,12 +32,19 @@ export interface SlurmNode {
   idleCpus: number;
 }
 
-/** Prints how many of our jobs of this account wait. */
-export const PENDING_COMMAND = "squeue --noheader --me --states=PENDING --format=%k | grep -c '^mento:'";
+const OURS_PENDING = "squeue --noheader --me --states=PENDING --format=%k";
+const COUNT_OURS = "grep -c '^mento:'";
 
-/** One remote call. Times as numbers: the node's clock and time zone are not the worker's. */
+/** Prints how many of our jobs of this account wait. */
+export const PENDING_COMMAND = `${OURS_PENDING} | ${COUNT_OURS}`;
+
+/**
+ * One remote call. Times as numbers: the node's clock and time zone are not the worker's. A controller that does not
+ * answer has no jobs that wait, or many: it is not asked for the rest.
+ */
 export const SLURM_NOW_COMMAND = `date +@%s
-echo "@pending $(${PENDING_COMMAND})"
+ours=$(${OURS_PENDING}) || exit 1
+echo "@pending $(printf '%s\\n' "$ours" | ${COUNT_OURS})"
 SLURM_TIME_FORMAT=%s scontrol --oneliner show reservation || exit 1
 sinfo --all --noheader --Node --format='%N|%T|%f|%C' && echo @end`;
 
