@@ -95,9 +95,10 @@ function parseReservation(line: string): SlurmReservation | undefined {
 
 /**
  * States of nodes that take no jobs (sinfo(1), NODE STATE CODES). Any other state, and any suffix, may pass or be
- * allowed for the reservation: there Slurm itself waits.
+ * allowed for the reservation: there Slurm itself waits. So it does with `unknown`, which every node is in when the
+ * controller has just started.
  */
-const DOWN = /^(down|drain|fail|error|inval|future|unknown|blocked)/i;
+const DOWN = /^(down|drain|fail|error|inval|future|blocked)/i;
 const IDLE = /^(idle|reserved|planned|maint)/i;
 
 function parseNode(line: string): SlurmNode | undefined {
