@@ -32,12 +32,19 @@ export interface SlurmNode {
   idleCpus: number;
 }
 
-/** Prints how many of our jobs of this account wait. */
-export const PENDING_COMMAND = "squeue --noheader --me --states=PENDING --format=%k | grep -c '^mento:'";
+const OURS_PENDING = "squeue --noheader --me --states=PENDING --format=%k";
+const COUNT_OURS = "grep -c '^mento:'";
 
-/** One remote call. Times as numbers: the node's clock and time zone are not the worker's. */
+/** Prints how many of our jobs of this account wait. */
+export const PENDING_COMMAND = `${OURS_PENDING} | ${COUNT_OURS}`;
+
+/**
+ * One remote call. Times as numbers: the node's clock and time zone are not the worker's. A controller that does not
+ * answer has no jobs that wait, or many: it is not asked for the rest.
+ */
 export const SLURM_NOW_COMMAND = `date +@%s
-echo "@pending $(${PENDING_COMMAND})"
+ours=$(${OURS_PENDING}) || exit 1
+echo "@pending $(printf '%s\\n' "$ours" | ${COUNT_OURS})"
 SLURM_TIME_FORMAT=%s scontrol --oneliner show reservation || exit 1
 sinfo --all --noheader --Node --format='%N|%T|%f|%C' && echo @end`;
 
@@ -88,9 +95,10 @@ function parseReservation(line: string): SlurmReservation | undefined {
 
 /**
  * States of nodes that take no jobs (sinfo(1), NODE STATE CODES). Any other state, and any suffix, may pass or be
- * allowed for the reservation: there Slurm itself waits.
+ * allowed for the reservation: there Slurm itself waits. So it does with `unknown`, which every node is in when the
+ * controller has just started.
  */
-const DOWN = /^(down|drain|fail|error|inval|future|unknown|blocked)/i;
+const DOWN = /^(down|drain|fail|error|inval|future|blocked)/i;
 const IDLE = /^(idle|reserved|planned|maint)/i;
 
 function parseNode(line: string): SlurmNode | undefined {

@@ -47,7 +47,7 @@ export class OwnFacility {
 
   /** Ends RabbitMQ's server with a signal. */
   async endBroker(signal: "SIGTERM" | "SIGKILL"): Promise<void> {
-    const { pid } = this.#state().processes.rabbitmq;
+    const pid = this.pidOf("rabbitmq");
     process.kill(pid, signal);
     await eventually("RabbitMQ has ended", () => {
       const state = statOf(pid);
@@ -56,7 +56,19 @@ export class OwnFacility {
   }
 
   async startBroker(): Promise<void> {
+    await this.startMissing();
+  }
+
+  /** Starts every server that has ended. */
+  async startMissing(): Promise<void> {
     await mento("facility", "up", "--dir", this.facility.dir);
+  }
+
+  /** The process of a server, such as `slurmctld`, as it was started last. */
+  pidOf(server: string): number {
+    const pid = this.#state().processes[server]?.pid;
+    if (pid === undefined) throw new Error(`the facility has no ${server}`);
+    return pid;
   }
 
   /** RabbitMQ's management, as an operator uses it; what it says on a queue, for example. */
@@ -70,7 +82,7 @@ export class OwnFacility {
   #state() {
     return JSON.parse(readFileSync(join(this.facility.dir, "facility.json"), "utf8")) as {
       ports: { rabbitmq: number[] };
-      processes: { rabbitmq: { pid: number } };
+      processes: Partial<Record<string, { pid: number }>>;
     };
   }
 }
