@@ -37,6 +37,8 @@ const WAITING_PER_SLOT = 4;
 const ONE_SESSION_WAITS_SECONDS = 24 * 3600;
 /** So long a message is tried whose own command fails while others' work. */
 const OWN_TROUBLE_SECONDS = 3600;
+/** A command that breaks its connection is looked for as one in flight in between: that is no end of the trouble. */
+const OWN_TROUBLE_TIMES = 30;
 /** A queue that is full empties job by job; a server that is away is asked more and more seldom. */
 const FULL_RETRY_MS = 2_000;
 const LONGEST_BACKOFF_MS = 30_000;
@@ -103,6 +105,7 @@ export class Admission {
     return new Deferred({
       ...{ code, message, hint },
       giveUpAfterSeconds: OWN_TROUBLE_SECONDS,
+      giveUpAfterTimes: OWN_TROUBLE_TIMES,
       cause: trouble,
     });
   }

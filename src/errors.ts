@@ -115,6 +115,8 @@ export class Deferred extends MentoError {
   /** Nothing is wrong so far: it is not announced. */
   readonly isSilent: boolean;
   readonly waitAtMostSeconds: number;
+  /** So often it may happen to a message, whatever else happens in between. */
+  readonly giveUpAfterTimes: number;
 
   constructor(
     details: ErrorDetails & {
@@ -122,6 +124,7 @@ export class Deferred extends MentoError {
       dataLook?: string | undefined;
       isSilent?: boolean;
       waitAtMostSeconds?: number;
+      giveUpAfterTimes?: number;
     },
   ) {
     super(details);
@@ -129,6 +132,7 @@ export class Deferred extends MentoError {
     this.dataLook = details.dataLook;
     this.isSilent = details.isSilent ?? false;
     this.waitAtMostSeconds = details.waitAtMostSeconds ?? Infinity;
+    this.giveUpAfterTimes = details.giveUpAfterTimes ?? Infinity;
   }
 }
 

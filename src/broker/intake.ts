@@ -38,6 +38,8 @@ interface History {
   dataLook: string | null;
   /** It was sent again for this trigger alone. */
   onlyTrigger: string | null;
+  /** How often its own command failed while others' worked. */
+  ownTroubles: number;
   /** How often the broker has taken this delivery back from workers, and the message in all. */
   returned: number;
   returns: number;
@@ -159,7 +161,8 @@ export class Intake {
     const isNew = !isSameTrouble(history.reason, reason.code);
     const since = isNew ? now() : new Date(history.reasonSince ?? now());
     const waited = (now().getTime() - since.getTime()) / 1000;
-    if (waited >= reason.giveUpAfterSeconds) {
+    const ownTroubles = history.ownTroubles + (reason.giveUpAfterTimes === Infinity ? 0 : 1);
+    if (waited >= reason.giveUpAfterSeconds || ownTroubles > reason.giveUpAfterTimes) {
       const rejected = new Rejected({
         code: "waited-too-long",
         message: `After ${Math.round(waited)} s of waiting: ${reason.message}`,
@@ -175,6 +178,7 @@ export class Intake {
     const next = {
       ...history,
       attempts,
+      ownTroubles,
       reason: reason.code,
       reasonSince: since.toISOString(),
       dataLook: reason.dataLook ?? null,
@@ -326,6 +330,7 @@ function historyOf(message: ConsumeMessage, now: Date): History {
     routingKey: text("routing-key") ?? message.fields.routingKey,
     dataLook: text("data-look"),
     onlyTrigger: text("trigger"),
+    ownTroubles: number("mento-own-troubles"),
     returned: number("x-delivery-count"),
     returns: number("mento-returns") + number("x-delivery-count"),
   };
@@ -340,6 +345,7 @@ function headersOf(history: History): Record<string, string | number> {
     "mento-exchange": history.exchange,
     "mento-routing-key": history.routingKey,
     ...(history.dataLook === null ? {} : { "mento-data-look": history.dataLook }),
+    ...(history.ownTroubles === 0 ? {} : { "mento-own-troubles": history.ownTroubles }),
     ...(history.returns === 0 ? {} : { "mento-returns": history.returns }),
     ...(history.onlyTrigger === null ? {} : { "mento-trigger": history.onlyTrigger }),
   };

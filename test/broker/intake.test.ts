@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { isSameTrouble, openIntake } from "../../src/broker/intake.ts";
 import type { BrokerLink } from "../../src/broker/connection.ts";
 import { topologyFor } from "../../src/broker/topology.ts";
-import { Unavailable } from "../../src/errors.ts";
+import { Deferred, Unavailable } from "../../src/errors.ts";
 import { eventually } from "../support/eventually.ts";
 
 it("a submit that fails and is then looked for, in turns, is one trouble with one deadline", () => {
@@ -53,7 +53,7 @@ function linkByHand() {
   return {
     link,
     consuming,
-    deliver: () => deliver(message),
+    deliver: (headers = {}) => deliver({ ...message, properties: { ...message.properties, headers } }),
     unblock: () => unblock(),
     failed: () => failed,
   };
@@ -108,4 +108,45 @@ describe("an intake that has paused because everybody was out", () => {
     await new Promise((resolve) => setTimeout(resolve, 20));
     expect(consuming.count).toBe(0);
   });
+});
+
+it("a message whose own command fails each time is given up at last, whatever it waits for in between", async () => {
+  const hand = linkByHand();
+  const published: { routingKey: string; headers: Record<string, unknown> }[] = [];
+  const own = {
+    code: "ssh-lost",
+    message: "lost",
+    hint: "",
+    giveUpAfterSeconds: 3600,
+    giveUpAfterTimes: 3,
+  } as const;
+  const between = {
+    code: "submit-in-flight",
+    message: "in flight",
+    hint: "",
+    giveUpAfterSeconds: 86_400,
+  } as const;
+  let times = 0;
+  await openIntake({
+    link: hand.link,
+    topology: topologyFor("mento", "default"),
+    publish: ({ routingKey, properties }) => {
+      published.push({ routingKey, headers: properties.headers as Record<string, unknown> });
+      return Promise.resolve();
+    },
+    prefetch: 1,
+    handle: () => Promise.reject(new Deferred(times++ % 2 === 0 ? own : between)),
+    announce: () => Promise.resolve(),
+    whenOpen: () => Promise.resolve(),
+    log: pino({ level: "silent" }),
+    now: () => new Date(),
+  });
+  for (let turn = 1; turn <= 7; turn++) {
+    hand.deliver(published.at(-1)?.headers);
+    await eventually("it is put away", () => (published.length === turn ? true : undefined));
+  }
+  expect(published.map(({ routingKey }) => routingKey)).toEqual([
+    ...Array.from({ length: 6 }, () => "mento.default.wait.1"),
+    "mento.dead",
+  ]);
 });
