@@ -69,7 +69,7 @@ export const Worker = z.strictObject({
   reconcileSeconds: z
     .number()
     .min(1)
-    .max(3600)
+    .max(120)
     .default(20)
     .describe("How often Slurm is asked for all jobs at once, beside the records that jobs write."),
   shutdownGraceSeconds: z.number().min(0).max(600).default(30),

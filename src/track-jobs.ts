@@ -34,6 +34,8 @@ export interface TrackerEffects {
 
 /** Between two listings of a spool. */
 const TICK_MS = 400;
+/** Slurm is asked so often while a job is stopped and Slurm must say why: a requeued one may wait for long. */
+const AWAIT_REASON_MS = 1_000;
 /** RabbitMQ takes a delivery back after 30 minutes; ours is renewed long before. */
 const RENEW_AFTER_MS = 10 * 60_000;
 /** RabbitMQ 4 drops a message that has come back 20 times. */
@@ -102,16 +104,19 @@ export class Tracker {
     const stopped = this.#stopped.signal;
     let failures = 0;
     let failingSince = 0;
-    let reconcileAt = now().getTime() + reconcileSeconds * 1000;
+    let reconciledAt = now().getTime();
     while (jobs.size > 0 && !stopped.aborted) {
       try {
         const shell = await this.#effects.shellFor(sessionId);
         await this.#listen(shell, session);
         await this.#readRung(shell, session);
         const awaitsReason = [...jobs.values()].some((one) => one.endRecord !== undefined);
-        if (now().getTime() >= reconcileAt || awaitsReason) {
+        const every = awaitsReason
+          ? Math.min(AWAIT_REASON_MS, reconcileSeconds * 1000)
+          : reconcileSeconds * 1000;
+        if (now().getTime() - reconciledAt >= every) {
           await this.#reconcile(shell, session);
-          reconcileAt = now().getTime() + reconcileSeconds * 1000;
+          reconciledAt = now().getTime();
         }
         failures = 0;
       } catch (error) {
@@ -244,6 +249,7 @@ export class Tracker {
     if (verdict === "goes-on") {
       if (word !== undefined) this.#sayIfUnknown(watched, word.state);
       watched.endedWithoutRecordSince = undefined;
+      if (word !== undefined) delete watched.record.heldSince;
     } else if (verdict === "held") {
       await this.#resubmit(watched, shell, session);
     } else if (verdict === "look-again") {

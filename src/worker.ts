@@ -190,7 +190,10 @@ class Worker {
         },
       });
       await published.catch((error: unknown) => {
-        if (!(error instanceof MentoError && error.code === "publish-refused")) throw error;
+        const { code } = error instanceof MentoError ? error : {};
+        // Somebody has deleted the history: a new link declares it again.
+        if (code === "nobody-listens") link.fail(brokerLost(`no queue takes ${event.type}`, error));
+        if (code !== "publish-refused" || !(error instanceof MentoError)) throw error;
         // One client's full queue must not stop the beamline; the others have the event.
         log.error({ event: event.id, code: error.code, hint: error.hint }, error.message);
       });

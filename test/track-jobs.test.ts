@@ -242,6 +242,7 @@ describe("a job whose end Slurm does not explain", () => {
     await sleep(1000);
     expect([tracker.size, events.length]).toEqual([1, 0]);
     answers.squeue = "4711|TIMEOUT|1:10|1:00|node|mento:k3f7|/j/k3f7|TimeLimit\n";
+    clock.now += 2000;
     await sleep(1000);
     expect(events.map(({ type }) => type)).toEqual(["mento.job.failed.v1"]);
     expect(tracker.size).toBe(0);

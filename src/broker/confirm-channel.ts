@@ -23,19 +23,22 @@ export class ConfirmChannel {
   readonly #returned = new Set<string>();
   readonly #waiting = new Set<(error: MentoError) => void>();
   #isRetired = false;
+  /** What the broker closed it for; its connection has another reason. */
+  #closedFor: string | undefined;
 
   private constructor(channel: AmqpChannel, link: BrokerLink) {
     this.#channel = channel;
     this.#link = link;
+    // Weakly: a link may live for months, and have many channels.
+    const waiting = new WeakRef(this.#waiting);
     void link.lost.then((error) => {
-      for (const give of this.#waiting) give(error ?? brokerLost("it was closed"));
+      for (const give of waiting.deref() ?? []) give(error ?? brokerLost("it was closed"));
     });
-    let reason = "a publishing channel was closed";
-    channel.on("error", (error: Error) => (reason = error.message));
+    channel.on("error", (error: Error) => (this.#closedFor = error.message));
     channel.on("close", () => {
       if (this.#isRetired) return;
       // If it closed with its connection, that one says why, right after.
-      setImmediate(() => link.fail(channelClosed(reason)));
+      setImmediate(() => link.fail(channelClosed(this.#closedFor ?? "a publishing channel was closed")));
     });
     channel.on("return", ({ fields, properties }) => {
       this.#returned.add(placeOf(fields.exchange, fields.routingKey, String(properties.messageId)));
@@ -86,8 +89,8 @@ export class ConfirmChannel {
           end();
           resolve(false);
         } else if (error !== null && error !== undefined) {
-          // A closed channel says why only after this; then all that wait get that reason.
-          setImmediate(() => this.#link.fail(brokerLost(errorText(error), error)));
+          // All that wait get the reason, which may be the connection's, right after.
+          setImmediate(() => this.#link.fail(channelClosed(this.#closedFor ?? errorText(error))));
         } else if (this.#returned.delete(placeOf(exchange, routingKey, properties.messageId))) {
           give(nobodyListens(exchange, routingKey));
         } else {

@@ -155,7 +155,13 @@ export class Intake {
   async #defer(reason: Deferred, message: ConsumeMessage, history: History, origin: Origin): Promise<void> {
     const { announce, log, now } = this.#edges;
     if (reason.isSilent) {
-      await this.#copyToWait(message, { ...history, dataLook: reason.dataLook ?? history.dataLook }, 1);
+      const waits = WAIT_SECONDS.filter((seconds) => seconds <= reason.waitAtMostSeconds);
+      const seconds = reason.code === "worker-ended" ? waits[Math.floor(Math.random() * waits.length)] : 1;
+      await this.#copyToWait(
+        message,
+        { ...history, dataLook: reason.dataLook ?? history.dataLook },
+        seconds ?? 1,
+      );
       return;
     }
     const isNew = !isSameTrouble(history.reason, reason.code);
@@ -222,6 +228,7 @@ export class Intake {
       "rejected",
       { ...origin, error: { code, message: text, hint }, reasons: [] },
       now(),
+      code,
     );
     await announce(event);
     await this.#answer(message, event);
@@ -245,8 +252,10 @@ export class Intake {
         },
       });
     } catch (error) {
-      if (!(error instanceof MentoError) || error.code !== "nobody-listens") throw error;
-      this.#edges.log.info({ replyTo }, "the producer no longer waits for its answer");
+      // Its queue is gone, or full: its own affair.
+      const isTheirs = error instanceof MentoError && /^(nobody-listens|publish-refused)$/.test(error.code);
+      if (!isTheirs) throw error;
+      this.#edges.log.info({ replyTo, code: error.code }, "the producer does not take its answer");
     }
   }
 
@@ -301,6 +310,7 @@ function cameBack({ returns }: History): Rejected | Deferred {
     message: `${returns} times a worker had the message, and ended or lost the broker before it had handled it.`,
   } as const;
   if (returns < GIVE_UP_AFTER_RETURNS) {
+    // After pauses that differ: its neighbours shall not come back together with the one that ends workers.
     const hint = "It is handled again.";
     return new Deferred({ ...details, hint, giveUpAfterSeconds: Infinity, isSilent: true });
   }

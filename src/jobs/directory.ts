@@ -55,7 +55,13 @@ export type SubmitAnswer =
   | { kind: "in-flight" }
   | { kind: "failed"; exitCode: number };
 
-/** The longest that `sbatch` can take: it retries by itself for up to 120 s. Then a submit counts as cut off. */
+/**
+ * `sbatch` retries by itself: for 120 s and longer, if each try is slow or a backup controller answers (sbatch.c). It is
+ * not let do so: a submit must have an end before it counts as cut off.
+ */
+const SBATCH = "timeout -k 5 120 sbatch";
+const CUT_OFF_AFTER_SECONDS = 150;
+/** So long a remote call that submits is waited for. */
 export const LONGEST_SUBMIT_SECONDS = 150;
 
 /** Between the two looks that must not find a job before it is submitted again. */
@@ -118,10 +124,11 @@ adopt() {
  * it, that is the answer; else `.failed` says that nobody is at it any more.
  */
 function writeAndSubmit(request: SubmitRequest, account: string): string {
-  return `printf %s ${quote(request.script)} > "$d/run.sh" || exit 1
+  return `printf %s ${quote(request.script)} > "$d/run.sh" || { rm -f "$d/.looked"; exit 1; }
 rm -f "$d/.failed" "$d/.looked"
-sbatch ${quoteAll(request.sbatchArguments)} "$d/run.sh" > "$d/submitted" || {
+${SBATCH} ${quoteAll(request.sbatchArguments)} "$d/run.sh" > "$d/submitted" || {
   code=$?
+  rm -f "$d/.looked"
   : > "$d/.failed"
   list=$(${listCommand(account)} 2>/dev/null) && adopt "$(marked)"
   say "failed $code"
@@ -139,12 +146,12 @@ say "submitted $id"`;
  */
 export function recoverCommand(request: SubmitRequest, account: string): string {
   return `${adoptOrGoOn(request, account)}
-looked=$(stat -c %Y "$d/.looked" 2>/dev/null) || {
-  # The directory keeps its time, by which the submit is judged.
-  : > "$d/.looked" && touch -d "@$made" "$d"
+if ! mkdir "$d/.again.$looked" 2>/dev/null; then
+  locked=$(stat -c %Y "$d/.again.$looked") || exit 1
+  # Whoever took it has died: the looks begin anew.
+  [ $((now - locked)) -lt ${CUT_OFF_AFTER_SECONDS} ] || rm -f "$d/.looked"
   say in-flight
-}
-[ $((now - looked)) -ge ${BETWEEN_LOOKS_SECONDS} ] && mkdir "$d/.again.$looked" 2>/dev/null || say in-flight
+fi
 ${writeAndSubmit(request, account)}`;
 }
 
@@ -154,12 +161,15 @@ export function adoptCommand(job: JobDirectory, account: string): string {
 say none`;
 }
 
+/** All times are the file system's: nodes' clocks differ. */
 function adoptOrGoOn({ jobsDirectory, jobId }: JobDirectory, account: string): string {
   return `${functions(jobsDirectory, jobId)}
 answered
 [ -d "$d" ] || say in-flight
-made=$(stat -c %Y "$d/run.sh" 2>/dev/null || stat -c %Y "$d") && now=$(date +%s) || exit 1
-[ -f "$d/.failed" ] || [ $((now - made)) -ge ${LONGEST_SUBMIT_SECONDS} ] || say in-flight
+clock=${quote(spoolOf(jobsDirectory))}/.now.$$
+: > "$clock" && now=$(stat -c %Y "$clock") && rm -f "$clock" || exit 1
+made=$(stat -c %Y "$d/run.sh" 2>/dev/null || stat -c %Y "$d") || exit 1
+[ -f "$d/.failed" ] || [ $((now - made)) -ge ${CUT_OFF_AFTER_SECONDS} ] || say in-flight
 list=$(${listCommand(account)}) || exit 1
 adopt "$(marked)"
 for one in "$d"/started.[0-9]*; do
@@ -170,7 +180,15 @@ list=$(timeout ${ACCOUNTING_SECONDS} sacct -n -P -X -u ${quote(account)} -S "$si
   *"accounting storage is disabled"*) list= ;;
   *) say in-flight ;;
 esac
-adopt "$(printf '%s\\n' "$list" | awk -F'|' -v m="$m" -v d="$d" '$2 == m || $3 == d { print $1; exit }')"`;
+adopt "$(printf '%s\\n' "$list" | awk -F'|' -v m="$m" -v d="$d" '$2 == m || $3 == d { print $1; exit }')"
+failed=$(stat -c %Y "$d/.failed" 2>/dev/null || echo 0)
+looked=$(stat -c %Y "$d/.looked" 2>/dev/null || echo 0)
+if [ "$looked" = 0 ] || [ "$looked" -lt "$failed" ]; then
+  # It has the time of before the look, and the directory keeps its own.
+  : > "$d/.looked" && touch -d "@$now" "$d/.looked" && touch -d "@$made" "$d"
+  say in-flight
+fi
+[ $((now - looked)) -ge ${BETWEEN_LOOKS_SECONDS} ] || say in-flight`;
 }
 
 /** Every job of the account that Slurm's controller knows: id and comment. */
@@ -209,7 +227,7 @@ read -r id < "$d/submitted" || exit 1
 lock="$d/.resubmit.$old"
 if ! mkdir "$lock" 2>/dev/null; then
   made=$(stat -c %Y "$d") && now=$(date +%s) || exit 1
-  [ $((now - made)) -ge ${LONGEST_SUBMIT_SECONDS} ] && mkdir "$lock.$made" 2>/dev/null || say in-flight
+  [ $((now - made)) -ge ${CUT_OFF_AFTER_SECONDS} ] && mkdir "$lock.$made" 2>/dev/null || say in-flight
 fi
 look() {
   list=$(squeue --noheader --states=all --user=${quote(account)} --format='%A %T %k') || exit 1
@@ -224,15 +242,20 @@ new=$(printf '%s\\n' "$list" | awk -v m="$m" -v o="$old" '$3 == m && $1 != o && 
 for one in "$d"/started.[0-9]*; do
   [ -n "$new" ] || [ ! -f "$one" ] || new=\${one##*.}
 done
-[ -n "$new" ] || new=$(sbatch ${quoteAll(sbatchArguments)} "$d/run.sh") || say "failed $?"
+# By the directory's time others judge whether this was cut off.
+[ -n "$new" ] || { touch "$d" && new=$(${SBATCH} ${quoteAll(sbatchArguments)} "$d/run.sh"); } || say "failed $?"
 printf '%s\\n%s\\n' "$new" ${quote(`${reservation ?? "-"} ${partition ?? "-"}`)} > "$d/.submitted.$$" || exit 1
 mv "$d/.submitted.$$" "$d/submitted" && answered`;
 }
 
-/** Removes a directory whose submit Slurm has refused for good, so that a replay can try again. */
+/**
+ * Removes a directory whose submit Slurm has refused for good, so that a replay can try again: but not if somebody is at
+ * it again. It is renamed first, so that nobody finds half of it.
+ */
 export function withdrawCommand(jobsDirectory: string, jobId: string): string {
-  const directory = quote(directoryOf(jobsDirectory, jobId));
-  return `[ -s ${directory}/submitted ] || rm -rf ${directory}`;
+  const aside = quote(`${jobsDirectory}/.removed.${jobId}`);
+  return `d=${quote(directoryOf(jobsDirectory, jobId))}
+[ ! -f "$d/.failed" ] || [ -s "$d/submitted" ] || { mv "$d" ${aside}.$$ && rm -rf ${aside}.$$; }`;
 }
 
 /** The answer is the last line that begins with `mento:`; a login shell may print before it, even without a line end. */
@@ -246,7 +269,7 @@ export function parseSubmitAnswer(stdout: string, paths: readonly string[]): Sub
     case "submitted": {
       // A cluster's name may follow the id: `4711;maxwell`.
       const slurmJobId = /^\d+/.exec(rest[0] ?? "")?.[0];
-      const isMoved = rest[1] !== undefined && rest[1] !== "#";
+      const isMoved = rest[1] !== undefined && rest[1] !== "" && rest[1] !== "#";
       const [reservation = null, partition = null] = rest
         .slice(1, 3)
         .map((name) => (name === "-" ? null : name));

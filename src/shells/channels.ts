@@ -62,6 +62,7 @@ export class Channels<Channel extends CountedChannel> {
   /** The connection has ended. */
   end(error: unknown): void {
     clearTimeout(this.#retry);
+    this.#retry = undefined;
     for (const { reject } of this.#waiting.splice(0)) reject(error);
   }
 

@@ -317,7 +317,7 @@ function connectError(target: SshTarget, error: Error & { level?: string; code?:
     code: "ssh-login-refused",
     message: `${name} does not accept ${account} with the key ${privateKeyFile}.`,
     hint: "The beamtime may have ended, or its account is not ready yet; `ssh -i KEY ACCOUNT@NODE` tells more.",
-    giveUpAfterSeconds: 600,
+    giveUpAfterSeconds: 24 * 3600,
     cause: error,
   });
 }
