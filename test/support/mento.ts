@@ -41,6 +41,8 @@ export function run(
     child.on("close", (code) => {
       resolve({ ...ended, code });
     });
+    // It may end before it has read anything.
+    child.stdin.on("error", () => undefined);
     child.stdin.end(options.input ?? "");
   });
 }
