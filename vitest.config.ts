@@ -3,7 +3,7 @@ import { defineConfig } from "vitest/config";
 export default defineConfig({
   test: {
     // Two cores run a broker, Slurm and the jobs beside the tests, which mostly wait for them.
-    maxWorkers: 6,
+    maxWorkers: 5,
     reporters: ["default", ["json", { outputFile: "node_modules/.cache/tests.json" }]],
     projects: [
       {

@@ -1,7 +1,7 @@
 /**
  * @typedef {{
  *   seed: number, command: string, verdict: "passed" | "failed", messages: number, workers: number,
- *   jobs: { inSlurm: number, run: number }, events: ReturnType<typeof import("./tally.mjs").countEvents>,
+ *   jobs: { inSlurm: number, run: number, notLaunched: number }, events: ReturnType<typeof import("./tally.mjs").countEvents>,
  *   published: { duplicates: number, repeatedByDetector: number }, startedInVain: number,
  *   faults: Record<string, { done: number, skipped: number }>, deadLetters: number,
  *   seconds: { total: number, chaos: number, drain: number },
@@ -19,6 +19,7 @@ export function printReport(report) {
     ["  published again by the detector, outcome unknown", published.repeatedByDetector],
     ["jobs in Slurm", jobs.inSlurm],
     ["programs run", jobs.run],
+    ["  not launched by Slurm, and announced so", jobs.notLaunched],
     ...Object.entries(events).map(([kind, { different, again }]) => [
       `event ${kind}`,
       `${different}${again === 0 ? "" : `, ${again} of them announced again`}`,

@@ -8,7 +8,7 @@ import { Faults } from "./faults.mjs";
 import { Observer } from "./observer.mjs";
 import { scheduleOf } from "./schedule.mjs";
 import { readLedger, SlurmWatch } from "./slurm-watch.mjs";
-import { countEvents, violationsOf } from "./tally.mjs";
+import { countEvents, unlaunched, violationsOf } from "./tally.mjs";
 import { QUEUES, World } from "./world.mjs";
 
 /** RabbitMQ's management counts every 5 s: two counts of nothing so far apart are about two moments. */
@@ -129,7 +129,7 @@ export async function runChaos(options, stop) {
     verdict: violations.length === 0 ? "passed" : "failed",
     messages,
     workers,
-    jobs: { inSlurm: slurm.jobs.size, run: ledger.length },
+    jobs: { inSlurm: slurm.jobs.size, run: ledger.length, notLaunched: unlaunched(events) },
     events: countEvents(events),
     published: { duplicates, repeatedByDetector: world.detector?.repeated ?? 0 },
     startedInVain: world.posts.reduce((sum, { worker }) => sum + worker.startedInVain, 0),

@@ -23,10 +23,17 @@ export function violationsOf(witnesses) {
   const runs = groupBy(ledger, ({ jobId }) => jobId);
   const eventsOf = groupBy(events, (event) => causeOf(event));
   return [
-    ...jobs.flatMap((job) => [
-      ...runViolations(job, slurmIds.get(`mento:${job.jobId}`) ?? [], runs.get(job.jobId) ?? []),
-      ...eventViolations(job, eventsOf.get(job.id) ?? [], slurmIds.get(`mento:${job.jobId}`)?.[0]),
-    ]),
+    ...jobs.flatMap((job) => {
+      const own = slurmIds.get(`mento:${job.jobId}`) ?? [];
+      const seen = eventsOf.get(job.id) ?? [];
+      const found = [
+        ...runViolations(job, own, runs.get(job.jobId) ?? []),
+        ...eventViolations(job, seen, own[0]),
+      ];
+      const isSlurms = isUnlaunched(seen) && !runs.has(job.jobId);
+      return isSlurms ? found.filter(({ what }) => !OF_ITS_RUN.test(what)) : found;
+    }),
+    ...tooManyUnlaunched(unlaunched(events), jobs.length),
     ...strangers(jobs, slurmJobs, events),
     ...deadLetters.map(({ messageId, code, message, cause }) =>
       violation("a dead letter", messageId, null, `${code}: ${message} ${cause}`),
@@ -38,6 +45,29 @@ export function violationsOf(witnesses) {
       ),
     ...mistakes.map((mistake) => violation("something went wrong", null, null, mistake)),
   ];
+}
+
+/** What is missing of a job that never ran. */
+const OF_ITS_RUN = /^the program did not run exactly once|^no event job\.started|^it did not end as /;
+
+/**
+ * Slurm itself may fail to launch a job when its controller is restarted in that moment; that must be announced as such.
+ *
+ * @param {SeenEvent[]} events all that a message caused
+ */
+function isUnlaunched(events) {
+  return events.some(({ data }) => data.exit?.reason === "launch-failed");
+}
+
+/** How many jobs Slurm failed to launch. @param {SeenEvent[]} events */
+export function unlaunched(events) {
+  return new Set(events.filter((event) => isUnlaunched([event])).map(({ id }) => id)).size;
+}
+
+/** @param {number} count @param {number} jobs */
+function tooManyUnlaunched(count, jobs) {
+  if (count <= Math.max(1, jobs / 100)) return [];
+  return [violation("Slurm failed to launch many jobs", null, null, `${count} of ${jobs}`)];
 }
 
 /**

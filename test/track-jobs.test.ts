@@ -261,8 +261,8 @@ describe("a job whose end Slurm does not explain", () => {
       clock.now += 15_000;
     }
     expect(events).toEqual([]);
-    answers.scontrol = "JobId=4711 JobState=FAILED ExitCode=7:0 Requeue=0";
+    answers.scontrol = "JobId=4711 JobState=FAILED ExitCode=0:9 Requeue=0";
     await sleep(1000);
-    expect(events[0]?.data).toMatchObject({ exit: { code: 7, reason: "exit-code" } });
+    expect(events[0]?.data).toMatchObject({ exit: { signal: "SIGKILL", reason: "signal" } });
   });
 });

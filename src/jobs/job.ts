@@ -163,8 +163,11 @@ export function endFromSlurmAlone({ state, exitCode, nodes, hasStarted, log }: S
   const end = endFromSlurm(state);
   if (end === undefined) return undefined;
   const without = { code: null, signal: null };
-  const neverRan = !hasStarted && (exitCode === LAUNCH_FAILED || (end.state === "cancelled" && nodes !== ""));
-  if (neverRan) return { state: "failed", ...without, reason: "launch-failed" };
+  // The script's first act is to record its start: an exit code without that is slurmstepd's.
+  const hasExitCode =
+    exitCode === LAUNCH_FAILED || (end.reason === "exit-code" && /^[1-9]\d*:0$/.test(exitCode));
+  const neverRan = hasExitCode || (end.state === "cancelled" && nodes !== "");
+  if (!hasStarted && neverRan) return { state: "failed", ...without, reason: "launch-failed" };
   const [code = 0, number = 0] = exitCode.split(":").map(Number);
   const signal = number > 0 ? (SIGNALS[number] ?? `signal ${number}`) : null;
   switch (end.reason) {

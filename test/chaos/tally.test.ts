@@ -56,6 +56,15 @@ describe("the tally of a chaos run", () => {
     expect(seenIn({ events: both })).toEqual(["more than one end"]);
   });
 
+  it("takes a job that Slurm failed to launch if that was announced, and if it is but one", () => {
+    const failed = event("failed");
+    const unlaunched = { ...failed, data: { ...failed.data, exit: { code: null, reason: "launch-failed" } } };
+    const events = [event("submitted"), unlaunched] as SeenEvent[];
+    expect(seenIn({ events, ledger: [] })).toEqual([]);
+    expect(seenIn({ events })).toContain("no event job.started");
+    expect(seenIn({ events: [event("submitted"), failed], ledger: [] })).toContain("no event job.started");
+  });
+
   it("finds events of one id that differ", () => {
     const events = [...GOOD.events, event("completed", { code: 1 })];
     expect(seenIn({ events })).toEqual(["events job-1/completed are not the same event"]);

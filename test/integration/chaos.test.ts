@@ -8,7 +8,7 @@ const MAIN = fileURLToPath(new URL("../../chaos/main.mjs", import.meta.url));
 /** What `npm run chaos -- --json` prints, as far as it is looked at here. */
 interface Report {
   verdict: string;
-  jobs: { inSlurm: number; run: number };
+  jobs: { inSlurm: number; run: number; notLaunched: number };
   events: Record<string, { different: number; again: number }>;
   faults: Record<string, { done: number; skipped: number }>;
   deadLetters: number;
@@ -28,9 +28,10 @@ it("60 messages through three workers and a fault a second: one job each, one en
   const seen = `${report.command}\n${report.directory ?? ""}\n${stderr}`;
   expect(report.violations, seen).toEqual([]);
   const { events, faults } = report;
+  const { notLaunched } = report.jobs;
   const ends = (events["job.completed"]?.different ?? 0) + (events["job.failed"]?.different ?? 0);
   expect({ jobs: report.jobs, submitted: events["job.submitted"]?.different, ends }).toEqual({
-    jobs: { inSlurm: 60, run: 60 },
+    jobs: { inSlurm: 60, run: 60 - notLaunched, notLaunched },
     submitted: 60,
     ends: 60,
   });

@@ -335,7 +335,7 @@ describe("the letters are safe", () => {
     await limitDeliveries();
     const ids = ["often-1", "often-2", "often-3"];
     for (const id of ids) await putLetter(id, { theirs: "kept" });
-    for (let reading = 0; reading < 50; reading++) {
+    for (let reading = 0; reading < 25; reading++) {
       const found = await readOnce();
       expect(found.map(({ cause }) => cause.id).sort()).toEqual(ids);
       for (const { returns, properties, error, queue } of found) {

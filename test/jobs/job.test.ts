@@ -89,6 +89,15 @@ describe("a job's end", () => {
     });
   });
 
+  it("of a script that never began is a failed launch, whatever slurmstepd's exit code", () => {
+    for (const exitCode of ["0:53", "2:0"]) {
+      expect(alone("FAILED", exitCode, { hasStarted: false })).toMatchObject({ reason: "launch-failed" });
+    }
+    expect(alone("CANCELLED", "0:0", { hasStarted: false })).toMatchObject({ reason: "launch-failed" });
+    expect(alone("CANCELLED", "0:0", { hasStarted: false, nodes: "" })).toMatchObject({ state: "cancelled" });
+    expect(alone("FAILED", "2:0")).toMatchObject({ reason: "exit-code", code: 2 });
+  });
+
   it("is described with its reason and the end of its log", () => {
     const end = { state: "failed", code: 7, signal: null, reason: "exit-code" } as const;
     expect(describeFailure(end, null, "no such geometry\n")).toBe(
