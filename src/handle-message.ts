@@ -86,8 +86,14 @@ export async function handleMessage(received: ReceivedMessage, effects: IntakeEf
       try {
         await runTrigger(trigger, { message, received, session }, effects);
       } catch (error) {
-        if (isTroubleOfOthers(error)) throw await effects.report(session, error);
-        failures.push(endedIfClosed(error, session));
+        if (!isTroubleOfOthers(error)) {
+          failures.push(endedIfClosed(error, session));
+          continue;
+        }
+        const told = await effects.report(session, error);
+        failures.push(told);
+        // Nobody can work. Else it may be this trigger's command alone, which keeps no other from its job.
+        if (!(told instanceof Deferred)) break;
       }
     }
     if (failures.length > 0) throw worst(failures);

@@ -22,17 +22,25 @@ const session: Session = {
   online: null,
 };
 
-const reported = new MentoError({ code: "ssh-unreachable", message: "reported", hint: "" });
+const reported = new Unavailable({ code: "ssh-unreachable", message: "reported", hint: "" });
+const away = new Unavailable({ code: "ssh-unreachable", message: "away", hint: "" });
 
 /** What becomes of a message whose session's node does not work. */
-async function outcome(isOpen: boolean, trouble: MentoError): Promise<MentoError> {
+async function outcome(
+  isOpen: boolean,
+  trouble: MentoError,
+  { told = reported, names = ["t"], tried = [] as string[] } = {},
+): Promise<MentoError> {
   const effects: IntakeEffects = {
     group: "default",
-    triggers: [Trigger.parse({ name: "t", run: ["/bin/true"] })],
+    triggers: names.map((name) => Trigger.parse({ name, run: ["/bin/true"] })),
     findSession: () => Promise.resolve({ ...session, isOpen }),
     enter: () => Promise.resolve(() => undefined),
-    report: () => Promise.resolve(reported),
-    placeFor: () => Promise.reject(trouble),
+    report: () => Promise.resolve(told),
+    placeFor: (_, { name }) => {
+      tried.push(name);
+      return Promise.reject(trouble);
+    },
     methods: { "remote-sbatch-script": { submit: () => Promise.reject(new Error("not reached")) } },
     track: () => Promise.reject(new Error("not reached")),
     announce: () => Promise.reject(new Error("not reached")),
@@ -67,7 +75,17 @@ describe("a login that the node refuses", () => {
   });
 });
 
+it("a trigger whose own command fails does not keep the others from their jobs", async () => {
+  const own = new Deferred({ code: "ssh-lost", message: "lost", hint: "", giveUpAfterSeconds: 3600 });
+  const tried: string[] = [];
+  const told = await outcome(true, away, { told: own, names: ["first", "second"], tried });
+  expect(told).toBe(own);
+  expect(tried).toEqual(["first", "second"]);
+  tried.length = 0;
+  expect(await outcome(true, away, { told: reported, names: ["first", "second"], tried })).toBe(reported);
+  expect(tried).toEqual(["first"]);
+});
+
 it("a node that cannot be reached is reported, and what becomes of the message is decided there", async () => {
-  const away = new Unavailable({ code: "ssh-unreachable", message: "away", hint: "" });
   expect(await outcome(true, away)).toBe(reported);
 });
