@@ -27,6 +27,7 @@ const LONGEST_BACKOFF_MS = 30_000;
 const SWEEP_EVERY_MS = 30_000;
 /** Directories of jobs that ended long ago are looked for so often. */
 const CLEAN_UP_EVERY_MS = 3600_000;
+const CLEAN_UP_AT_MOST_MS = 1800_000;
 /** Messages of one session must not keep those of another from being seen. */
 const PREFETCH_PER_SLOT = 16;
 /** Tracking records that one worker holds at most. */
@@ -126,7 +127,9 @@ class Worker {
       try {
         const shell = await this.#shells.open(requireOnline(session));
         const directory = jobsDirectory(this.#config.site, session.roots.core);
-        const end = await shell.run(retentionCommand(directory, shell.account, retentionDays));
+        const command = retentionCommand(directory, shell.account, retentionDays);
+        // A command that is not done in time costs the whole connection, and this one has many files to remove.
+        const end = await shell.run(command, { timeout: CLEAN_UP_AT_MOST_MS });
         const removed = parseRemoved(end.stdout.toString("utf8"));
         if (removed === 0 || (removed === undefined && end.code === 0)) continue;
         if (removed === undefined) throw new Error(end.stderr.trim());

@@ -25,11 +25,17 @@ const session: Session = {
 const reported = new Unavailable({ code: "ssh-unreachable", message: "reported", hint: "" });
 const away = new Unavailable({ code: "ssh-unreachable", message: "away", hint: "" });
 
+interface Outcome {
+  told?: MentoError;
+  names?: string[];
+  tried?: string[];
+}
+
 /** What becomes of a message whose session's node does not work. */
 async function outcome(
   isOpen: boolean,
   trouble: MentoError,
-  { told = reported, names = ["t"], tried = [] as string[] } = {},
+  { told = reported, names = ["t"], tried = [] }: Outcome = {},
 ): Promise<MentoError> {
   const effects: IntakeEffects = {
     group: "default",

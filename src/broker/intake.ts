@@ -154,14 +154,12 @@ export class Intake {
 
   async #defer(reason: Deferred, message: ConsumeMessage, history: History, origin: Origin): Promise<void> {
     const { announce, log, now } = this.#edges;
+    const waits = WAIT_SECONDS.filter((seconds) => seconds <= reason.waitAtMostSeconds);
     if (reason.isSilent) {
-      const waits = WAIT_SECONDS.filter((seconds) => seconds <= reason.waitAtMostSeconds);
+      // After pauses that differ, neighbours of a message that ends workers do not come back together with it.
       const seconds = reason.code === "worker-ended" ? waits[Math.floor(Math.random() * waits.length)] : 1;
-      await this.#copyToWait(
-        message,
-        { ...history, dataLook: reason.dataLook ?? history.dataLook },
-        seconds ?? 1,
-      );
+      const next = { ...history, dataLook: reason.dataLook ?? history.dataLook };
+      await this.#copyToWait(message, next, seconds ?? 1);
       return;
     }
     const isNew = !isSameTrouble(history.reason, reason.code);
@@ -179,8 +177,7 @@ export class Intake {
       return;
     }
     const attempts = isNew ? 1 : history.attempts + 1;
-    const longest = WAIT_SECONDS.filter((seconds) => seconds <= reason.waitAtMostSeconds);
-    const seconds = longest[Math.min(attempts, longest.length) - 1] ?? 1;
+    const seconds = waits[Math.min(attempts, waits.length) - 1] ?? 1;
     const next = {
       ...history,
       attempts,
@@ -310,7 +307,6 @@ function cameBack({ returns }: History): Rejected | Deferred {
     message: `${returns} times a worker had the message, and ended or lost the broker before it had handled it.`,
   } as const;
   if (returns < GIVE_UP_AFTER_RETURNS) {
-    // After pauses that differ: its neighbours shall not come back together with the one that ends workers.
     const hint = "It is handled again.";
     return new Deferred({ ...details, hint, giveUpAfterSeconds: Infinity, isSilent: true });
   }

@@ -83,7 +83,7 @@ export function markerOf(jobId: string): string {
   return `mento:${jobId}`;
 }
 
-/** The one remote call. Every process that it starts costs a millisecond or two: it starts `mkdir` and `sbatch`. */
+/** The one remote call. Every process that it starts costs a millisecond or two: `mkdir`, `timeout` and `sbatch`. */
 export function submitCommand(request: SubmitRequest, account: string): string {
   return `${functions(request.jobsDirectory, request.jobId)}
 answered

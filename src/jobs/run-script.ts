@@ -36,7 +36,7 @@ run=\${SLURM_JOB_ID:-by-hand}
 now() { date -u +%Y-%m-%dT%H:%M:%S.%3NZ; }
 field() { printf '%s=%s\\0' "$1" "$2"; }
 record() {
-  cat > "$directory/.$1.$$" && mv -f "$directory/.$1.$$" "$directory/$1.$run" || return
+  cat > "$directory/.$1.$run" && mv -f "$directory/.$1.$run" "$directory/$1.$run" || return
   # Without the bell the record is found all the same, but later.
   { : > "$spool/$job.$1"; } 2>/dev/null
 }
