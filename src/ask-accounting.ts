@@ -31,7 +31,7 @@ export class Accounting {
     this.#askAt = time + ASK_AGAIN_AFTER_FAILURE_MS;
     const submits = jobs.map(({ times }) => Date.parse(times.submitted ?? "")).filter(Number.isFinite);
     const since = Math.min(time, ...submits) / 1000 - CLOCKS_DIFFER_SECONDS;
-    const ids = jobs.map(({ slurm }) => slurm.jobId);
+    const ids = jobs.flatMap(({ slurm }) => slurm.jobId ?? []);
     const asked = shell.run(accountingCommand(shell.account, ids, since)).then((answer) => {
       if (answer.code !== 0) throw new Error(answer.stderr.trim() || "sacct gave no answer");
       this.#jobs = parseAccounting(answer.stdout.toString("utf8"));

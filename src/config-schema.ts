@@ -108,6 +108,11 @@ export const Site = z.strictObject({
     .regex(/^[^/.].*$/, "must be a folder relative to the beamtime's folder")
     .default("scratch_cc/mento")
     .describe("Where job directories are, below the beamtime's folder on the core file system."),
+  localJobs: absolutePath
+    .optional()
+    .describe(
+      "Where directories of jobs on this host are; default `$XDG_STATE_HOME/mento/jobs`, else `~/.local/state/mento/jobs`.",
+    ),
   sessions: z
     .array(StaticSession)
     .default([])

@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { homedir } from "node:os";
 import { posix } from "node:path";
 import { parseConfig } from "./config-file.ts";
 import type { MentoConfig } from "./config-schema.ts";
@@ -70,4 +71,11 @@ export function brokerCredentials(broker: MentoConfig["broker"]): {
 /** The folder of a session's job directories. */
 export function jobsDirectory(site: MentoConfig["site"], corePath: string): string {
   return posix.join(corePath, site.jobs);
+}
+
+/** The folder of the directories of jobs that run on this host. */
+export function localJobsDirectory(site: MentoConfig["site"]): string {
+  if (site.localJobs !== undefined) return site.localJobs;
+  const state = process.env["XDG_STATE_HOME"] ?? posix.join(homedir(), ".local/state");
+  return posix.join(state, "mento/jobs");
 }

@@ -4,17 +4,18 @@ import type { Session } from "./beamtime/session.ts";
 import type { TrackingRecord } from "./jobs/tracking-record.ts";
 import type { Log } from "./log.ts";
 import { decodeMessage, type MessageProperties } from "./messages/cloud-event.ts";
-import { validateDataReady, type DataReadyMessage } from "./messages/data-ready.ts";
 import {
   jobEvent,
   messageEvent,
+  type MessageEventData,
   type EventError,
   type JobEventData,
   type OutgoingEvent,
 } from "./messages/job-event.ts";
+import { readTriggerInput, type TriggerInput } from "./messages/trigger-input.ts";
 import type { Method, Place, SubmittedJob } from "./methods/method.ts";
 import { matchTriggers } from "./triggers/match.ts";
-import { planJob, type JobPlan } from "./triggers/plan.ts";
+import { HERE, planJob, type JobPlan } from "./triggers/plan.ts";
 import type { Trigger } from "./triggers/trigger-config.ts";
 
 export interface ReceivedMessage {
@@ -38,8 +39,8 @@ export interface IntakeEffects {
   /** What becomes of a message whose submit met trouble that is not its own. */
   report: (session: Session, trouble: Trouble) => Promise<MentoError>;
   /** Where a job of the trigger can run now; looks into Slurm, but makes nothing. */
-  placeFor: (session: Session, trigger: Trigger) => Promise<Place>;
-  methods: Readonly<Record<Trigger["method"], Method>>;
+  placeFor: (session: Session | null, trigger: Trigger) => Promise<Place>;
+  methods: Readonly<Partial<Record<Trigger["method"], Method>>>;
   /** Puts a record on the group's queue of jobs, confirmed. */
   track: (record: TrackingRecord) => Promise<void>;
   /** Publishes an event, confirmed. */
@@ -55,36 +56,52 @@ export interface IntakeEffects {
  * Repeating it for the same message does no harm: the same jobs are found, the same events announced.
  */
 export async function handleMessage(received: ReceivedMessage, effects: IntakeEffects): Promise<void> {
-  const event = decodeMessage(received.body, received.properties);
-  const message = validateDataReady(event);
-
+  const input = readTriggerInput(decodeMessage(received.body, received.properties));
   const { matched, unmatched } =
     received.onlyTrigger === undefined
-      ? matchTriggers(message, effects.triggers)
+      ? matchTriggers(input, effects.triggers)
       : { matched: [triggerNamed(received.onlyTrigger, effects.triggers)], unmatched: [] };
   if (matched.length === 0) {
-    const { source, id, type } = event;
-    const data = {
-      cause: { source, id, type },
-      beamline: message.data.beamline ?? null,
-      beamtimeId: message.data.beamtimeId ?? null,
-      paths: message.paths,
-      error: null,
-      reasons: unmatched,
-    };
-    await effects.announce(messageEvent("ignored", data, effects.now()));
+    // Nobody needs to be told that the end of a job starts nothing.
+    if (input.job === null) await effects.announce(ignoredEvent(input, unmatched, effects.now()));
     return;
   }
 
-  const session = await effects.findSession(message.data.beamtimeId, message.paths);
-  requireBeamline(message, session);
+  const here = matched.filter(({ method }) => HERE.includes(method));
+  const elsewhere = matched.filter((trigger) => !here.includes(trigger));
+  const failures: unknown[] = [];
+  const session = await effects
+    .findSession(input.beamtimeId ?? undefined, input.paths)
+    .catch((error: unknown) => {
+      // What runs here needs no open session.
+      if (here.length === 0 || !(error instanceof MentoError)) throw error;
+      if (elsewhere.length > 0) failures.push(error);
+      return null;
+    });
+  if (session !== null) requireBeamline(input, session);
+  for (const trigger of here) {
+    const running = runTrigger(trigger, { input, received, session }, effects);
+    await running.catch((error: unknown) => failures.push(error));
+  }
+  if (session !== null && elsewhere.length > 0) {
+    failures.push(...(await runTriggers(elsewhere, { input, received, session }, effects)));
+  }
+  if (failures.length > 0) throw worst(failures);
+}
 
-  const leave = await effects.enter(session, matched.length);
+/** The triggers whose jobs run at the session's nodes: in its turn, and until nobody can work. */
+async function runTriggers(
+  triggers: readonly Trigger[],
+  resolved: Resolved & { session: Session },
+  effects: IntakeEffects,
+): Promise<unknown[]> {
+  const { session } = resolved;
+  const failures: unknown[] = [];
+  const leave = await effects.enter(session, triggers.length);
   try {
-    const failures: unknown[] = [];
-    for (const trigger of matched) {
+    for (const trigger of triggers) {
       try {
-        await runTrigger(trigger, { message, received, session }, effects);
+        await runTrigger(trigger, resolved, effects);
       } catch (error) {
         if (!isTroubleOfOthers(error)) {
           failures.push(endedIfClosed(error, session));
@@ -96,10 +113,19 @@ export async function handleMessage(received: ReceivedMessage, effects: IntakeEf
         if (!(told instanceof Deferred)) break;
       }
     }
-    if (failures.length > 0) throw worst(failures);
   } finally {
     leave();
   }
+  return failures;
+}
+
+function ignoredEvent(input: TriggerInput, reasons: MessageEventData["reasons"], now: Date): OutgoingEvent {
+  const { cause, beamline, beamtimeId, paths } = input;
+  return messageEvent(
+    "ignored",
+    { cause, beamline, beamtimeId, paths: [...paths], error: null, reasons },
+    now,
+  );
 }
 
 function triggerNamed(name: string, triggers: readonly Trigger[]): Trigger {
@@ -120,9 +146,9 @@ function isTroubleOfOthers(error: unknown): error is Trouble {
 
 /** A message, and whose it is. */
 interface Resolved {
-  message: DataReadyMessage;
+  input: TriggerInput;
   received: ReceivedMessage;
-  session: Session;
+  session: Session | null;
 }
 
 /** The copy to the core file system is quick for beamtimes only (docs.desy.de/asap3, "Fast copy"). */
@@ -130,22 +156,22 @@ const DATA_TIMEOUT_SECONDS = { beamtime: 600, commissioning: 1800 };
 
 /** Plan, submit, record, announce: each step can be repeated, and each is confirmed before the next. */
 async function runTrigger(trigger: Trigger, resolved: Resolved, effects: IntakeEffects): Promise<void> {
-  const { message, received, session } = resolved;
-  const plan = planJob(message, trigger, session, effects.group);
+  const { input, received, session } = resolved;
+  const plan = planJob(input, trigger, session, effects.group);
   const place = await effects.placeFor(session, trigger);
-  const job = await effects.methods[trigger.method].submit(plan, place, {
-    dataTimeout: trigger.dataTimeout ?? DATA_TIMEOUT_SECONDS[session.kind],
+  const method = effects.methods[trigger.method];
+  if (method === undefined) throw new Error(`there is no method ${trigger.method}`);
+  const job = await method.submit(plan, place, {
+    dataTimeout: trigger.dataTimeout ?? DATA_TIMEOUT_SECONDS[session?.kind ?? "beamtime"],
     dataLook: received.dataLook,
     now: effects.now(),
   });
-  effects.log.info({ job: plan.jobId, slurmJob: job.slurmJobId }, "accepted by Slurm");
+  effects.log.info({ job: plan.jobId, slurmJob: job.slurmJobId, process: job.process }, "submitted");
   const data = submittedEvent(plan, job, resolved, job.slot?.reservation == null ? place.notice : null);
   await effects.track({
     version: 1,
     data,
     jobsDirectory: place.jobsDirectory,
-    resultGlobs: trigger.results,
-    resultsDirectory: plan.resultsDirectory,
     slurm: trigger.slurm,
   });
   await effects.announce(jobEvent(data, effects.now()));
@@ -171,9 +197,8 @@ function endedIfClosed(error: unknown, { id, isOpen }: Session): unknown {
   });
 }
 
-function requireBeamline(message: DataReadyMessage, session: Session): void {
-  const named = message.data.beamline;
-  if (named === undefined || named.toLowerCase() === session.beamline.toLowerCase()) return;
+function requireBeamline({ beamline: named }: TriggerInput, session: Session): void {
+  if (named === null || named.toLowerCase() === session.beamline.toLowerCase()) return;
   throw new Rejected({
     code: "wrong-beamline",
     message: `The message names beamline ${named}, but the beamtime ${session.id} is at ${session.beamline}.`,
@@ -184,7 +209,7 @@ function requireBeamline(message: DataReadyMessage, session: Session): void {
 function submittedEvent(
   plan: JobPlan,
   job: SubmittedJob,
-  { message, received, session }: Resolved,
+  { input, received }: Resolved,
   notice: EventError | null,
 ): JobEventData {
   return {
@@ -202,11 +227,18 @@ function submittedEvent(
       partition: job.slot?.partition ?? null,
       nodes: [],
     },
-    session: { beamline: session.beamline, id: session.id, corePath: session.roots.core },
+    process: job.process,
+    session: {
+      beamline: plan.session?.beamline ?? input.beamline,
+      id: plan.session?.id ?? input.beamtimeId,
+      corePath: plan.session?.roots.core ?? null,
+    },
     cause: plan.cause,
+    chain: [...plan.chain],
+    message: plan.facts,
     paths: plan.paths,
     times: {
-      ready: message.event.time ?? null,
+      ready: input.event.time ?? null,
       received: received.receivedAt.toISOString(),
       submitted: job.submittedAt,
       started: null,

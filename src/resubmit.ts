@@ -19,6 +19,8 @@ export async function resubmit(
   placeFor: (slurm: TriggerSlurm) => Promise<Place>,
 ): Promise<void> {
   const { shell, slot } = await placeFor(slurm);
+  const slurmJobId = data.slurm.jobId;
+  if (slot === null || slurmJobId === null) throw new Error("only a job of Slurm can be submitted again");
   if (slot instanceof MentoError) throw slot;
   const { id: jobId, trigger: name } = data.job;
   const { reservation, partition } = slot;
@@ -26,7 +28,7 @@ export async function resubmit(
     {
       jobsDirectory,
       jobId,
-      slurmJobId: data.slurm.jobId,
+      slurmJobId,
       sbatchArguments: sbatchArguments({
         jobId,
         directory: directoryOf(jobsDirectory, jobId),
@@ -65,12 +67,12 @@ export function isGivenUp(error: unknown, heldSince: string | undefined, time: n
 /** What is announced of a job that was submitted again. */
 export function movedTo(
   data: JobEventData,
-  { slurmJobId, reservation, partition }: NonNullable<JobRecords["submitted"]>,
+  { runId, reservation, partition }: NonNullable<JobRecords["submitted"]>,
 ): JobEventData {
   const where = reservation === null ? `partition ${partition ?? ""}` : `reservation ${reservation}`;
   return {
     ...data,
-    slurm: { jobId: slurmJobId, reservation, partition, nodes: [] },
+    slurm: { jobId: runId, reservation, partition, nodes: [] },
     error: {
       code: "reservation-deleted",
       message: `Reservation ${data.slurm.reservation ?? ""} was deleted before the job could run.`,

@@ -1,12 +1,12 @@
 import { chooseReservation, type Slot } from "./beamtime/reservation.ts";
 import { requireOnline, type OnlineSession, type Session } from "./beamtime/session.ts";
-import { jobsDirectory, type MentoConfig } from "./config.ts";
+import { jobsDirectory, localJobsDirectory, type MentoConfig } from "./config.ts";
 import { Deferred, Rejected, Unavailable, type MentoError } from "./errors.ts";
 import { parseSlurmNow, SLURM_NOW_COMMAND, tooManyPending, type SlurmNow } from "./jobs/slurm-now.ts";
 import type { Place } from "./methods/method.ts";
 import type { SessionShells } from "./session-shells.ts";
 import type { Shell } from "./shells/shell.ts";
-import type { TriggerSlurm } from "./triggers/trigger-config.ts";
+import type { Trigger, TriggerSlurm } from "./triggers/trigger-config.ts";
 
 /** Slurm is asked for its reservations and nodes at most so often, whatever number of jobs there is. */
 const ASK_EVERY_MS = 3000;
@@ -14,14 +14,23 @@ const ASK_EVERY_MS = 3000;
 /** So long a message waits for a reservation that fits. */
 const WAIT_FOR_RESERVATION_SECONDS = 24 * 3600;
 
+/** What a trigger says of the place where its job runs. */
+export type PlaceWish = Pick<Trigger, "method" | "slurm" | "destination">;
+
 /** Where a session's jobs can run, by what Slurm says of its reservations now. */
 export class SessionPlaces {
   readonly #site: MentoConfig["site"];
   readonly #shells: SessionShells;
+  readonly #here: Shell;
   readonly #maxPending: number;
-  readonly #asked = new Map<string, Asked>();
+  readonly #asked = new WeakMap<Shell, Asked>();
 
-  constructor(site: MentoConfig["site"], shells: SessionShells, maxPending = Infinity) {
+  constructor(
+    site: MentoConfig["site"],
+    shells: SessionShells,
+    { here, maxPending = Infinity }: { here: Shell; maxPending?: number },
+  ) {
+    this.#here = here;
     this.#site = site;
     this.#shells = shells;
     this.#maxPending = maxPending;
@@ -32,14 +41,31 @@ export class SessionPlaces {
    * @throws Deferred `no-online-resources`, `private-key-unreadable`, `private-key-format`, `ssh-login-refused`
    * @throws Unavailable `ssh-unreachable`, `ssh-lost`, `slurm-unavailable`, `too-many-pending`
    */
-  async placeFor(session: Session, slurm: TriggerSlurm, notBefore = 0): Promise<Place> {
-    const online = requireOnline(session);
-    const shell = await this.#shells.open(online);
+  async placeFor(
+    session: Session | null,
+    { method, slurm, destination }: PlaceWish,
+    notBefore = 0,
+  ): Promise<Place> {
+    const common = { maxPending: null, notice: null };
+    if (session === null || method === "local-bash-script") {
+      const directory = localJobsDirectory(this.#site);
+      return { ...common, shell: this.#here, corePath: null, jobsDirectory: directory, slot: null };
+    }
     const corePath = session.roots.core;
-    const now = await this.slurmNow(online, notBefore);
-    const maxPending = this.#pendingAllowed(online, now);
-    const jobs = jobsDirectory(this.#site, corePath);
-    const place = { shell, corePath, jobsDirectory: jobs, maxPending, notice: null };
+    const folders = { corePath, jobsDirectory: jobsDirectory(this.#site, corePath) };
+    if (method === "remote-command") {
+      const shell = await this.#shells.openNode(requireOnline(session), destination);
+      return { ...common, ...folders, shell, slot: null };
+    }
+    if (method === "local-sbatch-script" && session.online === null) {
+      const slot = { reservation: null, partition: slurm.partition ?? null, time: slurm.time };
+      return { ...common, ...folders, shell: this.#here, slot };
+    }
+    const online = requireOnline(session);
+    const shell =
+      method === "local-sbatch-script" ? this.#here : await this.#shells.open(online, destination);
+    const now = await this.slurmNow(online, notBefore, shell);
+    const place = { ...folders, shell, maxPending: this.#pendingAllowed(online, now, shell), notice: null };
     const { reservations } = online.online;
     const choice = chooseReservation(slurm, online.online, now);
     if ("slot" in choice) return { ...place, slot: choice.slot };
@@ -59,16 +85,16 @@ export class SessionPlaces {
    * What Slurm says of reservations and nodes; the last answer if it is but seconds old, and was asked for not before
    * this time (milliseconds).
    */
-  async slurmNow(session: OnlineSession, notBefore = 0): Promise<SlurmNow> {
-    const shell = await this.#shells.open(session);
-    const known = this.#asked.get(session.id);
+  async slurmNow(session: OnlineSession, notBefore = 0, by?: Shell): Promise<SlurmNow> {
+    const shell = by ?? (await this.#shells.open(session));
+    const known = this.#asked.get(shell);
     const isFresh = known !== undefined && Date.now() - known.at < ASK_EVERY_MS && known.at >= notBefore;
-    if (isFresh && known.shell === shell) return known.answer;
-    const asked = { at: Date.now(), shell, answer: ask(shell), submits: 0 };
-    this.#asked.set(session.id, asked);
+    if (isFresh) return known.answer;
+    const asked = { at: Date.now(), answer: ask(shell), submits: 0 };
+    this.#asked.set(shell, asked);
     // A failure is not kept.
     asked.answer.catch(() => {
-      if (this.#asked.get(session.id) === asked) this.#asked.delete(session.id);
+      if (this.#asked.get(shell) === asked) this.#asked.delete(shell);
     });
     return asked.answer;
   }
@@ -77,9 +103,9 @@ export class SessionPlaces {
    * Only Slurm knows how many jobs wait: other workers submit too. While there are few, its last word will do; from a
    * quarter of the limit on each submit looks for itself.
    */
-  #pendingAllowed({ id, online: { account } }: OnlineSession, now: SlurmNow): number | null {
+  #pendingAllowed({ online: { account } }: OnlineSession, now: SlurmNow, shell: Shell): number | null {
     if (now.pending >= this.#maxPending) throw tooManyPending(account, this.#maxPending);
-    const asked = this.#asked.get(id);
+    const asked = this.#asked.get(shell);
     if (asked !== undefined) asked.submits += 1;
     const few = now.pending + (asked?.submits ?? 0) < this.#maxPending / 4;
     return few ? null : this.#maxPending;
@@ -88,7 +114,6 @@ export class SessionPlaces {
 
 interface Asked {
   at: number;
-  shell: Shell;
   answer: Promise<SlurmNow>;
   /** How many jobs may have been submitted since. */
   submits: number;

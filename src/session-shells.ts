@@ -13,6 +13,7 @@ import type { SshTarget } from "./shells/ssh-connection.ts";
 import { SshShell } from "./shells/ssh.ts";
 
 interface Held {
+  sessionId: string;
   version: string;
   shell: ReservedNodes;
   usedAt: number;
@@ -39,23 +40,35 @@ export class SessionShells {
     this.#keys = new PrivateKeys(runtime, (message) => log.warn(message));
   }
 
-  /** @throws Deferred `private-key-unreadable`, `private-key-format` */
-  async open(session: OnlineSession): Promise<Shell> {
+  /**
+   * All nodes of the session as one shell; or the one node that is named, which need not be reserved.
+   *
+   * @throws Deferred `private-key-unreadable`, `private-key-format`
+   */
+  async open(session: OnlineSession, destination?: string): Promise<ReservedNodes> {
     const key = await this.readKey(session);
-    const targets = this.targets(session, key);
+    const targets =
+      destination === undefined ? this.targets(session, key) : [this.#target(destination, session, key)];
     const version = createHash("sha256")
       .update(JSON.stringify(targets.map(({ name, account }) => [name, account])))
       .update(key.key)
       .digest("hex");
-    const known = this.#held.get(session.id);
+    const place = JSON.stringify([session.id, destination]);
+    const known = this.#held.get(place);
     if (known?.version === version) {
       known.usedAt = Date.now();
       return known.shell;
     }
     const shell = new ReservedNodes(this.shellsOn(targets, session.id), session.online.account);
     known?.shell.close();
-    this.#held.set(session.id, { version, shell, usedAt: Date.now() });
+    this.#held.set(place, { sessionId: session.id, version, shell, usedAt: Date.now() });
     return shell;
+  }
+
+  /** One node: the one that is named, else the first of the session's that answers. Throws as {@link open} and `run`. */
+  async openNode(session: OnlineSession, destination?: string): Promise<Shell> {
+    if (destination !== undefined) return this.open(session, destination);
+    return (await this.open(session)).answering();
   }
 
   /** Our copy of the session's key. Throws as {@link open}. */
@@ -66,13 +79,17 @@ export class SessionShells {
   /** The nodes of all reservations, in the order in which they are tried. */
   targets({ online }: OnlineSession, key: PrivateKey): SshTarget[] {
     const names = [...new Set(online.reservations.flatMap(({ nodes }) => nodes))];
-    return names.map((name) => ({
+    return names.map((name) => this.#target(name, { online }, key));
+  }
+
+  #target(name: string, { online }: Pick<OnlineSession, "online">, key: PrivateKey): SshTarget {
+    return {
       name,
       ...(this.#ssh.hosts[name] ?? { address: name, port: 22 }),
       account: online.account,
       privateKey: key.key,
       privateKeyFile: key.source,
-    }));
+    };
   }
 
   /** A shell on each of a session's nodes, not yet connected. Whoever asks for them closes them. */
@@ -96,11 +113,11 @@ export class SessionShells {
 
   /** Lets go of sessions that are over: their connections, keys and accepted host keys. */
   async sweep(sessions: Sessions): Promise<void> {
-    for (const [id, { shell, usedAt }] of [...this.#held]) {
+    for (const [place, { sessionId: id, shell, usedAt }] of [...this.#held]) {
       if (Date.now() - usedAt < LET_GO_AFTER_MS) continue;
       if (!(await isOver(id, sessions))) continue;
       shell.close();
-      this.#held.delete(id);
+      this.#held.delete(place);
       this.#keys.forget(id);
       if (this.#ssh.acceptNewHostKeys) rmSync(this.#acceptedKeysOf(id), { force: true });
       this.#log.info({ session: id }, "the session is over: its connections are closed, its key is removed");

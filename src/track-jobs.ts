@@ -6,20 +6,20 @@ import { endedData, lostData, startedData, type EndFacts } from "./jobs/event-da
 import { endFromRecord, endFromSlurm, meaningOf, type JobEnd } from "./jobs/job.ts";
 import { parseRecords, readRecordsCommand, type JobRecords } from "./jobs/records.ts";
 import { resultsOf } from "./jobs/results.ts";
-import { cancelHeldCommand, exitCommand, parseExit, parseSqueue, squeueCommand } from "./jobs/squeue.ts";
+import { cancelHeldCommand, exitCommand, parseExit } from "./jobs/squeue.ts";
 import type { TrackingRecord } from "./jobs/tracking-record.ts";
 import { judge, LOOK_FIRST_MS, type SlurmWord } from "./jobs/verdict.ts";
-import { isOurs, seenAtOf, watch, type Watched } from "./jobs/watched.ts";
+import { isOurs, runIdOf, seenAtOf, watch, type Watched } from "./jobs/watched.ts";
 import type { Log } from "./log.ts";
 import { jobEvent, type JobEventData, type OutgoingEvent } from "./messages/job-event.ts";
 import { isGivenUp, movedTo } from "./resubmit.ts";
 import { quote } from "./shells/quote.ts";
-import type { Shell } from "./shells/shell.ts";
+import type { Sight } from "./sight.ts";
 
 /** What the line needs from outside. */
 export interface TrackerEffects {
-  /** A shell where the session's jobs can be seen. */
-  shellFor: (sessionId: string) => Promise<Shell>;
+  /** Where the job, and others of its session and kind, can be seen. */
+  sightOf: (record: TrackingRecord) => Promise<Sight>;
   announce: (event: OutgoingEvent) => Promise<void>;
   /** Puts a fresh copy of a record on the group's queue of jobs, confirmed. */
   track: (record: TrackingRecord) => Promise<void>;
@@ -44,9 +44,10 @@ const RENEW_AFTER_RETURNS = 10;
 const READ_AT_ONCE = 50;
 const LONGEST_BACKOFF_MS = 30_000;
 
-/** The jobs of one session that this tracker watches together, by their ids. */
+/** The jobs of one session and kind that this tracker watches together, by their ids. */
 interface SessionJobs {
-  sessionId: string;
+  /** The first of them: all are seen from the same place. */
+  first: TrackingRecord;
   jobsDirectory: string;
   jobs: Map<string, Watched>;
   accounting: Accounting;
@@ -69,13 +70,13 @@ export class Tracker {
 
   /** Watches a job until it has ended; then announces, then acks. */
   take(record: TrackingRecord, delivery: { ack: () => void; returns: number }): void {
-    const { session, job } = record.data;
+    const { session, job, process } = record.data;
     const { jobsDirectory } = record;
-    const key = JSON.stringify([session.id, jobsDirectory]);
+    const key = JSON.stringify([session.id, jobsDirectory, job.method, process?.host]);
     const known = this.#sessions.get(key);
     const jobs = new Map<string, Watched>();
     const accounting = new Accounting(this.#effects.log);
-    const one = known ?? { sessionId: session.id, jobsDirectory, jobs, accounting };
+    const one = known ?? { first: record, jobsDirectory, jobs, accounting };
     // A record delivered twice is one job: the newer delivery is the one to hold.
     const old = one.jobs.get(job.id);
     one.jobs.set(job.id, watch(record, delivery, old, this.#effects.now()));
@@ -100,22 +101,22 @@ export class Tracker {
 
   async #watch(session: SessionJobs): Promise<void> {
     const { log, now, reconcileSeconds } = this.#effects;
-    const { jobs, sessionId } = session;
+    const { jobs, first } = session;
     const stopped = this.#stopped.signal;
     let failures = 0;
     let failingSince = 0;
     let reconciledAt = now().getTime();
     while (jobs.size > 0 && !stopped.aborted) {
       try {
-        const shell = await this.#effects.shellFor(sessionId);
-        await this.#listen(shell, session);
-        await this.#readRung(shell, session);
+        const sight = await this.#effects.sightOf(first);
+        await this.#listen(sight, session);
+        await this.#readRung(sight, session);
         const awaitsReason = [...jobs.values()].some((one) => one.endRecord !== undefined);
         const every = awaitsReason
           ? Math.min(AWAIT_REASON_MS, reconcileSeconds * 1000)
           : reconcileSeconds * 1000;
         if (now().getTime() - reconciledAt >= every) {
-          await this.#reconcile(shell, session);
+          await this.#reconcile(sight, session);
           reconciledAt = now().getTime();
         }
         failures = 0;
@@ -125,7 +126,7 @@ export class Tracker {
         if (failures === 1) {
           failingSince = now().getTime();
           log.warn(
-            { err: error, session: sessionId, jobs: jobs.size },
+            { err: error, session: first.data.session.id, jobs: jobs.size },
             `the jobs cannot be seen; they go on being watched: ${errorText(error)}`,
           );
         }
@@ -140,7 +141,7 @@ export class Tracker {
   }
 
   /** One listing: the empty files in the spool say whose job directory has something new. */
-  async #listen(shell: Shell, { jobs, jobsDirectory }: SessionJobs): Promise<void> {
+  async #listen({ shell }: Sight, { jobs, jobsDirectory }: SessionJobs): Promise<void> {
     const end = await shell.run(`ls -1 ${quote(spoolOf(jobsDirectory))}`);
     for (const name of end.stdout.toString("utf8").split("\n")) {
       const watched = jobs.get(name.split(".", 1)[0] ?? "");
@@ -148,7 +149,7 @@ export class Tracker {
     }
   }
 
-  async #readRung(shell: Shell, session: SessionJobs): Promise<void> {
+  async #readRung({ shell }: Sight, session: SessionJobs): Promise<void> {
     const rung = [...session.jobs.values()].filter((one) => one.rung);
     for (let at = 0; at < rung.length; at += READ_AT_ONCE) {
       const batch = rung.slice(at, at + READ_AT_ONCE);
@@ -168,7 +169,7 @@ export class Tracker {
   async #apply(watched: Watched, records: JobRecords | undefined, session: SessionJobs): Promise<void> {
     if (records?.submitted !== undefined) {
       watched.isBeingResubmitted = records.submitted.isBeingResubmitted;
-      if (records.submitted.slurmJobId !== watched.record.data.slurm.jobId) {
+      if (records.submitted.runId !== runIdOf(watched.record)) {
         await this.#follow(watched, records.submitted, session);
         return;
       }
@@ -185,7 +186,7 @@ export class Tracker {
       return;
     }
     const { record, log } = records.ended;
-    const results = resultsOf(watched.record, records.ended.results);
+    const results = resultsOf(watched.record.data.job.method, records.ended.results);
     const end = endFromRecord(record);
     if (end !== undefined) {
       await this.#end(watched, end, { at: record.at, results, log, slurmState: null }, session);
@@ -194,43 +195,35 @@ export class Tracker {
     }
   }
 
-  /** One `squeue` for all jobs of the account, and `sacct` for those gone from it: what no script could record. */
-  async #reconcile(shell: Shell, session: SessionJobs): Promise<void> {
-    const listing = await shell.run(squeueCommand(shell.account));
-    const slurmJobs = listing.code === 0 ? parseSqueue(listing.stdout.toString("utf8")) : undefined;
-    if (slurmJobs === undefined) {
-      throw new Error(`squeue on ${shell.host} failed: ${listing.stderr.trim() || "no answer"}`);
-    }
+  /** One look at all jobs, and accounting for those that Slurm has forgotten: what no script could record. */
+  async #reconcile(sight: Sight, session: SessionJobs): Promise<void> {
+    const words = await sight.look([...session.jobs.values()].map(({ record }) => record));
     const forgotten: Watched[] = [];
     for (const watched of [...session.jobs.values()]) {
-      const slurmJob = slurmJobs.get(watched.record.data.slurm.jobId);
-      if (slurmJob === undefined || !isOurs(watched, slurmJob)) {
+      const word = words.get(runIdOf(watched.record));
+      if (word === undefined || !isOurs(watched, word)) {
         forgotten.push(watched);
         continue;
       }
       watched.record = { ...watched.record, seenAt: this.#effects.now().toISOString() };
       watched.forgottenSince = undefined;
-      await this.#each(watched, () => this.#settle(watched, slurmJob, shell, session));
+      await this.#each(watched, () => this.#settle(watched, word, sight, session));
     }
     if (forgotten.length === 0) return;
     const time = this.#effects.now().getTime();
     const areNew = forgotten.some(({ forgottenSince }) => forgottenSince === undefined);
-    session.accounting.ask(
-      forgotten.map(({ record }) => record.data),
-      areNew,
-      shell,
-      time,
-    );
+    const forgottenJobs = forgotten.map(({ record }) => record.data);
+    if (sight.hasAccounting) session.accounting.ask(forgottenJobs, areNew, sight.shell, time);
     for (const watched of forgotten) {
       watched.rung = true;
       if (watched.forgottenSince === undefined) {
         watched.forgottenSince = time;
         this.#say(watched, "Slurm no longer knows the job; it is watched on");
       }
-      const word = session.accounting.of(watched.record.data.slurm.jobId);
+      const word = session.accounting.of(runIdOf(watched.record));
       // What accounting takes for running, and `squeue` does not know, is a record that was never closed.
       const tells = word !== undefined && isOurs(watched, word) && endFromSlurm(word.state) !== undefined;
-      await this.#each(watched, () => this.#settle(watched, tells ? word : undefined, shell, session));
+      await this.#each(watched, () => this.#settle(watched, tells ? word : undefined, sight, session));
     }
   }
 
@@ -238,7 +231,7 @@ export class Tracker {
   async #settle(
     watched: Watched,
     word: SlurmWord | undefined,
-    shell: Shell,
+    sight: Sight,
     session: SessionJobs,
   ): Promise<void> {
     const time = this.#effects.now().getTime();
@@ -251,21 +244,21 @@ export class Tracker {
       watched.endedWithoutRecordSince = undefined;
       if (word !== undefined) delete watched.record.heldSince;
     } else if (verdict === "held") {
-      await this.#resubmit(watched, shell, session);
+      await this.#resubmit(watched, sight, session);
     } else if (verdict === "look-again") {
       watched.rung = true;
       watched.endedWithoutRecordSince ??= time;
     } else if (verdict === "ask-exit-code") {
-      const { job, slurm } = watched.record.data;
-      const answer = await shell.run(exitCommand(slurm.jobId, job.directory));
+      const { job } = watched.record.data;
+      const answer = await sight.shell.run(exitCommand(runIdOf(watched.record), job.directory));
       const said = parseExit(answer.stdout.toString("utf8"));
       const exitCode = word?.exitCode ?? said.exitCode;
       // Once more: the record may have come late.
       watched.rung = true;
-      await this.#readRung(shell, session);
+      await this.#readRung(sight, session);
       const isDone = session.jobs.get(job.id) !== watched;
       if (isDone || word === undefined || exitCode === undefined) return;
-      await this.#settle(watched, { ...word, exitCode, log: said.log }, shell, session);
+      await this.#settle(watched, { ...word, exitCode, log: said.log }, sight, session);
     } else if (verdict === "lost") {
       await this.#lose(watched, session);
     } else {
@@ -277,7 +270,7 @@ export class Tracker {
   }
 
   /** Its reservation was deleted before it could run: it is submitted again, or it has failed. */
-  async #resubmit(watched: Watched, shell: Shell, session: SessionJobs): Promise<void> {
+  async #resubmit(watched: Watched, { shell }: Sight, session: SessionJobs): Promise<void> {
     const now = this.#effects.now();
     const heldSince = watched.record.heldSince ?? now.toISOString();
     watched.record = { ...watched.record, heldSince };
@@ -287,7 +280,7 @@ export class Tracker {
       watched.rung = true;
     } catch (error) {
       if (isGivenUp(error, heldSince, now.getTime())) {
-        const answer = await shell.run(cancelHeldCommand(slurm.jobId));
+        const answer = await shell.run(cancelHeldCommand(runIdOf(watched.record)));
         // Somebody may have let it run meanwhile.
         if (!answer.stdout.toString("utf8").trim().startsWith("CANCELLED")) return;
         const end = { state: "failed", code: null, signal: null, reason: "reservation-deleted" } as const;
@@ -315,7 +308,7 @@ export class Tracker {
   ): Promise<void> {
     const moved = { ...watched.record, data: movedTo(watched.record.data, submitted) };
     delete moved.heldSince;
-    await this.#effects.announce(jobEvent(moved.data, this.#effects.now(), submitted.slurmJobId));
+    await this.#effects.announce(jobEvent(moved.data, this.#effects.now(), submitted.runId));
     watched.record = moved;
     await this.#handOn(watched, session);
   }

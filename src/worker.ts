@@ -2,7 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { hostname } from "node:os";
 import { Admission } from "./admission.ts";
 import { requireOnline, Sessions, type OnlineSession } from "./beamtime/session.ts";
-import { brokerLost, openLink, type BrokerAddress, type BrokerLink } from "./broker/connection.ts";
+import { brokerLost, type BrokerAddress, type BrokerLink } from "./broker/connection.ts";
 import { openConsumer } from "./broker/consumer.ts";
 import { openIntake } from "./broker/intake.ts";
 import { Publisher, type Publish } from "./broker/publisher.ts";
@@ -13,17 +13,19 @@ import { handleMessage, type IntakeEffects } from "./handle-message.ts";
 import { parseRemoved, retentionCommand } from "./jobs/retention.ts";
 import { TrackingRecord } from "./jobs/tracking-record.ts";
 import type { Log } from "./log.ts";
-import { toCloudEvent, type OutgoingEvent } from "./messages/job-event.ts";
+import { toCloudEvent, type JobMethod, type OutgoingEvent } from "./messages/job-event.ts";
+import { command } from "./methods/command.ts";
 import { sbatch } from "./methods/sbatch.ts";
 import { resubmit } from "./resubmit.ts";
 import { RuntimeDirectory } from "./runtime-directory.ts";
 import { SessionPlaces } from "./session-places.ts";
 import { SessionShells } from "./session-shells.ts";
+import type { Trigger, TriggerSlurm } from "./triggers/trigger-config.ts";
+import { LocalShell } from "./shells/local.ts";
+import { processSight, slurmSight, type Sight } from "./sight.ts";
 import { Tracker, type TrackerEffects } from "./track-jobs.ts";
+import { firstLink, isLost, nextLink } from "./worker-link.ts";
 
-/** At start, RabbitMQ is tried for so long; later, for ever. */
-const START_ATTEMPTS_MS = 20_000;
-const LONGEST_BACKOFF_MS = 30_000;
 const SWEEP_EVERY_MS = 30_000;
 /** Directories of jobs that ended long ago are looked for so often. */
 const CLEAN_UP_EVERY_MS = 3600_000;
@@ -32,6 +34,24 @@ const CLEAN_UP_AT_MOST_MS = 1800_000;
 const PREFETCH_PER_SLOT = 16;
 /** Tracking records that one worker holds at most. */
 const MAX_TRACKED = 2_000;
+
+const METHODS: IntakeEffects["methods"] = {
+  "remote-sbatch-script": sbatch,
+  "local-sbatch-script": sbatch,
+  "remote-command": command,
+  "local-bash-script": command,
+};
+
+/** Only workers on the same host can see these jobs, or run `squeue` for them. */
+function isOfThisHost(method: JobMethod): boolean {
+  return method === "local-bash-script" || method === "local-sbatch-script";
+}
+
+/** The events that triggers of this configuration start on, of whichever group's jobs. */
+function eventKeysOf(triggers: readonly Trigger[]): string[] {
+  const types = triggers.flatMap(({ on }) => on.type);
+  return [...new Set(types)].filter((type) => type !== "data.ready").map((type) => `*.*.${type}`);
+}
 
 /** Stands between a line and what it needs from outside: tests stop a worker at each of these steps. */
 export type Between = <Effects extends object>(line: "message" | "job", effects: Effects) => Effects;
@@ -83,6 +103,7 @@ class Worker {
   readonly #sessions: Sessions;
   readonly #shells: SessionShells;
   readonly #places: SessionPlaces;
+  readonly #here: LocalShell;
   readonly #admission: Admission;
   readonly #log: Log;
   readonly #between: Between;
@@ -94,7 +115,11 @@ class Worker {
     this.#config = config;
     this.#sessions = sessions;
     this.#shells = shells;
-    this.#places = new SessionPlaces(config.site, shells, worker.maxPending);
+    this.#here = new LocalShell(config.ssh.commandTimeoutMs);
+    this.#places = new SessionPlaces(config.site, shells, {
+      here: this.#here,
+      maxPending: worker.maxPending,
+    });
     this.#log = log;
     this.#admission = new Admission({
       concurrency: worker.concurrency,
@@ -107,7 +132,7 @@ class Worker {
       probe: async ({ id }) => this.#places.probe(await sessions.find(id)),
       log,
     });
-    this.#topology = topologyFor(broker.prefix, worker.group);
+    this.#topology = topologyFor(broker.prefix, worker.group, hostname());
     this.address = {
       url: broker.url,
       ...brokerCredentials(broker),
@@ -175,7 +200,11 @@ class Worker {
     const { worker } = this.#config;
     const log = this.#log;
     const topology = this.#topology;
-    await declareTopology(link, topology, worker.keys);
+    await declareTopology(link, topology, {
+      keys: worker.keys,
+      eventKeys: eventKeysOf(this.#config.triggers),
+      hasHostJobs: this.#hasHostJobs,
+    });
     const publisher = await Publisher.open(link);
     const now = () => new Date();
 
@@ -205,16 +234,18 @@ class Worker {
     const track = async (record: TrackingRecord) =>
       publisher.publish({
         exchange: "",
-        routingKey: topology.jobsQueue,
+        routingKey: isOfThisHost(record.data.job.method) ? topology.hostJobsQueue : topology.jobsQueue,
         body: Buffer.from(JSON.stringify(record)),
         properties: { messageId: record.data.job.id, contentType: "application/json" },
       });
 
     const jobEffects: TrackerEffects = {
-      shellFor: async (id) => this.#shells.open(requireOnline(await this.#sessions.find(id))),
+      sightOf: (record) => this.#sightOf(record),
       resubmit: async (record, seenAt) => {
-        const session = await this.#sessions.find(record.data.session.id);
-        return resubmit(record, (slurm) => this.#places.placeFor(session, slurm, seenAt));
+        const { session: of, job } = record.data;
+        const session = await this.#sessions.find(of.id ?? undefined);
+        const place = (slurm: TriggerSlurm) => ({ method: job.method, slurm, destination: undefined });
+        return resubmit(record, (slurm) => this.#places.placeFor(session, place(slurm), seenAt));
       },
       announce,
       track,
@@ -231,18 +262,24 @@ class Worker {
     });
     const stops: (() => Promise<void>)[] = [() => tracker.stop()];
     if (worker.roles.includes("tracker")) {
-      const consumer = await openConsumer(link, topology.jobsQueue, MAX_TRACKED, ({ message, ack }) => {
-        const record = TrackingRecord.safeParse(parseJson(message.content));
-        if (record.success) {
-          const returns: unknown = message.properties.headers?.["x-delivery-count"];
-          tracker.take(record.data, { ack, returns: typeof returns === "number" ? returns : 0 });
-          return;
-        }
-        void this.#putAside(publisher, message.content, record.error.message).then(ack, (error: unknown) => {
-          link.fail(error instanceof MentoError ? error : brokerLost(errorText(error), error));
+      const { jobsQueue, hostJobsQueue } = topology;
+      for (const queue of this.#hasHostJobs ? [jobsQueue, hostJobsQueue] : [jobsQueue]) {
+        const consumer = await openConsumer(link, queue, MAX_TRACKED, ({ message, ack }) => {
+          const record = TrackingRecord.safeParse(parseJson(message.content));
+          if (record.success) {
+            const returns: unknown = message.properties.headers?.["x-delivery-count"];
+            tracker.take(record.data, { ack, returns: typeof returns === "number" ? returns : 0 });
+            return;
+          }
+          void this.#putAside(publisher, queue, message.content, record.error.message).then(
+            ack,
+            (error: unknown) => {
+              link.fail(error instanceof MentoError ? error : brokerLost(errorText(error), error));
+            },
+          );
         });
-      });
-      stops.unshift(() => consumer.pause());
+        stops.unshift(() => consumer.pause());
+      }
     }
     if (worker.roles.includes("intake")) {
       const messageEffects: IntakeEffects = this.#between("message", {
@@ -251,8 +288,8 @@ class Worker {
         findSession: (id, paths) => this.#sessions.find(id, paths),
         enter: (session, jobs) => this.#admission.enter(session, jobs),
         report: (session, trouble) => this.#admission.report(session, trouble),
-        placeFor: (session, trigger) => this.#places.placeFor(session, trigger.slurm),
-        methods: { "remote-sbatch-script": sbatch },
+        placeFor: (session, trigger) => this.#places.placeFor(session, trigger),
+        methods: METHODS,
         track,
         announce,
         log,
@@ -279,8 +316,23 @@ class Worker {
     };
   }
 
+  /** A host has a queue of its own only if it has such jobs. */
+  get #hasHostJobs(): boolean {
+    return this.#config.triggers.some(({ method }) => isOfThisHost(method));
+  }
+
+  async #sightOf({ data }: TrackingRecord): Promise<Sight> {
+    const { job, session, process } = data;
+    if (job.method === "local-bash-script") return processSight(this.#here);
+    if (job.method === "local-sbatch-script") return slurmSight(this.#here);
+    const online = requireOnline(await this.#sessions.find(session.id ?? undefined));
+    return process === null
+      ? slurmSight(await this.#shells.open(online))
+      : processSight(await this.#shells.open(online, process.host));
+  }
+
   /** A tracking record that this version cannot read is kept for a person: its job may still run. */
-  async #putAside(publisher: Publisher, body: Buffer, why: string): Promise<void> {
+  async #putAside(publisher: Publisher, queue: string, body: Buffer, why: string): Promise<void> {
     this.#log.error({ why }, "a tracking record cannot be read; it is put into the dead-letter queue");
     await publisher.publish({
       exchange: "",
@@ -292,64 +344,12 @@ class Worker {
           "mento-error-code": "internal-error",
           "mento-error-message": `A tracking record cannot be read: ${why}`.slice(0, 1000),
           "mento-error-hint": "Another version of Mento wrote it; start that version to finish its jobs.",
-          "mento-routing-key": this.#topology.jobsQueue,
-          "mento-queue": this.#topology.jobsQueue,
+          "mento-routing-key": queue,
+          "mento-queue": queue,
         },
       },
     });
   }
-}
-
-/** amqplib's errors do not tell a lost connection from a mistake. */
-async function isLost(link: BrokerLink): Promise<boolean> {
-  return Promise.race([link.lost.then(() => true), sleep(100, false)]);
-}
-
-/** The first link, tried for a bounded time; undefined if the worker was stopped meanwhile. */
-async function firstLink(
-  address: BrokerAddress,
-  log: Log,
-  stop: AbortSignal,
-): Promise<BrokerLink | undefined> {
-  const until = Date.now() + START_ATTEMPTS_MS;
-  for (let attempt = 1; !stop.aborted; attempt++) {
-    try {
-      return await openLink(address, stop);
-    } catch (error) {
-      const isFinal = error instanceof MentoError && error.code === "broker-refused";
-      if (isFinal || Date.now() >= until) throw afterAttempts(error, attempt);
-      log.warn({ attempt }, errorText(error));
-      await pause(Math.min(500 * 2 ** (attempt - 1), 5_000), stop);
-    }
-  }
-  return undefined;
-}
-
-function afterAttempts(error: unknown, attempts: number): unknown {
-  if (attempts === 1 || !(error instanceof Unavailable)) return error;
-  const { code, hint, message } = error;
-  return new Unavailable({ code, hint, message: `${message} Tried ${attempts} times.`, cause: error });
-}
-
-/** A link after one was lost: tried for ever, after 1, 2, 4 … 30 s with up to a fifth more at random. */
-async function nextLink(
-  address: BrokerAddress,
-  log: Log,
-  stop: AbortSignal,
-): Promise<BrokerLink | undefined> {
-  for (let attempt = 0; ; attempt++) {
-    await pause(Math.min(1000 * 2 ** attempt, LONGEST_BACKOFF_MS) * (1 + Math.random() / 5), stop);
-    if (stop.aborted) return undefined;
-    try {
-      return await openLink(address, stop);
-    } catch (error) {
-      log.warn({ attempt }, errorText(error));
-    }
-  }
-}
-
-async function pause(milliseconds: number, stop: AbortSignal): Promise<void> {
-  await sleep(milliseconds, undefined, { signal: stop }).catch(() => undefined);
 }
 
 /**

@@ -4,6 +4,7 @@ import { afterEach, describe, expect, it, vi } from "vitest";
 import type { TrackingRecord } from "../src/jobs/tracking-record.ts";
 import type { OutgoingEvent } from "../src/messages/job-event.ts";
 import type { Shell } from "../src/shells/shell.ts";
+import { slurmSight } from "../src/sight.ts";
 import { Tracker, type TrackerEffects } from "../src/track-jobs.ts";
 
 const record: TrackingRecord = {
@@ -18,8 +19,11 @@ const record: TrackingRecord = {
       directory: "/j/k3f7",
     },
     slurm: { jobId: "4711", reservation: "r", partition: "p", nodes: [] },
+    process: null,
     session: { beamline: "p11", id: "11010000", corePath: "/c" },
     cause: { source: "/s", id: "1", type: "mento.data.ready.v1" },
+    chain: [],
+    message: { detector: null, technique: null, scan: null, sample: null, parameters: {} },
     paths: [],
     times: { ready: null, received: null, submitted: null, started: null, ended: null },
     exit: null,
@@ -27,8 +31,6 @@ const record: TrackingRecord = {
     error: null,
   },
   jobsDirectory: "/j",
-  resultGlobs: ["**"],
-  resultsDirectory: "/r",
 };
 
 /** A shell whose answers the test writes: the real one cannot be made to say these on demand. */
@@ -63,7 +65,7 @@ function open(changes: Partial<TrackerEffects> = {}) {
   const renewed: TrackingRecord[] = [];
   const clock = { now: Date.now() };
   const tracker = new Tracker({
-    shellFor: () => Promise.reject(new Error("the node is away")),
+    sightOf: () => Promise.reject(new Error("the node is away")),
     announce: (event) => Promise.resolve(void events.push(event)),
     track: (one) => Promise.resolve(void renewed.push(one)),
     resubmit: () => Promise.reject(new Error("nobody asked for it")),
@@ -113,7 +115,7 @@ describe("a job of which nothing is seen", () => {
 
   it("is lost after a day, and not before, however often its record is handed on", async () => {
     const { tracker, events, clock, acks, take } = open({
-      shellFor: () => Promise.resolve(shellThatSays(silence)),
+      sightOf: () => Promise.resolve(slurmSight(shellThatSays(silence))),
       track: async () => {
         await sleep(1);
         take({ submitted });
@@ -143,7 +145,7 @@ describe("a job of which nothing is seen", () => {
       ...silence,
       records: `\nmento-record k3f7 ended ${Buffer.byteLength(ended)}\n${ended}`,
     };
-    const { events, take } = open({ shellFor: () => Promise.resolve(shellThatSays(answers)) });
+    const { events, take } = open({ sightOf: () => Promise.resolve(slurmSight(shellThatSays(answers))) });
     take({ submitted: "2020-01-01T00:00:00Z" });
     await vi.waitFor(() => expect(events.map(({ type }) => type)).toEqual(["mento.job.completed.v1"]), {
       timeout: 20_000,
@@ -162,7 +164,7 @@ describe("a job of which nothing is seen", () => {
   it("is seen while Slurm shows it, though in a state that nobody knows", async () => {
     const answers = { ...silence, squeue: "4711|HALF_BAKED|0:00|1:00||mento:k3f7|/j/k3f7|None\n" };
     const { tracker, events, clock, renewed, take } = open({
-      shellFor: () => Promise.resolve(shellThatSays(answers)),
+      sightOf: () => Promise.resolve(slurmSight(shellThatSays(answers))),
     });
     take({ submitted: new Date(clock.now).toISOString() });
     clock.now += 30 * 3600_000;
@@ -174,7 +176,9 @@ describe("a job of which nothing is seen", () => {
 
   it("is not seen in another job that has got its id", async () => {
     const answers = { ...silence, squeue: "4711|RUNNING|0:10|1:00|n|mento:other|/j/other|None\n" };
-    const { events, clock, take } = open({ shellFor: () => Promise.resolve(shellThatSays(answers)) });
+    const { events, clock, take } = open({
+      sightOf: () => Promise.resolve(slurmSight(shellThatSays(answers))),
+    });
     take({ submitted: new Date(clock.now - 25 * 3600_000).toISOString() });
     for (const minutes of [1, 6]) {
       clock.now += minutes * 60_000;
@@ -193,8 +197,8 @@ it("a mistake about one job does not keep the others of its session from being w
   );
   const announced: string[] = [];
   const { take, clock } = open({
-    shellFor: () =>
-      Promise.resolve(shellThatSays({ squeue: "", scontrol: "", records: `\n${both.join("")}` })),
+    sightOf: () =>
+      Promise.resolve(slurmSight(shellThatSays({ squeue: "", scontrol: "", records: `\n${both.join("")}` }))),
     announce: (event) => {
       if (event.id.startsWith("k3f7")) throw new TypeError("a bug");
       announced.push(event.id);
@@ -215,7 +219,7 @@ describe("a record that is delivered again while its job's end is announced", ()
       if (acks.size === 0) take();
       await sleep(50);
     };
-    const { acks, take, tracker } = open({ shellFor: () => Promise.resolve(shell), announce });
+    const { acks, take, tracker } = open({ sightOf: () => Promise.resolve(slurmSight(shell)), announce });
     take();
     await sleep(1000);
     expect([...acks]).toEqual([1, 2]);
@@ -234,7 +238,7 @@ describe("a job whose end Slurm does not explain", () => {
       records,
     };
     const { tracker, events, clock, take } = open({
-      shellFor: () => Promise.resolve(shellThatSays(answers)),
+      sightOf: () => Promise.resolve(slurmSight(shellThatSays(answers))),
     });
     take();
     await sleep(600);
@@ -254,7 +258,9 @@ describe("a job whose end Slurm does not explain", () => {
       scontrol: "",
       records: "",
     };
-    const { events, clock, take } = open({ shellFor: () => Promise.resolve(shellThatSays(answers)) });
+    const { events, clock, take } = open({
+      sightOf: () => Promise.resolve(slurmSight(shellThatSays(answers))),
+    });
     take();
     for (let look = 0; look < 3; look++) {
       await sleep(600);

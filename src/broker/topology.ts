@@ -11,21 +11,34 @@ export interface Topology {
   eventsExchange: string;
   intakeQueue: string;
   jobsQueue: string;
+  /** For jobs that only this host can see. */
+  hostJobsQueue: string;
   waitQueue(seconds: number): string;
   deadQueue: string;
   historyStream: string;
 }
 
-export function topologyFor(prefix: string, group: string): Topology {
+export function topologyFor(prefix: string, group: string, host = "-"): Topology {
   return {
     dataExchange: `${prefix}.data`,
     eventsExchange: `${prefix}.events`,
     intakeQueue: `${prefix}.${group}.intake`,
     jobsQueue: `${prefix}.${group}.jobs`,
+    hostJobsQueue: `${prefix}.${group}.jobs.${host}`,
     waitQueue: (seconds) => `${prefix}.${group}.wait.${seconds}`,
     deadQueue: `${prefix}.dead`,
     historyStream: `${prefix}.history`,
   };
+}
+
+/** What a group's configuration wants to have beside it. */
+export interface Wanted {
+  /** Keys of its intake queue on the exchange for data. */
+  keys: readonly string[];
+  /** And on the exchange for events. */
+  eventKeys?: readonly string[];
+  /** Whether there are jobs that only this host can see. */
+  hasHostJobs?: boolean;
 }
 
 /**
@@ -34,11 +47,7 @@ export function topologyFor(prefix: string, group: string): Topology {
  * @throws Misconfigured `queue-arguments-differ`
  * @throws Unavailable `broker-refused`, `broker-unreachable`, `broker-lost`
  */
-export async function declareTopology(
-  link: BrokerLink,
-  topology: Topology,
-  keys: readonly string[],
-): Promise<void> {
+export async function declareTopology(link: BrokerLink, topology: Topology, wanted: Wanted): Promise<void> {
   const quorum: Options.AssertQueue = { durable: true, arguments: { "x-queue-type": "quorum" } };
   // RabbitMQ 4 gives up a message that has come back 20 times: then it must not vanish.
   const deadLettering: Options.AssertQueue = {
@@ -51,7 +60,8 @@ export async function declareTopology(
       "x-overflow": "reject-publish",
     },
   };
-  const { dataExchange, eventsExchange, intakeQueue, jobsQueue, deadQueue, historyStream } = topology;
+  const { dataExchange, eventsExchange, intakeQueue, jobsQueue, hostJobsQueue, deadQueue, historyStream } =
+    topology;
 
   const declare = async (channel: Channel) => {
     await channel.assertExchange(dataExchange, "topic", { durable: true });
@@ -66,8 +76,10 @@ export async function declareTopology(
 
     await channel.assertQueue(deadQueue, quorum);
     await channel.assertQueue(jobsQueue, deadLettering);
+    if (wanted.hasHostJobs === true) await channel.assertQueue(hostJobsQueue, deadLettering);
     await channel.assertQueue(intakeQueue, deadLettering);
-    for (const key of keys) await channel.bindQueue(intakeQueue, dataExchange, key);
+    for (const key of wanted.keys) await channel.bindQueue(intakeQueue, dataExchange, key);
+    for (const key of wanted.eventKeys ?? []) await channel.bindQueue(intakeQueue, eventsExchange, key);
 
     for (const seconds of WAIT_SECONDS) {
       await channel.assertQueue(topology.waitQueue(seconds), {

@@ -4,6 +4,7 @@ import type { MentoConfig } from "../config.ts";
 import type { Log } from "../log.ts";
 import { RuntimeDirectory } from "../runtime-directory.ts";
 import { SessionPlaces } from "../session-places.ts";
+import { LocalShell } from "../shells/local.ts";
 import { SessionShells } from "../session-shells.ts";
 
 /** The sessions of a configuration, and the way to their nodes, for as long as one command runs. */
@@ -28,7 +29,7 @@ export function openSessions(
     sessions: new Sessions(config.site, (message) => log.warn(message)),
     runtime,
     shells,
-    places: new SessionPlaces(config.site, shells),
+    places: new SessionPlaces(config.site, shells, { here: new LocalShell(config.ssh.commandTimeoutMs) }),
     close: () => {
       shells.closeAll();
       runtime.remove();

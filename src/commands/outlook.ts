@@ -1,12 +1,12 @@
 import { MentoError, Misconfigured, Rejected } from "../errors.ts";
 import { decodeMessage, type MessageProperties } from "../messages/cloud-event.ts";
-import { validateDataReady, type DataReadyMessage } from "../messages/data-ready.ts";
+import { readTriggerInput, type TriggerInput } from "../messages/trigger-input.ts";
 import { matchTriggers, type Unmatched } from "../triggers/match.ts";
 import type { Trigger } from "../triggers/trigger-config.ts";
 
 /** What a worker of this configuration would do with a message, as far as the message alone tells. */
 export interface Outlook {
-  message: DataReadyMessage | undefined;
+  input: TriggerInput | undefined;
   /** Names of the triggers that would run. */
   triggers: string[];
   /** Why each other would not. */
@@ -23,19 +23,19 @@ export function outlookOf(
   only?: string,
 ): Outlook {
   try {
-    const message = validateDataReady(decodeMessage(body, properties));
+    const input = readTriggerInput(decodeMessage(body, properties));
     if (only !== undefined) {
       const trigger = requireTrigger(only, triggers);
-      return { message, triggers: [trigger.name], unmatched: [], error: null };
+      return { input, triggers: [trigger.name], unmatched: [], error: null };
     }
-    const { matched, unmatched } = matchTriggers(message, triggers);
-    return { message, triggers: matched.map(({ name }) => name), unmatched, error: null };
+    const { matched, unmatched } = matchTriggers(input, triggers);
+    return { input, triggers: matched.map(({ name }) => name), unmatched, error: null };
   } catch (error) {
     const isFinal =
       error instanceof MentoError && (error instanceof Rejected || error.code === "unknown-trigger");
     if (!isFinal) throw error;
     const { code, message, hint } = error;
-    return { message: undefined, triggers: [], unmatched: [], error: { code, message, hint } };
+    return { input: undefined, triggers: [], unmatched: [], error: { code, message, hint } };
   }
 }
 

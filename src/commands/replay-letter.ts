@@ -15,7 +15,7 @@ export interface Outcome {
   /** Why it was left. */
   reason: string | null;
   /** What a worker of the configuration would do with it; null if it is not of its group. */
-  outlook: Omit<Outlook, "message"> | null;
+  outlook: Omit<Outlook, "input"> | null;
 }
 
 export interface ReplayWishes {
@@ -75,7 +75,7 @@ function whyLeft({ queue }: DeadLetter, { ownQueue, toTrigger, again }: ReplayWi
   return undefined;
 }
 
-function withoutMessage({ triggers, unmatched, error }: Outlook): Omit<Outlook, "message"> {
+function withoutMessage({ triggers, unmatched, error }: Outlook): Omit<Outlook, "input"> {
   return { triggers, unmatched, error };
 }
 
@@ -89,7 +89,7 @@ export function replayLine(one: Outcome): string {
     "would-send": () =>
       outlook === null
         ? `would go${as} to ${queue ?? ""}, whose workers this configuration is not of`
-        : outlookLine({ ...outlook, message: undefined }) + as,
+        : outlookLine({ ...outlook, input: undefined }) + as,
   };
   return `${plainLine(id, 100)}  ${plainLine(what[outcome]())}`;
 }

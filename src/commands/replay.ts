@@ -140,8 +140,8 @@ class Sieve {
     const isTheirs =
       fields.exchange === dataExchange && keys.some((key) => bindingFits(key, fields.routingKey));
     if (!isTheirs) return undefined;
-    const { message, error, triggers } = outlookOf(content, properties, [trigger]);
-    const time = message?.event.time;
+    const { input, error, triggers } = outlookOf(content, properties, [trigger]);
+    const time = input?.event.time;
     const told = time === undefined ? amqpTime(properties) : new Date(time);
     const why = error !== null ? "unreadable" : triggers.length === 0 ? "unwanted" : undefined;
     if (why === undefined && this.#isOfTheTime(told)) {

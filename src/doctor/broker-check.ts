@@ -15,7 +15,7 @@ export async function checkBroker(
   const link = await openLink(address);
   try {
     const { missing, intake } = await lookAtTopology(link, topology);
-    await declareTopology(link, topology, worker.keys);
+    await declareTopology(link, topology, { keys: worker.keys });
     const { product, version } = link.consuming.connection.serverProperties;
     const facts = [
       `${product} ${version} at ${link.place}`,

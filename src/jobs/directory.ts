@@ -26,7 +26,10 @@ export interface JobDirectory {
 }
 
 export interface SubmitRequest extends JobDirectory {
-  data: DataWanted;
+  /** null: nobody looks at the data. */
+  data: DataWanted | null;
+  /** A user's own script, which is copied into the directory as Slurm would copy it. */
+  program: string | null;
   /** Fewer of our jobs than this must wait in Slurm; null: nobody looks. */
   maxPending: number | null;
   sbatchArguments: readonly string[];
@@ -42,7 +45,15 @@ export interface MovedTo {
 
 export type SubmitAnswer =
   /** `request` is what the call that made the job has written into the run script's second line. */
-  | { kind: "submitted"; slurmJobId: string; request: unknown; movedTo: MovedTo | null }
+  | {
+      kind: "submitted";
+      /** Slurm's job id, or the process's. */
+      runId: string;
+      /** Of a process: where it runs. */
+      host: string | null;
+      request: unknown;
+      movedTo: MovedTo | null;
+    }
   | { kind: "missing"; path: string; found: number | null }
   | { kind: "outside"; path: string; real: string }
   /** The data is there, but of unknown size and written lately: what was seen of it. */
@@ -89,7 +100,7 @@ export function submitCommand(request: SubmitRequest, account: string): string {
 answered
 [ ! -d "$d" ] || say in-flight
 ${request.maxPending === null ? "" : `[ "$(${PENDING_COMMAND})" -lt ${request.maxPending} ] || say full`}
-${dataCheck(request.data)}
+${request.data === null ? "" : dataCheck(request.data)}
 [ -d ${quote(spoolOf(request.jobsDirectory))} ] || mkdir -p ${quote(spoolOf(request.jobsDirectory))} || exit 1
 mkdir "$d" || {
   [ ! -d "$d" ] || say in-flight
@@ -102,7 +113,7 @@ ${writeAndSubmit(request, account)}`;
  * The functions of the scripts: `say` answers and ends; `answered` does so if the directory already holds a whole answer;
  * `marked` finds our job in a list; `adopt` makes it the directory's answer.
  */
-function functions(jobsDirectory: string, jobId: string): string {
+export function functions(jobsDirectory: string, jobId: string): string {
   return `d=${quote(directoryOf(jobsDirectory, jobId))} m=${quote(markerOf(jobId))}
 say() { printf '\\nmento:%s\\n' "$1"; exit 0; }
 answered() {
@@ -124,7 +135,10 @@ adopt() {
  * it, that is the answer; else `.failed` says that nobody is at it any more.
  */
 function writeAndSubmit(request: SubmitRequest, account: string): string {
-  return `printf %s ${quote(request.script)} > "$d/run.sh" || { rm -f "$d/.looked"; exit 1; }
+  const { program } = request;
+  const copy =
+    program === null ? "" : `cp -- ${quote(program)} "$d/program" && chmod u+x "$d/program" || exit 1\n`;
+  return `${copy}printf %s ${quote(request.script)} > "$d/run.sh" || { rm -f "$d/.looked"; exit 1; }
 rm -f "$d/.failed" "$d/.looked"
 ${SBATCH} ${quoteAll(request.sbatchArguments)} "$d/run.sh" > "$d/submitted" || {
   code=$?
@@ -267,15 +281,15 @@ export function parseSubmitAnswer(stdout: string, paths: readonly string[]): Sub
   const [word, ...rest] = (line ?? "").slice("mento:".length).split(" ");
   switch (word) {
     case "submitted": {
-      // A cluster's name may follow the id: `4711;maxwell`.
-      const slurmJobId = /^\d+/.exec(rest[0] ?? "")?.[0];
+      // A cluster's name may follow Slurm's id, and a host's does a process's: `4711;maxwell`.
+      const [, runId, host = null] = /^(\d+)(?:;(\S+))?/.exec(rest[0] ?? "") ?? [];
       const isMoved = rest[1] !== undefined && rest[1] !== "" && rest[1] !== "#";
       const [reservation = null, partition = null] = rest
         .slice(1, 3)
         .map((name) => (name === "-" ? null : name));
       const movedTo = isMoved ? { reservation, partition } : null;
       const request = parseRequest(rest.slice(isMoved ? 3 : 1).join(" "));
-      return slurmJobId === undefined ? undefined : { kind: "submitted", slurmJobId, request, movedTo };
+      return runId === undefined ? undefined : { kind: "submitted", runId, host, request, movedTo };
     }
     case "missing": {
       const path = paths[Number(rest[0])];

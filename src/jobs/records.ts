@@ -7,14 +7,22 @@ import { parseRecord } from "./run-script.ts";
 export interface JobRecords {
   /** Slurm's present job: another than before if it was submitted again, and then where to. */
   submitted?: {
-    slurmJobId: string;
+    /** Slurm's, or the process's. */
+    runId: string;
     reservation: string | null;
     partition: string | null;
     /** Somebody is about to submit it again, or has died doing so. */
     isBeingResubmitted: boolean;
   };
   started?: { at: string; node: string };
-  ended?: { record: EndRecord; results: { path: string; bytes: number }[]; log: string };
+  ended?: { record: EndRecord; results: RecordedResult[]; log: string };
+}
+
+export interface RecordedResult {
+  path: string;
+  bytes: number;
+  /** Where the beamline sees the copy; null: there is none. */
+  beamlinePath: string | null;
 }
 
 const HEADER = "mento-record";
@@ -67,10 +75,10 @@ export function parseRecords(output: Buffer): Map<string, JobRecords> {
 
 function submittedFrom(bytes: Buffer): JobRecords["submitted"] {
   const [first = "", slot = "", again] = bytes.toString("utf8").split(",");
-  const slurmJobId = /^\d+/.exec(first)?.[0];
-  if (slurmJobId === undefined) return undefined;
+  const runId = /^\d+/.exec(first)?.[0];
+  if (runId === undefined) return undefined;
   const [reservation = null, partition = null] = slot.split(" ").map((name) => (name === "-" ? null : name));
-  return { slurmJobId, reservation, partition, isBeingResubmitted: again === "again" };
+  return { runId, reservation, partition, isBeingResubmitted: again === "again" };
 }
 
 function startedFrom(bytes: Buffer): JobRecords["started"] {
@@ -81,12 +89,6 @@ function startedFrom(bytes: Buffer): JobRecords["started"] {
 function endedFrom(bytes: Buffer): JobRecords["ended"] {
   const all = parseRecord(bytes);
   const fields = new Map(all);
-  const results = all
-    .filter(([key]) => key === "result")
-    .map(([, value]) => {
-      const space = value.indexOf(" ");
-      return { bytes: Number(value.slice(0, space)), path: value.slice(space + 1) };
-    });
   return {
     record: {
       at: fields.get("at") ?? "",
@@ -94,7 +96,21 @@ function endedFrom(bytes: Buffer): JobRecords["ended"] {
       outOfMemory: fields.get("outOfMemory") === "yes",
       stoppedBy: fields.get("stoppedBy") === "" ? null : `SIG${fields.get("stoppedBy") ?? ""}`,
     },
-    results,
+    results: resultsFrom(all),
     log: fields.get("log") ?? "",
   };
+}
+
+/** A copy's field follows that of its result. */
+function resultsFrom(fields: [key: string, value: string][]): RecordedResult[] {
+  const results: RecordedResult[] = [];
+  for (const [key, value] of fields) {
+    const last = results.at(-1);
+    if (key === "result") {
+      const space = value.indexOf(" ");
+      const bytes = Number(value.slice(0, space));
+      results.push({ bytes, path: value.slice(space + 1), beamlinePath: null });
+    } else if (key === "copied" && last !== undefined) last.beamlinePath = value;
+  }
+  return results;
 }

@@ -20,7 +20,7 @@ mento:$id
   mv "$id" ".removed.$id" 2>/dev/null && removed=$((removed + 1))
 done
 rm -rf .removed.*
-find .spool -type f -mmin +${minutes} -delete 2>/dev/null
+find .spool .copies -type f -mmin +${minutes} -delete 2>/dev/null
 echo "mento:$removed"`;
 }
 

@@ -1,16 +1,47 @@
 import { quote, quoteAll } from "../shells/quote.ts";
+import { globToRegex, plainRegex } from "./glob.ts";
 
 export interface RunScript {
   jobId: string;
-  /** The job directory on the core file system. */
+  /** The job directory. */
   directory: string;
   /** Where the script rings when it has written a record. */
   spool: string;
   /** The program and its arguments, literal. */
   argv: readonly string[];
-  resultsDirectory: string;
+  env: Readonly<Record<string, string>>;
+  /** Where the program starts; null: in the job directory. */
+  workdir: string | null;
+  stdin: string | null;
+  /** The message's parameters, which the program finds in the file `$MENTO_PARAMETERS`. */
+  parameters: unknown;
+  /** Where the program puts its results; null: in a folder of the job directory. */
+  resultsDirectory: string | null;
+  /** Which files there are results, unless the program lists them in `$MENTO_RESULTS`. */
+  resultGlobs: readonly string[];
+  copyBack: CopyBack | null;
+  /**
+   * - slurm: by `sbatch` from the job directory
+   * - process: by itself, once
+   * - rest: by Slurm, which was given the script alone; of several jobs of Slurm one runs it
+   */
+  launch: "slurm" | "process" | "rest";
+  /** `#SBATCH` lines that are carried over from a user's own script. */
+  directives: readonly string[];
   /** Kept in the script's second line, so that the directory says what was asked. */
   request: unknown;
+}
+
+/** Where small results go on the beamline file system. */
+export interface CopyBack {
+  /** The session's folder there, as the node mounts it: nothing is written outside. */
+  root: string;
+  /** The folder below it. */
+  folder: string;
+  /** The session's folder as the beamline sees it. */
+  view: string;
+  maxBytes: number;
+  maxFiles: number;
 }
 
 /** An event is a message of at most 1 MiB. */
@@ -18,21 +49,107 @@ const MAX_RESULTS = 1000;
 
 export const REQUEST_PREFIX = "# mento-request: ";
 
+/** What the launcher of a job outside Slurm sets, to the host's name: a run by hand makes records of its own. */
+export const LAUNCHED = "MENTO_LAUNCHED";
+
 /**
  * The script that runs on the node. It records start and end in the job directory by write-then-rename, rings in
- * the spool, and hands exit code and signals through. The records' names end with Slurm's job id: somebody who submits
- * the script again by hand makes records of their own. A job that Slurm starts again replaces its own. A record is a list of `key=value` fields, each ended by NUL, so
- * that any path is safe in it. Results are the files in the results folder that are newer than the script.
+ * the spool, and hands exit code and signals through. The records' names end with Slurm's job id, or the process's:
+ * somebody who submits the script again by hand makes records of their own. A job that Slurm starts again replaces its
+ * own. A record is a list of `key=value` fields, each ended by NUL, so that any path is safe in it. Results are the files
+ * that the program lists, else those in the results folder that are newer than the script and fit the globs.
  */
 export function runScript(job: RunScript): string {
+  const resultsDirectory = job.resultsDirectory ?? `${job.directory}/results`;
+  const patterns = job.resultGlobs.map((glob) => `${plainRegex(resultsDirectory)}/${globToRegex(glob)}`);
   return `#!/bin/sh
-${REQUEST_PREFIX}${JSON.stringify(job.request)}
+${[REQUEST_PREFIX + JSON.stringify(job.request), ...job.directives].join("\n")}
 directory=${quote(job.directory)}
 spool=${quote(job.spool)}
-results=${quote(job.resultsDirectory)}
+results=${quote(resultsDirectory)}
 job=${quote(job.jobId)}
-run=\${SLURM_JOB_ID:-by-hand}
+${RUN[job.launch]}
+${FUNCTIONS}${job.copyBack === null ? "" : copyBack(job.copyBack)}
+count_kills
+kills_before=$kills
 
+mkdir -p "$results"
+rm -f "$directory/ended.$run"
+# In whole seconds: a file system's clock is too coarse to tell a quick program's files from our own.
+submitted=$(($(stat -c %Y "$directory/run.sh") - 1))
+{
+  field at "$(now)"
+  field node "\${SLURMD_NODENAME:-$(hostname)}"
+  field restart "\${SLURM_RESTART_COUNT:-0}"
+  field boot "$(cat /proc/sys/kernel/random/boot_id)"
+} | record started
+
+printf %s ${quote(JSON.stringify(job.parameters))} > "$directory/parameters.json"
+${job.stdin === null ? "stdin=/dev/null" : `stdin="$directory/stdin"; printf %s ${quote(job.stdin)} > "$stdin"`}
+rm -f "$directory/results.$run"
+unset SSH_CLIENT SSH_CONNECTION SSH_TTY ${LAUNCHED}
+${environmentOf(job)}
+{ cd ${job.workdir === null ? '"$directory"' : quote(job.workdir)} && exec ${quoteAll(job.argv)}; } < "$stdin" &
+child=$!
+wait "$child"
+code=$?
+while kill -0 "$child" 2>/dev/null; do
+  wait "$child"
+  code=$?
+done
+child=
+count_kills
+
+{
+  field at "$(now)"
+  field code "$code"
+  field stoppedBy "$stopped_by"
+  [ "$kills" = "$kills_before" ] || field outOfMemory yes
+  [ "$code" = 0 ] || field log "$(tail -c 600 "$directory/job.log" 2>/dev/null)"
+  results ${patterns.map((one) => `-e ${quote(one)}`).join(" ")} | ${job.copyBack === null ? "with_sizes" : "copied_back"}
+} | record ended
+
+trap - TERM HUP USR1 USR2
+[ "$code" -le 128 ] || kill -s "$((code - 128))" $$ 2>/dev/null
+exit "$code"
+`;
+}
+
+function environmentOf({ env }: RunScript): string {
+  const own = Object.entries(env).map(([name, value]) => `export ${name}=${quote(value)}`);
+  return [
+    ...own,
+    'export MENTO_JOB_ID="$job" MENTO_RESULTS_DIR="$results" MENTO_RESULTS="$directory/results.$run"',
+    'export MENTO_PARAMETERS="$directory/parameters.json"',
+  ].join("\n");
+}
+
+/** Sets `run`, or ends what must not run. */
+const RUN = {
+  slurm: `run=\${SLURM_JOB_ID:-by-hand}`,
+  // A link is made by one caller only: of several processes that were started for the job one goes on.
+  process: `run=by-hand
+[ -z "\${${LAUNCHED}-}" ] || {
+  run=$$
+  echo "$$;$${LAUNCHED}" > "$directory/.submitted.$$" || exit 1
+  ln "$directory/.submitted.$$" "$directory/submitted" 2>/dev/null || run=
+  rm -f "$directory/.submitted.$$"
+  [ -n "$run" ] || exit 0
+}`,
+  rest: `run=\${SLURM_JOB_ID:-by-hand}
+[ "$run" = by-hand ] || {
+  mkdir -p "$directory" "$spool" || exit 1
+  [ -f "$directory/run.sh" ] || { cat "$0" > "$directory/.run.$run" && mv -f "$directory/.run.$run" "$directory/run.sh"; }
+  echo "$run" > "$directory/.submitted.$run" || exit 1
+  ln "$directory/.submitted.$run" "$directory/submitted" 2>/dev/null
+  rm -f "$directory/.submitted.$run"
+  read -r first < "$directory/submitted"
+  [ "$first" = "$run" ] || exit 0
+  exec >> "$directory/job.log" 2>&1
+}`,
+};
+
+const FUNCTIONS = `
 now() { date -u +%Y-%m-%dT%H:%M:%S.%3NZ; }
 field() { printf '%s=%s\\0' "$1" "$2"; }
 record() {
@@ -66,44 +183,67 @@ count_kills() {
     done < "$events"
   done < /proc/self/cgroup
 }
-count_kills
-kills_before=$kills
 
-mkdir -p "$results"
-rm -f "$directory/ended.$run"
-# In whole seconds: a file system's clock is too coarse to tell a quick program's files from our own.
-submitted=$(($(stat -c %Y "$directory/run.sh") - 1))
-{
-  field at "$(now)"
-  field node "\${SLURMD_NODENAME:-$(hostname)}"
-  field restart "\${SLURM_RESTART_COUNT:-0}"
-} | record started
-
-export MENTO_JOB_ID="$job" MENTO_RESULTS_DIR="$results"
-exec ${quoteAll(job.argv)} &
-child=$!
-wait "$child"
-code=$?
-while kill -0 "$child" 2>/dev/null; do
-  wait "$child"
-  code=$?
-done
-child=
-count_kills
-
-{
-  field at "$(now)"
-  field code "$code"
-  field stoppedBy "$stopped_by"
-  [ "$kills" = "$kills_before" ] || field outOfMemory yes
-  [ "$code" = 0 ] || field log "$(tail -c 600 "$directory/job.log" 2>/dev/null)"
-  find "$results" -type f -newermt "@$submitted" -printf 'result=%s %p\\0' 2>/dev/null | head -z -n ${MAX_RESULTS}
-} | record ended
-
-trap - TERM HUP USR1 USR2
-[ "$code" -le 128 ] || kill -s "$((code - 128))" $$ 2>/dev/null
-exit "$code"
+# What the program has listed, else what fits the patterns; each ended by NUL.
+results() {
+  if [ -s "$directory/results.$run" ]; then
+    while IFS= read -r one || [ -n "$one" ]; do
+      case $one in /*) ;; *) one=$results/$one ;; esac
+      [ ! -f "$one" ] || printf '%s\\0' "$one"
+    done < "$directory/results.$run"
+  else
+    find "$results" -type f -newermt "@$submitted" -print0 2>/dev/null | LC_ALL=C sort -z | LC_ALL=C grep -zxE "$@"
+  fi | head -z -n ${MAX_RESULTS}
+}
+with_sizes() { xargs -0 -r stat -L --printf='result=%s %n\\0'; }
 `;
+
+/**
+ * Copies the results of a program that has succeeded, and prints those that it has copied. A file on the beamline file
+ * system is written over only if it is the one that was copied there last: its size, time and inode are kept. It comes by
+ * rename, whole or not at all.
+ */
+function copyBack({ root, folder, view, maxBytes, maxFiles }: CopyBack): string {
+  return `
+root=${quote(root)} folder=${quote(folder)} view=${quote(view)}
+copies=\${spool%/*}/.copies
+export root folder view copies results job
+copied_back() {
+  [ "$code" = 0 ] || { with_sizes; return; }
+  xargs -0 -r -s 1800000 sh -c '
+    bytes=0 files=0
+    not_copied() { echo "mento: not copied to the beamline: $one: $1" >&2; }
+    look() { stat -c "%s %y %i" "$1"; }
+    copy() {
+      inside=\${one#"$results"/}
+      [ "$inside" != "$one" ] || { not_copied "it is not in the results folder"; return; }
+      [ $((bytes + size)) -le ${maxBytes} ] || { not_copied "more than ${maxBytes} bytes in all"; return; }
+      [ $files -lt ${maxFiles} ] || { not_copied "more than ${maxFiles} files"; return; }
+      target=$root/$folder/$inside
+      mkdir -p "\${target%/*}" || return
+      case $(readlink -f "\${target%/*}")/ in
+        "$(readlink -f "$root")"/*) ;;
+        *) not_copied "$folder leads out of the beamtime"; return ;;
+      esac
+      known=$copies/$(printf %s "$target" | sha256sum | cut -c -32)
+      new=\${target%/*}/.mento-$job.part
+      rm -f "$new" && cp -- "$one" "$new" || return
+      if [ -f "$known" ] && [ "$(look "$target" 2>/dev/null)" = "$(cat "$known")" ]; then
+        mv -fT -- "$new" "$target"
+      else
+        mv -nT -- "$new" "$target"
+      fi
+      [ ! -e "$new" ] || { rm -f "$new"; not_copied "$target is there, and not ours"; return; }
+      mkdir -p "$copies" && look "$target" > "$known"
+      bytes=$((bytes + size)) files=$((files + 1))
+      printf "copied=%s\\\\0" "$view/$folder/$inside"
+    }
+    for one; do
+      size=$(stat -L -c %s "$one") || continue
+      printf "result=%s %s\\\\0" "$size" "$one"
+      copy
+    done' sh
+}`;
 }
 
 /** The fields of a record that the run script wrote, in order; a key may come more than once. */

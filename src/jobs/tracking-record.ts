@@ -7,13 +7,10 @@ import { TriggerSlurm } from "../triggers/trigger-config.ts";
  */
 export const TrackingRecord = z.strictObject({
   version: z.literal(1),
-  /** The last announced event's data. */
+  /** The last announced event's data: the job's, and how it runs. */
   data: JobEventData,
   /** The folder of the session's job directories. */
   jobsDirectory: z.string(),
-  /** Globs for what is announced as results, below `resultsDirectory`. */
-  resultGlobs: z.array(z.string()),
-  resultsDirectory: z.string(),
   /** What the trigger asked of Slurm, if the job must be submitted again. */
   slurm: TriggerSlurm.optional(),
   /** When Slurm last knew it; default: when it was submitted. */

@@ -2,6 +2,7 @@ import { markerOf } from "./directory.ts";
 import type { JobResult } from "../messages/job-event.ts";
 import type { EndRecord } from "./job.ts";
 import type { TrackingRecord } from "./tracking-record.ts";
+import type { SlurmWord } from "./verdict.ts";
 
 /** A job that this tracker watches: its record, and the un-acked delivery that says so. */
 export interface Watched {
@@ -24,6 +25,17 @@ export interface Watched {
   isBeingResubmitted: boolean;
   /** Why it cannot be submitted again at the moment: said once. */
   heldBecause: string | undefined;
+}
+
+/** A word on a job, and by what it is known to be ours. */
+export interface JobWord extends SlurmWord {
+  comment: string;
+  directory: string;
+}
+
+/** What Slurm, or its host, calls the job. */
+export function runIdOf({ data }: TrackingRecord): string {
+  return data.slurm.jobId ?? String(data.process?.pid ?? "");
 }
 
 /** By our marker or the job directory; a person may have changed the one, and Slurm forget the other. */

@@ -20,6 +20,16 @@ export const ExitReason = z.enum([
 ]);
 export type ExitReason = z.infer<typeof ExitReason>;
 
+/** The ways to run a job; MENTO's names for them are those of the library's `TriggerMethod`. */
+export const JobMethod = z.enum([
+  "remote-sbatch-script",
+  "remote-command",
+  "slurm-rest-api",
+  "local-sbatch-script",
+  "local-bash-script",
+]);
+export type JobMethod = z.infer<typeof JobMethod>;
+
 const errorCodes = Object.keys(ERROR_CODES) as [ErrorCode, ...ErrorCode[]];
 
 export const EventError = z.strictObject({
@@ -42,24 +52,56 @@ export const JobResult = z.strictObject({
 });
 export type JobResult = z.infer<typeof JobResult>;
 
+/** What a message says of its data, beside the paths: the same in all events that come of it. */
+export const MessageFacts = z.strictObject({
+  detector: z.string().nullable(),
+  technique: z.string().nullable(),
+  scan: z.union([z.string(), z.int()]).nullable(),
+  sample: z.string().nullable(),
+  parameters: z.record(z.string(), z.json()),
+});
+export type MessageFacts = z.infer<typeof MessageFacts>;
+
+/** A job that led to another. */
+export const ChainLink = z.strictObject({ job: z.string(), trigger: z.string() });
+export type ChainLink = z.infer<typeof ChainLink>;
+
 /** `data` of every `mento.job.*.v1` event. */
 export const JobEventData = z.strictObject({
   job: z.strictObject({
     id: z.string(),
     trigger: z.string(),
-    method: z.literal("remote-sbatch-script"),
+    method: JobMethod,
     state: JobState,
     name: z.string(),
-    directory: z.string().describe("The job directory, on the core file system."),
+    directory: z
+      .string()
+      .describe("The job directory: on the core file system, or on the host of a local-bash-script."),
   }),
   slurm: z.strictObject({
-    jobId: z.string(),
+    jobId: z.string().nullable().describe("null for a job outside Slurm."),
     reservation: z.string().nullable(),
     partition: z.string().nullable(),
     nodes: z.array(z.string()),
   }),
-  session: z.strictObject({ beamline: z.string(), id: z.string(), corePath: z.string() }),
-  cause: Cause,
+  process: z
+    .strictObject({ host: z.string(), pid: z.int() })
+    .nullable()
+    .describe("Where a job outside Slurm runs; null for a Slurm job."),
+  session: z
+    .strictObject({
+      beamline: z.string().nullable(),
+      id: z.string().nullable(),
+      corePath: z.string().nullable(),
+    })
+    .describe("All null for a local-bash-script's job while no session is open."),
+  cause: Cause.describe("The data-ready message that all of a chain comes from."),
+  chain: z
+    .array(ChainLink)
+    .describe(
+      "The jobs whose events led here, the first one first; empty for a data-ready message's own job.",
+    ),
+  message: MessageFacts,
   paths: z.array(z.string()).describe("The data, on the core file system."),
   times: z.strictObject({ ready: time, received: time, submitted: time, started: time, ended: time }),
   exit: z

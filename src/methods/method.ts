@@ -4,15 +4,15 @@ import type { EventError } from "../messages/job-event.ts";
 import type { JobPlan } from "../triggers/plan.ts";
 import type { Shell } from "../shells/shell.ts";
 
-/** Where a job is to run: a node to submit from, and what Slurm is told. */
+/** Where a job is to run: a host to submit from, and what Slurm is told. */
 export interface Place {
   shell: Shell;
-  /** The session's folder on the core file system. */
-  corePath: string;
-  /** The folder of all job directories of the session, below it. */
+  /** The session's folder on the core file system, which data must lie in; null: nobody looks at the data. */
+  corePath: string | null;
+  /** The folder of all its job directories. */
   jobsDirectory: string;
-  /** Or why there is none at the moment. */
-  slot: Slot | MentoError;
+  /** Or why there is none at the moment; null for a job outside Slurm. */
+  slot: Slot | MentoError | null;
   /** Fewer of our jobs than this must wait in Slurm; null: they are so few that nobody needs to look. */
   maxPending: number | null;
   /** That the slot is not one of the session's reservations, and why. */
@@ -20,7 +20,9 @@ export interface Place {
 }
 
 export interface SubmittedJob {
-  slurmJobId: string;
+  /** null: it runs outside Slurm. */
+  slurmJobId: string | null;
+  process: { host: string; pid: number } | null;
   /** When the submit that made the job was sent, RFC 3339. */
   submittedAt: string;
   /** The job's name in Slurm. */

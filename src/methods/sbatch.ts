@@ -1,4 +1,3 @@
-import { z } from "zod";
 import type { Slot } from "../beamtime/reservation.ts";
 import { Deferred, MentoError, Rejected, Unavailable } from "../errors.ts";
 import { lookId } from "../jobs/data-check.ts";
@@ -9,19 +8,16 @@ import {
   markerOf,
   parseSubmitAnswer,
   recoverCommand,
-  spoolOf,
   submitCommand,
   withdrawCommand,
   LONGEST_SUBMIT_SECONDS,
-  type SubmitAnswer,
   type SubmitRequest,
 } from "../jobs/directory.ts";
-import { runScript } from "../jobs/run-script.ts";
-import { tooManyPending } from "../jobs/slurm-now.ts";
-import type { CommandEnd } from "../shells/shell.ts";
 import type { JobPlan } from "../triggers/plan.ts";
 import type { TriggerSlurm } from "../triggers/trigger-config.ts";
-import type { Method, Place, SubmitOptions, SubmittedJob } from "./method.ts";
+import { jobScript } from "./job-script.ts";
+import type { Method, Place } from "./method.ts";
+import { conclude, dataOf, lastLine, requestOf } from "./submit-answer.ts";
 
 /** `sbatch` on a host that has it; which host that is, the shell knows. */
 export const sbatch: Method = {
@@ -31,110 +27,38 @@ export const sbatch: Method = {
       const end = await shell.run(command, { timeout: LONGEST_SUBMIT_SECONDS * 1000 });
       return { end, answer: parseSubmitAnswer(end.stdout.toString("utf8"), plan.paths) };
     };
+    if (slot === null) throw new Error("a job of Slurm needs a slot");
     if (slot instanceof MentoError) {
       const job = { jobsDirectory, jobId: plan.jobId };
       let { end, answer } = await call(findCommand(job));
       if (answer?.kind === "in-flight") ({ end, answer } = await call(adoptCommand(job, shell.account)));
       if (answer?.kind === "none") throw slot;
-      return conclude(answer, end, plan, place, options);
+      return conclude({ answer, end, plan, place, options, refusal });
     }
     const request = submitRequest(plan, place, slot, options.now);
     let { end, answer } = await call(submitCommand(request, shell.account));
     if (answer?.kind === "changing" && lookId(answer.look) === options.dataLook) {
-      const settled = { ...request, data: { ...request.data, isSettled: true } };
+      const settled = { ...request, data: request.data && { ...request.data, isSettled: true } };
       ({ end, answer } = await call(submitCommand(settled, shell.account)));
     }
     if (answer?.kind === "in-flight") ({ end, answer } = await call(recoverCommand(request, shell.account)));
-    return conclude(answer, end, plan, place, options);
+    return conclude({ answer, end, plan, place, options, refusal });
   },
 };
 
 function submitRequest(plan: JobPlan, place: Place, slot: Slot, now: Date): SubmitRequest {
-  const { jobsDirectory, corePath, maxPending } = place;
-  const { trigger, jobId, paths, bytes } = plan;
+  const { jobsDirectory, maxPending } = place;
+  const { trigger, jobId } = plan;
   const directory = directoryOf(jobsDirectory, jobId);
   return {
     jobsDirectory,
     jobId,
     maxPending,
-    data: { root: corePath, paths, bytes, companions: trigger.companions, isSettled: false },
+    program: null,
+    data: dataOf(plan, place),
     sbatchArguments: sbatchArguments({ jobId, directory, name: trigger.name, slurm: trigger.slurm, slot }),
-    script: runScript({
-      jobId,
-      directory,
-      spool: spoolOf(jobsDirectory),
-      argv: plan.argv,
-      resultsDirectory: plan.resultsDirectory,
-      request: {
-        submittedAt: now.toISOString(),
-        trigger: trigger.name,
-        cause: plan.cause,
-        paths,
-        argv: plan.argv,
-        slot,
-      },
-    }),
+    script: jobScript(plan, jobsDirectory, { launch: "slurm", request: { ...requestOf(plan, now), slot } }),
   };
-}
-
-/** What the run script's second line says of the submit that made the job. */
-const SubmittedRequest = z.looseObject({
-  submittedAt: z.iso.datetime(),
-  paths: z.array(z.string()),
-  slot: z
-    .object({ reservation: z.string().nullable(), partition: z.string().nullable(), time: z.string() })
-    .optional(),
-});
-
-async function conclude(
-  answer: SubmitAnswer | undefined,
-  end: CommandEnd,
-  plan: JobPlan,
-  place: Place,
-  { dataTimeout, dataLook, now }: SubmitOptions,
-): Promise<SubmittedJob> {
-  const { jobsDirectory, shell, slot } = place;
-  switch (answer?.kind) {
-    case "submitted": {
-      const earlier = SubmittedRequest.safeParse(answer.request).data;
-      if (earlier !== undefined && !sameList(earlier.paths, plan.paths)) throw idReused(plan, earlier.paths);
-      return {
-        slurmJobId: answer.slurmJobId,
-        submittedAt: earlier?.submittedAt ?? now.toISOString(),
-        name: plan.trigger.name,
-        directory: directoryOf(jobsDirectory, plan.jobId),
-        slot: answer.movedTo ?? earlier?.slot ?? (slot instanceof MentoError ? null : slot),
-      };
-    }
-    case "missing":
-      throw dataNotThere(answer.path, answer.found, plan, dataTimeout);
-    case "changing":
-      throw dataChanging(plan, lookId(answer.look), dataTimeout, dataLook === undefined);
-    case "outside":
-      throw new Rejected({
-        code: "path-outside-beamtime",
-        message: `${answer.path} leads out of the beamtime, by a symbolic link to ${answer.real}.`,
-        hint: "Send the path of data inside the beamtime.",
-      });
-    case "full":
-      throw tooManyPending(shell.account, place.maxPending ?? 0);
-    case "in-flight":
-      throw new Deferred({
-        code: "submit-in-flight",
-        message: `Job ${plan.jobId} is being submitted by another call, or one was cut off.`,
-        hint: "Mento looks again, and finds out which.",
-        giveUpAfterSeconds: 24 * 3600,
-      });
-    case "failed":
-      throw await refusal(end.stderr, plan, place);
-    default:
-      throw new Deferred({
-        code: "submit-not-now",
-        message: `The submit on ${shell.host} gave no answer: ${lastLine(end.stderr) || `exit code ${end.code ?? "none"}`}.`,
-        hint: `Can ${shell.account} write to ${jobsDirectory}, and is sbatch in its PATH?`,
-        giveUpAfterSeconds: 3600,
-      });
-  }
 }
 
 /**
@@ -213,44 +137,4 @@ export function sbatchArguments(job: {
     ...optional("--cpus-per-task", slurm.cpusPerTask),
     ...optional("--mem", slurm.memory),
   ];
-}
-
-function dataNotThere(path: string, found: number | null, plan: JobPlan, giveUpAfterSeconds: number) {
-  const wanted = plan.bytes?.[plan.paths.indexOf(path)];
-  const state = found === null ? "is not there" : `has ${found} of ${wanted ?? "?"} bytes so far`;
-  return new Deferred({
-    code: "data-not-there",
-    message: `The data is not on the core file system yet: ${path} ${state}.`,
-    hint: "It is copied from the beamline with a delay; Mento looks again.",
-    giveUpAfterSeconds,
-  });
-}
-
-/** One look at fresh data says nothing yet: only a second that differs is worth an event. */
-function dataChanging(plan: JobPlan, look: string, giveUpAfterSeconds: number, isFirstLook: boolean) {
-  return new Deferred({
-    code: "data-changing",
-    message: `The data on the core file system is still being written: ${plan.paths.join(", ")}.`,
-    hint: "Mento looks until it stays the same; a message with `bytes` says when it is whole.",
-    giveUpAfterSeconds,
-    dataLook: look,
-    isSilent: isFirstLook,
-  });
-}
-
-function lastLine(text: string): string {
-  return text.trim().split("\n").at(-1) ?? "";
-}
-
-function sameList(one: readonly string[], other: readonly string[]): boolean {
-  return one.length === other.length && one.every((value, index) => value === other[index]);
-}
-
-function idReused(plan: JobPlan, paths: readonly string[]): Rejected {
-  const { id, source } = plan.cause;
-  return new Rejected({
-    code: "id-reused",
-    message: `The message's id ${id} from ${source} was used before, for ${paths[0] ?? "other data"}.`,
-    hint: "Give each message an id of its own, and each producer its own source (AMQP's app_id).",
-  });
 }

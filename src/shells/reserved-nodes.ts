@@ -57,6 +57,14 @@ export class ReservedNodes implements Shell {
     );
   }
 
+  /** The node that answers now, by itself. Throws as {@link run}. */
+  async answering(): Promise<Shell> {
+    await this.run(":");
+    const node = this.#nodes[this.#current];
+    if (node === undefined) throw new Error("no reserved node");
+    return node;
+  }
+
   leaveHost(): void {
     this.#current = (this.#current + 1) % this.#nodes.length;
   }

@@ -27,3 +27,8 @@ export interface CommandEnd {
   stdout: Buffer;
   stderr: string;
 }
+
+/** A script whose end was cut off with the connection must not run in part: as a function, it runs whole or not. */
+export function wholeOrNot(script: string): string {
+  return `mento() {\n${script}\n}\nmento\n`;
+}

@@ -3,7 +3,7 @@ import ssh2, { type Client, type ClientChannel, type ServerHostKeyAlgorithm } fr
 import { Deferred, MentoError, Unavailable, errorText } from "../errors.ts";
 import { ChannelRefused, Channels } from "./channels.ts";
 import { checkHostKey, knownKeyTypes, type HostKeyRules } from "./known-hosts.ts";
-import type { CommandEnd } from "./shell.ts";
+import { wholeOrNot, type CommandEnd } from "./shell.ts";
 
 export interface SshTarget {
   /** The node's name, as the metadata file has it. */
@@ -27,11 +27,6 @@ const WAITING_SHELL = "exec /bin/sh";
 
 /** RFC 4254, 5.1: connect failed, which is what sshd says beyond its MaxSessions, and resource shortage. */
 const REASONS_OF_REFUSAL: unknown[] = [2, 4];
-
-/** A script whose end was cut off with the connection must not run in part: as a function, it runs whole or not. */
-function wholeOrNot(script: string): string {
-  return `mento() {\n${script}\n}\nmento\n`;
-}
 
 /** sshd closed the connection before the login: it has too many logins under way (MaxStartups), or just stops. */
 class Dropped extends Unavailable {}

@@ -1,25 +1,53 @@
 import { posix } from "node:path";
 import { Rejected } from "../errors.ts";
-import { isBeamlinePath, toCorePath, type SessionRoots } from "../beamtime/paths.ts";
-import type { Cause } from "../messages/job-event.ts";
-import type { DataReadyMessage } from "../messages/data-ready.ts";
+import {
+  isBeamlinePath,
+  toBeamlinePath,
+  toCorePath,
+  toNodePath,
+  type SessionRoots,
+} from "../beamtime/paths.ts";
+import type { Cause, ChainLink, JobMethod, MessageFacts } from "../messages/job-event.ts";
+import type { TriggerInput } from "../messages/trigger-input.ts";
 import { derivedId } from "../messages/derived-id.ts";
-import { fillArguments } from "./template.ts";
+import { fillArguments, fillText, type TemplateValues } from "./template.ts";
+import { traceparentFor } from "./traceparent.ts";
 import type { Trigger } from "./trigger-config.ts";
 
-/** What one trigger makes of one message, before anything is said about where it runs. */
+/** What one trigger makes of one message or event, before anything is said about where it runs. */
 export interface JobPlan {
   jobId: string;
   trigger: Trigger;
   cause: Cause;
-  /** The data, on the core file system, in the order of the message. */
+  chain: readonly ChainLink[];
+  facts: MessageFacts;
+  /** W3C trace context, the same trace for all of a chain. */
+  traceparent: string;
+  /** null: for a job here, while no session is open. */
+  session: PlanSession | null;
+  /** The data, as seen where the job runs, in the order of the message. */
   paths: string[];
-  bytes: number[] | undefined;
+  bytes: readonly number[] | undefined;
   /** The program and its arguments, literal. */
   argv: string[];
-  /** Where the program puts its results, on the core file system. */
-  resultsDirectory: string;
+  env: Record<string, string>;
+  workdir: string | null;
+  stdin: string | null;
+  /** Where the program puts its results; null: in the job directory. */
+  resultsDirectory: string | null;
 }
+
+export interface PlanSession {
+  id: string;
+  beamline: string;
+  roots: SessionRoots;
+}
+
+/** Where results go on the core file system, below the session's folder (MENTO, `prepare_results_filename`). */
+export const RESULTS_FOLDER = "processed/onlineanalysis";
+
+/** Methods whose jobs run on this host, and see the beamline's file system. */
+export const HERE: readonly JobMethod[] = ["local-bash-script"];
 
 /** A job's id: the same cause, group and trigger always give the same id, and nothing else does. */
 export function jobIdFor(cause: Pick<Cause, "source" | "id">, group: string, trigger: string): string {
@@ -30,42 +58,105 @@ export function jobIdFor(cause: Pick<Cause, "source" | "id">, group: string, tri
  * @throws Rejected `path-outside-beamtime`, `path-not-synced`, `template-value-missing`, `wrong-argument`
  */
 export function planJob(
-  message: DataReadyMessage,
+  input: TriggerInput,
   trigger: Trigger,
-  session: { id: string; beamline: string; roots: SessionRoots },
+  session: PlanSession | null,
   group: string,
 ): JobPlan {
-  const { event, data } = message;
-  const { roots } = session;
-  const cause = { source: event.source, id: event.id, type: event.type };
-  const jobId = jobIdFor(cause, group, trigger.name);
-  const paths = message.paths.map((path) => toCorePath(path, roots));
-  const resultsDirectory = resultsDirectoryFor(paths[0] ?? roots.core, trigger.name, roots);
-  const filled = fillArguments(trigger.run, {
-    path: paths[0],
-    paths,
-    results: resultsDirectory,
-    corePath: roots.core,
-    beamline: session.beamline,
-    beamtimeId: session.id,
-    detector: data.detector,
-    technique: data.technique,
-    scan: data.scan,
-    sample: data.sample,
-    jobId,
-    parameters: data.parameters ?? {},
-  });
-  const argv = filled.map((argument) =>
-    isBeamlinePath(argument, roots) ? toCorePath(argument, roots) : argument,
-  );
-  if (argv.some((argument) => argument.includes("\0"))) {
-    throw new Rejected({
-      code: "wrong-argument",
-      message: `An argument of trigger ${trigger.name} would hold a NUL byte, which no program can be given.`,
-      hint: "Correct the message's parameters.",
-    });
+  const { event, cause, chain, facts, bytes } = input;
+  const jobId = jobIdFor(event, group, trigger.name);
+  const isHere = HERE.includes(trigger.method);
+  const view = (path: string) => viewOf(path, session?.roots, isHere);
+  const paths = input.paths.map(view);
+  const corePath = paths[0] ?? session?.roots.core;
+  const resultsDirectory =
+    isHere || session === null || corePath === undefined
+      ? null
+      : resultsDirectoryFor(corePath, trigger.name, session.roots);
+  const values = valuesOf(input, session, { jobId, paths, results: resultsDirectory });
+  const text = (template: string) => fillText(template, values);
+  // A name in the beamline's view is given to the program as the same file where it runs.
+  const mapped = (argument: string) =>
+    !isHere && session !== null && isBeamlinePath(argument, session.roots)
+      ? toCorePath(argument, session.roots)
+      : argument;
+  const plan = {
+    argv: fillArguments(trigger.run, values).map(mapped),
+    env: Object.fromEntries(Object.entries(trigger.env).map(([name, value]) => [name, mapped(text(value))])),
+    workdir: trigger.workdir === undefined ? null : mapped(text(trigger.workdir)),
+    stdin: trigger.stdin === undefined ? null : text(trigger.stdin),
+  };
+  for (const argument of [...plan.argv, ...Object.values(plan.env), plan.workdir ?? ""]) {
+    checkArgument(argument, trigger);
   }
-  return { jobId, trigger, cause, paths, bytes: message.bytes, argv, resultsDirectory };
+  const traceparent = traceparentFor(event.traceparent, cause, jobId);
+  const planned = { jobId, trigger, cause, chain, facts, traceparent, session, paths, bytes };
+  return { ...planned, ...plan, resultsDirectory };
+}
+
+/** The path of data where the job runs. Without a session it stays as it is. */
+function viewOf(path: string, roots: SessionRoots | undefined, isHere: boolean): string {
+  if (roots === undefined) return path;
+  return isHere ? (toBeamlinePath(path, roots) ?? path) : toCorePath(path, roots);
+}
+
+function valuesOf(
+  input: TriggerInput,
+  session: PlanSession | null,
+  job: { jobId: string; paths: string[]; results: string | null },
+): TemplateValues {
+  const { facts, event, cause } = input;
+  const roots = session?.roots;
+  const inView = (map: (path: string, roots: SessionRoots) => string | null) =>
+    roots === undefined ? undefined : input.paths.map((path) => map(path, roots));
+  const [core, beamline, node] = [inView(toCorePath), inView(toBeamlinePath), inView(toNodePath)];
+  const causeResults = input.job?.results;
+  return {
+    path: job.paths[0],
+    paths: job.paths,
+    "path.core": core?.[0],
+    "paths.core": core,
+    "path.beamline": beamline?.[0],
+    "paths.beamline": beamline,
+    "path.node": node?.[0],
+    "paths.node": node,
+    results: job.results,
+    jobId: job.jobId,
+    corePath: roots?.core,
+    beamline: session?.beamline ?? input.beamline,
+    beamtimeId: session?.id ?? input.beamtimeId,
+    "session.core": roots?.core,
+    "session.beamline": roots?.beamline,
+    "session.node": roots?.node,
+    "message.id": cause.id,
+    "message.source": cause.source,
+    "message.time": event.time,
+    "cause.results": causeResults?.map(({ path }) => path),
+    "cause.job": input.job?.job.id,
+    "cause.trigger": input.job?.job.trigger,
+    "cause.directory": input.job?.job.directory,
+    "cause.exitCode": input.job?.exit?.code,
+    detector: facts.detector,
+    technique: facts.technique,
+    scan: facts.scan,
+    sample: facts.sample,
+    parameters: facts.parameters,
+    causeResults,
+  };
+}
+
+function checkArgument(argument: string, trigger: Trigger): void {
+  const what = argument.includes("\0")
+    ? "a NUL byte, which no program can be given"
+    : argument.isWellFormed()
+      ? undefined
+      : "half of a surrogate pair, which is not a character";
+  if (what === undefined) return;
+  throw new Rejected({
+    code: "wrong-argument",
+    message: `An argument of trigger ${trigger.name} would hold ${what}.`,
+    hint: "Correct the message's parameters.",
+  });
 }
 
 /**
@@ -73,6 +164,10 @@ export function planJob(
  * `processed/onlineanalysis/<same subfolders>`, with a folder of its own for each trigger and file.
  */
 function resultsDirectoryFor(corePath: string, trigger: string, roots: SessionRoots): string {
+  return posix.join(roots.core, RESULTS_FOLDER, folderOfResults(corePath, trigger, roots));
+}
+
+function folderOfResults(corePath: string, trigger: string, roots: SessionRoots): string {
   const inside = posix.relative(roots.core, corePath);
-  return posix.join(roots.core, "processed/onlineanalysis", trigger, inside.replace(/^raw\//, ""));
+  return posix.join(trigger, inside.replace(/^raw\//, ""));
 }

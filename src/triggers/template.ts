@@ -1,4 +1,5 @@
 import { Rejected } from "../errors.ts";
+import type { JobResult } from "../messages/job-event.ts";
 
 /**
  * Templates fill single arguments of a program, never a command line. `{{ name }}` stands for a value;
@@ -11,19 +12,38 @@ const WHOLE = /^\{\{\s*([^{}]*?)\s*\}\}$/;
 export const TEMPLATE_NAMES = [
   "path",
   "paths",
+  "path.core",
+  "paths.core",
+  "path.beamline",
+  "paths.beamline",
+  "path.node",
+  "paths.node",
   "results",
+  "jobId",
   "corePath",
   "beamline",
   "beamtimeId",
+  "session.core",
+  "session.beamline",
+  "session.node",
+  "message.id",
+  "message.source",
+  "message.time",
+  "cause.results",
+  "cause.job",
+  "cause.trigger",
+  "cause.directory",
+  "cause.exitCode",
   "detector",
   "technique",
   "scan",
   "sample",
-  "jobId",
 ] as const;
 
-export type TemplateValues = Record<(typeof TEMPLATE_NAMES)[number], unknown> & {
+export type TemplateValues = Partial<Record<(typeof TEMPLATE_NAMES)[number], unknown>> & {
   parameters: Record<string, unknown>;
+  /** Of the job whose event this is: named `results[0].path`. */
+  causeResults?: readonly JobResult[] | undefined;
 };
 
 /** Why a template can never be filled, or undefined. For the configuration's check at load. */
@@ -46,14 +66,22 @@ export function fillArguments(templates: readonly string[], values: TemplateValu
     const name = WHOLE.exec(template)?.[1];
     const value = name === undefined ? undefined : lookUp(name, template, values);
     if (Array.isArray(value)) return value.map(asText);
-    return [template.replace(PLACE, (_, inner: string) => asText(lookUp(inner, template, values)))];
+    return [fillText(template, values)];
   });
 }
 
+/** One text, whatever it names. Throws as {@link fillArguments}. */
+export function fillText(template: string, values: TemplateValues): string {
+  return template.replace(PLACE, (_, name: string) => asText(lookUp(name, template, values)));
+}
+
 function lookUp(name: string, template: string, values: TemplateValues): unknown {
-  let value: unknown = values;
-  for (const key of name.split(".")) {
-    value = isObject(value) && Object.hasOwn(value, key) ? value[key] : undefined;
+  let value: unknown = Object.hasOwn(values, name) ? values[name as keyof TemplateValues] : undefined;
+  if (name.startsWith("parameters.")) {
+    value = values.parameters;
+    for (const key of name.split(".").slice(1)) {
+      value = isObject(value) && Object.hasOwn(value, key) ? value[key] : undefined;
+    }
   }
   if (value !== undefined && value !== null) return value;
   throw new Rejected({

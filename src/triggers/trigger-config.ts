@@ -1,5 +1,7 @@
 import { z } from "zod";
 import { slurmSeconds } from "../jobs/slurm-time.ts";
+import { JobMethod } from "../messages/job-event.ts";
+import { INPUT_TYPES } from "../messages/trigger-input.ts";
 
 /** One value or several of which one must fit. */
 function oneOrMore<T extends z.ZodType>(value: T) {
@@ -17,7 +19,8 @@ function atMost(one: string, other: string): boolean {
 
 /** Which messages start the trigger. Every field given must fit; a list fits if one of its values does. */
 export const TriggerCondition = z.strictObject({
-  type: z.literal("data.ready").default("data.ready"),
+  type: oneOrMore(z.enum(INPUT_TYPES)).default("data.ready"),
+  trigger: oneOrMore(z.string()).optional().describe("Of a job's event: the trigger that it ran for."),
   path: oneOrMore(z.string().min(1))
     .optional()
     .describe("Globs for the path as the message gives it; every path of the message must fit one."),
@@ -27,6 +30,21 @@ export const TriggerCondition = z.strictObject({
   sample: oneOrMore(z.string()).optional(),
 });
 export type TriggerCondition = z.infer<typeof TriggerCondition>;
+
+/** `50MB`, `2 GiB`, or a number of bytes. */
+const ByteSize = z.union([
+  z.int().positive(),
+  z
+    .string()
+    .regex(/^\d+(\.\d+)?\s*([kMG]i?)?B?$/, "must be a size such as 50MB")
+    .transform(bytesOf),
+]);
+
+function bytesOf(size: string): number {
+  const [, number = "", prefix = "", binary] = /^([\d.]+)\s*([kMG]?)(i?)/.exec(size) ?? [];
+  const power = ["", "k", "M", "G"].indexOf(prefix);
+  return Math.floor(Number(number) * (binary === "i" ? 1024 : 1000) ** power);
+}
 
 const slurmTime = z.union([SlurmTime, z.int().positive().transform(String)]);
 
@@ -67,16 +85,41 @@ export const Trigger = z.strictObject({
     .string()
     .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, "must be 1 to 63 letters, digits, '.', '_' or '-'"),
   on: TriggerCondition.prefault({}),
-  method: z.literal("remote-sbatch-script").default("remote-sbatch-script"),
+  method: JobMethod.default("remote-sbatch-script"),
   run: z
     .array(z.string())
     .min(1)
     .describe("The program and its arguments, each on its own; {{ name }} is filled in. Never a shell line."),
+  env: z
+    .record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, "must be a variable's name"), z.string())
+    .default({})
+    .describe("Environment variables of the program; {{ name }} is filled in."),
+  workdir: z.string().min(1).optional().describe("Where the program starts; default: the job directory."),
+  stdin: z.string().optional().describe("What the program reads from its standard input; default: nothing."),
+  destination: z
+    .string()
+    .min(1)
+    .optional()
+    .describe("The reserved node that the job is submitted from, or that a remote-command runs on."),
   slurm: TriggerSlurm.prefault({}),
   results: z
     .array(z.string().min(1))
     .default(["**"])
     .describe("Globs below the job's results folder: what to announce as results."),
+  copyBack: z
+    .strictObject({
+      to: z
+        .string()
+        .regex(
+          /^(?!.*(^|\/)\.\.?(\/|$))[^/].*$/,
+          "must be a folder relative to the beamtime's, such as processed/onlineanalysis",
+        )
+        .describe("The folder on the beamline file system, below the beamtime's."),
+      maxBytes: ByteSize.default(50_000_000).describe("All files of a job together."),
+      maxFiles: z.int().positive().max(1000).default(100),
+    })
+    .optional()
+    .describe("Copy the results to the beamline file system when the job has completed."),
   dataTimeout: z
     .int()
     .positive()

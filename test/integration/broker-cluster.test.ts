@@ -22,7 +22,7 @@ beforeAll(async () => {
   site = new TestSite(triggers, { broker: { url: [cluster.urlOf(1), cluster.urlOf(2)] } });
   // Whoever declares a queue has its leader on the node that it is connected to.
   const link = await openLink({ url: cluster.urlOf(0), name: "mento test" });
-  await declareTopology(link, topologyFor(site.prefix, "default"), ["#"]);
+  await declareTopology(link, topologyFor(site.prefix, "default"), { keys: ["#"] });
   await link.close();
   worker = new TestWorker(site.configFile);
   await worker.ready();

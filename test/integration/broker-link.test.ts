@@ -70,7 +70,7 @@ describe("a link", () => {
     for (const end of ["close", "fail"] as const) {
       const link = await openLink({ url, name });
       proxy.set("stall");
-      const declaring = codeOf(declareTopology(link, topology, ["#"]));
+      const declaring = codeOf(declareTopology(link, topology, { keys: ["#"] }));
       if (end === "close") await link.close();
       else link.fail(new MentoError({ code: "broker-lost", message: "cut", hint: "" }));
       expect(await declaring).toBe("broker-lost");

@@ -49,7 +49,7 @@ class Case {
   /** Publishes the message into queues that no worker has seen yet. */
   async open(headers: Record<string, number> = {}): Promise<void> {
     const link = await openLink({ url: facility.broker.url, name: "test" });
-    await declareTopology(link, topologyFor(this.site.prefix, "default"), ["#"]);
+    await declareTopology(link, topologyFor(this.site.prefix, "default"), { keys: ["#"] });
     await link.close();
     const client = await connectBroker({ url: facility.broker.url, prefix: this.site.prefix });
     this.client = client;

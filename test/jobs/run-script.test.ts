@@ -6,13 +6,13 @@ import { setTimeout as sleep } from "node:timers/promises";
 import fc from "fast-check";
 import { afterAll, describe, expect, it } from "vitest";
 import { parseRecords, readRecordsCommand } from "../../src/jobs/records.ts";
-import { runScript } from "../../src/jobs/run-script.ts";
+import { runScript, type RunScript } from "../../src/jobs/run-script.ts";
 
 const top = mkdtempSync(join(tmpdir(), "mento-run script-"));
 afterAll(() => rmSync(top, { recursive: true }));
 let count = 0;
 
-function makeJob(argv: string[]) {
+function makeJob(argv: string[], more: Partial<RunScript> = {}) {
   const jobId = `job${++count}`;
   const directory = join(top, jobId);
   mkdirSync(directory);
@@ -21,7 +21,11 @@ function makeJob(argv: string[]) {
   const resultsDirectory = join(top, "results", jobId);
   writeFileSync(
     script,
-    runScript({ jobId, directory, spool: join(top, ".spool"), argv, resultsDirectory, request: { argv } }),
+    runScript({
+      ...{ jobId, directory, argv, resultsDirectory, spool: join(top, ".spool"), request: { argv } },
+      ...{ env: {}, workdir: null, stdin: null, parameters: {}, resultGlobs: ["**"], copyBack: null },
+      ...{ launch: "slurm", directives: [], ...more },
+    }),
   );
   writeFileSync(join(directory, "submitted"), "4711\n");
   return { jobId, directory, script, resultsDirectory };
@@ -29,8 +33,8 @@ function makeJob(argv: string[]) {
 
 const asSlurmJob = (id: string) => ({ ...process.env, SLURM_JOB_ID: id });
 
-function run(argv: string[]) {
-  const job = makeJob(argv);
+function run(argv: string[], more: Partial<RunScript> = {}) {
+  const job = makeJob(argv, more);
   const log = `exec sh '${job.script}' > '${job.directory}/job.log' 2>&1`;
   const { status, signal } = spawnSync("sh", ["-c", log], { env: asSlurmJob("4711") });
   return { ...job, status, signal, records: readRecords(job.jobId) };
@@ -92,7 +96,7 @@ describe("the run script, in a real shell", () => {
     expect(code).toBe(3);
     expect(readRecords(job.jobId)?.ended).toMatchObject({
       record: { code: 3, stoppedBy: "SIGTERM" },
-      results: [{ path: join(job.resultsDirectory, "x"), bytes: 7 }],
+      results: [{ path: join(job.resultsDirectory, "x"), bytes: 7, beamlinePath: null }],
     });
   });
 
@@ -111,7 +115,9 @@ describe("the run script, in a real shell", () => {
       "x",
       name,
     ]);
-    expect(records?.ended?.results).toEqual([{ path: join(resultsDirectory, name), bytes: 5 }]);
+    expect(records?.ended?.results).toEqual([
+      { path: join(resultsDirectory, name), bytes: 5, beamlinePath: null },
+    ]);
   });
 
   it("gives the program its arguments byte for byte", () => {

@@ -2,12 +2,20 @@ import { describe, expect, it } from "vitest";
 import { Deferred, MentoError, Rejected, Unavailable } from "../../src/errors.ts";
 import { sbatch } from "../../src/methods/sbatch.ts";
 import type { Shell } from "../../src/shells/shell.ts";
+import type { JobPlan } from "../../src/triggers/plan.ts";
 import { Trigger } from "../../src/triggers/trigger-config.ts";
 
-const plan = {
+const plan: JobPlan = {
   jobId: "k3f7",
   trigger: Trigger.parse({ name: "t", run: ["/bin/true"] }),
   cause: { source: "/s", id: "1", type: "mento.data.ready.v1" },
+  chain: [],
+  facts: { detector: null, technique: null, scan: null, sample: null, parameters: {} },
+  traceparent: "00-0-0-01",
+  session: null,
+  env: {},
+  workdir: null,
+  stdin: null,
   paths: ["/c/raw/a.h5"],
   bytes: undefined,
   argv: ["/bin/true"],

@@ -25,7 +25,9 @@ export interface Place {
 
 const shared: Place = { facility, beamtime };
 
-export type AnyEvent = CloudEvent & { data: JobEventData & MessageEventData };
+export type AnyEvent = CloudEvent & {
+  data: JobEventData & MessageEventData & { slurm: { jobId: string } };
+};
 
 /** A file of the detector on the beamline file system, under a name of its own. */
 export function writeData(content = "data\n", name = `scan_${randomUUID().slice(0, 8)}.dat`) {

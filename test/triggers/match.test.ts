@@ -1,11 +1,11 @@
 import { describe, expect, it } from "vitest";
 import type { DataReady } from "../../src/messages/data-ready.ts";
-import { validateDataReady } from "../../src/messages/data-ready.ts";
+import { readTriggerInput } from "../../src/messages/trigger-input.ts";
 import { matchTriggers } from "../../src/triggers/match.ts";
 import { Trigger } from "../../src/triggers/trigger-config.ts";
 
 const message = (data: DataReady) =>
-  validateDataReady({ specversion: "1.0", id: "1", source: "/s", type: "mento.data.ready.v1", data });
+  readTriggerInput({ specversion: "1.0", id: "1", source: "/s", type: "mento.data.ready.v1", data });
 const trigger = (on: object) => Trigger.parse({ name: "t", on, run: ["true"] });
 
 describe("matchTriggers", () => {

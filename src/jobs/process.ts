@@ -1,0 +1,98 @@
+import { quote } from "../shells/quote.ts";
+import { dataCheck, type DataWanted } from "./data-check.ts";
+import { functions, spoolOf, type JobDirectory } from "./directory.ts";
+import { LAUNCHED } from "./run-script.ts";
+import type { JobWord } from "./watched.ts";
+
+/**
+ * Jobs outside Slurm: processes of their own on a host, which go on when whoever started them is gone. Starting one twice
+ * does no harm: of all the run scripts that were started for a job only the one that makes `submitted` goes on.
+ */
+export interface LaunchRequest extends JobDirectory {
+  /** null: nobody looks at the data. */
+  data: DataWanted | null;
+  script: string;
+  /** What the host is called here. */
+  host: string;
+}
+
+/** How often, each 20 ms, a started process is asked for its first sign: 10 s. */
+const LOOKS = 500;
+
+/** Answers as the submit commands do. */
+export function launchCommand({ jobsDirectory, jobId, data, script, host }: LaunchRequest): string {
+  const spool = quote(spoolOf(jobsDirectory));
+  return `${functions(jobsDirectory, jobId)}
+answered
+${data === null ? "" : dataCheck(data)}
+[ -d ${spool} ] || mkdir -p ${spool} || exit 1
+[ -d "$d" ] || mkdir "$d" 2>/dev/null || [ -d "$d" ] || exit 1
+[ -s "$d/run.sh" ] || {
+  printf %s ${quote(script)} > "$d/.run.$$" && mv -n "$d/.run.$$" "$d/run.sh" || exit 1
+  rm -f "$d/.run.$$"
+}
+cd /
+${LAUNCHED}=${quote(host)} setsid /bin/sh "$d/run.sh" < /dev/null >> "$d/job.log" 2>&1 &
+looks=0
+while [ ! -s "$d/submitted" ] && [ $looks -lt ${LOOKS} ]; do
+  sleep 0.02
+  looks=$((looks + 1))
+done
+answered
+say in-flight`;
+}
+
+export interface ProcessJob {
+  pid: number;
+  directory: string;
+}
+
+/** A process is known by its script: another one may have got its number. */
+const IS_RUNNING = `is_running() { tr '\\0' '\\n' 2>/dev/null < "/proc/$1/cmdline" | grep -qxF "$2/run.sh"; }`;
+
+/** What has become of these processes, on their host: a line each, in Slurm's words. */
+export function processesCommand(jobs: readonly ProcessJob[]): string {
+  const looks = jobs.map(({ pid, directory }) => `look ${pid} ${quote(directory)}`);
+  return `${IS_RUNNING}
+now=$(cat /proc/sys/kernel/random/boot_id)
+look() {
+  boot=
+  if is_running "$1" "$2"; then state=RUNNING
+  elif [ -e "$2/.cancelled" ]; then state=CANCELLED
+  else
+    boot=$(tr '\\0' '\\n' 2>/dev/null < "$2/started.$1" | sed -n 's/^boot=//p')
+    state=FAILED
+    [ -z "$boot" ] || [ "$boot" = "$now" ] || state=NODE_FAIL
+  fi
+  echo "mento-process $1 $state"
+}
+${looks.join("\n")}`;
+}
+
+/** By the run id. What is gone without a record was killed: nothing else ends a run script silently. */
+export function parseProcesses(
+  output: string,
+  jobs: readonly ProcessJob[],
+  host: string,
+): Map<string, JobWord> {
+  const words = new Map<string, JobWord>();
+  for (const [, id = "", state = ""] of output.matchAll(/^mento-process (\d+) (\S+)$/gm)) {
+    const directory = jobs.find(({ pid }) => String(pid) === id)?.directory ?? "";
+    words.set(id, { id, state, nodes: host, comment: "", directory, exitCode: "0:9", log: "" });
+  }
+  return words;
+}
+
+/**
+ * Ends a process and all that it has started: by SIGTERM, after a while by SIGKILL. Prints `mento:cancelled` if it ran,
+ * `mento:gone` if it had ended before.
+ */
+export function cancelProcessCommand({ pid, directory }: ProcessJob): string {
+  return `${IS_RUNNING}
+d=${quote(directory)}
+is_running ${pid} "$d" || { echo mento:gone; exit 0; }
+: > "$d/.cancelled" || exit 1
+kill -s TERM -- -${pid}
+(sleep 10; is_running ${pid} "$d" && kill -s KILL -- -${pid}) < /dev/null > /dev/null 2>&1 &
+echo mento:cancelled`;
+}

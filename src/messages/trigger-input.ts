@@ -1,0 +1,92 @@
+import { Rejected } from "../errors.ts";
+import { describeIssues, type CloudEvent } from "./cloud-event.ts";
+import { validateDataReady } from "./data-ready.ts";
+import { JobEventData, type Cause, type ChainLink, type MessageFacts } from "./job-event.ts";
+
+/** What can start a trigger: the type of a message or event without `mento.` and version. */
+export const INPUT_TYPES = [
+  "data.ready",
+  "job.completed",
+  "job.failed",
+  "job.cancelled",
+  "job.lost",
+] as const;
+export type InputType = (typeof INPUT_TYPES)[number];
+
+/** A message or an event as triggers see it: the end of one trigger's job can start another. */
+export interface TriggerInput {
+  type: InputType;
+  event: CloudEvent;
+  /** The data-ready message that it all comes from; of such a message, itself. */
+  cause: Cause;
+  /** The jobs that led here, the one of this event last. */
+  chain: readonly ChainLink[];
+  /** The job whose event this is. */
+  job: JobEventData | null;
+  beamline: string | null;
+  beamtimeId: string | null;
+  /** As the message has them: in any view. */
+  paths: readonly string[];
+  /** Expected sizes in the order of `paths`. */
+  bytes: readonly number[] | undefined;
+  facts: MessageFacts;
+}
+
+const JOB_TYPE = /^mento\.(job\.(?:completed|failed|cancelled|lost))\.v1$/;
+
+/**
+ * @throws Rejected `unknown-type`, `unknown-version`, `wrong-schema`
+ */
+export function readTriggerInput(event: CloudEvent): TriggerInput {
+  const jobType = JOB_TYPE.exec(event.type)?.[1];
+  return jobType === undefined ? fromDataReady(event) : fromJobEvent(event, jobType as InputType);
+}
+
+function fromDataReady(event: CloudEvent): TriggerInput {
+  const { data, paths, bytes } = validateDataReady(event);
+  const { detector, technique, scan, sample, parameters } = data;
+  return {
+    type: "data.ready",
+    event,
+    cause: { source: event.source, id: event.id, type: event.type },
+    chain: [],
+    job: null,
+    beamline: data.beamline ?? null,
+    beamtimeId: data.beamtimeId ?? null,
+    paths,
+    bytes,
+    facts: {
+      detector: detector ?? null,
+      technique: technique ?? null,
+      scan: scan ?? null,
+      sample: sample ?? null,
+      parameters: parameters ?? {},
+    },
+  };
+}
+
+function fromJobEvent(event: CloudEvent, type: InputType): TriggerInput {
+  const parsed = JobEventData.safeParse(event.data);
+  if (!parsed.success) {
+    throw new Rejected({
+      code: "wrong-schema",
+      message: `The event does not fit ${event.type}: ${describeIssues(parsed.error, ["data"])}`,
+      hint: "Another version of Mento may have announced it; see schemas/job-event.json.",
+      cause: parsed.error,
+    });
+  }
+  const job = parsed.data;
+  return {
+    type,
+    event,
+    cause: job.cause,
+    chain: [...job.chain, { job: job.job.id, trigger: job.job.trigger }],
+    job,
+    beamline: job.session.beamline,
+    beamtimeId: job.session.id,
+    paths: job.paths,
+    // The data was whole when the first job was submitted.
+    bytes: undefined,
+    facts: job.message,
+  };
+}

@@ -1,0 +1,135 @@
+import { z } from "zod";
+import { Deferred, MentoError, Rejected } from "../errors.ts";
+import { lookId, type DataWanted } from "../jobs/data-check.ts";
+import { directoryOf, type SubmitAnswer } from "../jobs/directory.ts";
+import { tooManyPending } from "../jobs/slurm-now.ts";
+import type { CommandEnd } from "../shells/shell.ts";
+import type { JobPlan } from "../triggers/plan.ts";
+import type { Place, SubmitOptions, SubmittedJob } from "./method.ts";
+
+/** What the run script's second line says of the submit that made the job. */
+const SubmittedRequest = z.looseObject({
+  submittedAt: z.iso.datetime(),
+  paths: z.array(z.string()),
+  slot: z
+    .object({ reservation: z.string().nullable(), partition: z.string().nullable(), time: z.string() })
+    .optional(),
+});
+
+/** What the run script's second line says of a submit. */
+export function requestOf({ trigger, cause, paths, argv }: JobPlan, now: Date) {
+  return { submittedAt: now.toISOString(), trigger: trigger.name, cause, paths, argv };
+}
+
+/** The data that the job needs; null where nobody looks: here, and for what follows on a job that had it. */
+export function dataOf({ trigger, paths, bytes, chain }: JobPlan, { corePath }: Place): DataWanted | null {
+  if (corePath === null || chain.length > 0) return null;
+  return { root: corePath, paths, bytes, companions: trigger.companions, isSettled: false };
+}
+
+/** The remote call's answer, and all that it may be about. */
+interface Concluded {
+  answer: SubmitAnswer | undefined;
+  end: CommandEnd;
+  plan: JobPlan;
+  place: Place;
+  options: SubmitOptions;
+  /** Why a submit failed, by what it has said. */
+  refusal: (stderr: string, plan: JobPlan, place: Place) => Promise<Error>;
+}
+
+/** What follows from the answer: the job, or the reason why there is none. */
+export async function conclude({
+  answer,
+  end,
+  plan,
+  place,
+  options,
+  refusal,
+}: Concluded): Promise<SubmittedJob> {
+  const { dataTimeout, dataLook, now } = options;
+  const { jobsDirectory, shell, slot } = place;
+  switch (answer?.kind) {
+    case "submitted": {
+      const earlier = SubmittedRequest.safeParse(answer.request).data;
+      if (earlier !== undefined && !sameList(earlier.paths, plan.paths)) throw idReused(plan, earlier.paths);
+      const isProcess = slot === null;
+      return {
+        slurmJobId: isProcess ? null : answer.runId,
+        process: isProcess ? { host: answer.host ?? "", pid: Number(answer.runId) } : null,
+        submittedAt: earlier?.submittedAt ?? now.toISOString(),
+        name: plan.trigger.name,
+        directory: directoryOf(jobsDirectory, plan.jobId),
+        slot: answer.movedTo ?? earlier?.slot ?? (slot instanceof MentoError ? null : slot),
+      };
+    }
+    case "missing":
+      throw dataNotThere(answer.path, answer.found, plan, dataTimeout);
+    case "changing":
+      throw dataChanging(plan, lookId(answer.look), dataTimeout, dataLook === undefined);
+    case "outside":
+      throw new Rejected({
+        code: "path-outside-beamtime",
+        message: `${answer.path} leads out of the beamtime, by a symbolic link to ${answer.real}.`,
+        hint: "Send the path of data inside the beamtime.",
+      });
+    case "full":
+      throw tooManyPending(shell.account, place.maxPending ?? 0);
+    case "in-flight":
+      throw new Deferred({
+        code: "submit-in-flight",
+        message: `Job ${plan.jobId} is being submitted by another call, or one was cut off.`,
+        hint: "Mento looks again, and finds out which.",
+        giveUpAfterSeconds: 24 * 3600,
+      });
+    case "failed":
+      throw await refusal(end.stderr, plan, place);
+    default:
+      throw new Deferred({
+        code: "submit-not-now",
+        message: `The submit on ${shell.host} gave no answer: ${lastLine(end.stderr) || `exit code ${end.code ?? "none"}`}.`,
+        hint: `Can ${shell.account} write to ${jobsDirectory}${slot === null ? "" : ", and is sbatch in its PATH"}?`,
+        giveUpAfterSeconds: 3600,
+      });
+  }
+}
+
+function dataNotThere(path: string, found: number | null, plan: JobPlan, giveUpAfterSeconds: number) {
+  const wanted = plan.bytes?.[plan.paths.indexOf(path)];
+  const state = found === null ? "is not there" : `has ${found} of ${wanted ?? "?"} bytes so far`;
+  return new Deferred({
+    code: "data-not-there",
+    message: `The data is not on the core file system yet: ${path} ${state}.`,
+    hint: "It is copied from the beamline with a delay; Mento looks again.",
+    giveUpAfterSeconds,
+  });
+}
+
+/** One look at fresh data says nothing yet: only a second that differs is worth an event. */
+function dataChanging(plan: JobPlan, look: string, giveUpAfterSeconds: number, isFirstLook: boolean) {
+  return new Deferred({
+    code: "data-changing",
+    message: `The data on the core file system is still being written: ${plan.paths.join(", ")}.`,
+    hint: "Mento looks until it stays the same; a message with `bytes` says when it is whole.",
+    giveUpAfterSeconds,
+    dataLook: look,
+    isSilent: isFirstLook,
+  });
+}
+
+export function lastLine(text: string): string {
+  return text.trim().split("\n").at(-1) ?? "";
+}
+
+function sameList(one: readonly string[], other: readonly string[]): boolean {
+  return one.length === other.length && one.every((value, index) => value === other[index]);
+}
+
+function idReused(plan: JobPlan, paths: readonly string[]): Rejected {
+  const { id, source } = plan.cause;
+  return new Rejected({
+    code: "id-reused",
+    message: `The message's id ${id} from ${source} was used before, for ${paths[0] ?? "other data"}.`,
+    hint: "Give each message an id of its own, and each producer its own source (AMQP's app_id).",
+  });
+}

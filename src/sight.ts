@@ -1,0 +1,51 @@
+import { parseProcesses, processesCommand, type ProcessJob } from "./jobs/process.ts";
+import { parseSqueue, squeueCommand } from "./jobs/squeue.ts";
+import type { TrackingRecord } from "./jobs/tracking-record.ts";
+import type { JobWord } from "./jobs/watched.ts";
+import type { CommandEnd, Shell } from "./shells/shell.ts";
+
+/** Where jobs of one kind can be seen. */
+export interface Sight {
+  /** Where their directories are. */
+  shell: Shell;
+  /**
+   * What is known now, by run id, from one look at all of them; who is not in it is not known there. Throws if nothing
+   * can be seen.
+   */
+  look(records: readonly TrackingRecord[]): Promise<ReadonlyMap<string, JobWord>>;
+  /** Whether Slurm's accounting can be asked over the shell. */
+  hasAccounting: boolean;
+}
+
+/** By one `squeue` for all jobs of the account. */
+export function slurmSight(shell: Shell): Sight {
+  return {
+    shell,
+    hasAccounting: true,
+    look: async () => {
+      const end = await shell.run(squeueCommand(shell.account));
+      if (end.code === 0) return parseSqueue(end.stdout.toString("utf8"));
+      throw failed("squeue", shell, end);
+    },
+  };
+}
+
+/** The processes of one host. */
+export function processSight(shell: Shell): Sight {
+  return {
+    shell,
+    hasAccounting: false,
+    look: async (records) => {
+      const jobs: ProcessJob[] = records.flatMap(({ data }) =>
+        data.process === null ? [] : { pid: data.process.pid, directory: data.job.directory },
+      );
+      const end = await shell.run(processesCommand(jobs));
+      if (end.code === 0) return parseProcesses(end.stdout.toString("utf8"), jobs, shell.host);
+      throw failed("a look at /proc", shell, end);
+    },
+  };
+}
+
+function failed(what: string, { host }: Shell, { stderr }: CommandEnd): Error {
+  return new Error(`${what} on ${host} failed: ${stderr.trim() || "no answer"}`);
+}
