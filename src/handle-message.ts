@@ -245,6 +245,7 @@ function submittedEvent(
       ended: null,
     },
     exit: null,
+    cancelledBy: null,
     results: [],
     error: notice,
   };

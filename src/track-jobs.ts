@@ -167,6 +167,7 @@ export class Tracker {
 
   /** Takes in what the run script wrote. */
   async #apply(watched: Watched, records: JobRecords | undefined, session: SessionJobs): Promise<void> {
+    watched.cancelledBy = records?.cancelled;
     if (records?.submitted !== undefined) {
       watched.isBeingResubmitted = records.submitted.isBeingResubmitted;
       if (records.submitted.runId !== runIdOf(watched.record)) {
@@ -314,7 +315,8 @@ export class Tracker {
   }
 
   async #end(watched: Watched, end: JobEnd, facts: EndFacts, session: SessionJobs): Promise<void> {
-    await this.#announce(watched, endedData(watched.record.data, end, facts));
+    const { record, cancelledBy } = watched;
+    await this.#announce(watched, endedData(record.data, end, { ...facts, cancelledBy }));
     this.#letGo(watched, session);
   }
 

@@ -19,7 +19,7 @@ export const HISTORY_MARK_TYPE = "mento.history.mark";
  * @throws Unavailable `broker-lost`, `broker-refused`
  */
 export async function* historySince(
-  client: BrokerClient,
+  client: Pick<BrokerClient, "link" | "publisher" | "topology">,
   since: Date,
 ): AsyncGenerator<ConsumeMessage, void, undefined> {
   const { historyStream } = client.topology;

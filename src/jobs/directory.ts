@@ -15,6 +15,7 @@ import { PENDING_COMMAND } from "./slurm-now.ts";
  *                                  has the reservation and partition that it was submitted to again
  *     <jobs>/<job id>/.failed      there if the last `sbatch` has ended without an answer
  *     <jobs>/<job id>/.looked      when somebody first looked for the job and did not find it
+ *     <jobs>/<job id>/.cancelled   who has asked for it to be cancelled: a submit that comes after it is cancelled at once
  *     <jobs>/<job id>/.resubmit.<Slurm's job id>   the lock of whoever submits it again in place of that one
  *     <jobs>/<job id>/started.<Slurm's job id>, ended.<…>   written by run.sh
  *     <jobs>/<job id>/job.log      what the program printed
@@ -111,7 +112,8 @@ ${writeAndSubmit(request, account)}`;
 
 /**
  * The functions of the scripts: `say` answers and ends; `answered` does so if the directory already holds a whole answer;
- * `marked` finds our job in a list; `adopt` makes it the directory's answer.
+ * `marked` finds our job in a list; `adopt` makes it the directory's answer; `keep_cancelled` cancels a job that was to be
+ * cancelled before Slurm had it.
  */
 export function functions(jobsDirectory: string, jobId: string): string {
   return `d=${quote(directoryOf(jobsDirectory, jobId))} m=${quote(markerOf(jobId))}
@@ -122,10 +124,12 @@ answered() {
   { read -r line; read -r line; } < "$d/run.sh"
   say "submitted $id \${slot:+$slot }$line"
 }
+keep_cancelled() { [ ! -f "$d/.cancelled" ] || scancel "\${1%%;*}"; }
 marked() { printf '%s\\n' "$list" | awk -v m="$m" '$2 == m { print $1; exit }'; }
 adopt() {
   [ -n "$1" ] || return 0
   echo "$1" > "$d/.submitted.$$" && mv "$d/.submitted.$$" "$d/submitted" || exit 1
+  keep_cancelled "$1"
   answered
 }`;
 }
@@ -148,6 +152,7 @@ ${SBATCH} ${quoteAll(request.sbatchArguments)} "$d/run.sh" > "$d/submitted" || {
   say "failed $code"
 }
 read -r id < "$d/submitted"
+keep_cancelled "$id"
 say "submitted $id"`;
 }
 
@@ -253,13 +258,14 @@ case $state in RESV_DEL_HOLD | PENDING) scancel --state=PENDING "$old"; look ;; 
 case $state in '' | CANCELLED*) ;; *) leave "$state" ;; esac
 new=$(printf '%s\\n' "$list" | awk -v m="$m" -v o="$old" '$3 == m && $1 != o && $2 !~ /^CANCELLED/ { print $1; exit }')
 [ ! -f "$d/started.$old" ] || leave "$old"
+[ ! -f "$d/.cancelled" ] || { scancel "$old"; leave CANCELLED; }
 for one in "$d"/started.[0-9]*; do
   [ -n "$new" ] || [ ! -f "$one" ] || new=\${one##*.}
 done
 # By the directory's time others judge whether this was cut off.
 [ -n "$new" ] || { touch "$d" && new=$(${SBATCH} ${quoteAll(sbatchArguments)} "$d/run.sh"); } || say "failed $?"
 printf '%s\\n%s\\n' "$new" ${quote(`${reservation ?? "-"} ${partition ?? "-"}`)} > "$d/.submitted.$$" || exit 1
-mv "$d/.submitted.$$" "$d/submitted" && answered`;
+mv "$d/.submitted.$$" "$d/submitted" && keep_cancelled "$new" && answered`;
 }
 
 /**

@@ -1,4 +1,4 @@
-import type { JobEventData, JobResult } from "../messages/job-event.ts";
+import type { CancelledBy, JobEventData, JobResult } from "../messages/job-event.ts";
 import { advance, describeFailure, type JobEnd } from "./job.ts";
 
 /** What is told of a job that its run script has started: once, though Slurm may start it again. */
@@ -22,16 +22,19 @@ export interface EndFacts {
   slurmState: string | null;
   /** What else is to be said of it. */
   why?: string;
+  /** Who asked Mento to cancel it. */
+  cancelledBy?: CancelledBy | undefined;
 }
 
 export function endedData(data: JobEventData, end: JobEnd, facts: EndFacts): JobEventData {
   const { job, times } = data;
-  const { at, results, log, slurmState, why = "" } = facts;
+  const { at, results, log, slurmState, why = "", cancelledBy = null } = facts;
   return {
     ...data,
     job: { ...job, state: advance(job.state, end.state) },
     times: { ...times, ended: at },
     exit: { code: end.code, signal: end.signal, reason: end.reason },
+    cancelledBy: end.state === "cancelled" ? cancelledBy : null,
     results,
     error:
       end.reason === null

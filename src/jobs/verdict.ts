@@ -6,6 +6,7 @@ import {
   type EndRecord,
   type JobEnd,
 } from "./job.ts";
+import type { CancelledBy } from "../messages/job-event.ts";
 import { isHeldForReservation } from "./squeue.ts";
 
 /** Slurm's word on one job, from `squeue` or from accounting. */
@@ -36,6 +37,8 @@ export interface Known {
   /** Since when this worker finds that Slurm no longer knows it. */
   forgottenSince: number | undefined;
   isBeingResubmitted: boolean;
+  /** Somebody has asked Mento to cancel it. */
+  cancelledBy?: CancelledBy | undefined;
 }
 
 export type Verdict =
@@ -86,6 +89,8 @@ export function judge(known: Known, word: SlurmWord | undefined, time: number, l
   const { state, exitCode, nodes = "", log } = word;
   if (exitCode === undefined || log === undefined) return "ask-exit-code";
   if (isBeingResubmitted) return "held";
-  const end = endFromSlurmAlone({ state, exitCode, nodes, hasStarted: known.hasStarted, log });
+  const { hasStarted, cancelledBy } = known;
+  const isAsked = cancelledBy !== undefined;
+  const end = endFromSlurmAlone({ state, exitCode, nodes, hasStarted, isAsked, log });
   return end === undefined ? "goes-on" : { end, slurmState: word.state };
 }

@@ -1,5 +1,5 @@
 import { markerOf } from "./directory.ts";
-import type { JobResult } from "../messages/job-event.ts";
+import type { CancelledBy, JobResult } from "../messages/job-event.ts";
 import type { EndRecord } from "./job.ts";
 import type { TrackingRecord } from "./tracking-record.ts";
 import type { SlurmWord } from "./verdict.ts";
@@ -23,6 +23,8 @@ export interface Watched {
   forgottenSince: number | undefined;
   /** Its cancellation in Slurm means nothing: it is submitted again. */
   isBeingResubmitted: boolean;
+  /** Who has asked Mento to cancel it. */
+  cancelledBy: CancelledBy | undefined;
   /** Why it cannot be submitted again at the moment: said once. */
   heldBecause: string | undefined;
 }
@@ -67,6 +69,7 @@ export function watch(
     unknownState: old?.unknownState,
     forgottenSince: old?.forgottenSince,
     isBeingResubmitted: old?.isBeingResubmitted ?? false,
+    cancelledBy: old?.cancelledBy,
     heldBecause: old?.heldBecause,
   };
 }
