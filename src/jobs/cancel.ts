@@ -51,7 +51,7 @@ export type Standing =
   /** It has stopped, and how will be known when its node is done with it. */
   | { kind: "ending" }
   | { kind: "ended"; end: JobEnd; at: string | null }
-  /** It is just being submitted, or that was cut off. */
+  /** It is just being submitted, for the first time or again, or that was cut off. */
   | { kind: "in-flight" }
   /** Slurm, or its host, has nothing of it, and it has left no record. */
   | { kind: "forgotten" };
@@ -154,9 +154,9 @@ export function standingInSlurm({ records, inSlurm }: FoundJob): Standing {
   // A state that is not known is no end either.
   if (living.length > 0) return { kind: "living", slurmJobIds: living.map(({ id }) => id) };
   if (inSlurm.some(isEnding)) return { kind: "ending" };
-  const word = inSlurm.find(({ id }) => id === submitted?.runId) ?? inSlurm[0];
+  if (submitted === undefined || submitted.isBeingResubmitted) return { kind: "in-flight" };
+  const word = inSlurm.find(({ id }) => id === submitted.runId) ?? inSlurm[0];
   if (word !== undefined) return endedBy(word, records);
-  if (submitted === undefined) return { kind: "in-flight" };
   return ended === undefined ? { kind: "forgotten" } : endedSilently(records);
 }
 

@@ -258,10 +258,10 @@ case $state in RESV_DEL_HOLD | PENDING) scancel --state=PENDING "$old"; look ;; 
 case $state in '' | CANCELLED*) ;; *) leave "$state" ;; esac
 new=$(printf '%s\\n' "$list" | awk -v m="$m" -v o="$old" '$3 == m && $1 != o && $2 !~ /^CANCELLED/ { print $1; exit }')
 [ ! -f "$d/started.$old" ] || leave "$old"
-[ ! -f "$d/.cancelled" ] || { scancel "$old"; leave CANCELLED; }
 for one in "$d"/started.[0-9]*; do
   [ -n "$new" ] || [ ! -f "$one" ] || new=\${one##*.}
 done
+[ -n "$new" ] || [ ! -f "$d/.cancelled" ] || leave CANCELLED
 # By the directory's time others judge whether this was cut off.
 [ -n "$new" ] || { touch "$d" && new=$(${SBATCH} ${quoteAll(sbatchArguments)} "$d/run.sh"); } || say "failed $?"
 printf '%s\\n%s\\n' "$new" ${quote(`${reservation ?? "-"} ${partition ?? "-"}`)} > "$d/.submitted.$$" || exit 1

@@ -67,7 +67,9 @@ const REASON_GRACE_MS = 60_000;
  * state that nobody knows.
  */
 export function judge(known: Known, word: SlurmWord | undefined, time: number, lostAfterMs: number): Verdict {
-  const { endRecord, endedWithoutRecordSince, seenAt, forgottenSince = time, isBeingResubmitted } = known;
+  const { endRecord, endedWithoutRecordSince, seenAt, forgottenSince = time } = known;
+  // Whoever submits it again then finds that it is to be cancelled.
+  const isBeingResubmitted = known.isBeingResubmitted && known.cancelledBy === undefined;
   if (endRecord !== undefined) {
     if (word === undefined) {
       // Slurm has forgotten it: then the record is all that is known.
