@@ -31,13 +31,15 @@ import type { Shell } from "./shells/shell.ts";
 /** A folder of job directories, and the way to it. */
 export interface CancelPlace {
   jobsDirectory: string;
-  /** Of an account that can write to the directories. */
+  /** Of the account that the jobs there are of. */
   shell: Shell;
-  /** Whether Slurm can be asked over it. */
-  hasSlurm: boolean;
-  /** Where a job of such a method is ended: on its own host, for processes. */
-  shellFor(method: JobMethod, host: string): Promise<Shell>;
+  /** Jobs of other ways, which can be in the same folder, are not touched. */
+  methods: readonly JobMethod[];
+  /** Where a process of the host with this name is ended. */
+  shellOn(host: string): Promise<Shell>;
 }
+
+const BY_SLURM: readonly JobMethod[] = ["remote-sbatch-script", "local-sbatch-script", "slurm-rest-api"];
 
 /** A submit, or a resubmit, may come between a look and a cancel. */
 const TRIES = 5;
@@ -55,9 +57,13 @@ export async function cancelAt(
   jobIds: readonly string[],
   request: CancelRequest,
 ): Promise<Map<string, CancelOutcome>> {
-  const { shell, hasSlurm } = place;
+  const { shell, methods } = place;
+  const hasSlurm = methods.some((method) => BY_SLURM.includes(method));
   const here: Group = { ...place, account: hasSlurm ? shell.account : null, jobIds };
   const look = await lookAt(here);
+  const found = [...look.found.values()]
+    .map((job) => ({ ...job, method: job.method ?? methods[0] }))
+    .filter(({ method }) => method !== undefined && methods.includes(method));
   const outcomes = new Map<string, CancelOutcome>();
   const take = async (jobs: readonly FoundJob[], work: () => Promise<Map<string, CancelOutcome>>) => {
     if (jobs.length === 0) return;
@@ -68,30 +74,20 @@ export async function cancelAt(
     }
   };
 
-  const isProcess = ({ method }: FoundJob) => method === "remote-command" || method === "local-bash-script";
-  const started = await stopUnstarted([...look.found.values()].filter(isProcess), here, request);
-  const hosts = new Set(started.map(hostOf));
-  for (const host of hosts) {
+  const isProcess = ({ method }: FoundJob) => method !== undefined && !BY_SLURM.includes(method);
+  const started = await stopUnstarted(found.filter(isProcess), here, request);
+  for (const host of new Set(started.map(hostOf))) {
     const jobs = started.filter((job) => hostOf(job) === host);
     await take(jobs, async () => {
       // The look at it, and the request, are all that there is to do of one that has not started.
       if (host === "")
         return new Map(jobs.map((job) => [job.id, outcomeOf(job, { kind: "in-flight" }, true)]));
-      const on = await place.shellFor(jobs[0]?.method ?? "remote-command", host);
-      return cancelProcesses(jobs, on, here, request);
+      return cancelProcesses(jobs, await place.shellOn(host), here, request);
     });
   }
-
-  const inSlurm = [...look.found.values()].filter((job) => !isProcess(job));
-  // Submitted from here, they are jobs of our own account.
-  const ofOthers = inSlurm.filter((job) => job.method === "local-sbatch-script" && job.inSlurm.length === 0);
-  const rest = inSlurm.filter((job) => !ofOthers.includes(job));
-  await take(rest, () => cancelInSlurm({ ...here, jobIds: rest.map(({ id }) => id) }, request, look));
-  await take(ofOthers, async () => {
-    const on = await place.shellFor("local-sbatch-script", "");
-    const ids = ofOthers.map(({ id }) => id);
-    return cancelInSlurm({ ...here, shell: on, account: on.account, jobIds: ids }, request);
-  });
+  const inSlurm = found.filter((job) => !isProcess(job));
+  const ids = inSlurm.map(({ id }) => id);
+  await take(inSlurm, () => cancelInSlurm({ ...here, jobIds: ids }, request, look));
   return outcomes;
 }
 
@@ -131,12 +127,12 @@ async function lookAt(group: Group): Promise<CancelLook> {
 async function cancelInSlurm(
   group: Group,
   request: CancelRequest,
-  before?: CancelLook,
+  before: CancelLook,
 ): Promise<Map<string, CancelOutcome>> {
   const { shell, jobIds } = group;
   const outcomes = new Map<string, CancelOutcome>();
   const asked = new Set<string>();
-  let look = before ?? (await lookAt(group));
+  let look = before;
   let said = "";
   for (let tried = 0; ; tried++) {
     const living = new Map<string, readonly string[]>();

@@ -7,6 +7,7 @@ import { MentoError } from "./errors.ts";
 import type { CancelRequest } from "./jobs/cancel-request.ts";
 import { isTerminal } from "./jobs/job.ts";
 import { JobName, type CancelOutcome } from "./messages/job-cancel.ts";
+import type { JobMethod } from "./messages/job-event.ts";
 import type { SessionShells } from "./session-shells.ts";
 import type { Shell } from "./shells/shell.ts";
 
@@ -89,14 +90,15 @@ async function lookInOpenSessions(
   request: CancelRequest,
   effects: CancelEffects,
 ): Promise<void> {
-  const { site, sessions, here } = effects;
-  const { open, broken } = await sessions.open();
+  const { open, broken } = await effects.sessions.open();
   if (broken !== undefined) search.trouble(broken);
-  const ofHost = {
-    jobsDirectory: localJobsDirectory(site),
-    ...{ shell: here, hasSlurm: false, shellFor: () => Promise.resolve(here) },
-  };
-  const places = [...open.map((session) => placeOf(session, effects)), Promise.resolve(ofHost)];
+  const places = [
+    ...open.filter(({ online }) => online !== null).map((session) => placeOf(session, effects)),
+    ...open.map(({ roots }) =>
+      placeHere("local-sbatch-script", jobsDirectory(effects.site, roots.core), effects),
+    ),
+    placeHere("local-bash-script", localJobsDirectory(effects.site), effects),
+  ];
   const looked = places.map(async (one) => {
     try {
       const place = await one;
@@ -108,29 +110,30 @@ async function lookInOpenSessions(
   await Promise.all(looked);
 }
 
-/** Where a session's jobs are; without online resources, those that were submitted from here. */
-async function placeOf(
-  session: Session,
-  { site, shells, here }: CancelEffects,
-  folder = jobsDirectory(site, session.roots.core),
-): Promise<CancelPlace> {
-  const shell = session.online === null ? here : await shells.open(requireOnline(session));
+/** Where jobs of a session are that run as its account. */
+async function placeOf(session: Session, { site, shells }: CancelEffects): Promise<CancelPlace> {
+  const online = requireOnline(session);
   return {
-    jobsDirectory: folder,
-    shell,
-    hasSlurm: true,
-    shellFor: (method, host) =>
-      method.startsWith("local-")
-        ? Promise.resolve(here)
-        : shells.open(requireOnline(session), method === "remote-command" ? host : undefined),
+    jobsDirectory: jobsDirectory(site, session.roots.core),
+    shell: await shells.open(online),
+    // All of Slurm's are cancelled by scancel, whoever has submitted them: the REST API is needed only where no SSH is.
+    methods: ["remote-sbatch-script", "slurm-rest-api", "remote-command"],
+    shellOn: (host) => shells.open(online, host),
   };
+}
+
+/** Where jobs are that are of our own account. */
+function placeHere(method: JobMethod, folder: string, { here }: CancelEffects): Promise<CancelPlace> {
+  const shellOn = () => Promise.resolve(here);
+  return Promise.resolve({ jobsDirectory: folder, shell: here, methods: [method], shellOn });
 }
 
 async function lookIn(place: CancelPlace, search: Search, request: CancelRequest): Promise<void> {
   const names = search.open;
   const numbers = names.filter((name) => /^\d+$/.test(name));
   const ids = new Map(names.map((name) => [name, name]));
-  if (place.hasSlurm && numbers.length > 0) {
+  // This host need not have Slurm; of its jobs the events know the number.
+  if (place.methods.includes("remote-sbatch-script") && numbers.length > 0) {
     for (const [number, id] of await ownIds(place, numbers)) {
       if (id !== null) ids.set(number, id);
       else search.found(number, notOurs(number));
@@ -175,8 +178,10 @@ async function followEvent(
     return { job: id, id, outcome: "gone", end, cancelledBy, error: null };
   }
   if (job.method === "local-bash-script") return effects.askHost(process?.host ?? "", group, id, request);
-  const found = await effects.sessions.find(session.id ?? undefined);
-  const place = await placeOf(found, effects, posix.dirname(job.directory));
+  const place =
+    job.method === "local-sbatch-script"
+      ? await placeHere(job.method, posix.dirname(job.directory), effects)
+      : await placeOf(await effects.sessions.find(session.id ?? undefined), effects);
   return (await cancelAt(place, [id], request)).get(id);
 }
 

@@ -78,7 +78,8 @@ export async function cancelHere(
   { here, jobsDirectory, publisher }: { here: Shell; jobsDirectory: string; publisher: Publisher },
 ): Promise<void> {
   const { job, request } = HostRequest.parse(JSON.parse(message.content.toString("utf8")));
-  const place = { jobsDirectory, shell: here, hasSlurm: false, shellFor: () => Promise.resolve(here) };
+  const methods = ["local-bash-script"] as const;
+  const place = { jobsDirectory, shell: here, methods, shellOn: () => Promise.resolve(here) };
   const outcomes = await cancelAt(place, [job], request).catch(
     (error: unknown) => [[job, failed(job, error)]] as const,
   );

@@ -11,6 +11,8 @@ import { tryMento } from "../support/mento.ts";
 import { beamtime, eventually, facility, TestSite, writeOnCore, type AnyEvent } from "../support/site.ts";
 
 const ME = `${userInfo().username}@${hostname()}`;
+// This host is a submit host too.
+process.env["SLURM_CONF"] = facility.slurm.conf;
 const localJobs = mkdtempSync(join(tmpdir(), "mento-local-jobs-"));
 const STUBBORN = ["/bin/sh", "-c", "trap '' TERM; while :; do sleep 1; done"];
 const TRIGGERS = [
@@ -22,6 +24,13 @@ const TRIGGERS = [
   { name: "short", run: ["/bin/sleep", "1"] },
   { name: "on-node", run: ["/bin/sleep", "300"], method: "remote-command" },
   { name: "stubborn-on-node", run: STUBBORN, method: "remote-command" },
+  {
+    name: "from-here",
+    run: ["/bin/sleep", "300"],
+    method: "local-sbatch-script",
+    // The reservation is for the beamtime's account alone.
+    slurm: { reservation: 99, fallback: { partition: facility.slurm.partition } },
+  },
   { name: "here", run: ["/bin/sleep", "300"], method: "local-bash-script" },
   { name: "seven-on-node", run: ["/bin/sh", "-c", "exit 7"], method: "remote-command" },
   { name: "quick-here", run: ["/bin/true"], method: "local-bash-script" },
@@ -189,6 +198,17 @@ describe.concurrent("mento cancel", () => {
     expect((await cancel(quick.job.id)).outcomes).toMatchObject([
       { outcome: "gone", end: { state: "completed", code: 0 } },
     ]);
+  });
+
+  it("does the same for a job that was submitted from this host, also by Slurm's id", async () => {
+    const jobs = await Promise.all([startedJob("from-here"), startedJob("from-here")]);
+    const [one, other] = jobs.map(({ start }) => start.data);
+    const { outcomes } = await cancel(one?.job.id ?? "", other?.slurm.jobId ?? "");
+    expect(outcomes).toMatchObject([
+      { id: one?.job.id, outcome: "cancelled" },
+      { id: other?.job.id, outcome: "cancelled" },
+    ]);
+    for (const { id } of jobs) await endsCancelled(id, { who: ME, reason: null });
   });
 
   it("has another account's process cancelled by its worker, over the broker", async () => {
