@@ -153,7 +153,7 @@ async function cancelInSlurm(
       return outcomes;
     }
     if (tried > 0) await sleep(BETWEEN_TRIES_MS);
-    const jobs = { ...group, jobIds: [...living.keys()], slurmJobIds: [...living.values()].flat() };
+    const jobs = { ...group, jobIds: [...living.keys()], living };
     const end = await shell.run(cancelInSlurmCommand(jobs, request), {
       timeout: LONGEST_CANCEL_SECONDS * 1000,
     });
@@ -244,7 +244,7 @@ async function askAccounting(job: FoundJob, shell: Shell): Promise<CancelOutcome
 
 /** @param isAsked whether it was living when it was told to end */
 function outcomeOf({ id, records }: FoundJob, standing: Standing, isAsked: boolean): CancelOutcome {
-  const cancelledBy = records.cancelled ?? null;
+  const cancelledBy = records.cancelled?.by ?? null;
   const common = { job: id, id, end: null, cancelledBy: null, error: null };
   switch (standing.kind) {
     case "ended": {

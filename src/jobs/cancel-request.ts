@@ -10,6 +10,15 @@ export const CancelRequest = z.object({
 });
 export type CancelRequest = z.infer<typeof CancelRequest>;
 
+/** What a job directory says of it. */
+export interface AskedToCancel {
+  by: CancelledBy;
+  /** Slurm has taken the cancellation, while the job lived. */
+  isAccepted: boolean;
+}
+
+const ACCEPTED = "accepted";
+
 /** Whoever can write to the directory can write anything into the file: an event is a message of at most 1 MiB. */
 const MAX_TEXT = 500;
 
@@ -26,11 +35,16 @@ export function askFunction({ who, reason, at }: CancelRequest): string {
 }`;
 }
 
+/** Defines the shell function `accepted <directory>`: also when Slurm has forgotten the job, its end is then known. */
+export const ACCEPTED_FUNCTION = `accepted() { printf '\\n${ACCEPTED}\\n' >> "$1/.cancelled"; }`;
+
 /** Undefined if it is not of ours. */
-export function parseCancelRequest(bytes: Uint8Array): CancelledBy | undefined {
+export function parseCancelRequest(bytes: Uint8Array): AskedToCancel | undefined {
   try {
-    const { who, reason } = CancelRequest.parse(JSON.parse(new TextDecoder().decode(bytes)));
-    return { who: who.slice(0, MAX_TEXT), reason: reason?.slice(0, MAX_TEXT) ?? null };
+    const [request = "", ...more] = new TextDecoder().decode(bytes).split("\n");
+    const { who, reason } = CancelRequest.parse(JSON.parse(request));
+    const by = { who: who.slice(0, MAX_TEXT), reason: reason?.slice(0, MAX_TEXT) ?? null };
+    return { by, isAccepted: more.includes(ACCEPTED) };
   } catch {
     return undefined;
   }

@@ -1,9 +1,10 @@
 import { z } from "zod";
 import { JobMethod } from "../messages/job-event.ts";
 import { quote, quoteAll } from "../shells/quote.ts";
-import { askFunction, type CancelRequest } from "./cancel-request.ts";
+import { ACCEPTED_FUNCTION, askFunction, type CancelRequest } from "./cancel-request.ts";
 import { directoryOf, markerOf } from "./directory.ts";
 import {
+  CANCELLED,
   endFromBoth,
   endFromRecord,
   endFromRecordAlone,
@@ -86,13 +87,19 @@ ${printRecordsCommand(jobsDirectory, jobIds)}`;
  * then cancelled by whoever sends it.
  */
 export function cancelInSlurmCommand(
-  jobs: CancelJobs & { slurmJobIds: readonly string[] },
+  jobs: CancelJobs & { living: ReadonlyMap<string, readonly string[]> },
   request: CancelRequest,
 ): string {
-  const { jobsDirectory, jobIds, slurmJobIds } = jobs;
-  const directories = jobIds.map((id) => directoryOf(jobsDirectory, id));
-  return `${askCommand(directories, request)}
-${slurmJobIds.length === 0 ? "" : `timeout ${SCANCEL_SECONDS} scancel ${quoteAll(slurmJobIds)}`}
+  const { jobsDirectory, jobIds, living } = jobs;
+  const directories = (ids: readonly string[]) => ids.map((id) => directoryOf(jobsDirectory, id));
+  const inSlurm = jobIds.filter((id) => living.get(id)?.length);
+  const slurmJobIds = inSlurm.flatMap((id) => living.get(id) ?? []);
+  const scancel = `${ACCEPTED_FUNCTION}
+timeout ${SCANCEL_SECONDS} scancel ${quoteAll(slurmJobIds)} && for d in ${quoteAll(directories(inSlurm))}; do
+  accepted "$d"
+done`;
+  return `${askCommand(directories(jobIds), request)}
+${inSlurm.length === 0 ? "" : scancel}
 ${lookCommand(jobs)}`;
 }
 
@@ -146,7 +153,7 @@ export function ownIdOf(job: SlurmJob): string | undefined {
 
 /** A job that has recorded how it ended by itself has ended so, whatever Slurm is still at. */
 export function standingInSlurm({ records, inSlurm }: FoundJob): Standing {
-  const { submitted, ended } = records;
+  const { submitted } = records;
   const byItself = endByItself(records);
   if (byItself !== undefined) return byItself;
   const isEnding = (job: SlurmJob) => job.state === "COMPLETING" || job.state === "CG";
@@ -157,7 +164,7 @@ export function standingInSlurm({ records, inSlurm }: FoundJob): Standing {
   if (submitted === undefined || submitted.isBeingResubmitted) return { kind: "in-flight" };
   const word = inSlurm.find(({ id }) => id === submitted.runId) ?? inSlurm[0];
   if (word !== undefined) return endedBy(word, records);
-  return ended === undefined ? { kind: "forgotten" } : endedSilently(records);
+  return endedSilently(records);
 }
 
 /** @param word what its host says; undefined if it was not asked */
@@ -197,14 +204,11 @@ function endedWithoutRecord(
   return end && { ...end, code: null, signal: null };
 }
 
-/** It was stopped from outside, and nobody knows any more by whom, unless we were asked. */
+/** Slurm has nothing of it any more. */
 function endedSilently({ ended, cancelled }: JobRecords): Standing {
-  if (ended === undefined) return { kind: "forgotten" };
-  const end = endFromRecordAlone(ended.record);
-  const isOurs = cancelled !== undefined && end.state === "failed" && ended.record.stoppedBy !== null;
-  return {
-    kind: "ended",
-    end: isOurs ? { ...end, state: "cancelled", reason: null } : end,
-    at: ended.record.at,
-  };
+  if (ended !== undefined) {
+    const end = endFromRecordAlone(ended.record, cancelled !== undefined);
+    return { kind: "ended", end, at: ended.record.at };
+  }
+  return cancelled?.isAccepted === true ? { kind: "ended", end: CANCELLED, at: null } : { kind: "forgotten" };
 }

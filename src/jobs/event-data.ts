@@ -1,4 +1,5 @@
-import type { CancelledBy, JobEventData, JobResult } from "../messages/job-event.ts";
+import type { JobEventData, JobResult } from "../messages/job-event.ts";
+import type { AskedToCancel } from "./cancel-request.ts";
 import { advance, describeFailure, type JobEnd } from "./job.ts";
 
 /** What is told of a job that its run script has started: once, though Slurm may start it again. */
@@ -22,19 +23,19 @@ export interface EndFacts {
   slurmState: string | null;
   /** What else is to be said of it. */
   why?: string;
-  /** Who asked Mento to cancel it. */
-  cancelledBy?: CancelledBy | undefined;
+  /** Somebody has asked Mento to cancel it. */
+  cancelled?: AskedToCancel | undefined;
 }
 
 export function endedData(data: JobEventData, end: JobEnd, facts: EndFacts): JobEventData {
   const { job, times } = data;
-  const { at, results, log, slurmState, why = "", cancelledBy = null } = facts;
+  const { at, results, log, slurmState, why = "", cancelled } = facts;
   return {
     ...data,
     job: { ...job, state: advance(job.state, end.state) },
     times: { ...times, ended: at },
     exit: { code: end.code, signal: end.signal, reason: end.reason },
-    cancelledBy: end.state === "cancelled" ? cancelledBy : null,
+    cancelledBy: end.state === "cancelled" ? (cancelled?.by ?? null) : null,
     results,
     error:
       end.reason === null

@@ -116,11 +116,19 @@ export function endFromRecord(record: EndRecord): JobEnd | undefined {
     : { state: "failed", code: record.code, signal, reason: "signal" };
 }
 
-/** The same when Slurm has nothing to say any more. */
-export function endFromRecordAlone(record: EndRecord): JobEnd {
+/** Nothing more is known of it. */
+export const CANCELLED: JobEnd = { state: "cancelled", code: null, signal: null, reason: null };
+
+/**
+ * The same when Slurm has nothing to say any more.
+ *
+ * @param isAsked whether somebody has asked Mento to cancel it
+ */
+export function endFromRecordAlone(record: EndRecord, isAsked = false): JobEnd {
   const { code } = record;
   if (code === 0) return { state: "completed", code, signal: null, reason: null };
   const signal = signalOf(code) ?? record.stoppedBy;
+  if (isAsked && record.stoppedBy !== null) return { ...CANCELLED, code, signal };
   if (record.outOfMemory) return { state: "failed", code, signal, reason: "out-of-memory" };
   return { state: "failed", code, signal, reason: signal === null ? "exit-code" : "signal" };
 }

@@ -1,6 +1,5 @@
 import { quote } from "../shells/quote.ts";
-import type { CancelledBy } from "../messages/job-event.ts";
-import { parseCancelRequest } from "./cancel-request.ts";
+import { parseCancelRequest, type AskedToCancel } from "./cancel-request.ts";
 import { spoolOf } from "./directory.ts";
 import type { EndRecord } from "./job.ts";
 import { parseRecord } from "./run-script.ts";
@@ -20,7 +19,7 @@ export interface JobRecords {
   };
   started?: { at: string; node: string };
   /** Somebody has asked Mento to cancel it. */
-  cancelled?: CancelledBy;
+  cancelled?: AskedToCancel;
   ended?: { record: EndRecord; results: RecordedResult[]; log: string };
 }
 

@@ -1,5 +1,6 @@
+import type { AskedToCancel } from "./cancel-request.ts";
 import { markerOf } from "./directory.ts";
-import type { CancelledBy, JobResult } from "../messages/job-event.ts";
+import type { JobResult } from "../messages/job-event.ts";
 import type { EndRecord } from "./job.ts";
 import type { TrackingRecord } from "./tracking-record.ts";
 import type { SlurmWord } from "./verdict.ts";
@@ -23,8 +24,8 @@ export interface Watched {
   forgottenSince: number | undefined;
   /** Its cancellation in Slurm means nothing: it is submitted again. */
   isBeingResubmitted: boolean;
-  /** Who has asked Mento to cancel it. */
-  cancelledBy: CancelledBy | undefined;
+  /** Somebody has asked Mento to cancel it. */
+  cancelled: AskedToCancel | undefined;
   /** Why it cannot be submitted again at the moment: said once. */
   heldBecause: string | undefined;
 }
@@ -69,7 +70,7 @@ export function watch(
     unknownState: old?.unknownState,
     forgottenSince: old?.forgottenSince,
     isBeingResubmitted: old?.isBeingResubmitted ?? false,
-    cancelledBy: old?.cancelledBy,
+    cancelled: old?.cancelled,
     heldBecause: old?.heldBecause,
   };
 }

@@ -8,13 +8,15 @@ import { CancelOutcome } from "../../src/messages/job-cancel.ts";
 import { jobIdFor } from "../../src/triggers/plan.ts";
 import { mento, tryMento } from "../support/mento.ts";
 import { OwnFacility } from "../support/own-facility.ts";
-import { eventually, TestSite, writeOnCore, type AnyEvent } from "../support/site.ts";
+import { eventually, TestSite, writeOnCore, type AnyEvent, type TestWorker } from "../support/site.ts";
 
 let own: OwnFacility;
 let site: TestSite;
+let worker: TestWorker;
 
 const TRIGGERS = [
   { name: "sleep", run: ["/bin/sleep", "300"] },
+  { name: "wide", run: ["/bin/true"], slurm: { nodes: 4, cpusPerTask: 8 } },
   // The script is killed with it: nothing records its end.
   { name: "silent", run: ["/bin/sh", "-c", "sleep 2; kill -KILL $PPID; kill -KILL $$"] },
 ].map((trigger) => ({ on: { technique: trigger.name }, ...trigger }));
@@ -22,7 +24,7 @@ const TRIGGERS = [
 beforeAll(async () => {
   own = await OwnFacility.start();
   site = new TestSite(TRIGGERS, { worker: { reconcileSeconds: 1 } }, own);
-  await site.startWorker();
+  worker = await site.startWorker();
 });
 afterAll(async () => {
   await site.tearDown();
@@ -54,6 +56,10 @@ afterEach(() => {
   const bin = join(own.facility.dir, "bin");
   for (const name of readdirSync(bin)) rmSync(join(bin, name));
 });
+
+/** Slurm's controller has forgotten these jobs. */
+const hide = (...jobs: string[]) =>
+  standIn("squeue", `REAL "$@" | grep -v -F ${jobs.map((one) => `-e ${one}`).join(" ")} || :`);
 
 async function cancel(...args: string[]) {
   const { code, stdout } = await tryMento(["cancel", "-c", site.configFile, "--json", ...args]);
@@ -143,7 +149,7 @@ describe("a job that Slurm has forgotten", () => {
   it("has its end told by accounting; without accounting, by its events", async () => {
     const id = await publish("silent");
     const { data } = await site.event("job.failed", id);
-    standIn("squeue", `REAL "$@" | grep -v -F "${data.job.id}"`);
+    hide(data.job.id);
     standIn("sacct", `echo '${data.slurm.jobId}|FAILED|0:9|max-p11-001||${data.job.directory}'`);
     const told = { outcome: "gone", end: { state: "failed", signal: "SIGKILL" } };
     expect((await cancel(data.job.id)).outcome).toMatchObject(told);
@@ -153,6 +159,31 @@ describe("a job that Slurm has forgotten", () => {
       end: { ...told.end, at: data.times.ended },
     });
   });
+});
+
+describe("a job that is cancelled while its worker is away for so long that Slurm forgets it", () => {
+  it("is announced as cancelled all the same, whether it ran or not, without accounting", async () => {
+    const ran = await publish("sleep");
+    const running = (await site.event("job.started", ran)).data;
+    const waited = await publish("wide");
+    const waiting = (await site.event("job.submitted", waited)).data;
+    await worker.stop();
+    // In this order: else the one that waits would run.
+    await cancel(waiting.job.id, "--reason", "night");
+    await cancel(running.job.id, "--reason", "night");
+    hide(running.job.id, waiting.job.id);
+    standIn("sacct", `echo "Slurm accounting storage is disabled" >&2; exit 1`);
+    worker = await site.startWorker();
+    for (const id of [ran, waited]) {
+      const end = await site.event("job.cancelled", id, 150_000);
+      expect(end.data.cancelledBy).toMatchObject({ reason: "night" });
+    }
+    expect((await cancel(waiting.job.id)).outcome).toMatchObject({
+      outcome: "gone",
+      end: { state: "cancelled" },
+      cancelledBy: { reason: "night" },
+    });
+  }, 300_000);
 });
 
 describe("while no beamtime is open", () => {

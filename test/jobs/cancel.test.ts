@@ -41,7 +41,7 @@ describe("who asks, in the job's directory", () => {
         const directory = makeDirectory();
         sh(askCommand([directory], request(reason, who)));
         const id = directory.slice(directory.lastIndexOf("/") + 1);
-        expect(look([id]).get(id)?.records.cancelled).toEqual({ who, reason });
+        expect(look([id]).get(id)?.records.cancelled).toEqual({ by: { who, reason }, isAccepted: false });
       }),
       { numRuns: 30 },
     );
@@ -56,7 +56,7 @@ describe("who asks, in the job's directory", () => {
     const first = readFileSync(join(directory, ".cancelled"), "utf8");
     sh(askCommand([directory], request("later")));
     expect(readFileSync(join(directory, ".cancelled"), "utf8")).toBe(first);
-    expect(parseCancelRequest(Buffer.from(first))?.reason).toMatch(/^\d$/);
+    expect(parseCancelRequest(Buffer.from(first))?.by.reason).toMatch(/^\d$/);
   });
 
   it("is nobody, if what stands there is not ours", () => {
@@ -67,10 +67,8 @@ describe("who asks, in the job's directory", () => {
   });
 
   it("cannot fill an event", () => {
-    const { who, reason } =
-      parseCancelRequest(
-        Buffer.from(JSON.stringify(request("r".repeat(1_000_000), "w".repeat(1_000_000)))),
-      ) ?? {};
+    const long = JSON.stringify(request("r".repeat(1_000_000), "w".repeat(1_000_000)));
+    const { who, reason } = parseCancelRequest(Buffer.from(long))?.by ?? {};
     expect([who?.length, reason?.length]).toEqual([500, 500]);
   });
 });
@@ -121,6 +119,7 @@ const found = (records: JobRecords, ...states: string[]): FoundJob => ({
   records,
   inSlurm: states.map((state, index) => ({ ...job, id: String(4711 + index), state })),
 });
+const me = { who: "me", reason: null };
 const submitted = {
   ...{ runId: "4711", host: null, reservation: null, partition: null },
   isBeingResubmitted: false,
@@ -155,8 +154,18 @@ describe("how a job of Slurm stands", () => {
     ["is forgotten", found({ submitted }), { kind: "forgotten" }],
     [
       "is forgotten, and we had cancelled it",
-      found({ submitted, ended: ended(143, "SIGTERM"), cancelled: { who: "me", reason: null } }),
+      found({ submitted, ended: ended(143, "SIGTERM"), cancelled: { by: me, isAccepted: false } }),
       ENDED("cancelled"),
+    ],
+    [
+      "is forgotten, and we had cancelled it before it ran",
+      found({ submitted, cancelled: { by: me, isAccepted: true } }),
+      ENDED("cancelled"),
+    ],
+    [
+      "is forgotten, and we could not cancel it",
+      found({ submitted, cancelled: { by: me, isAccepted: false } }),
+      { kind: "forgotten" },
     ],
   ])("that %s", (_, one, standing) => {
     expect(standingInSlurm(one)).toMatchObject(standing);
@@ -196,7 +205,7 @@ describe("a process that is cancelled", () => {
     await sleep(200);
     expect(cancel(one)).toEqual(new Set([String(one.pid)]));
     expect(await one.ended).toBe("SIGTERM");
-    expect(parseCancelRequest(readFileSync(join(one.directory, ".cancelled")))?.reason).toBe("enough");
+    expect(parseCancelRequest(readFileSync(join(one.directory, ".cancelled")))?.by.reason).toBe("enough");
     expect(sh(processesCommand([one])).stdout.toString("utf8")).toContain("CANCELLED");
     await isGone(-one.pid);
   });
