@@ -106,7 +106,7 @@ beforeAll(async () => {
   const file = join(dir, "mento.yaml");
   writeFileSync(file, stringify(config));
   mkdirSync(join(dir, "run"), { mode: 0o700 });
-  worker = new TestWorker(file, { XDG_RUNTIME_DIR: join(dir, "run") });
+  worker = new TestWorker(file, { env: { XDG_RUNTIME_DIR: join(dir, "run") } });
   await worker.ready();
   client = await connectBroker({ url: facility.broker.url });
   const subscription = await subscribe(client);
