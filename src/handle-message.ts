@@ -14,6 +14,7 @@ import {
 } from "./messages/job-event.ts";
 import { readTriggerInput, type TriggerInput } from "./messages/trigger-input.ts";
 import type { Method, Place, SubmittedJob } from "./methods/method.ts";
+import type { PlaceWish } from "./session-places.ts";
 import { matchTriggers } from "./triggers/match.ts";
 import { HERE, planJob, type JobPlan } from "./triggers/plan.ts";
 import type { Trigger } from "./triggers/trigger-config.ts";
@@ -39,7 +40,7 @@ export interface IntakeEffects {
   /** What becomes of a message whose submit met trouble that is not its own. */
   report: (session: Session, trouble: Trouble) => Promise<MentoError>;
   /** Where a job of the trigger can run now; looks into Slurm, but makes nothing. */
-  placeFor: (session: Session | null, trigger: Trigger) => Promise<Place>;
+  placeFor: (session: Session | null, wish: PlaceWish) => Promise<Place>;
   methods: Readonly<Partial<Record<Trigger["method"], Method>>>;
   /** Puts a record on the group's queue of jobs, confirmed. */
   track: (record: TrackingRecord) => Promise<void>;
@@ -158,7 +159,7 @@ const DATA_TIMEOUT_SECONDS = { beamtime: 600, commissioning: 1800 };
 async function runTrigger(trigger: Trigger, resolved: Resolved, effects: IntakeEffects): Promise<void> {
   const { input, received, session } = resolved;
   const plan = planJob(input, trigger, session, effects.group);
-  const place = await effects.placeFor(session, trigger);
+  const place = await effects.placeFor(session, { ...trigger, program: plan.argv[0] });
   const method = effects.methods[trigger.method];
   if (method === undefined) throw new Error(`there is no method ${trigger.method}`);
   const job = await method.submit(plan, place, {
@@ -172,7 +173,7 @@ async function runTrigger(trigger: Trigger, resolved: Resolved, effects: IntakeE
     version: 1,
     data,
     jobsDirectory: place.jobsDirectory,
-    slurm: trigger.slurm,
+    slurm: place.slurm,
   });
   await effects.announce(jobEvent(data, effects.now()));
 }

@@ -211,7 +211,7 @@ function printTable() {
     const { submitted, started, ended } = times;
     return [
       file,
-      slurm.jobId,
+      slurm.jobId ?? "-",
       slurm.reservation ?? "-",
       job.state,
       since(submitted),

@@ -16,6 +16,7 @@ const plan: JobPlan = {
   env: {},
   workdir: null,
   stdin: null,
+  logFile: null,
   paths: ["/c/raw/a.h5"],
   bytes: undefined,
   argv: ["/bin/true"],
@@ -40,6 +41,8 @@ async function submitWith(stdout: string, stderr: string) {
     jobsDirectory: "/c/scratch_cc/mento",
     maxPending: null,
     slot,
+    slurm: { time: "01:00:00", fallback: "wait" as const },
+    userScript: null,
     notice: null,
   };
   const options = { dataTimeout: 600, dataLook: undefined, now: new Date(0) };
