@@ -1,22 +1,16 @@
 import type { Trouble } from "./admission.ts";
 import { Deferred, MentoError, Misconfigured, Rejected, Unavailable } from "./errors.ts";
 import type { Session } from "./beamtime/session.ts";
+import { submittedData } from "./jobs/event-data.ts";
 import type { TrackingRecord } from "./jobs/tracking-record.ts";
 import type { Log } from "./log.ts";
 import { decodeMessage, type MessageProperties } from "./messages/cloud-event.ts";
-import {
-  jobEvent,
-  messageEvent,
-  type MessageEventData,
-  type EventError,
-  type JobEventData,
-  type OutgoingEvent,
-} from "./messages/job-event.ts";
+import { jobEvent, messageEvent, type MessageEventData, type OutgoingEvent } from "./messages/job-event.ts";
 import { readTriggerInput, type TriggerInput } from "./messages/trigger-input.ts";
-import type { Method, Place, SubmittedJob } from "./methods/method.ts";
+import type { Method, Place } from "./methods/method.ts";
 import type { PlaceWish } from "./session-places.ts";
 import { matchTriggers } from "./triggers/match.ts";
-import { HERE, planJob, type JobPlan } from "./triggers/plan.ts";
+import { HERE, planJob } from "./triggers/plan.ts";
 import type { Trigger } from "./triggers/trigger-config.ts";
 
 export interface ReceivedMessage {
@@ -168,7 +162,11 @@ async function runTrigger(trigger: Trigger, resolved: Resolved, effects: IntakeE
     now: effects.now(),
   });
   effects.log.info({ job: plan.jobId, slurmJob: job.slurmJobId, process: job.process }, "submitted");
-  const data = submittedEvent(plan, job, resolved, job.slot?.reservation == null ? place.notice : null);
+  const data = submittedData(plan, job, {
+    ready: input.event.time ?? null,
+    received: received.receivedAt,
+    notice: job.slot?.reservation == null ? place.notice : null,
+  });
   await effects.track({
     version: 1,
     data,
@@ -205,48 +203,4 @@ function requireBeamline({ beamline: named }: TriggerInput, session: Session): v
     message: `The message names beamline ${named}, but the beamtime ${session.id} is at ${session.beamline}.`,
     hint: "Correct beamline or beamtimeId; a worker is bound to its own beamline's messages with worker.keys.",
   });
-}
-
-function submittedEvent(
-  plan: JobPlan,
-  job: SubmittedJob,
-  { input, received }: Resolved,
-  notice: EventError | null,
-): JobEventData {
-  return {
-    job: {
-      id: plan.jobId,
-      trigger: plan.trigger.name,
-      method: plan.trigger.method,
-      state: "submitted",
-      name: job.name,
-      directory: job.directory,
-    },
-    slurm: {
-      jobId: job.slurmJobId,
-      reservation: job.slot?.reservation ?? null,
-      partition: job.slot?.partition ?? null,
-      nodes: [],
-    },
-    process: job.process,
-    session: {
-      beamline: plan.session?.beamline ?? input.beamline,
-      id: plan.session?.id ?? input.beamtimeId,
-      corePath: plan.session?.roots.core ?? null,
-    },
-    cause: plan.cause,
-    chain: [...plan.chain],
-    message: plan.facts,
-    paths: plan.paths,
-    times: {
-      ready: input.event.time ?? null,
-      received: received.receivedAt.toISOString(),
-      submitted: job.submittedAt,
-      started: null,
-      ended: null,
-    },
-    exit: null,
-    results: [],
-    error: notice,
-  };
 }

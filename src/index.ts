@@ -30,3 +30,6 @@ export {
 export { CloudEvent } from "./messages/cloud-event.ts";
 export { DataReady, DATA_READY_TYPE } from "./messages/data-ready.ts";
 export { ExitReason, JobEventData, JobState, MessageEventData } from "./messages/job-event.ts";
+export { type ArgumentList } from "./argument-list.ts";
+export { Job, type EndedJob } from "./job.ts";
+export { Trigger, TriggerMethod, type RunOptions, type TriggerOptions } from "./trigger.ts";

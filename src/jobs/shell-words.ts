@@ -12,7 +12,7 @@ export function shellWords(line: string, hasComments = false): string[] {
     const char = line[at] ?? "";
     if (quoted === "'") {
       if (char === "'") quoted = undefined;
-      else word += char;
+      else word = (word ?? "") + char;
     } else if (
       char === "\\" &&
       at + 1 < line.length &&
@@ -22,7 +22,7 @@ export function shellWords(line: string, hasComments = false): string[] {
       word = (word ?? "") + (line[at] ?? "");
     } else if (quoted === '"') {
       if (char === '"') quoted = undefined;
-      else word += char;
+      else word = (word ?? "") + char;
     } else if (char === '"' || char === "'") {
       quoted = char;
       word ??= "";

@@ -47,7 +47,7 @@ export const sbatch: Method = {
   },
 };
 
-function submitRequest(plan: JobPlan, place: Place, slot: Slot, now: Date): SubmitRequest {
+export function submitRequest(plan: JobPlan, place: Place, slot: Slot, now: Date): SubmitRequest {
   const { jobsDirectory, maxPending, userScript } = place;
   const { trigger, jobId } = plan;
   const directory = directoryOf(jobsDirectory, jobId);

@@ -25,6 +25,9 @@ export interface JobPlan {
   traceparent: string;
   /** null: for a job here, while no session is open. */
   session: PlanSession | null;
+  /** The session's, or what the message says of it. */
+  beamline: string | null;
+  sessionId: string | null;
   /** The data, as seen where the job runs, in the order of the message. */
   paths: string[];
   bytes: readonly number[] | undefined;
@@ -88,7 +91,21 @@ export function planJob(
     checkArgument(argument, trigger);
   }
   const traceparent = traceparentFor(event.traceparent, cause, jobId);
-  const planned = { jobId, trigger, cause, chain, facts, traceparent, session, paths, bytes };
+  const beamline = session?.beamline ?? input.beamline;
+  const sessionId = session?.id ?? input.beamtimeId;
+  const planned = {
+    jobId,
+    trigger,
+    cause,
+    chain,
+    facts,
+    traceparent,
+    session,
+    beamline,
+    sessionId,
+    paths,
+    bytes,
+  };
   return { ...planned, ...plan, resultsDirectory, logFile: null };
 }
 

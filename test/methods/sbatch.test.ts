@@ -13,6 +13,8 @@ const plan: JobPlan = {
   facts: { detector: null, technique: null, scan: null, sample: null, parameters: {} },
   traceparent: "00-0-0-01",
   session: null,
+  beamline: null,
+  sessionId: null,
   env: {},
   workdir: null,
   stdin: null,
