@@ -5,11 +5,12 @@ import { join } from "node:path";
 import { spawn, type ChildProcess } from "node:child_process";
 import { expect, inject } from "vitest";
 import { stringify } from "yaml";
-import { connectBroker, subscribe, type BrokerClient } from "../../src/broker/client.ts";
+import { connectBroker, type BrokerClient } from "../../src/broker/client.ts";
 import type { CloudEvent } from "../../src/messages/cloud-event.ts";
 import type { JobEventData, MessageEventData } from "../../src/messages/job-event.ts";
 import { eventually } from "./eventually.ts";
 import type { TestBeamtime, TestFacility } from "./global-setup.ts";
+import { hearEvents } from "./hear-events.ts";
 import { MAIN, run } from "./mento.ts";
 
 export { eventually };
@@ -75,14 +76,11 @@ export class TestSite {
     writeFileSync(this.configFile, stringify(config));
   }
 
-  /** A client of this site's names; the first call subscribes to all events. Needs a worker to have run. */
+  /** A client of this site's names; the first call begins to hear all events. Needs a worker to have run. */
   async client(): Promise<BrokerClient> {
     if (this.#client === undefined) {
       this.#client = await connectBroker({ url: this.#place.facility.broker.url, prefix: this.prefix });
-      const { events } = await subscribe(this.#client);
-      void (async () => {
-        for await (const event of events) this.events.push(event as AnyEvent);
-      })().catch(() => undefined);
+      await hearEvents(this.#client, this.events);
     }
     return this.#client;
   }
