@@ -163,6 +163,8 @@ export class Trigger {
     const { job: submitted, place } = await this.#submit(plan);
     const { jobsDirectory, slurm, shell } = place;
     const data = submittedData(plan, submitted, { ready: null, received, notice: null });
+    const known = this.#jobs.get(plan.jobId);
+    if (known !== undefined) return known;
     const job = new Job(data, shell);
     this.#jobs.set(plan.jobId, job);
     await this.#announce(jobEvent(data, new Date()));

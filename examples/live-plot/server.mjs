@@ -123,12 +123,11 @@ async function show({ data, time = "" }) {
 }
 
 /**
- * @param {import("mento").JobEventData & { message?: { scan: string | number | null, sample: string | null } }} data
+ * @param {import("mento").JobEventData} data
  * @param {string} file
  */
 function words({ message, job, session }, file) {
-  const scan = message?.scan ?? null;
-  const sample = message?.sample ?? null;
+  const { scan, sample } = message;
   const names = [...(scan === null ? [] : [`scan ${scan}`]), ...(sample === null ? [] : [sample])];
   const place = [session.beamline, session.id, job.trigger].filter(Boolean).join(" · ");
   return names.length === 0

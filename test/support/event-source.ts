@@ -28,7 +28,7 @@ export class EventSource {
   /** Declares what is missing. */
   async declare(): Promise<void> {
     const link = await openLink({ url: this.url, name: "mento test" });
-    await declareTopology(link, topologyFor(this.prefix, "default"), ["#"]);
+    await declareTopology(link, topologyFor(this.prefix, "default"), { keys: ["#"] });
     await link.close();
   }
 
