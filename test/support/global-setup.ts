@@ -10,7 +10,7 @@ import { mento } from "./mento.ts";
 export interface TestFacility {
   dir: string;
   broker: { url: string; managementUrl: string; user: string; password: string; nodeName: string };
-  slurm: { conf: string; partition: string; nodes: { name: string }[] };
+  slurm: { conf: string; restUrl: string; partition: string; nodes: { name: string }[] };
   ssh: { address: string; port: number; knownHosts: string; hostKeyFingerprint: string };
   roots: { gpfs: string; beamline: string; core: string };
 }
