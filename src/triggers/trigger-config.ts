@@ -16,9 +16,12 @@ function checked(mistakeOf: (text: string) => string | undefined) {
 }
 
 /** Slurm's forms of a duration: minutes, MM:SS, HH:MM:SS, D-HH, D-HH:MM, D-HH:MM:SS (sbatch(1), --time). */
-const SlurmTime = z.string().regex(/^(\d+-\d+(:\d+){0,2}|\d+(:\d+){0,2})$/, {
-  error: ({ input }) => slurmTimeMistake(String(input)),
-});
+const SlurmTime = z
+  .string()
+  .regex(/^(\d+-\d+(:\d+){0,2}|\d+(:\d+){0,2})$/, {
+    error: ({ input }) => slurmTimeMistake(String(input)),
+  })
+  .refine((time) => slurmSeconds(time) !== 0, "must be more than 0, which sbatch takes for no limit at all");
 
 function atMost(one: string, other: string): boolean {
   return (slurmSeconds(one) ?? 0) <= (slurmSeconds(other) ?? Infinity);

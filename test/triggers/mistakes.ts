@@ -151,6 +151,7 @@ const byMeaning: [text: string, line: number, says: string][] = [
   [trigger("slurm: { time: 10, timeMin: 20 }"), 3, "must not be longer than time"],
   [trigger("slurm: { dependency: afterok }"), 3, "afterok needs Slurm job ids, such as afterok:4711"],
   [trigger('slurm: { dependency: "afterOK:1" }'), 3, "is no dependency of Slurm; did you mean afterok?"],
+  [trigger('slurm: { time: "00:00:00" }'), 3, "must be more than 0, which sbatch takes for no limit at all"],
   [trigger('slurm: { dependency: "singleton:1" }'), 3, "singleton stands alone"],
   [
     trigger('slurm: { dependency: "afterok:1,afterany:2?after:3" }'),
