@@ -9,6 +9,7 @@ import { initCommand } from "./commands/init.ts";
 import { matchCommand } from "./commands/match.ts";
 import { publishCommand } from "./commands/publish.ts";
 import { replayCommand } from "./commands/replay.ts";
+import { runCommand } from "./commands/run.ts";
 import { sshCommand } from "./commands/ssh.ts";
 import { validateCommand } from "./commands/validate.ts";
 import { watchCommand } from "./commands/watch.ts";
@@ -29,6 +30,7 @@ for (const command of [
   workerCommand(),
   publishCommand(),
   watchCommand(),
+  runCommand(),
   deadCommand(),
   replayCommand(),
   validateCommand(),

@@ -18,7 +18,7 @@ export async function resubmit(
   { data, jobsDirectory, slurm = TriggerSlurm.parse({}) }: TrackingRecord,
   placeFor: (slurm: TriggerSlurm) => Promise<Place>,
 ): Promise<void> {
-  const { shell, slot } = await placeFor(slurm);
+  const { shell, slot, slurm: asked } = await placeFor(slurm);
   const slurmJobId = data.slurm.jobId;
   if (slot === null || slurmJobId === null) throw new Error("only a job of Slurm can be submitted again");
   if (slot instanceof MentoError) throw slot;
@@ -33,7 +33,7 @@ export async function resubmit(
         jobId,
         directory: directoryOf(jobsDirectory, jobId),
         name,
-        slurm,
+        slurm: asked,
         slot,
       }),
       reservation,

@@ -1,7 +1,9 @@
+import { requireOnline, type Sessions } from "./beamtime/session.ts";
 import { parseProcesses, processesCommand, type ProcessJob } from "./jobs/process.ts";
 import { parseSqueue, squeueCommand } from "./jobs/squeue.ts";
 import type { TrackingRecord } from "./jobs/tracking-record.ts";
 import type { JobWord } from "./jobs/watched.ts";
+import type { SessionShells } from "./session-shells.ts";
 import type { CommandEnd, Shell } from "./shells/shell.ts";
 
 /** Where jobs of one kind can be seen. */
@@ -15,6 +17,30 @@ export interface Sight {
   look(records: readonly TrackingRecord[]): Promise<ReadonlyMap<string, JobWord>>;
   /** Whether Slurm's accounting can be asked over the shell. */
   hasAccounting: boolean;
+}
+
+/** Where each job of a process can be seen, by its method. */
+export class Sights {
+  readonly #here: Shell;
+  readonly #sessions: Sessions;
+  readonly #shells: SessionShells;
+
+  constructor(here: Shell, sessions: Sessions, shells: SessionShells) {
+    this.#here = here;
+    this.#sessions = sessions;
+    this.#shells = shells;
+  }
+
+  /** Throws as `Sessions.find`, `requireOnline` and `SessionShells.open`. */
+  async of({ data }: TrackingRecord): Promise<Sight> {
+    const { job, session, process } = data;
+    if (job.method === "local-bash-script") return processSight(this.#here);
+    if (job.method === "local-sbatch-script") return slurmSight(this.#here);
+    const online = requireOnline(await this.#sessions.find(session.id ?? undefined));
+    return process === null
+      ? slurmSight(await this.#shells.open(online))
+      : processSight(await this.#shells.open(online, process.host));
+  }
 }
 
 /** By one `squeue` for all jobs of the account. */

@@ -14,15 +14,14 @@ import { parseRemoved, retentionCommand } from "./jobs/retention.ts";
 import { TrackingRecord } from "./jobs/tracking-record.ts";
 import type { Log } from "./log.ts";
 import { toCloudEvent, type JobMethod, type OutgoingEvent } from "./messages/job-event.ts";
-import { command } from "./methods/command.ts";
-import { sbatch } from "./methods/sbatch.ts";
+import { METHODS } from "./methods/methods.ts";
 import { resubmit } from "./resubmit.ts";
 import { RuntimeDirectory } from "./runtime-directory.ts";
 import { SessionPlaces } from "./session-places.ts";
 import { SessionShells } from "./session-shells.ts";
 import type { Trigger, TriggerSlurm } from "./triggers/trigger-config.ts";
 import { LocalShell } from "./shells/local.ts";
-import { processSight, slurmSight, type Sight } from "./sight.ts";
+import { Sights } from "./sight.ts";
 import { Tracker, type TrackerEffects } from "./track-jobs.ts";
 import { firstLink, isLost, nextLink } from "./worker-link.ts";
 
@@ -34,13 +33,6 @@ const CLEAN_UP_AT_MOST_MS = 1800_000;
 const PREFETCH_PER_SLOT = 16;
 /** Tracking records that one worker holds at most. */
 const MAX_TRACKED = 2_000;
-
-const METHODS: IntakeEffects["methods"] = {
-  "remote-sbatch-script": sbatch,
-  "local-sbatch-script": sbatch,
-  "remote-command": command,
-  "local-bash-script": command,
-};
 
 /** Only workers on the same host can see these jobs, or run `squeue` for them. */
 function isOfThisHost(method: JobMethod): boolean {
@@ -103,7 +95,7 @@ class Worker {
   readonly #sessions: Sessions;
   readonly #shells: SessionShells;
   readonly #places: SessionPlaces;
-  readonly #here: LocalShell;
+  readonly #sights: Sights;
   readonly #admission: Admission;
   readonly #log: Log;
   readonly #between: Between;
@@ -115,11 +107,9 @@ class Worker {
     this.#config = config;
     this.#sessions = sessions;
     this.#shells = shells;
-    this.#here = new LocalShell(config.ssh.commandTimeoutMs);
-    this.#places = new SessionPlaces(config.site, shells, {
-      here: this.#here,
-      maxPending: worker.maxPending,
-    });
+    const here = new LocalShell(config.ssh.commandTimeoutMs);
+    this.#places = new SessionPlaces(config.site, shells, { here, maxPending: worker.maxPending });
+    this.#sights = new Sights(here, sessions, shells);
     this.#log = log;
     this.#admission = new Admission({
       concurrency: worker.concurrency,
@@ -240,7 +230,7 @@ class Worker {
       });
 
     const jobEffects: TrackerEffects = {
-      sightOf: (record) => this.#sightOf(record),
+      sightOf: (record) => this.#sights.of(record),
       resubmit: async (record, seenAt) => {
         const { session: of, job } = record.data;
         const session = await this.#sessions.find(of.id ?? undefined);
@@ -319,16 +309,6 @@ class Worker {
   /** A host has a queue of its own only if it has such jobs. */
   get #hasHostJobs(): boolean {
     return this.#config.triggers.some(({ method }) => isOfThisHost(method));
-  }
-
-  async #sightOf({ data }: TrackingRecord): Promise<Sight> {
-    const { job, session, process } = data;
-    if (job.method === "local-bash-script") return processSight(this.#here);
-    if (job.method === "local-sbatch-script") return slurmSight(this.#here);
-    const online = requireOnline(await this.#sessions.find(session.id ?? undefined));
-    return process === null
-      ? slurmSight(await this.#shells.open(online))
-      : processSight(await this.#shells.open(online, process.host));
   }
 
   /** A tracking record that this version cannot read is kept for a person: its job may still run. */

@@ -39,12 +39,12 @@ async function outcome(
 ): Promise<MentoError> {
   const effects: IntakeEffects = {
     group: "default",
-    triggers: names.map((name) => Trigger.parse({ name, run: ["/bin/true"] })),
+    triggers: names.map((name) => Trigger.parse({ name, run: [name] })),
     findSession: () => Promise.resolve({ ...session, isOpen }),
     enter: () => Promise.resolve(() => undefined),
     report: () => Promise.resolve(told),
-    placeFor: (_, { name }) => {
-      tried.push(name);
+    placeFor: (_, { program = "" }) => {
+      tried.push(program);
       return Promise.reject(trouble);
     },
     methods: { "remote-sbatch-script": { submit: () => Promise.reject(new Error("not reached")) } },

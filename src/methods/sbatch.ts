@@ -13,6 +13,7 @@ import {
   LONGEST_SUBMIT_SECONDS,
   type SubmitRequest,
 } from "../jobs/directory.ts";
+import { directiveLines } from "../jobs/sbatch-script.ts";
 import type { JobPlan } from "../triggers/plan.ts";
 import type { TriggerSlurm } from "../triggers/trigger-config.ts";
 import { jobScript } from "./job-script.ts";
@@ -46,18 +47,26 @@ export const sbatch: Method = {
   },
 };
 
-function submitRequest(plan: JobPlan, place: Place, slot: Slot, now: Date): SubmitRequest {
-  const { jobsDirectory, maxPending } = place;
+export function submitRequest(plan: JobPlan, place: Place, slot: Slot, now: Date): SubmitRequest {
+  const { jobsDirectory, maxPending, userScript } = place;
   const { trigger, jobId } = plan;
   const directory = directoryOf(jobsDirectory, jobId);
   return {
     jobsDirectory,
     jobId,
     maxPending,
-    program: null,
+    program: userScript?.path ?? null,
+    log: plan.logFile,
     data: dataOf(plan, place),
-    sbatchArguments: sbatchArguments({ jobId, directory, name: trigger.name, slurm: trigger.slurm, slot }),
-    script: jobScript(plan, jobsDirectory, { launch: "slurm", request: { ...requestOf(plan, now), slot } }),
+    sbatchArguments: sbatchArguments({ jobId, directory, name: trigger.name, slurm: place.slurm, slot }),
+    script: jobScript(plan, jobsDirectory, {
+      launch: "slurm",
+      request: { ...requestOf(plan, now), slot },
+      ...(userScript !== null && {
+        argv: [`${directory}/program`, ...plan.argv.slice(1)],
+        directives: directiveLines(userScript.options),
+      }),
+    }),
   };
 }
 

@@ -41,6 +41,7 @@ const OWNED: Record<string, string> = {
   export: ENVIRONMENT,
   "export-file": ENVIRONMENT,
   "get-user-env": ENVIRONMENT,
+  quiet: "its warnings are kept for whoever looks why it failed",
   clusters: HERE,
   uid: HERE,
   gid: HERE,
