@@ -35,7 +35,7 @@ export interface IntakeEffects {
   report: (session: Session, trouble: Trouble) => Promise<MentoError>;
   /** Where a job of the trigger can run now; looks into Slurm, but makes nothing. */
   placeFor: (session: Session | null, wish: PlaceWish) => Promise<Place>;
-  methods: Readonly<Partial<Record<Trigger["method"], Method>>>;
+  methods: Readonly<Record<Trigger["method"], Method>>;
   /** Puts a record on the group's queue of jobs, confirmed. */
   track: (record: TrackingRecord) => Promise<void>;
   /** Publishes an event, confirmed. */
@@ -155,7 +155,6 @@ async function runTrigger(trigger: Trigger, resolved: Resolved, effects: IntakeE
   const plan = planJob(input, trigger, session, effects.group);
   const place = await effects.placeFor(session, { ...trigger, program: plan.argv[0] });
   const method = effects.methods[trigger.method];
-  if (method === undefined) throw new Error(`there is no method ${trigger.method}`);
   const job = await method.submit(plan, place, {
     dataTimeout: trigger.dataTimeout ?? DATA_TIMEOUT_SECONDS[session?.kind ?? "beamtime"],
     dataLook: received.dataLook,

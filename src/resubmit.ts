@@ -70,13 +70,17 @@ export function movedTo(
   { runId, reservation, partition }: NonNullable<JobRecords["submitted"]>,
 ): JobEventData {
   const where = reservation === null ? `partition ${partition ?? ""}` : `reservation ${reservation}`;
+  // Of two jobs that were submitted over the REST API at the same instant, the other one runs.
+  const isOther = data.job.method === "slurm-rest-api";
   return {
     ...data,
     slurm: { jobId: runId, reservation, partition, nodes: [] },
-    error: {
-      code: "reservation-deleted",
-      message: `Reservation ${data.slurm.reservation ?? ""} was deleted before the job could run.`,
-      hint: `It was submitted again, in ${where}.`,
-    },
+    error: isOther
+      ? null
+      : {
+          code: "reservation-deleted",
+          message: `Reservation ${data.slurm.reservation ?? ""} was deleted before the job could run.`,
+          hint: `It was submitted again, in ${where}.`,
+        },
   };
 }

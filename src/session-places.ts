@@ -7,6 +7,7 @@ import { headCommand, sbatchOptions } from "./jobs/sbatch-script.ts";
 import type { Place, PlaceSlurm, UserScript } from "./methods/method.ts";
 import type { SessionShells } from "./session-shells.ts";
 import type { Shell } from "./shells/shell.ts";
+import type { SlurmRest } from "./slurm-rest/slurm-rest.ts";
 import type { Trigger, TriggerSlurm } from "./triggers/trigger-config.ts";
 
 /** Slurm is asked for its reservations and nodes at most so often, whatever number of jobs there is. */
@@ -21,11 +22,19 @@ export type PlaceWish = Pick<Trigger, "method" | "slurm" | "destination"> & {
   program?: string | undefined;
 };
 
+interface Surroundings {
+  /** A shell on this host. */
+  here: Shell;
+  rest?: SlurmRest | null;
+  maxPending?: number;
+}
+
 /** Where a session's jobs can run, by what Slurm says of its reservations now. */
 export class SessionPlaces {
   readonly #site: MentoConfig["site"];
   readonly #shells: SessionShells;
   readonly #here: Shell;
+  readonly #rest: SlurmRest | null;
   readonly #maxPending: number;
   readonly #asked = new WeakMap<Shell, Asked>();
   readonly #scripts = new WeakMap<Shell, Map<string, { at: number; script: Promise<UserScript | null> }>>();
@@ -33,9 +42,10 @@ export class SessionPlaces {
   constructor(
     site: MentoConfig["site"],
     shells: SessionShells,
-    { here, maxPending = Infinity }: { here: Shell; maxPending?: number },
+    { here, rest = null, maxPending = Infinity }: Surroundings,
   ) {
     this.#here = here;
+    this.#rest = rest;
     this.#site = site;
     this.#shells = shells;
     this.#maxPending = maxPending;
@@ -51,7 +61,7 @@ export class SessionPlaces {
     { method, slurm: wanted, destination, program }: PlaceWish,
     notBefore = 0,
   ): Promise<Place> {
-    const none = { slurm: withDefaults(wanted), userScript: null };
+    const none = { slurm: withDefaults(wanted), userScript: null, rest: this.#rest };
     const common = { ...none, maxPending: null, notice: null };
     if (session === null || method === "local-bash-script") {
       const directory = localJobsDirectory(this.#site);
@@ -69,6 +79,9 @@ export class SessionPlaces {
       const slot = { reservation: null, partition: slurm.partition ?? null, time: slurm.time };
       return { ...common, ...folders, userScript, slurm, shell: this.#here, slot };
     }
+    if (method === "slurm-rest-api") {
+      return { ...common, ...folders, shell: this.#here, slot: firstSlot(session, common.slurm) };
+    }
     const online = requireOnline(session);
     const shell =
       method === "local-sbatch-script" ? this.#here : await this.#shells.open(online, destination);
@@ -79,6 +92,7 @@ export class SessionPlaces {
     const slurm = withDefaults(wanted, userScript);
     const place = {
       ...folders,
+      rest: this.#rest,
       userScript,
       slurm,
       shell,
@@ -147,6 +161,16 @@ export class SessionPlaces {
     const few = now.pending + (asked?.submits ?? 0) < this.#maxPending / 4;
     return few ? null : this.#maxPending;
   }
+}
+
+/** Without a shell at the session's nodes nobody asks how the reservations stand: the first will do. */
+function firstSlot({ online }: Session, { reservation, partition, time }: PlaceSlurm): Slot {
+  const [first] = online?.reservations ?? [];
+  const named = typeof reservation === "number" ? online?.reservations[reservation]?.name : reservation;
+  if (named !== undefined || partition !== undefined) {
+    return { reservation: named ?? null, partition: partition ?? null, time };
+  }
+  return { reservation: first?.name ?? null, partition: first?.partition ?? null, time };
 }
 
 const DEFAULT_TIME = "01:00:00";

@@ -17,6 +17,7 @@ import type { TriggerInput } from "./messages/trigger-input.ts";
 import { METHODS } from "./methods/methods.ts";
 import type { Place, SubmittedJob } from "./methods/method.ts";
 import { resubmit } from "./resubmit.ts";
+import { openSlurmRest } from "./open-slurm-rest.ts";
 import { RuntimeDirectory } from "./runtime-directory.ts";
 import { SessionPlaces } from "./session-places.ts";
 import { SessionShells } from "./session-shells.ts";
@@ -100,8 +101,9 @@ export class Trigger {
     this.#sessions = new Sessions(site, (message) => log.warn(message));
     this.#shells = new SessionShells(ssh, this.#runtime, log);
     this.#here = new LocalShell(ssh.commandTimeoutMs);
-    this.#places = new SessionPlaces(site, this.#shells, { here: this.#here });
-    this.#sights = new Sights(this.#here, this.#sessions, this.#shells);
+    const rest = openSlurmRest(this.#config.slurmRest);
+    this.#places = new SessionPlaces(site, this.#shells, { here: this.#here, rest });
+    this.#sights = new Sights(this.#here, this.#sessions, this.#shells, rest);
     this.#tracker = new Tracker({
       sightOf: (record) => this.#sights.of(record),
       announce: (event) => this.#announce(event),
@@ -175,7 +177,6 @@ export class Trigger {
   /** An answer that got lost says nothing of the job: it is looked for. */
   async #submit(plan: JobPlan): Promise<{ job: SubmittedJob; place: Place }> {
     const method = METHODS[plan.trigger.method];
-    if (method === undefined) throw new Error(`there is no method ${plan.trigger.method}`);
     const until = Date.now() + LOOK_FOR_SUBMIT_MS;
     for (;;) {
       try {

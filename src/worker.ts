@@ -8,6 +8,7 @@ import { openIntake } from "./broker/intake.ts";
 import { Publisher, type Publish } from "./broker/publisher.ts";
 import { declareTopology, topologyFor, type Topology } from "./broker/topology.ts";
 import { brokerCredentials, jobsDirectory, type MentoConfig } from "./config.ts";
+import { openSlurmRest } from "./open-slurm-rest.ts";
 import { Deferred, MentoError, Misconfigured, Unavailable, errorText } from "./errors.ts";
 import { handleMessage, type IntakeEffects } from "./handle-message.ts";
 import { parseRemoved, retentionCommand } from "./jobs/retention.ts";
@@ -108,8 +109,9 @@ class Worker {
     this.#sessions = sessions;
     this.#shells = shells;
     const here = new LocalShell(config.ssh.commandTimeoutMs);
-    this.#places = new SessionPlaces(config.site, shells, { here, maxPending: worker.maxPending });
-    this.#sights = new Sights(here, sessions, shells);
+    const rest = openSlurmRest(config.slurmRest);
+    this.#places = new SessionPlaces(config.site, shells, { here, rest, maxPending: worker.maxPending });
+    this.#sights = new Sights(here, sessions, shells, rest);
     this.#log = log;
     this.#admission = new Admission({
       concurrency: worker.concurrency,

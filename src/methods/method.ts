@@ -4,6 +4,7 @@ import type { EventError } from "../messages/job-event.ts";
 import type { JobPlan } from "../triggers/plan.ts";
 import type { TriggerSlurm } from "../triggers/trigger-config.ts";
 import type { SbatchOptions } from "../jobs/sbatch-script.ts";
+import type { SlurmRest } from "../slurm-rest/slurm-rest.ts";
 import type { Shell } from "../shells/shell.ts";
 
 /** A user's own sbatch script, by its `#SBATCH` lines. */
@@ -25,6 +26,8 @@ export interface Place {
   /** Or why there is none at the moment; null for a job outside Slurm. */
   slot: Slot | MentoError | null;
   slurm: PlaceSlurm;
+  /** null: the configuration has none. */
+  rest: SlurmRest | null;
   /** null: the program is none. */
   userScript: UserScript | null;
   /** Fewer of our jobs than this must wait in Slurm; null: they are so few that nobody needs to look. */

@@ -93,7 +93,7 @@ const REFUSALS: { text: RegExp; meaning: "never" | "later" | "nobody" }[] = [
 
 async function refusal(stderr: string, plan: JobPlan, place: Place): Promise<Error> {
   const said = lastLine(stderr) || "it said nothing";
-  const meaning = REFUSALS.find(({ text }) => text.test(stderr))?.meaning;
+  const meaning = meaningOf(stderr);
   if (meaning === "nobody") {
     return new Unavailable({
       code: "slurm-unavailable",
@@ -102,7 +102,16 @@ async function refusal(stderr: string, plan: JobPlan, place: Place): Promise<Err
     });
   }
   if (meaning !== undefined) await place.shell.run(withdrawCommand(place.jobsDirectory, plan.jobId));
-  if (meaning === "never") {
+  return whyRefused(said, plan);
+}
+
+function meaningOf(said: string) {
+  return REFUSALS.find(({ text }) => text.test(said))?.meaning;
+}
+
+/** Slurm's words in words for the person who reads them. */
+export function whyRefused(said: string, plan: JobPlan): Error {
+  if (meaningOf(said) === "never") {
     return new Rejected({
       code: "submit-refused",
       message: `Slurm refused the job of trigger ${plan.trigger.name}: ${said}.`,

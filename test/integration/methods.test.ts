@@ -20,6 +20,7 @@ const METHODS: JobMethod[] = [
   "remote-command",
   "local-sbatch-script",
   "local-bash-script",
+  "slurm-rest-api",
 ];
 /** Jobs that are processes of their own. */
 const PROCESSES: JobMethod[] = ["remote-command", "local-bash-script"];
@@ -65,7 +66,15 @@ const triggersOf = (method: JobMethod) => [
     ),
   },
 ];
-const configuration = { site: { localJobs: join(home, "jobs") }, worker: { reconcileSeconds: 1 } };
+const tokenCommand = ["scontrol", "token", `username=${beamtime.account}`, "lifespan=600"];
+const configuration = {
+  site: { localJobs: join(home, "jobs") },
+  worker: { reconcileSeconds: 1 },
+  slurmRest: {
+    url: facility.slurm.restUrl,
+    tokenCommand: ["/usr/bin/env", `SLURM_CONF=${facility.slurm.conf}`, ...tokenCommand],
+  },
+};
 const ofSubmitHost: JobMethod = "local-sbatch-script";
 const site = new TestSite(METHODS.filter((one) => one !== ofSubmitHost).flatMap(triggersOf), configuration);
 const submitHost = new TestSite(triggersOf(ofSubmitHost), configuration);

@@ -44,6 +44,7 @@ async function submitWith(stdout: string, stderr: string) {
     maxPending: null,
     slot,
     slurm: { time: "01:00:00", fallback: "wait" as const },
+    rest: null,
     userScript: null,
     notice: null,
   };

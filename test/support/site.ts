@@ -71,6 +71,7 @@ export class TestSite {
         hosts: Object.fromEntries(slurm.nodes.map(({ name }) => [name, { address, port }])),
         ...overrides["ssh"],
       },
+      ...(overrides["slurmRest"] && { slurmRest: overrides["slurmRest"] }),
       triggers,
     };
     writeFileSync(this.configFile, stringify(config));
