@@ -49,13 +49,17 @@ export function parseConfig(
 }
 
 function mistakesOfTriggers(value: unknown): Issue[] {
-  const { triggers, worker } = value as { triggers?: unknown; worker?: { group?: unknown } };
+  const { triggers, worker, slurmRest } = value as Record<"triggers" | "slurmRest", unknown> & {
+    worker?: { group?: unknown };
+  };
   if (!Array.isArray(triggers)) return [];
   const group = Worker.shape.group.safeParse(worker?.group).data ?? "default";
-  return triggerMistakes(triggers, group).map(({ trigger, place, message }) => ({
-    path: ["triggers", trigger, ...place],
-    message,
-  }));
+  return triggerMistakes(triggers, { group, hasSlurmRest: slurmRest !== undefined }).map(
+    ({ trigger, place, message }) => ({
+      path: ["triggers", trigger, ...place],
+      message,
+    }),
+  );
 }
 
 /** Events of all groups come to every group that starts on jobs: unless a trigger says so, those of others are not its. */

@@ -9,7 +9,10 @@ import { Trigger } from "./trigger-config.ts";
  * What is wrong with triggers whose form is right: in one of them, or between them. Triggers whose form is wrong are
  * left out, so that all mistakes of a file are seen at once.
  */
-export function triggerMistakes(written: readonly unknown[], group: string): TriggerMistake[] {
+export function triggerMistakes(
+  written: readonly unknown[],
+  { group, hasSlurmRest }: { group: string; hasSlurmRest: boolean },
+): TriggerMistake[] {
   const triggers: Triggers = written.flatMap((raw, index) => {
     const { data } = Trigger.safeParse(raw);
     return data === undefined ? [] : [{ index, trigger: data }];
@@ -23,6 +26,12 @@ export function triggerMistakes(written: readonly unknown[], group: string): Tri
     ...triggers.flatMap(({ index, trigger }) =>
       mistakesOf(trigger, keysOf(written[index])).map((mistake) => ({ trigger: index, ...mistake })),
     ),
+    ...triggers.flatMap(({ index, trigger: { method } }) => {
+      if (hasSlurmRest || method !== "slurm-rest-api") return [];
+      return [
+        { trigger: index, place: ["method"], message: "needs the section slurmRest, with url and tokenFile" },
+      ];
+    }),
     ...unknownTriggers(triggers, names, group),
     ...circles(triggers, group),
   ];
@@ -110,12 +119,20 @@ const MEANINGLESS: Partial<Record<Trigger["method"], Partial<Record<keyof Trigge
     slurm: "the job runs on a node, outside Slurm; for a job of Slurm leave out method",
   },
   "local-sbatch-script": { destination: "sbatch runs on the worker's host" },
+  "slurm-rest-api": { destination: "the job is submitted over Slurm's REST API" },
 };
 
-function meaninglessKeys({ method }: Trigger, raw: Record<string, unknown>): Mistake[] {
-  return Object.entries(MEANINGLESS[method] ?? {}).flatMap(([key, why]) =>
+/** What jobs over the REST API are not told. */
+const NOT_OVER_REST = ["tasks", "gres", "account", "qos", "exclusive", "dependency", "extra"] as const;
+
+function meaninglessKeys({ method, slurm }: Trigger, raw: Record<string, unknown>): Mistake[] {
+  const overRest = method === "slurm-rest-api" ? NOT_OVER_REST.filter((key) => slurm[key] !== undefined) : [];
+  const message = "is not passed on by slurm-rest-api; submit with remote-sbatch-script";
+  const ofSlurm = overRest.map((key) => ({ place: ["slurm", key], message }));
+  const keys = Object.entries(MEANINGLESS[method] ?? {}).flatMap(([key, why]) =>
     raw[key] === undefined ? [] : [{ place: [key], message: `means nothing for ${method}: ${why}` }],
   );
+  return [...keys, ...ofSlurm];
 }
 
 /** Variables that Mento sets itself. */

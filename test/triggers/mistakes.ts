@@ -203,6 +203,12 @@ const byMeaning: [text: string, line: number, says: string][] = [
     4,
     "a job on this host has its own in $MENTO_RESULTS_DIR",
   ],
+  [trigger("method: slurm-rest-api"), 3, "needs the section slurmRest, with url and tokenFile"],
+  [
+    `slurmRest: { url: "https://slurm", tokenFile: /t }\n${trigger("method: slurm-rest-api", "slurm:", "  nodes: 2", "  gres: gpu")}`,
+    7,
+    "is not passed on by slurm-rest-api; submit with remote-sbatch-script",
+  ],
   [trigger('results: ["{a"]'), 3, "has a { without its }"],
 ];
 
