@@ -104,6 +104,12 @@ export const Trigger = z.strictObject({
     .optional()
     .describe("The reserved node that the job is submitted from, or that a remote-command runs on."),
   slurm: TriggerSlurm.prefault({}).describe("What Slurm is told."),
+  retries: z
+    .int()
+    .min(0)
+    .max(20)
+    .default(0)
+    .describe("How often the job is submitted again when its node has failed, or Slurm has preempted it."),
   results: z
     .array(checked(globMistake).min(1).regex(/^[^/]/, "must be relative to the job's results folder"))
     .default(["**"])

@@ -114,12 +114,17 @@ const MEANINGLESS: Partial<Record<Trigger["method"], Partial<Record<keyof Trigge
     destination: "the job runs on the worker's host",
     dataTimeout: "the job runs on the worker's host, and waits for no copy of the data",
     companions: "the job runs on the worker's host, and waits for no copy of the data",
+    retries: "only jobs of Slurm are submitted again",
   },
   "remote-command": {
+    retries: "only jobs of Slurm are submitted again",
     slurm: "the job runs on a node, outside Slurm; for a job of Slurm leave out method",
   },
   "local-sbatch-script": { destination: "sbatch runs on the worker's host" },
-  "slurm-rest-api": { destination: "the job is submitted over Slurm's REST API" },
+  "slurm-rest-api": {
+    destination: "the job is submitted over Slurm's REST API",
+    retries: "only jobs that were submitted with sbatch are submitted again",
+  },
 };
 
 /** What jobs over the REST API are not told. */
