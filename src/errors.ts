@@ -18,6 +18,8 @@ export const ERROR_CODES = {
   "path-not-synced": "A path lies in scratch_bl or local, which never reach the core file system.",
   "template-value-missing": "A trigger needs a value that the message does not have.",
   "wrong-argument": "A program's argument would hold a NUL byte, which no program can be given.",
+  "chain-too-long":
+    "Jobs followed from one another more than 16 times: triggers start each other in a circle.",
   "id-reused": "The message's source and id were used before, for other data.",
   "beamtime-ended": "The beamtime has been stopped: its account or its reservations are gone.",
   "unknown-trigger": "The configuration lacks the trigger that a message is to be sent again for.",
@@ -41,6 +43,8 @@ export const ERROR_CODES = {
   "submit-in-flight": "Another call is just submitting this job, or was cut off doing so.",
   "submit-not-now": "Slurm does not take the job at the moment.",
   "ssh-login-refused": "The reserved node did not accept the beamtime's account and key.",
+  "slurm-rest-refused": "Slurm's REST server did not accept the account and its token.",
+  "slurm-rest-token": "There is no valid token for Slurm's REST server.",
   // Nobody can work at the moment.
   "broker-unreachable": "RabbitMQ cannot be reached.",
   "broker-refused": "RabbitMQ is there, but refused the login or the virtual host.",
@@ -65,6 +69,7 @@ export const ERROR_CODES = {
   "dead-letters-busy": "Another command is at the dead letters.",
   "host-key-unknown": "There is no known host key for a reserved node.",
   "host-key-changed": "A reserved node shows another host key than the known one.",
+  "slurm-rest-version": "Slurm's REST server offers no version of its API that Mento knows.",
   "ssh-not-installed": "The program ssh of OpenSSH is not installed.",
   // How a job failed.
   "exit-code": "The program ended with an exit code other than 0.",

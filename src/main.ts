@@ -7,8 +7,10 @@ import { deadCommand } from "./commands/dead.ts";
 import { doctorCommand } from "./commands/doctor.ts";
 import { facilityCommand } from "./commands/facility.ts";
 import { initCommand } from "./commands/init.ts";
+import { matchCommand } from "./commands/match.ts";
 import { publishCommand } from "./commands/publish.ts";
 import { replayCommand } from "./commands/replay.ts";
+import { runCommand } from "./commands/run.ts";
 import { sshCommand } from "./commands/ssh.ts";
 import { validateCommand } from "./commands/validate.ts";
 import { watchCommand } from "./commands/watch.ts";
@@ -29,10 +31,12 @@ for (const command of [
   workerCommand(),
   publishCommand(),
   watchCommand(),
+  runCommand(),
   cancelCommand(),
   deadCommand(),
   replayCommand(),
   validateCommand(),
+  matchCommand(),
   initCommand(),
   beamtimeCommand(),
   sshCommand(),

@@ -8,14 +8,14 @@ import { openIntake } from "./broker/intake.ts";
 import { Publisher, type Publish } from "./broker/publisher.ts";
 import { declareTopology, topologyFor, type Topology } from "./broker/topology.ts";
 import { brokerCredentials, type MentoConfig } from "./config.ts";
+import { openSlurmRest } from "./open-slurm-rest.ts";
 import { Deferred, MentoError, Misconfigured, Unavailable, errorText } from "./errors.ts";
 import { isHostRequest } from "./cancel-on-host.ts";
 import { handleMessage, type IntakeEffects } from "./handle-message.ts";
 import { TrackingRecord } from "./jobs/tracking-record.ts";
 import type { Log } from "./log.ts";
 import { toCloudEvent, type JobMethod, type OutgoingEvent } from "./messages/job-event.ts";
-import { command } from "./methods/command.ts";
-import { sbatch } from "./methods/sbatch.ts";
+import { METHODS } from "./methods/methods.ts";
 import { removeOldJobs } from "./remove-old-jobs.ts";
 import { resubmit } from "./resubmit.ts";
 import { RuntimeDirectory } from "./runtime-directory.ts";
@@ -23,9 +23,9 @@ import { SessionPlaces } from "./session-places.ts";
 import { SessionShells } from "./session-shells.ts";
 import type { Trigger, TriggerSlurm } from "./triggers/trigger-config.ts";
 import { LocalShell } from "./shells/local.ts";
-import { processSight, slurmSight, type Sight } from "./sight.ts";
+import { Sights } from "./sight.ts";
 import { Tracker, type TrackerEffects } from "./track-jobs.ts";
-import { cancelling } from "./worker-cancel.ts";
+import { cancelling, type Reach } from "./worker-cancel.ts";
 import { firstLink, isLost, nextLink } from "./worker-link.ts";
 
 const SWEEP_EVERY_MS = 30_000;
@@ -35,13 +35,6 @@ const CLEAN_UP_EVERY_MS = 3600_000;
 const PREFETCH_PER_SLOT = 16;
 /** Tracking records that one worker holds at most. */
 const MAX_TRACKED = 2_000;
-
-const METHODS: IntakeEffects["methods"] = {
-  "remote-sbatch-script": sbatch,
-  "local-sbatch-script": sbatch,
-  "remote-command": command,
-  "local-bash-script": command,
-};
 
 /** Only workers on the same host can see these jobs, or run `squeue` for them. */
 function isOfThisHost(method: JobMethod): boolean {
@@ -104,7 +97,8 @@ class Worker {
   readonly #sessions: Sessions;
   readonly #shells: SessionShells;
   readonly #places: SessionPlaces;
-  readonly #here: LocalShell;
+  readonly #sights: Sights;
+  readonly #reach: Reach;
   readonly #admission: Admission;
   readonly #log: Log;
   readonly #between: Between;
@@ -116,11 +110,11 @@ class Worker {
     this.#config = config;
     this.#sessions = sessions;
     this.#shells = shells;
-    this.#here = new LocalShell(config.ssh.commandTimeoutMs);
-    this.#places = new SessionPlaces(config.site, shells, {
-      here: this.#here,
-      maxPending: worker.maxPending,
-    });
+    const here = new LocalShell(config.ssh.commandTimeoutMs);
+    const rest = openSlurmRest(config.slurmRest);
+    this.#reach = { sessions, shells, here, rest };
+    this.#places = new SessionPlaces(config.site, shells, { here, rest, maxPending: worker.maxPending });
+    this.#sights = new Sights(here, sessions, shells, rest);
     this.#log = log;
     this.#admission = new Admission({
       concurrency: worker.concurrency,
@@ -191,8 +185,7 @@ class Worker {
     });
     const publisher = await Publisher.open(link);
     const now = () => new Date();
-    const own = { config: this.#config, sessions: this.#sessions, shells: this.#shells, here: this.#here };
-    const cancels = cancelling({ ...own, link, publisher, topology, log });
+    const cancels = cancelling({ config: this.#config, ...this.#reach, link, publisher, topology, log });
 
     const announce = async (event: OutgoingEvent) => {
       const published = publisher.publish({
@@ -226,12 +219,12 @@ class Worker {
       });
 
     const jobEffects: TrackerEffects = {
-      sightOf: (record) => this.#sightOf(record),
-      resubmit: async (record, seenAt) => {
+      sightOf: (record) => this.#sights.of(record),
+      resubmit: async (record, seenAt, why) => {
         const { session: of, job } = record.data;
         const session = await this.#sessions.find(of.id ?? undefined);
         const place = (slurm: TriggerSlurm) => ({ method: job.method, slurm, destination: undefined });
-        return resubmit(record, (slurm) => this.#places.placeFor(session, place(slurm), seenAt));
+        return resubmit(record, why, (slurm) => this.#places.placeFor(session, place(slurm), seenAt));
       },
       announce,
       track,
@@ -307,16 +300,6 @@ class Worker {
   /** A host has a queue of its own only if it has such jobs. */
   get #hasHostJobs(): boolean {
     return this.#config.triggers.some(({ method }) => isOfThisHost(method));
-  }
-
-  async #sightOf({ data }: TrackingRecord): Promise<Sight> {
-    const { job, session, process } = data;
-    if (job.method === "local-bash-script") return processSight(this.#here);
-    if (job.method === "local-sbatch-script") return slurmSight(this.#here);
-    const online = requireOnline(await this.#sessions.find(session.id ?? undefined));
-    return process === null
-      ? slurmSight(await this.#shells.open(online))
-      : processSight(await this.#shells.open(online, process.host));
   }
 
   /** A tracking record that this version cannot read is kept for a person: its job may still run. */

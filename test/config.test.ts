@@ -40,24 +40,13 @@ triggers:
       "2 broker.url: must begin with amqp:// or amqps://",
       "4 worker.concurency: unknown key; did you mean concurrency?",
       expect.stringMatching(/^5 worker\.concurrency: .*64/),
-      expect.stringMatching(/^7 ssh\.knownHosts: .*array/),
+      '7 ssh.knownHosts: must be a list, not the text "known_hosts"',
+      "10 triggers.0.run.1: {{ pth }} names no known value; did you mean path?",
+      '11 triggers.1.name: "a" is the name of another trigger; names must differ',
       expect.stringMatching(/^12 triggers\.1\.run: /),
       expect.stringMatching(/^13 triggers\.1\.slurm\.time: .*00:20:00/),
       expect.stringMatching(/^14 triggers\.2\.name: /),
       "14 triggers.2.nam: unknown key; did you mean name?",
-    ]);
-  });
-
-  it("checks names and templates of triggers too, once their form is right", () => {
-    const text = `triggers:
-  - name: a
-    run: [prog, "{{ pth }}"]
-  - name: a
-    run: [prog]
-`;
-    expect(mistakesOf(text)).toEqual([
-      expect.stringMatching(/^3 triggers\.0\.run\.1: \{\{ pth \}\} names no known value; known are path/),
-      expect.stringMatching(/^4 triggers\.1\.name: "a" is the name of another trigger/),
     ]);
   });
 
@@ -87,7 +76,9 @@ triggers:
       "4 broker.url.1: must begin with amqp:// or amqps://",
     ]);
     expect(mistakesOf("broker: { url: [] }")[0]).toMatch(/^1 broker\.url: /);
-    expect(mistakesOf("broker: { url: 5672 }")[0]).toMatch(/^1 broker\.url: .*string.*, or .*array/);
+    expect(mistakesOf("broker: { url: 5672 }")[0]).toMatch(
+      /^1 broker\.url: must be text, or a list, not 5672/,
+    );
   });
 
   it("lets the environment win, and says so when its value is wrong", () => {
@@ -102,6 +93,52 @@ triggers:
       ssh: { maxChannels: 3 },
     });
     expect(mistakesOf("", { MENTO_SSH_MAX_CHANNELS: "many" })[0]).toMatch(/^env ssh\.maxChannels: /);
+  });
+});
+
+describe("slurmRest", () => {
+  const token = "slurmRest: { url: https://slurm/sapi, tokenFile: /etc/mento/token }\n";
+
+  it("is left out where nobody wants it", () => {
+    expect(parseConfig("", {}).config?.slurmRest).toBeUndefined();
+    expect(parseConfig(token, {}).config?.slurmRest).toEqual({
+      url: "https://slurm/sapi",
+      tokenFile: "/etc/mento/token",
+      timeoutMs: 30_000,
+    });
+  });
+
+  it("comes from the environment too, alone or over the file", () => {
+    const environment = {
+      MENTO_SLURM_REST_URL: "http://127.0.0.1:6820",
+      MENTO_SLURM_REST_TOKEN_COMMAND: "[scontrol, token]",
+      MENTO_SLURM_REST_TIMEOUT_MS: "5000",
+      MENTO_SLURM_REST_VERSION: "v0.0.40",
+    };
+    expect(parseConfig("", environment).config?.slurmRest).toEqual({
+      url: "http://127.0.0.1:6820",
+      tokenCommand: ["scontrol", "token"],
+      timeoutMs: 5000,
+      version: "v0.0.40",
+    });
+    expect(parseConfig(token, { MENTO_SLURM_REST_USER: "bt1" }).config?.slurmRest?.user).toBe("bt1");
+  });
+
+  it("needs a url and exactly one source of tokens", () => {
+    expect(mistakesOf("slurmRest: { tokenFile: /t }")).toEqual([
+      expect.stringMatching(/^1 slurmRest\.url: /),
+    ]);
+    const either = "slurmRest: needs either tokenFile or tokenCommand";
+    expect(mistakesOf("slurmRest: { url: https://slurm }")).toEqual([`1 ${either}`]);
+    expect(mistakesOf("slurmRest: { url: https://slurm, tokenFile: /t, tokenCommand: [t] }")).toEqual([
+      `1 ${either}`,
+    ]);
+    expect(mistakesOf("slurmRest: { url: https://me:secret@slurm, tokenFile: /t }")[0]).toContain(
+      "without a password",
+    );
+    expect(mistakesOf("slurmRest: { url: https://slurm, tokenFile: /t, version: v0.0.12 }")[0]).toMatch(
+      /v0\.0\.38.*v0\.0\.44/,
+    );
   });
 });
 

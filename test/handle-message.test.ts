@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import type { Session } from "../src/beamtime/session.ts";
 import { Deferred, MentoError, Unavailable } from "../src/errors.ts";
 import { handleMessage, type IntakeEffects } from "../src/handle-message.ts";
+import { METHODS } from "../src/methods/methods.ts";
 import { Trigger } from "../src/triggers/trigger-config.ts";
 
 const session: Session = {
@@ -39,15 +40,15 @@ async function outcome(
 ): Promise<MentoError> {
   const effects: IntakeEffects = {
     group: "default",
-    triggers: names.map((name) => Trigger.parse({ name, run: ["/bin/true"] })),
+    triggers: names.map((name) => Trigger.parse({ name, run: [name] })),
     findSession: () => Promise.resolve({ ...session, isOpen }),
     enter: () => Promise.resolve(() => undefined),
     report: () => Promise.resolve(told),
-    placeFor: (_, { name }) => {
-      tried.push(name);
+    placeFor: (_, { program = "" }) => {
+      tried.push(program);
       return Promise.reject(trouble);
     },
-    methods: { "remote-sbatch-script": { submit: () => Promise.reject(new Error("not reached")) } },
+    methods: METHODS,
     track: () => Promise.reject(new Error("not reached")),
     announce: () => Promise.reject(new Error("not reached")),
     log: pino({ level: "silent" }),

@@ -82,43 +82,50 @@ done
 ${printRecordsCommand(jobsDirectory, jobIds)}`;
 }
 
+/** Jobs, and what Slurm calls those of them that live. */
+export type Living = ReadonlyMap<string, readonly string[]>;
+
 /**
  * Cancels these jobs of Slurm, and then looks. Each directory says before who has asked: a submit that comes later is
  * then cancelled by whoever sends it.
  */
-export function cancelInSlurmCommand(
-  jobs: CancelJobs & { living: ReadonlyMap<string, readonly string[]> },
-  request: CancelRequest,
-): string {
-  const { jobsDirectory, jobIds, living } = jobs;
-  const directories = (ids: readonly string[]) => ids.map((id) => directoryOf(jobsDirectory, id));
-  const inSlurm = jobIds.filter((id) => living.get(id)?.length);
+export function cancelInSlurmCommand(jobs: CancelJobs, living: Living, request: CancelRequest): string {
+  const directories = jobs.jobIds.map((id) => directoryOf(jobs.jobsDirectory, id));
+  const inSlurm = jobs.jobIds.filter((id) => living.get(id)?.length);
   const slurmJobIds = inSlurm.flatMap((id) => living.get(id) ?? []);
-  const scancel = `${ACCEPTED_FUNCTION}
-timeout ${SCANCEL_SECONDS} scancel ${quoteAll(slurmJobIds)} && for d in ${quoteAll(directories(inSlurm))}; do
-  accepted "$d"
-done`;
-  return `${askCommand(directories(jobIds), request)}
-${inSlurm.length === 0 ? "" : scancel}
+  return `${askCommand(directories, request)}
+${slurmJobIds.length === 0 ? "" : `timeout ${SCANCEL_SECONDS} scancel ${quoteAll(slurmJobIds)} && {`}
+${slurmJobIds.length === 0 ? "" : `${acceptedCommand(jobs.jobsDirectory, inSlurm)}\n}`}
 ${lookCommand(jobs)}`;
 }
 
-/** A job that Slurm was given without a directory gets one. What cannot be written down is cancelled all the same. */
+/** Slurm has taken the cancellation of these jobs, while they lived. */
+export function acceptedCommand(jobsDirectory: string, jobIds: readonly string[]): string {
+  return `${ACCEPTED_FUNCTION}
+for d in ${quoteAll(jobIds.map((id) => directoryOf(jobsDirectory, id)))}; do accepted "$d"; done`;
+}
+
+/** What cannot be written down is cancelled all the same. A job that Slurm was given without a directory gets one. */
 export function askCommand(directories: readonly string[], request: CancelRequest): string {
   return `${askFunction(request)}
 for d in ${quoteAll(directories)}; do
-  mkdir -p "$d" && ask "$d"
+  { [ -d "$d" ] || mkdir "$d"; } && ask "$d"
 done`;
 }
 
 const Request = z.object({ method: JobMethod.optional(), submittedAt: z.iso.datetime().optional() });
 
-export function parseLook(output: Buffer, { jobsDirectory, jobIds, account }: CancelJobs): CancelLook {
+/** @param known Slurm's jobs, if they were asked for in another way */
+export function parseLook(
+  output: Buffer,
+  { jobsDirectory, jobIds, account }: CancelJobs,
+  known?: CancelLook["slurm"],
+): CancelLook {
   // Behind them come the ends of logs, in which anything can stand.
   const [text = ""] = output.toString("utf8").split("\nmento-record ", 1);
   const [fromSlurm = "", fromDirectories] = text.split(`${DIRECTORIES}\n`);
   const isKnown = account !== null && fromDirectories !== undefined && !fromSlurm.includes(NO_SLURM);
-  const slurm = isKnown ? parseSqueue(fromSlurm) : undefined;
+  const slurm = known ?? (isKnown ? parseSqueue(fromSlurm) : undefined);
   const lines = (fromDirectories ?? "").matchAll(/^mento-request (\S+) (.*)$/gm);
   const requests = new Map([...lines].map(([, id = "", line = ""]) => [id, line]));
   const records = parseRecords(output);
@@ -161,9 +168,11 @@ export function standingInSlurm({ records, inSlurm }: FoundJob): Standing {
   // A state that is not known is no end either.
   if (living.length > 0) return { kind: "living", slurmJobIds: living.map(({ id }) => id) };
   if (inSlurm.some(isEnding)) return { kind: "ending" };
-  if (submitted === undefined || submitted.isBeingResubmitted) return { kind: "in-flight" };
-  const word = inSlurm.find(({ id }) => id === submitted.runId) ?? inSlurm[0];
+  const word = inSlurm.find(({ id }) => id === submitted?.runId) ?? inSlurm[0];
+  const isToCome = submitted?.isBeingResubmitted === true && (word?.state ?? "CANCELLED") === "CANCELLED";
+  if (isToCome) return { kind: "in-flight" };
   if (word !== undefined) return endedBy(word, records);
+  if (submitted === undefined) return { kind: "in-flight" };
   return endedSilently(records);
 }
 

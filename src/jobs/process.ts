@@ -1,7 +1,7 @@
 import { quote } from "../shells/quote.ts";
 import { askFunction, type CancelRequest } from "./cancel-request.ts";
 import { dataCheck, type DataWanted } from "./data-check.ts";
-import { functions, spoolOf, type JobDirectory } from "./directory.ts";
+import { functions, logTo, spoolOf, type JobDirectory } from "./directory.ts";
 import { LAUNCHED } from "./run-script.ts";
 import type { JobWord } from "./watched.ts";
 
@@ -13,6 +13,8 @@ export interface LaunchRequest extends JobDirectory {
   /** null: nobody looks at the data. */
   data: DataWanted | null;
   script: string;
+  /** Where the program's output goes; null: to `job.log` in the directory. */
+  log: string | null;
   /** What the host is called here. */
   host: string;
 }
@@ -21,7 +23,7 @@ export interface LaunchRequest extends JobDirectory {
 const LOOKS = 500;
 
 /** Answers as the submit commands do. */
-export function launchCommand({ jobsDirectory, jobId, data, script, host }: LaunchRequest): string {
+export function launchCommand({ jobsDirectory, jobId, data, script, log, host }: LaunchRequest): string {
   const spool = quote(spoolOf(jobsDirectory));
   return `${functions(jobsDirectory, jobId)}
 answered
@@ -29,7 +31,7 @@ ${data === null ? "" : dataCheck(data)}
 [ -d ${spool} ] || mkdir -p ${spool} || exit 1
 [ -d "$d" ] || mkdir "$d" 2>/dev/null || [ -d "$d" ] || exit 1
 [ -s "$d/run.sh" ] || {
-  printf %s ${quote(script)} > "$d/.run.$$" && mv -n "$d/.run.$$" "$d/run.sh" || exit 1
+  ${logTo(log)}printf %s ${quote(script)} > "$d/.run.$$" && mv -n "$d/.run.$$" "$d/run.sh" || exit 1
   rm -f "$d/.run.$$"
 }
 cd /

@@ -1,3 +1,4 @@
+import { ExitReason } from "../messages/job-event.ts";
 import { quote } from "../shells/quote.ts";
 import { parseCancelRequest, type AskedToCancel } from "./cancel-request.ts";
 import { spoolOf } from "./directory.ts";
@@ -14,6 +15,8 @@ export interface JobRecords {
     host: string | null;
     reservation: string | null;
     partition: string | null;
+    /** Why it was submitted again. */
+    why: ExitReason;
     /** Somebody is about to submit it again, or has died doing so. */
     isBeingResubmitted: boolean;
   };
@@ -89,8 +92,11 @@ function submittedFrom(bytes: Buffer): JobRecords["submitted"] {
   const [first = "", slot = "", again] = bytes.toString("utf8").split(",");
   const [, runId, host = null] = /^(\d+)(?:;(\S+))?/.exec(first) ?? [];
   if (runId === undefined) return undefined;
-  const [reservation = null, partition = null] = slot.split(" ").map((name) => (name === "-" ? null : name));
-  return { runId, host, reservation, partition, isBeingResubmitted: again === "again" };
+  const [reservation = null, partition = null, said] = slot
+    .split(" ")
+    .map((name) => (name === "-" ? null : name));
+  const why = ExitReason.safeParse(said).data ?? "reservation-deleted";
+  return { runId, host, reservation, partition, why, isBeingResubmitted: again === "again" };
 }
 
 function startedFrom(bytes: Buffer): JobRecords["started"] {

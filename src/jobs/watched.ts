@@ -1,7 +1,8 @@
 import type { AskedToCancel } from "./cancel-request.ts";
 import { markerOf } from "./directory.ts";
 import type { JobResult } from "../messages/job-event.ts";
-import type { EndRecord } from "./job.ts";
+import type { EndFacts } from "./event-data.ts";
+import type { EndRecord, JobEnd } from "./job.ts";
 import type { TrackingRecord } from "./tracking-record.ts";
 import type { SlurmWord } from "./verdict.ts";
 
@@ -26,6 +27,8 @@ export interface Watched {
   isBeingResubmitted: boolean;
   /** Somebody has asked Mento to cancel it. */
   cancelled: AskedToCancel | undefined;
+  /** How its run has ended, while it is to be submitted again for that. */
+  retrying: { end: JobEnd; facts: EndFacts } | undefined;
   /** Why it cannot be submitted again at the moment: said once. */
   heldBecause: string | undefined;
 }
@@ -71,6 +74,7 @@ export function watch(
     forgottenSince: old?.forgottenSince,
     isBeingResubmitted: old?.isBeingResubmitted ?? false,
     cancelled: old?.cancelled,
+    retrying: old?.retrying,
     heldBecause: old?.heldBecause,
   };
 }

@@ -20,6 +20,7 @@ export const command: Method = {
         jobId: plan.jobId,
         data: data && { ...data, isSettled },
         script,
+        log: plan.logFile,
         host: shell.host,
       };
       const end = await shell.run(launchCommand(request), { timeout: LONGEST_SUBMIT_SECONDS * 1000 });

@@ -13,6 +13,7 @@ import {
   LONGEST_SUBMIT_SECONDS,
   type SubmitRequest,
 } from "../jobs/directory.ts";
+import { directiveLines } from "../jobs/sbatch-script.ts";
 import type { JobPlan } from "../triggers/plan.ts";
 import type { TriggerSlurm } from "../triggers/trigger-config.ts";
 import { jobScript } from "./job-script.ts";
@@ -46,18 +47,26 @@ export const sbatch: Method = {
   },
 };
 
-function submitRequest(plan: JobPlan, place: Place, slot: Slot, now: Date): SubmitRequest {
-  const { jobsDirectory, maxPending } = place;
+export function submitRequest(plan: JobPlan, place: Place, slot: Slot, now: Date): SubmitRequest {
+  const { jobsDirectory, maxPending, userScript } = place;
   const { trigger, jobId } = plan;
   const directory = directoryOf(jobsDirectory, jobId);
   return {
     jobsDirectory,
     jobId,
     maxPending,
-    program: null,
+    program: userScript?.path ?? null,
+    log: plan.logFile,
     data: dataOf(plan, place),
-    sbatchArguments: sbatchArguments({ jobId, directory, name: trigger.name, slurm: trigger.slurm, slot }),
-    script: jobScript(plan, jobsDirectory, { launch: "slurm", request: { ...requestOf(plan, now), slot } }),
+    sbatchArguments: sbatchArguments({ jobId, directory, name: trigger.name, slurm: place.slurm, slot }),
+    script: jobScript(plan, jobsDirectory, {
+      launch: "slurm",
+      request: { ...requestOf(plan, now), slot },
+      ...(userScript !== null && {
+        argv: [`${directory}/program`, ...plan.argv.slice(1)],
+        directives: directiveLines(userScript.options),
+      }),
+    }),
   };
 }
 
@@ -84,7 +93,7 @@ const REFUSALS: { text: RegExp; meaning: "never" | "later" | "nobody" }[] = [
 
 async function refusal(stderr: string, plan: JobPlan, place: Place): Promise<Error> {
   const said = lastLine(stderr) || "it said nothing";
-  const meaning = REFUSALS.find(({ text }) => text.test(stderr))?.meaning;
+  const meaning = meaningOf(stderr);
   if (meaning === "nobody") {
     return new Unavailable({
       code: "slurm-unavailable",
@@ -93,7 +102,16 @@ async function refusal(stderr: string, plan: JobPlan, place: Place): Promise<Err
     });
   }
   if (meaning !== undefined) await place.shell.run(withdrawCommand(place.jobsDirectory, plan.jobId));
-  if (meaning === "never") {
+  return whyRefused(said, plan);
+}
+
+function meaningOf(said: string) {
+  return REFUSALS.find(({ text }) => text.test(said))?.meaning;
+}
+
+/** Slurm's words in words for the person who reads them. */
+export function whyRefused(said: string, plan: JobPlan): Error {
+  if (meaningOf(said) === "never") {
     return new Rejected({
       code: "submit-refused",
       message: `Slurm refused the job of trigger ${plan.trigger.name}: ${said}.`,
@@ -136,5 +154,12 @@ export function sbatchArguments(job: {
     ...optional("--constraint", slurm.constraint),
     ...optional("--cpus-per-task", slurm.cpusPerTask),
     ...optional("--mem", slurm.memory),
+    ...optional("--ntasks", slurm.tasks),
+    ...optional("--gres", slurm.gres),
+    ...optional("--account", slurm.account),
+    ...optional("--qos", slurm.qos),
+    ...optional("--dependency", slurm.dependency),
+    ...(slurm.exclusive === true ? ["--exclusive"] : []),
+    ...(slurm.extra ?? []),
   ];
 }

@@ -24,7 +24,7 @@ export function requestOf({ trigger, cause, paths, argv }: JobPlan, now: Date) {
 
 /** The data that the job needs; null where nobody looks: here, and for what follows on a job that had it. */
 export function dataOf({ trigger, paths, bytes, chain }: JobPlan, { corePath }: Place): DataWanted | null {
-  if (corePath === null || chain.length > 0) return null;
+  if (corePath === null || chain.length > 0 || paths.length === 0) return null;
   return { root: corePath, paths, bytes, companions: trigger.companions, isSettled: false };
 }
 

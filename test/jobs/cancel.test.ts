@@ -121,7 +121,7 @@ const found = (records: JobRecords, ...states: string[]): FoundJob => ({
 });
 const me = { who: "me", reason: null };
 const submitted = {
-  ...{ runId: "4711", host: null, reservation: null, partition: null },
+  ...{ runId: "4711", host: null, reservation: null, partition: null, why: "reservation-deleted" as const },
   isBeingResubmitted: false,
 };
 const ended = (code: number, stoppedBy: string | null = null) => ({
