@@ -15,7 +15,7 @@ import { TriggerSlurm } from "./triggers/trigger-config.ts";
  * @throws Rejected `no-reservation-fits` if its trigger does not wait
  */
 export async function resubmit(
-  { data, jobsDirectory, slurm = TriggerSlurm.parse({}) }: TrackingRecord,
+  { data, jobsDirectory, slurm = TriggerSlurm.parse({}), priority = 0 }: TrackingRecord,
   placeFor: (slurm: TriggerSlurm) => Promise<Place>,
 ): Promise<void> {
   const { shell, slot } = await placeFor(slurm);
@@ -34,6 +34,7 @@ export async function resubmit(
         directory: directoryOf(jobsDirectory, jobId),
         name,
         slurm,
+        priority,
         slot,
       }),
       reservation,

@@ -47,23 +47,17 @@ export class SessionPlaces {
     notBefore = 0,
   ): Promise<Place> {
     const common = { maxPending: null, notice: null };
+    const { shell, jobsDirectory: directory } = await this.jobsOf(session, { method, destination });
     if (session === null || method === "local-bash-script") {
-      const directory = localJobsDirectory(this.#site);
-      return { ...common, shell: this.#here, corePath: null, jobsDirectory: directory, slot: null };
+      return { ...common, shell, corePath: null, jobsDirectory: directory, slot: null };
     }
-    const corePath = session.roots.core;
-    const folders = { corePath, jobsDirectory: jobsDirectory(this.#site, corePath) };
-    if (method === "remote-command") {
-      const shell = await this.#shells.openNode(requireOnline(session), destination);
-      return { ...common, ...folders, shell, slot: null };
-    }
+    const folders = { corePath: session.roots.core, jobsDirectory: directory };
+    if (method === "remote-command") return { ...common, ...folders, shell, slot: null };
     if (method === "local-sbatch-script" && session.online === null) {
       const slot = { reservation: null, partition: slurm.partition ?? null, time: slurm.time };
-      return { ...common, ...folders, shell: this.#here, slot };
+      return { ...common, ...folders, shell, slot };
     }
     const online = requireOnline(session);
-    const shell =
-      method === "local-sbatch-script" ? this.#here : await this.#shells.open(online, destination);
     const now = await this.slurmNow(online, notBefore, shell);
     const place = { ...folders, shell, maxPending: this.#pendingAllowed(online, now, shell), notice: null };
     const { reservations } = online.online;
@@ -72,6 +66,24 @@ export class SessionPlaces {
     const hasNone = reservations.every(({ name }) => name !== null && !now.reservations.has(name));
     if (hasNone && !session.isOpen) return { ...place, slot: ended(session) };
     return { ...place, ...otherwise(slurm, session, choice.reasons) };
+  }
+
+  /** Where a trigger's job directories are. Asks Slurm nothing; throws as {@link placeFor}. */
+  async jobsOf(
+    session: Session | null,
+    { method, destination }: Pick<Trigger, "method" | "destination">,
+  ): Promise<Pick<Place, "shell" | "jobsDirectory">> {
+    if (session === null || method === "local-bash-script") {
+      return { shell: this.#here, jobsDirectory: localJobsDirectory(this.#site) };
+    }
+    const directory = jobsDirectory(this.#site, session.roots.core);
+    if (method === "local-sbatch-script") return { shell: this.#here, jobsDirectory: directory };
+    const online = requireOnline(session);
+    const shell =
+      method === "remote-command"
+        ? await this.#shells.openNode(online, destination)
+        : await this.#shells.open(online, destination);
+    return { shell, jobsDirectory: directory };
   }
 
   /** Throws what keeps jobs of the session from being submitted at all: nothing of this moment is taken from memory. */

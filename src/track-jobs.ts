@@ -23,6 +23,8 @@ export interface TrackerEffects {
   announce: (event: OutgoingEvent) => Promise<void>;
   /** Puts a fresh copy of a record on the group's queue of jobs, confirmed. */
   track: (record: TrackingRecord) => Promise<void>;
+  /** Frees the seats of a job that has ended. */
+  leaveSeats: (record: TrackingRecord) => Promise<void>;
   /** Submits a job again whose reservation was deleted; its directory then says which Slurm job it is. */
   resubmit: (record: TrackingRecord, seenAt: number) => Promise<void>;
   reconcileSeconds: number;
@@ -314,12 +316,16 @@ export class Tracker {
   }
 
   async #end(watched: Watched, end: JobEnd, facts: EndFacts, session: SessionJobs): Promise<void> {
+    await this.#effects.leaveSeats(watched.record);
     await this.#announce(watched, endedData(watched.record.data, end, facts));
     this.#letGo(watched, session);
   }
 
   async #lose(watched: Watched, session: SessionJobs): Promise<void> {
     const seenAt = new Date(seenAtOf(watched.record)).toISOString();
+    await this.#effects.leaveSeats(watched.record).catch((error: unknown) => {
+      this.#say(watched, `its seat is not free yet: ${errorText(error)}`);
+    });
     await this.#announce(watched, lostData(watched.record.data, seenAt));
     this.#say(watched, "the job is lost: a person must look what became of it");
     this.#letGo(watched, session);

@@ -7,21 +7,24 @@ import { openConsumer } from "./broker/consumer.ts";
 import { openIntake } from "./broker/intake.ts";
 import { Publisher, type Publish } from "./broker/publisher.ts";
 import { declareTopology, topologyFor, type Topology } from "./broker/topology.ts";
-import { brokerCredentials, jobsDirectory, type MentoConfig } from "./config.ts";
+import { cleanUp } from "./clean-up.ts";
+import { brokerCredentials, type MentoConfig } from "./config.ts";
 import { Deferred, MentoError, Misconfigured, Unavailable, errorText } from "./errors.ts";
-import { handleMessage, type IntakeEffects } from "./handle-message.ts";
-import { parseRemoved, retentionCommand } from "./jobs/retention.ts";
+import { handleMessage, type IntakeEffects, type ReceivedMessage } from "./handle-message.ts";
+import { leaveCommand } from "./jobs/seats.ts";
 import { TrackingRecord } from "./jobs/tracking-record.ts";
 import type { Log } from "./log.ts";
 import { toCloudEvent, type JobMethod, type OutgoingEvent } from "./messages/job-event.ts";
 import { command } from "./methods/command.ts";
 import { sbatch } from "./methods/sbatch.ts";
+import { openTriggerQueues, roomAt, type TriggerQueues } from "./open-trigger-queues.ts";
 import { resubmit } from "./resubmit.ts";
 import { RuntimeDirectory } from "./runtime-directory.ts";
 import { SessionPlaces } from "./session-places.ts";
 import { SessionShells } from "./session-shells.ts";
 import type { Trigger, TriggerSlurm } from "./triggers/trigger-config.ts";
 import { LocalShell } from "./shells/local.ts";
+import { hasTurns } from "./triggers/turns.ts";
 import { processSight, slurmSight, type Sight } from "./sight.ts";
 import { Tracker, type TrackerEffects } from "./track-jobs.ts";
 import { firstLink, isLost, nextLink } from "./worker-link.ts";
@@ -29,7 +32,6 @@ import { firstLink, isLost, nextLink } from "./worker-link.ts";
 const SWEEP_EVERY_MS = 30_000;
 /** Directories of jobs that ended long ago are looked for so often. */
 const CLEAN_UP_EVERY_MS = 3600_000;
-const CLEAN_UP_AT_MOST_MS = 1800_000;
 /** Messages of one session must not keep those of another from being seen. */
 const PREFETCH_PER_SLOT = 16;
 /** Tracking records that one worker holds at most. */
@@ -146,23 +148,7 @@ class Worker {
 
   /** Removes what open sessions keep of jobs that ended long ago. */
   async cleanUp(): Promise<void> {
-    const { retentionDays } = this.#config.worker;
-    const { open } = await this.#sessions.open();
-    for (const session of open.filter(({ online }) => online !== null)) {
-      try {
-        const shell = await this.#shells.open(requireOnline(session));
-        const directory = jobsDirectory(this.#config.site, session.roots.core);
-        const command = retentionCommand(directory, shell.account, retentionDays);
-        // A command that is not done in time costs the whole connection, and this one has many files to remove.
-        const end = await shell.run(command, { timeout: CLEAN_UP_AT_MOST_MS });
-        const removed = parseRemoved(end.stdout.toString("utf8"));
-        if (removed === 0 || (removed === undefined && end.code === 0)) continue;
-        if (removed === undefined) throw new Error(end.stderr.trim());
-        this.#log.info({ session: session.id, removed, retentionDays }, "old job directories were removed");
-      } catch (error) {
-        this.#log.info({ session: session.id }, `old job directories were not removed: ${errorText(error)}`);
-      }
-    }
+    await cleanUp(this.#config, this.#sessions, this.#shells, this.#log);
   }
 
   /** Works over one link to the broker, until it is lost or the worker is to stop. */
@@ -204,7 +190,9 @@ class Worker {
       keys: worker.keys,
       eventKeys: eventKeysOf(this.#config.triggers),
       hasHostJobs: this.#hasHostJobs,
+      triggers: this.#config.triggers.filter(hasTurns).map(({ name }) => name),
     });
+    let queues: TriggerQueues | undefined;
     const publisher = await Publisher.open(link);
     const now = () => new Date();
 
@@ -241,6 +229,13 @@ class Worker {
 
     const jobEffects: TrackerEffects = {
       sightOf: (record) => this.#sightOf(record),
+      leaveSeats: async (record) => {
+        const { data, jobsDirectory, rows = [] } = record;
+        if (rows.length === 0) return;
+        const { shell } = await this.#sightOf(record);
+        await shell.run(leaveCommand(jobsDirectory, data.job.id, rows));
+        queues?.wake();
+      },
       resubmit: async (record, seenAt) => {
         const { session: of, job } = record.data;
         const session = await this.#sessions.find(of.id ?? undefined);
@@ -258,6 +253,7 @@ class Worker {
     // Its deliveries are void with the link; a tracker that went on would take the bells that the next one listens for.
     void link.lost.then((why) => {
       void tracker.stop();
+      queues?.leave();
       if (why !== undefined) this.#admission.refuseWaiting(why);
     });
     const stops: (() => Promise<void>)[] = [() => tracker.stop()];
@@ -286,9 +282,12 @@ class Worker {
         group: worker.group,
         triggers: this.#config.triggers,
         findSession: (id, paths) => this.#sessions.find(id, paths),
-        enter: (session, jobs) => this.#admission.enter(session, jobs),
+        enter: (session, jobs, priority) => this.#admission.enter(session, jobs, priority),
         report: (session, trouble) => this.#admission.report(session, trouble),
         placeFor: (session, trigger) => this.#places.placeFor(session, trigger),
+        requireRoom: roomAt(this.#places),
+        queueFor: (trigger, copy) =>
+          publisher.publish({ exchange: "", routingKey: topology.triggerQueue(trigger), ...copy }),
         methods: METHODS,
         track,
         announce,
@@ -296,18 +295,24 @@ class Worker {
         now,
       });
       const { publish } = this.#between("message", { publish: (one: Publish) => publisher.publish(one) });
-      const intake = await openIntake({
+      const edges = {
         link,
         topology,
         publish,
-        prefetch: worker.concurrency * PREFETCH_PER_SLOT,
         announce: messageEffects.announce,
         whenOpen: () => this.#admission.whenOpen(),
         log,
         now,
-        handle: (received) => handleMessage(received, messageEffects),
-      });
-      stops.unshift(() => intake.stop());
+        handle: (received: ReceivedMessage) => handleMessage(received, messageEffects),
+      };
+      const opened = await openTriggerQueues(this.#config.triggers, edges, this.#sessions, this.#places);
+      queues = opened;
+      const prefetch = worker.concurrency * PREFETCH_PER_SLOT;
+      const intake = await openIntake({ ...edges, queue: topology.intakeQueue, prefetch });
+      stops.unshift(
+        () => intake.stop(),
+        () => opened.stop(),
+      );
     }
     return {
       stop: async () => {

@@ -2,7 +2,7 @@ import { pino } from "pino";
 import { describe, expect, it } from "vitest";
 import type { Session } from "../src/beamtime/session.ts";
 import { Deferred, MentoError, Unavailable } from "../src/errors.ts";
-import { handleMessage, type IntakeEffects } from "../src/handle-message.ts";
+import { handleMessage, type IntakeEffects, type ReceivedMessage } from "../src/handle-message.ts";
 import { Trigger } from "../src/triggers/trigger-config.ts";
 
 const session: Session = {
@@ -47,6 +47,8 @@ async function outcome(
       tried.push(name);
       return Promise.reject(trouble);
     },
+    requireRoom: () => Promise.reject(new Error("not reached")),
+    queueFor: () => Promise.reject(new Error("not reached")),
     methods: { "remote-sbatch-script": { submit: () => Promise.reject(new Error("not reached")) } },
     track: () => Promise.reject(new Error("not reached")),
     announce: () => Promise.reject(new Error("not reached")),
@@ -55,7 +57,12 @@ async function outcome(
   };
   const body = Buffer.from(JSON.stringify({ path: "/gpfs/current/raw/a.h5" }));
   const properties = { contentType: "application/json", messageId: "1", type: "mento.data.ready.v1" };
-  const received = { body, properties, receivedAt: new Date(), dataLook: undefined, onlyTrigger: undefined };
+  const received: ReceivedMessage = {
+    ...{ body, properties, receivedAt: new Date(), dataLook: undefined, onlyTrigger: undefined },
+    queuedFor: [],
+    queuedTurn: undefined,
+    copyFor: () => ({ body, properties }),
+  };
   return handleMessage(received, effects).then(
     () => {
       throw new Error("it was handled");

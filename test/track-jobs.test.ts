@@ -68,6 +68,7 @@ function open(changes: Partial<TrackerEffects> = {}) {
     sightOf: () => Promise.reject(new Error("the node is away")),
     announce: (event) => Promise.resolve(void events.push(event)),
     track: (one) => Promise.resolve(void renewed.push(one)),
+    leaveSeats: () => Promise.resolve(),
     resubmit: () => Promise.reject(new Error("nobody asked for it")),
     reconcileSeconds: 1,
     lostAfterHours: 24,

@@ -13,6 +13,9 @@ export const TrackingRecord = z.strictObject({
   jobsDirectory: z.string(),
   /** What the trigger asked of Slurm, if the job must be submitted again. */
   slurm: TriggerSlurm.optional(),
+  priority: z.int().optional(),
+  /** The rows in which it has a seat; see jobs/seats.ts. */
+  rows: z.array(z.string()).optional(),
   /** When Slurm last knew it; default: when it was submitted. */
   seenAt: z.iso.datetime().optional(),
   /** Since when Slurm holds it because its reservation was deleted. */

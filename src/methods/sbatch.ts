@@ -16,7 +16,8 @@ import {
 import type { JobPlan } from "../triggers/plan.ts";
 import type { TriggerSlurm } from "../triggers/trigger-config.ts";
 import { jobScript } from "./job-script.ts";
-import type { Method, Place } from "./method.ts";
+import { find } from "./find.ts";
+import type { Method, Place, SubmitOptions } from "./method.ts";
 import { conclude, dataOf, lastLine, requestOf } from "./submit-answer.ts";
 
 /** `sbatch` on a host that has it; which host that is, the shell knows. */
@@ -35,7 +36,7 @@ export const sbatch: Method = {
       if (answer?.kind === "none") throw slot;
       return conclude({ answer, end, plan, place, options, refusal });
     }
-    const request = submitRequest(plan, place, slot, options.now);
+    const request = submitRequest(plan, place, slot, options);
     let { end, answer } = await call(submitCommand(request, shell.account));
     if (answer?.kind === "changing" && lookId(answer.look) === options.dataLook) {
       const settled = { ...request, data: request.data && { ...request.data, isSettled: true } };
@@ -44,9 +45,15 @@ export const sbatch: Method = {
     if (answer?.kind === "in-flight") ({ end, answer } = await call(recoverCommand(request, shell.account)));
     return conclude({ answer, end, plan, place, options, refusal });
   },
+  find,
 };
 
-function submitRequest(plan: JobPlan, place: Place, slot: Slot, now: Date): SubmitRequest {
+function submitRequest(
+  plan: JobPlan,
+  place: Place,
+  slot: Slot,
+  { seats = null, now }: SubmitOptions,
+): SubmitRequest {
   const { jobsDirectory, maxPending } = place;
   const { trigger, jobId } = plan;
   const directory = directoryOf(jobsDirectory, jobId);
@@ -54,9 +61,10 @@ function submitRequest(plan: JobPlan, place: Place, slot: Slot, now: Date): Subm
     jobsDirectory,
     jobId,
     maxPending,
+    seats,
     program: null,
-    data: dataOf(plan, place),
-    sbatchArguments: sbatchArguments({ jobId, directory, name: trigger.name, slurm: trigger.slurm, slot }),
+    data: dataOf(plan, place, seats !== null),
+    sbatchArguments: sbatchArguments({ ...trigger, jobId, directory, slot }),
     script: jobScript(plan, jobsDirectory, { launch: "slurm", request: { ...requestOf(plan, now), slot } }),
   };
 }
@@ -82,7 +90,12 @@ const REFUSALS: { text: RegExp; meaning: "never" | "later" | "nobody" }[] = [
   { text: /Requested time limit is invalid|Node count specification invalid/i, meaning: "never" },
 ];
 
-async function refusal(stderr: string, plan: JobPlan, place: Place): Promise<Error> {
+async function refusal(
+  stderr: string,
+  plan: JobPlan,
+  place: Place,
+  { seats = null }: SubmitOptions,
+): Promise<Error> {
   const said = lastLine(stderr) || "it said nothing";
   const meaning = REFUSALS.find(({ text }) => text.test(stderr))?.meaning;
   if (meaning === "nobody") {
@@ -92,7 +105,7 @@ async function refusal(stderr: string, plan: JobPlan, place: Place): Promise<Err
       hint: "Mento tries again, and looks first whether the job was created all the same.",
     });
   }
-  if (meaning !== undefined) await place.shell.run(withdrawCommand(place.jobsDirectory, plan.jobId));
+  if (meaning !== undefined) await place.shell.run(withdrawCommand(place.jobsDirectory, plan.jobId, seats));
   if (meaning === "never") {
     return new Rejected({
       code: "submit-refused",
@@ -108,15 +121,19 @@ async function refusal(stderr: string, plan: JobPlan, place: Place): Promise<Err
   });
 }
 
+/** Without its multifactor plugin Slurm's priorities differ by 1 from job to job: a step is more than a flood of jobs. */
+const NICE_PER_STEP = 1000;
+
 /** What `sbatch` is told of a job. */
 export function sbatchArguments(job: {
   jobId: string;
   directory: string;
   name: string;
   slurm: TriggerSlurm;
+  priority: number;
   slot: Slot;
 }): string[] {
-  const { slurm, slot, directory } = job;
+  const { slurm, slot, directory, priority } = job;
   const { reservation, partition, time } = slot;
   const optional = (flag: string, value: string | number | null | undefined) =>
     value == null ? [] : [`${flag}=${value}`];
@@ -136,5 +153,7 @@ export function sbatchArguments(job: {
     ...optional("--constraint", slurm.constraint),
     ...optional("--cpus-per-task", slurm.cpusPerTask),
     ...optional("--mem", slurm.memory),
+    // A plain account can only let others pass.
+    ...optional("--nice", priority < 0 ? -priority * NICE_PER_STEP : null),
   ];
 }

@@ -33,6 +33,8 @@ export interface JobPlan {
   env: Record<string, string>;
   workdir: string | null;
   stdin: string | null;
+  /** What the trigger's `key` is for this message; null: it has none. */
+  key: string | null;
   /** Where the program puts its results; null: in the job directory. */
   resultsDirectory: string | null;
 }
@@ -85,6 +87,7 @@ export function planJob(
     env: Object.fromEntries(Object.entries(trigger.env).map(([name, value]) => [name, mapped(text(value))])),
     workdir: trigger.workdir === undefined ? null : mapped(text(trigger.workdir)),
     stdin: trigger.stdin === undefined ? null : text(trigger.stdin),
+    key: trigger.key === undefined ? null : text(trigger.key),
   };
   for (const argument of [...plan.argv, ...Object.values(plan.env), plan.workdir ?? ""]) {
     checkArgument(argument, trigger);

@@ -67,6 +67,7 @@ describe("an intake that has paused because everybody was out", () => {
     const intake = await openIntake({
       link: hand.link,
       topology: topologyFor("mento", "default"),
+      queue: "mento.default.intake",
       publish: () => Promise.resolve(),
       prefetch: 1,
       handle: () => Promise.reject(new Unavailable({ code: "ssh-unreachable", message: "away", hint: "" })),
@@ -130,6 +131,7 @@ it("a message whose own command fails each time is given up at last, whatever it
   await openIntake({
     link: hand.link,
     topology: topologyFor("mento", "default"),
+    queue: "mento.default.intake",
     publish: ({ routingKey, properties }) => {
       published.push({ routingKey, headers: properties.headers as Record<string, unknown> });
       return Promise.resolve();

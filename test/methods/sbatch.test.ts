@@ -16,6 +16,7 @@ const plan: JobPlan = {
   env: {},
   workdir: null,
   stdin: null,
+  key: null,
   paths: ["/c/raw/a.h5"],
   bytes: undefined,
   argv: ["/bin/true"],

@@ -39,8 +39,11 @@ export function writeData(content = "data\n", name = `scan_${randomUUID().slice(
 }
 
 /** A file that is on the core file system already: a message about it never waits. */
-export function writeOnCore(content = "data\n", place = shared): string {
-  const path = join(place.beamtime.corePath, "raw", `scan_${randomUUID().slice(0, 8)}.dat`);
+export function writeOnCore(
+  content = "data\n",
+  place = shared,
+  path = join(place.beamtime.corePath, "raw", `scan_${randomUUID().slice(0, 8)}.dat`),
+): string {
   writeFileSync(path, content);
   const before = Date.now() / 1000 - 60;
   utimesSync(path, before, before);
@@ -53,7 +56,7 @@ export class TestSite {
   readonly folder = mkdtempSync(join(tmpdir(), "mento-site-"));
   readonly configFile = join(this.folder, "mento.yaml");
   readonly events: AnyEvent[] = [];
-  readonly #workers: TestWorker[] = [];
+  readonly workers: TestWorker[] = [];
   readonly #place: Place;
   #client: BrokerClient | undefined;
 
@@ -89,7 +92,7 @@ export class TestSite {
 
   async startWorker(): Promise<TestWorker> {
     const worker = new TestWorker(this.configFile);
-    this.#workers.push(worker);
+    this.workers.push(worker);
     await worker.ready();
     await this.client();
     return worker;
@@ -127,7 +130,7 @@ export class TestSite {
   }
 
   async tearDown(): Promise<void> {
-    await Promise.all(this.#workers.map((worker) => worker.stop()));
+    await Promise.all(this.workers.map((worker) => worker.stop()));
     await this.#client?.close();
     rmSync(this.folder, { recursive: true, force: true });
   }
