@@ -108,7 +108,7 @@ export class TriggerQueue {
   }
 
   #add(one: Waiting): void {
-    const { door: name, order, session } = one.turn;
+    const { door: name, session } = one.turn;
     const known = this.#doors.get(name);
     const door: Door = known ?? {
       session,
@@ -121,7 +121,7 @@ export class TriggerQueue {
     };
     const held = [...door.waiting, door.trying, ...door.overtaken.map((overtaken) => overtaken.one)];
     // Put into the queue twice: the other is still held, and what becomes of it is enough.
-    if (held.some((other) => other?.turn.order === order)) {
+    if (held.some((other) => other !== undefined && jobIdIn(other.turn.order) === jobIdIn(one.turn.order))) {
       one.done();
       return;
     }

@@ -59,7 +59,7 @@ function open(config: object, prefetch = 64): TriggerQueue {
 }
 
 /** Messages named by their order; resolves to `acked` or what was thrown. */
-function join(queue: TriggerQueue, name: string, door = "d"): Promise<unknown> {
+function join(queue: TriggerQueue, name: string, door = "d", order = `0-${name}`): Promise<unknown> {
   const received: ReceivedMessage = {
     body: Buffer.from("{}"),
     properties: { messageId: name },
@@ -67,7 +67,7 @@ function join(queue: TriggerQueue, name: string, door = "d"): Promise<unknown> {
     dataLook: undefined,
     onlyTrigger: "t",
     queuedFor: [],
-    queuedTurn: { door, order: `0-${name}`, session: "1", beamline: "p11" },
+    queuedTurn: { door, order, session: "1", beamline: "p11" },
     copyFor: () => ({ body: Buffer.from(""), properties: { messageId: name } }),
   };
   return queue.join(received).then(
@@ -146,7 +146,7 @@ describe("a trigger's queue", () => {
 
   it("that holds a message twice lets the second go", async () => {
     const queue = open({ concurrency: 1 });
-    const works = [join(queue, "a"), join(queue, "a")];
+    const works = [join(queue, "a"), join(queue, "a", "d", "1-a")];
     expect(await stateOf(works[1] ?? Promise.resolve())).toBe("acked");
     free = 2;
     await vi.advanceTimersByTimeAsync(1_000);

@@ -24,7 +24,7 @@ export interface Row {
 }
 
 export interface Newest {
-  /** Texts in the order of the messages, all of one length. */
+  /** Texts in the order of the messages, all of one length; each ends with `-<job id>`. */
   order: string;
   messageId: string;
 }
@@ -126,7 +126,8 @@ function outdated(row: string, order: string): string {
 outdated() {
   last=
   for one in "$newest"/*; do last=\${one##*/}; done
-  [ "$last" \\> "$order" ] || return 1
+  # Also of the same message, if it came twice.
+  [ "\${last##*-}" != "$job" ] && [ "$last" \\> "$order" ] || return 1
   { read -r by < "$newest/$last"; } 2>/dev/null || by='""'
 }
 ! outdated || say "superseded $by"`;

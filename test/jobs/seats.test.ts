@@ -23,6 +23,7 @@ const row = (limit: number, name = "default.show.k", of: "trigger" | "session" =
   of,
 });
 const seats = (limit: number): Seats => ({ rows: [row(limit)], newest: null });
+/** The number is the message's place, the letter its job. */
 const latest = (order: string, limit = 1): Seats => ({
   rows: [row(limit)],
   newest: { order, messageId: `m "${order}"\n` },
@@ -99,12 +100,14 @@ describe.each(["dash", "bash"])("a job's seat, in %s", (shell) => {
   });
 
   it("of the latest is for no message older than one that had it", () => {
-    expect(take("c", latest("003"), shell)).toBe("got");
+    expect(take("c", latest("003-c"), shell)).toBe("got");
     end("c");
-    expect(take("b", latest("002"), shell)).toBe(String.raw`superseded "m \"003\"\n"`);
-    expect(take("c", latest("003"), shell)).toBe("got");
-    expect(take("d", latest("004"), shell)).toBe("got");
-    expect(readdirSync(join(jobs, ".seats/default.show.k/newest"))).toEqual(["004"]);
+    // It came twice.
+    expect(take("c", latest("001-c"), shell)).toBe("got");
+    expect(take("b", latest("002-b"), shell)).toBe(String.raw`superseded "m \"003-c\"\n"`);
+    expect(take("c", latest("003-c"), shell)).toBe("got");
+    expect(take("d", latest("004-d"), shell)).toBe("got");
+    expect(readdirSync(join(jobs, ".seats/default.show.k/newest"))).toEqual(["004-d"]);
   });
 });
 
@@ -129,8 +132,8 @@ describe("a look at the seats", () => {
     // Its directory answers, whatever the seats are.
     mkdirSync(join(jobs, "a"));
     expect(look("a", seats(1))).toBe("mento:none");
-    take("z", latest("003", 5));
-    expect(look("c", latest("002", 5))).toBe(String.raw`mento:superseded "m \"003\"\n"`);
+    take("z", latest("003-z", 5));
+    expect(look("c", latest("002-c", 5))).toBe(String.raw`mento:superseded "m \"003-z\"\n"`);
   });
 
   it("tells which of the overtaken have jobs, and frees the seats of the others", () => {
