@@ -1,6 +1,6 @@
 import { LineCounter, isMap, isNode, isSeq, parse, parseDocument, visit, type Document } from "yaml";
 import { z } from "zod";
-import { Broker, MentoConfig, Site, Ssh, Worker } from "./config-schema.ts";
+import { Broker, MentoConfig, Site, SlurmRest, Ssh, Worker } from "./config-schema.ts";
 
 /** One mistake in a configuration. `line` counts from 1; null if it is not in the file. */
 export interface ConfigMistake {
@@ -131,14 +131,14 @@ function overrideFromEnvironment(
   value: unknown,
   environment: NodeJS.ProcessEnv,
 ): { value: unknown; places: Set<string> } {
-  const sections = { broker: Broker, worker: Worker, site: Site, ssh: Ssh };
+  const sections = { broker: Broker, worker: Worker, site: Site, ssh: Ssh, slurmRest: SlurmRest };
   const places = new Set<string>();
   const result = value === null || value === undefined ? {} : value;
   if (typeof result !== "object" || Array.isArray(result)) return { value: result, places };
   const config = { ...(result as Record<string, unknown>) };
   for (const [section, schema] of Object.entries(sections)) {
     for (const [key, field] of Object.entries(schema.shape)) {
-      const name = `MENTO_${section}_${key.replace(/[A-Z]/g, "_$&")}`.toUpperCase();
+      const name = `MENTO_${`${section}_${key}`.replace(/[A-Z]/g, "_$&").toUpperCase()}`;
       const text = environment[name];
       if (text === undefined) continue;
       const old = config[section];

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { API_VERSIONS } from "./slurm-rest/versions.ts";
 import { templateMistake } from "./triggers/template.ts";
 import { Trigger } from "./triggers/trigger-config.ts";
 
@@ -157,12 +158,39 @@ export const Ssh = z.strictObject({
     ),
 });
 
+export const SlurmRest = z
+  .strictObject({
+    url: z
+      .string()
+      .regex(/^https?:\/\//, "must begin with https:// or http://")
+      .refine(
+        (url) => URL.canParse(url) && new URL(url).username === "",
+        "is not a url: https://host:port/path, without a password",
+      )
+      .describe("Where slurmrestd answers, with a path before /slurm if it has one."),
+    user: z.string().min(1).optional().describe("The account that jobs run as; default: the token's."),
+    tokenFile: absolutePath
+      .optional()
+      .describe("A file with a token, as `scontrol token` prints it; it is read for each request."),
+    tokenCommand: z
+      .array(z.string().min(1))
+      .min(1)
+      .optional()
+      .describe("A program and its arguments that print a token; run again before the token ends."),
+    version: z.enum(API_VERSIONS).optional().describe("Of Slurm's API; default: the newest that both know."),
+    timeoutMs: z.int().min(100).max(600_000).default(30_000).describe("For each request and its answer."),
+  })
+  .refine(({ tokenFile, tokenCommand }) => (tokenFile === undefined) !== (tokenCommand === undefined), {
+    message: "needs either tokenFile or tokenCommand",
+  });
+
 export const MentoConfig = z
   .strictObject({
     broker: Broker.prefault({}),
     worker: Worker.prefault({}),
     site: Site.prefault({}),
     ssh: Ssh.prefault({}),
+    slurmRest: SlurmRest.optional().describe("Slurm's REST API, for triggers that submit over it."),
     triggers: z.array(Trigger).default([]),
   })
   .superRefine((config, context) => {

@@ -43,6 +43,8 @@ export const ERROR_CODES = {
   "submit-in-flight": "Another call is just submitting this job, or was cut off doing so.",
   "submit-not-now": "Slurm does not take the job at the moment.",
   "ssh-login-refused": "The reserved node did not accept the beamtime's account and key.",
+  "slurm-rest-refused": "Slurm's REST server did not accept the account and its token.",
+  "slurm-rest-token": "There is no valid token for Slurm's REST server.",
   // Nobody can work at the moment.
   "broker-unreachable": "RabbitMQ cannot be reached.",
   "broker-refused": "RabbitMQ is there, but refused the login or the virtual host.",
@@ -64,6 +66,7 @@ export const ERROR_CODES = {
   "dead-letters-busy": "Another command is at the dead letters.",
   "host-key-unknown": "There is no known host key for a reserved node.",
   "host-key-changed": "A reserved node shows another host key than the known one.",
+  "slurm-rest-version": "Slurm's REST server offers no version of its API that Mento knows.",
   "ssh-not-installed": "The program ssh of OpenSSH is not installed.",
   // How a job failed.
   "exit-code": "The program ended with an exit code other than 0.",

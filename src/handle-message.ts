@@ -1,21 +1,16 @@
 import type { Trouble } from "./admission.ts";
 import { Deferred, MentoError, Misconfigured, Rejected, Superseded, Unavailable } from "./errors.ts";
 import type { Session } from "./beamtime/session.ts";
+import { submittedData } from "./jobs/event-data.ts";
 import type { Seats } from "./jobs/seats.ts";
 import type { TrackingRecord } from "./jobs/tracking-record.ts";
 import type { Log } from "./log.ts";
 import { decodeMessage, type MessageProperties } from "./messages/cloud-event.ts";
-import {
-  jobEvent,
-  messageEvent,
-  type MessageEventData,
-  type EventError,
-  type JobEventData,
-  type OutgoingEvent,
-} from "./messages/job-event.ts";
+import { jobEvent, messageEvent, type MessageEventData, type OutgoingEvent } from "./messages/job-event.ts";
 import type { Outgoing } from "./messages/sent-again.ts";
 import { readTriggerInput, type TriggerInput } from "./messages/trigger-input.ts";
-import type { Method, Place, SubmittedJob, SubmitOptions } from "./methods/method.ts";
+import type { Method, Place, SubmitOptions } from "./methods/method.ts";
+import type { PlaceWish } from "./session-places.ts";
 import { matchTriggers } from "./triggers/match.ts";
 import { HERE, jobIdFor, planJob, type JobPlan } from "./triggers/plan.ts";
 import type { Trigger } from "./triggers/trigger-config.ts";
@@ -60,12 +55,12 @@ export interface IntakeEffects {
   /** What becomes of a message whose submit met trouble that is not its own. */
   report: (session: Session, trouble: Trouble) => Promise<MentoError>;
   /** Where a job of the trigger can run now; looks into Slurm, but makes nothing. */
-  placeFor: (session: Session | null, trigger: Trigger) => Promise<Place>;
+  placeFor: (session: Session | null, wish: PlaceWish) => Promise<Place>;
   /** Looks whether there are seats for the job; throws as `submit` does if not. */
   requireRoom: (session: Session | null, plan: JobPlan, seats: Seats) => Promise<void>;
   /** Puts a copy of the message into the queue of the trigger, confirmed. */
   queueFor: (trigger: string, copy: Outgoing) => Promise<void>;
-  methods: Readonly<Partial<Record<Trigger["method"], Method>>>;
+  methods: Readonly<Record<Trigger["method"], Method>>;
   /** Puts a record on the group's queue of jobs, confirmed. */
   track: (record: TrackingRecord) => Promise<void>;
   /** Publishes an event, confirmed. */
@@ -230,9 +225,8 @@ async function submitOrQueue(trigger: Trigger, resolved: Resolved, effects: Inta
   const turn = turnOf(plan, input, received.receivedAt, effects.group);
   const mustWait = turn !== null && received.turn === undefined;
   if (turn !== null && !mustWait) await effects.requireRoom(session, plan, turn.seats);
-  const place = await effects.placeFor(session, trigger);
+  const place = await effects.placeFor(session, { ...trigger, program: plan.argv[0] });
   const method = effects.methods[trigger.method];
-  if (method === undefined) throw new Error(`there is no method ${trigger.method}`);
   const options: SubmitOptions = {
     dataTimeout: trigger.dataTimeout ?? DATA_TIMEOUT_SECONDS[session?.kind ?? "beamtime"],
     dataLook: received.dataLook,
@@ -253,12 +247,16 @@ async function submitOrQueue(trigger: Trigger, resolved: Resolved, effects: Inta
   }
   const job = found ?? (await method.submit(plan, place, options));
   effects.log.info({ job: plan.jobId, slurmJob: job.slurmJobId, process: job.process }, "submitted");
-  const data = submittedEvent(plan, job, resolved, job.slot?.reservation == null ? place.notice : null);
+  const data = submittedData(plan, job, {
+    ready: input.event.time ?? null,
+    received: received.receivedAt,
+    notice: job.slot?.reservation == null ? place.notice : null,
+  });
   await effects.track({
     version: 1,
     data,
     jobsDirectory: place.jobsDirectory,
-    slurm: trigger.slurm,
+    slurm: place.slurm,
     priority: trigger.priority,
     ...(turn === null ? {} : { rows: turn.seats.rows.map(({ name }) => name) }),
   });
@@ -292,48 +290,4 @@ function requireBeamline({ beamline: named }: TriggerInput, session: Session): v
     message: `The message names beamline ${named}, but the beamtime ${session.id} is at ${session.beamline}.`,
     hint: "Correct beamline or beamtimeId; a worker is bound to its own beamline's messages with worker.keys.",
   });
-}
-
-function submittedEvent(
-  plan: JobPlan,
-  job: SubmittedJob,
-  { input, received }: Resolved,
-  notice: EventError | null,
-): JobEventData {
-  return {
-    job: {
-      id: plan.jobId,
-      trigger: plan.trigger.name,
-      method: plan.trigger.method,
-      state: "submitted",
-      name: job.name,
-      directory: job.directory,
-    },
-    slurm: {
-      jobId: job.slurmJobId,
-      reservation: job.slot?.reservation ?? null,
-      partition: job.slot?.partition ?? null,
-      nodes: [],
-    },
-    process: job.process,
-    session: {
-      beamline: plan.session?.beamline ?? input.beamline,
-      id: plan.session?.id ?? input.beamtimeId,
-      corePath: plan.session?.roots.core ?? null,
-    },
-    cause: plan.cause,
-    chain: [...plan.chain],
-    message: plan.facts,
-    paths: plan.paths,
-    times: {
-      ready: input.event.time ?? null,
-      received: received.receivedAt.toISOString(),
-      submitted: job.submittedAt,
-      started: null,
-      ended: null,
-    },
-    exit: null,
-    results: [],
-    error: notice,
-  };
 }

@@ -3,13 +3,11 @@
 export {
   connectBroker,
   publishDataReady,
-  subscribe,
   type BrokerClient,
   type ClientOptions,
-  type EventFilter,
   type MessageAttributes,
-  type Subscription,
 } from "./broker/client.ts";
+export { subscribe, type SubscribeOptions, type Subscription } from "./broker/subscribe.ts";
 export {
   parseMetadata,
   type AsapoAccess,
@@ -27,6 +25,18 @@ export {
   Unavailable,
   type ErrorCode,
 } from "./errors.ts";
+export {
+  isDataReadyEvent,
+  isJobEvent,
+  isMessageEvent,
+  type DataReadyEvent,
+  type JobEvent,
+  type MessageEvent,
+} from "./messages/announced-event.ts";
 export { CloudEvent } from "./messages/cloud-event.ts";
 export { DataReady, DATA_READY_TYPE } from "./messages/data-ready.ts";
+export type { EventFilter } from "./messages/event-filter.ts";
 export { ExitReason, JobEventData, JobState, MessageEventData } from "./messages/job-event.ts";
+export { type ArgumentList } from "./argument-list.ts";
+export { Job, type EndedJob } from "./job.ts";
+export { Trigger, TriggerMethod, type RunOptions, type TriggerOptions } from "./trigger.ts";

@@ -8,6 +8,7 @@ import { facilityCommand } from "./commands/facility.ts";
 import { initCommand } from "./commands/init.ts";
 import { publishCommand } from "./commands/publish.ts";
 import { replayCommand } from "./commands/replay.ts";
+import { runCommand } from "./commands/run.ts";
 import { sshCommand } from "./commands/ssh.ts";
 import { validateCommand } from "./commands/validate.ts";
 import { watchCommand } from "./commands/watch.ts";
@@ -28,6 +29,7 @@ for (const command of [
   workerCommand(),
   publishCommand(),
   watchCommand(),
+  runCommand(),
   deadCommand(),
   replayCommand(),
   validateCommand(),

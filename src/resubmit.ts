@@ -18,7 +18,7 @@ export async function resubmit(
   { data, jobsDirectory, slurm = TriggerSlurm.parse({}), priority = 0 }: TrackingRecord,
   placeFor: (slurm: TriggerSlurm) => Promise<Place>,
 ): Promise<void> {
-  const { shell, slot } = await placeFor(slurm);
+  const { shell, slot, slurm: asked } = await placeFor(slurm);
   const slurmJobId = data.slurm.jobId;
   if (slot === null || slurmJobId === null) throw new Error("only a job of Slurm can be submitted again");
   if (slot instanceof MentoError) throw slot;
@@ -33,7 +33,7 @@ export async function resubmit(
         jobId,
         directory: directoryOf(jobsDirectory, jobId),
         name,
-        slurm,
+        slurm: asked,
         priority,
         slot,
       }),
@@ -71,13 +71,17 @@ export function movedTo(
   { runId, reservation, partition }: NonNullable<JobRecords["submitted"]>,
 ): JobEventData {
   const where = reservation === null ? `partition ${partition ?? ""}` : `reservation ${reservation}`;
+  // Of two jobs that were submitted over the REST API at the same instant, the other one runs.
+  const isOther = data.job.method === "slurm-rest-api";
   return {
     ...data,
     slurm: { jobId: runId, reservation, partition, nodes: [] },
-    error: {
-      code: "reservation-deleted",
-      message: `Reservation ${data.slurm.reservation ?? ""} was deleted before the job could run.`,
-      hint: `It was submitted again, in ${where}.`,
-    },
+    error: isOther
+      ? null
+      : {
+          code: "reservation-deleted",
+          message: `Reservation ${data.slurm.reservation ?? ""} was deleted before the job could run.`,
+          hint: `It was submitted again, in ${where}.`,
+        },
   };
 }

@@ -3,9 +3,11 @@ import { requireOnline, type OnlineSession, type Session } from "./beamtime/sess
 import { jobsDirectory, localJobsDirectory, type MentoConfig } from "./config.ts";
 import { Deferred, Rejected, Unavailable, type MentoError } from "./errors.ts";
 import { parseSlurmNow, SLURM_NOW_COMMAND, tooManyPending, type SlurmNow } from "./jobs/slurm-now.ts";
-import type { Place } from "./methods/method.ts";
+import { headCommand, sbatchOptions } from "./jobs/sbatch-script.ts";
+import type { Place, PlaceSlurm, UserScript } from "./methods/method.ts";
 import type { SessionShells } from "./session-shells.ts";
 import type { Shell } from "./shells/shell.ts";
+import type { SlurmRest } from "./slurm-rest/slurm-rest.ts";
 import type { Trigger, TriggerSlurm } from "./triggers/trigger-config.ts";
 
 /** Slurm is asked for its reservations and nodes at most so often, whatever number of jobs there is. */
@@ -15,22 +17,35 @@ const ASK_EVERY_MS = 3000;
 const WAIT_FOR_RESERVATION_SECONDS = 24 * 3600;
 
 /** What a trigger says of the place where its job runs. */
-export type PlaceWish = Pick<Trigger, "method" | "slurm" | "destination">;
+export type PlaceWish = Pick<Trigger, "method" | "slurm" | "destination"> & {
+  /** The program, if it may be a user's own sbatch script. */
+  program?: string | undefined;
+};
+
+interface Surroundings {
+  /** A shell on this host. */
+  here: Shell;
+  rest?: SlurmRest | null;
+  maxPending?: number;
+}
 
 /** Where a session's jobs can run, by what Slurm says of its reservations now. */
 export class SessionPlaces {
   readonly #site: MentoConfig["site"];
   readonly #shells: SessionShells;
   readonly #here: Shell;
+  readonly #rest: SlurmRest | null;
   readonly #maxPending: number;
   readonly #asked = new WeakMap<Shell, Asked>();
+  readonly #scripts = new WeakMap<Shell, Map<string, { at: number; script: Promise<UserScript | null> }>>();
 
   constructor(
     site: MentoConfig["site"],
     shells: SessionShells,
-    { here, maxPending = Infinity }: { here: Shell; maxPending?: number },
+    { here, rest = null, maxPending = Infinity }: Surroundings,
   ) {
     this.#here = here;
+    this.#rest = rest;
     this.#site = site;
     this.#shells = shells;
     this.#maxPending = maxPending;
@@ -43,10 +58,11 @@ export class SessionPlaces {
    */
   async placeFor(
     session: Session | null,
-    { method, slurm, destination }: PlaceWish,
+    { method, slurm: wanted, destination, program }: PlaceWish,
     notBefore = 0,
   ): Promise<Place> {
-    const common = { maxPending: null, notice: null };
+    const none = { slurm: withDefaults(wanted), userScript: null, rest: this.#rest };
+    const common = { ...none, maxPending: null, notice: null };
     const { shell, jobsDirectory: directory } = await this.jobsOf(session, { method, destination });
     if (session === null || method === "local-bash-script") {
       return { ...common, shell, corePath: null, jobsDirectory: directory, slot: null };
@@ -54,12 +70,29 @@ export class SessionPlaces {
     const folders = { corePath: session.roots.core, jobsDirectory: directory };
     if (method === "remote-command") return { ...common, ...folders, shell, slot: null };
     if (method === "local-sbatch-script" && session.online === null) {
+      const userScript = await this.#userScript(program, this.#here);
+      const slurm = withDefaults(wanted, userScript);
       const slot = { reservation: null, partition: slurm.partition ?? null, time: slurm.time };
-      return { ...common, ...folders, shell, slot };
+      return { ...common, ...folders, userScript, slurm, shell, slot };
+    }
+    if (method === "slurm-rest-api") {
+      return { ...common, ...folders, shell, slot: firstSlot(session, common.slurm) };
     }
     const online = requireOnline(session);
-    const now = await this.slurmNow(online, notBefore, shell);
-    const place = { ...folders, shell, maxPending: this.#pendingAllowed(online, now, shell), notice: null };
+    const [now, userScript] = await Promise.all([
+      this.slurmNow(online, notBefore, shell),
+      this.#userScript(program, shell),
+    ]);
+    const slurm = withDefaults(wanted, userScript);
+    const place = {
+      ...folders,
+      rest: this.#rest,
+      userScript,
+      slurm,
+      shell,
+      maxPending: this.#pendingAllowed(online, now, shell),
+      notice: null,
+    };
     const { reservations } = online.online;
     const choice = chooseReservation(slurm, online.online, now);
     if ("slot" in choice) return { ...place, slot: choice.slot };
@@ -77,13 +110,33 @@ export class SessionPlaces {
       return { shell: this.#here, jobsDirectory: localJobsDirectory(this.#site) };
     }
     const directory = jobsDirectory(this.#site, session.roots.core);
-    if (method === "local-sbatch-script") return { shell: this.#here, jobsDirectory: directory };
+    if (method === "local-sbatch-script" || method === "slurm-rest-api") {
+      return { shell: this.#here, jobsDirectory: directory };
+    }
     const online = requireOnline(session);
     const shell =
       method === "remote-command"
         ? await this.#shells.openNode(online, destination)
         : await this.#shells.open(online, destination);
     return { shell, jobsDirectory: directory };
+  }
+
+  /** The program, if it is a user's own sbatch script; what it was seconds ago will do. */
+  async #userScript(program: string | undefined, shell: Shell): Promise<UserScript | null> {
+    if (program?.startsWith("/") !== true) return null;
+    const seen =
+      this.#scripts.get(shell) ?? new Map<string, { at: number; script: Promise<UserScript | null> }>();
+    this.#scripts.set(shell, seen);
+    const known = seen.get(program);
+    if (known !== undefined && Date.now() - known.at < ASK_EVERY_MS) return known.script;
+    const script = shell.run(headCommand(program)).then(({ stdout }) => {
+      const options = sbatchOptions(stdout.toString("utf8"));
+      return options === undefined ? null : { path: program, options };
+    });
+    seen.set(program, { at: Date.now(), script });
+    // A failure is not kept.
+    script.catch(() => seen.delete(program));
+    return script;
   }
 
   /** Throws what keeps jobs of the session from being submitted at all: nothing of this moment is taken from memory. */
@@ -124,6 +177,27 @@ export class SessionPlaces {
   }
 }
 
+/** Without a shell at the session's nodes nobody asks how the reservations stand: the first will do. */
+function firstSlot({ online }: Session, { reservation, partition, time }: PlaceSlurm): Slot {
+  const [first] = online?.reservations ?? [];
+  const named = typeof reservation === "number" ? online?.reservations[reservation]?.name : reservation;
+  if (named !== undefined || partition !== undefined) {
+    return { reservation: named ?? null, partition: partition ?? null, time };
+  }
+  return { reservation: first?.name ?? null, partition: first?.partition ?? null, time };
+}
+
+const DEFAULT_TIME = "01:00:00";
+
+/** What the trigger asks of Slurm; where it says nothing, what the user's script asks for, as far as the place depends on it. */
+function withDefaults(wanted: TriggerSlurm, script: UserScript | null = null): PlaceSlurm {
+  const asked = new Map(script?.options);
+  const { time = asked.get("time") ?? DEFAULT_TIME, constraint = asked.get("constraint") ?? undefined } =
+    wanted;
+  const nodes = wanted.nodes ?? (Number.parseInt(asked.get("nodes") ?? "", 10) || undefined);
+  return { ...wanted, time, constraint, nodes };
+}
+
 interface Asked {
   at: number;
   answer: Promise<SlurmNow>;
@@ -156,7 +230,7 @@ function ended({ id }: Session): Rejected {
 
 /** No reservation fits: what the trigger wants then. */
 function otherwise(
-  slurm: TriggerSlurm,
+  slurm: PlaceSlurm,
   session: Session,
   reasons: readonly string[],
 ): Pick<Place, "slot" | "notice"> {

@@ -1,7 +1,10 @@
+import { requireOnline, type Sessions } from "./beamtime/session.ts";
 import { parseProcesses, processesCommand, type ProcessJob } from "./jobs/process.ts";
 import { parseSqueue, squeueCommand } from "./jobs/squeue.ts";
 import type { TrackingRecord } from "./jobs/tracking-record.ts";
 import type { JobWord } from "./jobs/watched.ts";
+import type { SessionShells } from "./session-shells.ts";
+import type { SlurmRest } from "./slurm-rest/slurm-rest.ts";
 import type { CommandEnd, Shell } from "./shells/shell.ts";
 
 /** Where jobs of one kind can be seen. */
@@ -17,6 +20,34 @@ export interface Sight {
   hasAccounting: boolean;
 }
 
+/** Where each job of a process can be seen, by its method. */
+export class Sights {
+  readonly #here: Shell;
+  readonly #sessions: Sessions;
+  readonly #shells: SessionShells;
+
+  readonly #rest: SlurmRest | null;
+
+  constructor(here: Shell, sessions: Sessions, shells: SessionShells, rest: SlurmRest | null) {
+    this.#here = here;
+    this.#rest = rest;
+    this.#sessions = sessions;
+    this.#shells = shells;
+  }
+
+  /** Throws as `Sessions.find`, `requireOnline` and `SessionShells.open`. */
+  async of({ data }: TrackingRecord): Promise<Sight> {
+    const { job, session, process } = data;
+    if (job.method === "local-bash-script") return processSight(this.#here);
+    if (job.method === "slurm-rest-api") return restSight(this.#here, this.#rest);
+    if (job.method === "local-sbatch-script") return slurmSight(this.#here);
+    const online = requireOnline(await this.#sessions.find(session.id ?? undefined));
+    return process === null
+      ? slurmSight(await this.#shells.open(online))
+      : processSight(await this.#shells.open(online, process.host));
+  }
+}
+
 /** By one `squeue` for all jobs of the account. */
 export function slurmSight(shell: Shell): Sight {
   return {
@@ -26,6 +57,20 @@ export function slurmSight(shell: Shell): Sight {
       const end = await shell.run(squeueCommand(shell.account));
       if (end.code === 0) return parseSqueue(end.stdout.toString("utf8"));
       throw failed("squeue", shell, end);
+    },
+  };
+}
+
+/** Slurm's REST API; records of the jobs can be read where the core file system is here. */
+function restSight(shell: Shell, rest: SlurmRest | null): Sight {
+  return {
+    shell,
+    hasAccounting: false,
+    look: async () => {
+      if (rest === null)
+        throw new Error("the configuration has no slurmRest, and a job was submitted over it");
+      const jobs = await rest.list();
+      return new Map(jobs.map((job) => [job.id, { ...job, exitCode: job.exitCode ?? "0:0", log: "" }]));
     },
   };
 }

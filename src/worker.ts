@@ -9,14 +9,14 @@ import { Publisher, type Publish } from "./broker/publisher.ts";
 import { declareTopology, topologyFor, type Topology } from "./broker/topology.ts";
 import { cleanUp } from "./clean-up.ts";
 import { brokerCredentials, type MentoConfig } from "./config.ts";
+import { openSlurmRest } from "./open-slurm-rest.ts";
 import { Deferred, MentoError, Misconfigured, Unavailable, errorText } from "./errors.ts";
 import { handleMessage, type IntakeEffects, type ReceivedMessage } from "./handle-message.ts";
 import { leaveCommand } from "./jobs/seats.ts";
 import { TrackingRecord } from "./jobs/tracking-record.ts";
 import type { Log } from "./log.ts";
 import { toCloudEvent, type JobMethod, type OutgoingEvent } from "./messages/job-event.ts";
-import { command } from "./methods/command.ts";
-import { sbatch } from "./methods/sbatch.ts";
+import { METHODS } from "./methods/methods.ts";
 import { openTriggerQueues, roomAt, type TriggerQueues } from "./open-trigger-queues.ts";
 import { resubmit } from "./resubmit.ts";
 import { RuntimeDirectory } from "./runtime-directory.ts";
@@ -25,7 +25,7 @@ import { SessionShells } from "./session-shells.ts";
 import type { Trigger, TriggerSlurm } from "./triggers/trigger-config.ts";
 import { LocalShell } from "./shells/local.ts";
 import { hasTurns } from "./triggers/turns.ts";
-import { processSight, slurmSight, type Sight } from "./sight.ts";
+import { Sights } from "./sight.ts";
 import { Tracker, type TrackerEffects } from "./track-jobs.ts";
 import { firstLink, isLost, nextLink } from "./worker-link.ts";
 
@@ -36,13 +36,6 @@ const CLEAN_UP_EVERY_MS = 3600_000;
 const PREFETCH_PER_SLOT = 16;
 /** Tracking records that one worker holds at most. */
 const MAX_TRACKED = 2_000;
-
-const METHODS: IntakeEffects["methods"] = {
-  "remote-sbatch-script": sbatch,
-  "local-sbatch-script": sbatch,
-  "remote-command": command,
-  "local-bash-script": command,
-};
 
 /** Only workers on the same host can see these jobs, or run `squeue` for them. */
 function isOfThisHost(method: JobMethod): boolean {
@@ -105,7 +98,7 @@ class Worker {
   readonly #sessions: Sessions;
   readonly #shells: SessionShells;
   readonly #places: SessionPlaces;
-  readonly #here: LocalShell;
+  readonly #sights: Sights;
   readonly #admission: Admission;
   readonly #log: Log;
   readonly #between: Between;
@@ -117,11 +110,10 @@ class Worker {
     this.#config = config;
     this.#sessions = sessions;
     this.#shells = shells;
-    this.#here = new LocalShell(config.ssh.commandTimeoutMs);
-    this.#places = new SessionPlaces(config.site, shells, {
-      here: this.#here,
-      maxPending: worker.maxPending,
-    });
+    const here = new LocalShell(config.ssh.commandTimeoutMs);
+    const rest = openSlurmRest(config.slurmRest);
+    this.#places = new SessionPlaces(config.site, shells, { here, rest, maxPending: worker.maxPending });
+    this.#sights = new Sights(here, sessions, shells, rest);
     this.#log = log;
     this.#admission = new Admission({
       concurrency: worker.concurrency,
@@ -228,11 +220,11 @@ class Worker {
       });
 
     const jobEffects: TrackerEffects = {
-      sightOf: (record) => this.#sightOf(record),
+      sightOf: (record) => this.#sights.of(record),
       leaveSeats: async (record) => {
         const { data, jobsDirectory, rows = [] } = record;
         if (rows.length === 0) return;
-        const { shell } = await this.#sightOf(record);
+        const { shell } = await this.#sights.of(record);
         await shell.run(leaveCommand(jobsDirectory, data.job.id, rows));
         queues?.wake();
       },
@@ -324,16 +316,6 @@ class Worker {
   /** A host has a queue of its own only if it has such jobs. */
   get #hasHostJobs(): boolean {
     return this.#config.triggers.some(({ method }) => isOfThisHost(method));
-  }
-
-  async #sightOf({ data }: TrackingRecord): Promise<Sight> {
-    const { job, session, process } = data;
-    if (job.method === "local-bash-script") return processSight(this.#here);
-    if (job.method === "local-sbatch-script") return slurmSight(this.#here);
-    const online = requireOnline(await this.#sessions.find(session.id ?? undefined));
-    return process === null
-      ? slurmSight(await this.#shells.open(online))
-      : processSight(await this.#shells.open(online, process.host));
   }
 
   /** A tracking record that this version cannot read is kept for a person: its job may still run. */

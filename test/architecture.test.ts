@@ -32,7 +32,7 @@ const CORE = [
 const isCore = (file: string) =>
   CORE.some((one) => file === one || (one.endsWith("/") && file.startsWith(one)));
 /** Edges: each owns one outside thing. Only the lines, the worker and the commands put them together. */
-const EDGES = ["broker", "beamtime", "shells", "methods", "facility"];
+const EDGES = ["broker", "beamtime", "shells", "methods", "slurm-rest", "facility"];
 
 describe("the direction of imports", () => {
   it("the core imports the core, and types", () => {

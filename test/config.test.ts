@@ -105,6 +105,52 @@ triggers:
   });
 });
 
+describe("slurmRest", () => {
+  const token = "slurmRest: { url: https://slurm/sapi, tokenFile: /etc/mento/token }\n";
+
+  it("is left out where nobody wants it", () => {
+    expect(parseConfig("", {}).config?.slurmRest).toBeUndefined();
+    expect(parseConfig(token, {}).config?.slurmRest).toEqual({
+      url: "https://slurm/sapi",
+      tokenFile: "/etc/mento/token",
+      timeoutMs: 30_000,
+    });
+  });
+
+  it("comes from the environment too, alone or over the file", () => {
+    const environment = {
+      MENTO_SLURM_REST_URL: "http://127.0.0.1:6820",
+      MENTO_SLURM_REST_TOKEN_COMMAND: "[scontrol, token]",
+      MENTO_SLURM_REST_TIMEOUT_MS: "5000",
+      MENTO_SLURM_REST_VERSION: "v0.0.40",
+    };
+    expect(parseConfig("", environment).config?.slurmRest).toEqual({
+      url: "http://127.0.0.1:6820",
+      tokenCommand: ["scontrol", "token"],
+      timeoutMs: 5000,
+      version: "v0.0.40",
+    });
+    expect(parseConfig(token, { MENTO_SLURM_REST_USER: "bt1" }).config?.slurmRest?.user).toBe("bt1");
+  });
+
+  it("needs a url and exactly one source of tokens", () => {
+    expect(mistakesOf("slurmRest: { tokenFile: /t }")).toEqual([
+      expect.stringMatching(/^1 slurmRest\.url: /),
+    ]);
+    const either = "slurmRest: needs either tokenFile or tokenCommand";
+    expect(mistakesOf("slurmRest: { url: https://slurm }")).toEqual([`1 ${either}`]);
+    expect(mistakesOf("slurmRest: { url: https://slurm, tokenFile: /t, tokenCommand: [t] }")).toEqual([
+      `1 ${either}`,
+    ]);
+    expect(mistakesOf("slurmRest: { url: https://me:secret@slurm, tokenFile: /t }")[0]).toContain(
+      "without a password",
+    );
+    expect(mistakesOf("slurmRest: { url: https://slurm, tokenFile: /t, version: v0.0.12 }")[0]).toMatch(
+      /v0\.0\.38.*v0\.0\.44/,
+    );
+  });
+});
+
 describe("configFile", () => {
   it("takes the option, then MENTO_CONFIG, then the usual places", () => {
     expect(configFile("a", { MENTO_CONFIG: "b" }, () => true)).toBe("a");

@@ -9,8 +9,9 @@ import {
   type ReceivedMessage,
 } from "../src/handle-message.ts";
 import type { OutgoingEvent } from "../src/messages/job-event.ts";
+import { METHODS } from "../src/methods/methods.ts";
 import type { Shell } from "../src/shells/shell.ts";
-import { Trigger } from "../src/triggers/trigger-config.ts";
+import { Trigger, TriggerSlurm } from "../src/triggers/trigger-config.ts";
 
 const session: Session = {
   kind: "beamtime",
@@ -46,17 +47,17 @@ async function outcome(
 ): Promise<MentoError> {
   const effects: IntakeEffects = {
     group: "default",
-    triggers: names.map((name) => Trigger.parse({ name, run: ["/bin/true"] })),
+    triggers: names.map((name) => Trigger.parse({ name, run: [name] })),
     findSession: () => Promise.resolve({ ...session, isOpen }),
     enter: () => Promise.resolve(() => undefined),
     report: () => Promise.resolve(told),
-    placeFor: (_, { name }) => {
-      tried.push(name);
+    placeFor: (_, { program = "" }) => {
+      tried.push(program);
       return Promise.reject(trouble);
     },
     requireRoom: () => Promise.reject(new Error("not reached")),
     queueFor: () => Promise.reject(new Error("not reached")),
-    methods: { "remote-sbatch-script": { submit: () => Promise.reject(new Error("not reached")) } },
+    methods: METHODS,
     track: () => Promise.reject(new Error("not reached")),
     announce: () => Promise.reject(new Error("not reached")),
     log: pino({ level: "silent" }),
@@ -119,6 +120,9 @@ describe("a trigger that counts its jobs", () => {
     slot: null,
     maxPending: null,
     notice: null,
+    slurm: { ...TriggerSlurm.parse({}), time: "01:00:00" },
+    rest: null,
+    userScript: null,
   };
 
   /** What is done with a message for two triggers, of which the second counts its jobs. */
@@ -165,6 +169,7 @@ describe("a trigger that counts its jobs", () => {
       requireRoom: (_, { trigger }) => Promise.resolve(void did.push(`look for ${trigger.name}`)),
       queueFor: (_, { properties }) => Promise.resolve(void did.push(`queue ${properties.messageId}`)),
       methods: {
+        ...METHODS,
         "remote-sbatch-script": {
           submit: ({ trigger }) => {
             did.push(`submit ${trigger.name}`);

@@ -43,6 +43,7 @@ chmodSync(dir, 0o755);
 const undo = [() => rmSync(dir, { recursive: true, force: true })];
 /** @type {Map<string, import("mento").JobEventData>} The latest event of each job, by its id. */
 const jobs = new Map();
+let brokerUrl = "";
 
 let stopping = false;
 for (const signal of ["SIGINT", "SIGTERM"]) {
@@ -60,6 +61,7 @@ try {
     console.log(`\nThe facility stays up in ${dir} until Ctrl-C. Try, in another terminal:`);
     console.log(`  export MENTO_CONFIG=${dir}/mento.yaml`);
     console.log(`  node ${main} watch`);
+    console.log(`  node ${join(here, "../live-plot/server.mjs")} --columns 1,3 --url ${brokerUrl}`);
     console.log(
       `  node ${main} publish data-ready --technique powder --wait --path FILE   # FILE from above`,
     );
@@ -82,6 +84,7 @@ async function run() {
   undo.push(() => output(process.execPath, [main, "facility", "down", "--dir", dir]));
   /** @type {{ broker: { url: string }, roots: { gpfs: string, core: string } }} */
   const facility = JSON.parse(await mento("facility", "up", "--dir", dir, "--json"));
+  brokerUrl = facility.broker.url;
   bar.step("opening beamtime 11010000 at p11");
   await mento(
     "facility",
@@ -211,7 +214,7 @@ function printTable() {
     const { submitted, started, ended } = times;
     return [
       file,
-      slurm.jobId,
+      slurm.jobId ?? "-",
       slurm.reservation ?? "-",
       job.state,
       since(submitted),

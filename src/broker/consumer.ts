@@ -72,7 +72,7 @@ export async function openConsumer(
 }
 
 /** `ack` throws on a channel that has just closed; then the message comes again. */
-function tryAck(channel: Channel, message: ConsumeMessage): void {
+export function tryAck(channel: Channel, message: ConsumeMessage): void {
   try {
     channel.ack(message);
   } catch {

@@ -1,15 +1,133 @@
-import type { ConsumeMessage } from "amqplib";
+import type { Channel, ConsumeMessage } from "amqplib";
 import { randomUUID } from "node:crypto";
 import type { MentoError } from "../errors.ts";
 import type { BrokerClient } from "./client.ts";
-import { brokerLost } from "./connection.ts";
+import { brokerLost, type BrokerLink } from "./connection.ts";
+import { tryAck } from "./consumer.ts";
 import { queueTrouble } from "./topology.ts";
 
 /** Messages that the broker sends ahead of what has been taken. */
-const PREFETCH = 100;
+const PREFETCH = 256;
 
 /** A stream tells nobody that its end is reached: each reading writes this, and has read all before it when it comes. */
-export const HISTORY_MARK_TYPE = "mento.history.mark";
+const HISTORY_MARK_TYPE = "mento.history.mark";
+
+/**
+ * Where reading begins: with what comes next; with the first that the broker wrote in or after this second; or with the
+ * message that has this place in the stream.
+ */
+export type HistoryStart = "next" | Date | number;
+
+/** A message's place in the stream. */
+export function offsetOf(message: ConsumeMessage): number {
+  return Number(message.properties.headers?.["x-stream-offset"]);
+}
+
+/** Reads the stream of all messages and events, on a channel of its own, in their order, and waits for new ones. */
+export class HistoryReader {
+  readonly #link: BrokerLink;
+  readonly #channel: Channel;
+  readonly #waiting: ConsumeMessage[] = [];
+  #taken: ConsumeMessage | undefined;
+  #lost: MentoError | undefined;
+  #isClosed = false;
+  #wake: () => void = () => undefined;
+
+  private constructor(link: BrokerLink, channel: Channel) {
+    this.#link = link;
+    this.#channel = channel;
+    let reason = "the channel that read the history was closed";
+    channel.on("error", (error: Error) => (reason = error.message));
+    // If it closed with its connection, that one says why, right after.
+    channel.on("close", () => setImmediate(() => this.#lose(brokerLost(reason))));
+    // Weakly: a link may live for months, and have many readers.
+    const self = new WeakRef(this);
+    void link.lost.then((error) => {
+      const reader = self.deref();
+      if (reader !== undefined) reader.#lose(error ?? brokerLost("it was closed"));
+    });
+  }
+
+  /**
+   * Resolves when the broker has found the place to begin with.
+   *
+   * @throws MentoError `exchange-missing` if there is no history yet
+   * @throws Unavailable `broker-lost`, `broker-refused`
+   */
+  static async open(link: BrokerLink, stream: string, start: HistoryStart): Promise<HistoryReader> {
+    const channel = await link.answer(link.consuming.createChannel(), "opening a channel");
+    const reader = new HistoryReader(link, channel);
+    const take = (message: ConsumeMessage | null) => {
+      if (message === null) reader.#lose(brokerLost("the history was deleted"));
+      else reader.#waiting.push(message);
+      reader.#wake();
+    };
+    const offset =
+      start instanceof Date
+        ? { "!": "timestamp", value: Math.max(0, Math.floor(start.getTime() / 1000)) }
+        : start;
+    const consume = async () => {
+      await channel.prefetch(PREFETCH);
+      await channel.consume(stream, take, { arguments: { "x-stream-offset": offset } });
+      // RabbitMQ answers `consume` before it looks for the place, and this one after that.
+      await channel.prefetch(PREFETCH);
+    };
+    try {
+      await link.answer(consume(), `reading ${stream}`);
+    } catch (cause) {
+      await reader.close();
+      throw queueTrouble(cause, stream);
+    }
+    return reader;
+  }
+
+  /**
+   * The next message; undefined once it is closed. The broker is told when the one after it is asked for: so it sends no
+   * faster than messages are taken.
+   *
+   * @throws Unavailable `broker-lost`
+   */
+  async next(): Promise<ConsumeMessage | undefined> {
+    if (this.#taken !== undefined) tryAck(this.#channel, this.#taken);
+    while (this.#waiting.length === 0 && !this.#isClosed) {
+      if (this.#lost !== undefined) throw this.#lost;
+      await new Promise<void>((resolve) => (this.#wake = resolve));
+    }
+    this.#taken = this.#isClosed ? undefined : this.#waiting.shift();
+    return this.#taken;
+  }
+
+  /** The message that `next` will give, as soon as the broker has sent it; undefined if it does not in this time. */
+  async peek(milliseconds: number): Promise<ConsumeMessage | undefined> {
+    const until = Date.now() + milliseconds;
+    while (this.#waiting.length === 0 && !this.#isClosed && Date.now() < until) {
+      if (this.#lost !== undefined) throw this.#lost;
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, until - Date.now());
+        this.#wake = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+      });
+    }
+    return this.#waiting[0];
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    this.#wake();
+    try {
+      await this.#link.answer(this.#channel.close(), "closing a channel");
+    } catch {
+      // It is closed already, or its link is lost.
+    }
+  }
+
+  #lose(error: MentoError): void {
+    this.#lost ??= error;
+    this.#wake();
+  }
+}
 
 /**
  * All messages and events that the broker took into the history from a time on, in their order, up to this moment.
@@ -23,58 +141,21 @@ export async function* historySince(
   since: Date,
 ): AsyncGenerator<ConsumeMessage, void, undefined> {
   const { historyStream } = client.topology;
-  const waiting: ConsumeMessage[] = [];
-  let lost: MentoError | undefined;
-  let wake: () => void = () => undefined;
-  const lose = (error: MentoError) => {
-    lost ??= error;
-    wake();
-  };
-
-  const { link } = client;
-  const channel = await link.answer(link.consuming.createChannel(), "opening a channel");
-  let reason = "the channel that read the history was closed";
-  channel.on("error", (error: Error) => (reason = error.message));
-  channel.on("close", () => lose(brokerLost(reason)));
-  void link.lost.then((error) => lose(error ?? brokerLost("it was closed")));
-  await link.answer(channel.prefetch(PREFETCH), "setting a channel's prefetch");
-  const onMessage = (message: ConsumeMessage | null) => {
-    if (message === null) {
-      lose(brokerLost("the history was deleted"));
-      return;
-    }
-    waiting.push(message);
-    wake();
-  };
-  const from = { "!": "timestamp", value: Math.max(0, Math.floor(since.getTime() / 1000)) };
+  const reader = await HistoryReader.open(client.link, historyStream, since);
   try {
-    const asked = channel.consume(historyStream, onMessage, { arguments: { "x-stream-offset": from } });
-    await link.answer(asked, `reading ${historyStream}`);
-  } catch (cause) {
-    throw queueTrouble(cause, historyStream);
-  }
-  const mark = randomUUID();
-  await client.publisher.publish({
-    exchange: "",
-    routingKey: historyStream,
-    body: Buffer.alloc(0),
-    properties: { messageId: mark, type: HISTORY_MARK_TYPE },
-  });
-
-  try {
+    const mark = randomUUID();
+    await client.publisher.publish({
+      exchange: "",
+      routingKey: historyStream,
+      body: Buffer.alloc(0),
+      properties: { messageId: mark, type: HISTORY_MARK_TYPE },
+    });
     for (;;) {
-      const message = waiting.shift();
-      if (message === undefined) {
-        if (lost !== undefined) throw lost;
-        await new Promise<void>((resolve) => (wake = resolve));
-        continue;
-      }
-      if (message.properties.messageId === mark) return;
+      const message = await reader.next();
+      if (message === undefined || message.properties.messageId === mark) return;
       yield message;
-      // After it has been taken: so the broker sends no faster than that.
-      if (lost === undefined) channel.ack(message);
     }
   } finally {
-    await channel.close().catch(() => undefined);
+    await reader.close();
   }
 }

@@ -183,6 +183,7 @@ function summary({ dir, broker, slurm, ssh, roots, sync }: FacilityDescription):
     `  RabbitMQ  ${broker.url}`,
     `            ${broker.managementUrl}  (user ${broker.user})`,
     `  Slurm     SLURM_CONF=${slurm.conf}`,
+    `            ${slurm.restUrl}  (its REST API)`,
     ...slurm.nodes.map(({ name, features, partition }) => {
       return `            ${name.padEnd(15)} ${partition.padEnd(12)} ${features.join(",")}`;
     }),

@@ -1,6 +1,7 @@
 import { existsSync } from "node:fs";
 import { connectBroker, type BrokerClient } from "../broker/client.ts";
 import { brokerCredentials, configFile, loadConfig, type MentoConfig } from "../config.ts";
+import type { MentoError } from "../errors.ts";
 
 /** `-c` of every command that needs a configuration. */
 export const CONFIG_OPTION = [
@@ -26,4 +27,14 @@ export async function connectFromConfig(config: MentoConfig, purpose: string): P
     console.error(`mento: RabbitMQ takes no messages for the moment (${reason}); waiting until it does.`);
   });
   return client;
+}
+
+/** Says on stderr when the broker is lost while a command listens, once a reason, and when it is back. */
+export function troubleTeller(): (trouble: MentoError | undefined) => void {
+  let said: string | undefined;
+  return (trouble) => {
+    if (trouble === undefined) console.error("mento: connected again; no event is missed.");
+    else if (trouble.message !== said) console.error(`mento: ${trouble.message} Connecting again …`);
+    said = trouble?.message;
+  };
 }

@@ -1,13 +1,14 @@
 import { readFileSync } from "node:fs";
 import { Command, InvalidArgumentError } from "commander";
-import { publishDataReady, subscribe, type Subscription } from "../broker/client.ts";
+import { publishDataReady } from "../broker/client.ts";
+import { subscribe, type Subscription } from "../broker/subscribe.ts";
 import { errorText } from "../errors.ts";
 import type { CloudEvent } from "../messages/cloud-event.ts";
 import type { DataReady } from "../messages/data-ready.ts";
 import { JobEventData, MessageEventData, type JobState } from "../messages/job-event.ts";
 import { isTerminal } from "../jobs/job.ts";
 import { eventLine } from "./event-line.ts";
-import { CONFIG_OPTION, connectFromConfig, openConfig } from "./open-config.ts";
+import { CONFIG_OPTION, connectFromConfig, openConfig, troubleTeller } from "./open-config.ts";
 
 interface PublishOptions {
   config?: string;
@@ -59,7 +60,8 @@ async function publish(options: PublishOptions): Promise<void> {
   const client = await connectFromConfig(config, "publish");
   try {
     // Before publishing, so that no event is missed.
-    const subscription = options.wait === true ? await subscribe(client) : undefined;
+    const subscription =
+      options.wait === true ? await subscribe(client, { onTrouble: troubleTeller() }) : undefined;
     const { id, source, json } = options;
     const event = await publishDataReady(client, dataOf(options), {
       ...(id === undefined ? {} : { id }),

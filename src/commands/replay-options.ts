@@ -1,19 +1,22 @@
 import { InvalidArgumentError } from "commander";
 import { setTimeout as sleep } from "node:timers/promises";
-import { z } from "zod";
 import { Unavailable } from "../errors.ts";
+import { parsePastTime, PAST_TIME_FORMS } from "../messages/past-time.ts";
 
-const UNIT_SECONDS: Record<string, number> = { s: 1, m: 60, h: 3600, d: 86_400 };
-
-const IsoTime = z.union([z.iso.datetime({ offset: true, local: true }), z.iso.date()]);
-
-/** `90s`, `30m`, `2h`, `3d` before now, or an ISO time; one without a zone is of this host's zone. */
+/** A time of the past, before now or ISO. */
 export function timeOption(text: string, now = new Date()): Date {
-  const [, amount, unit = ""] = /^(\d{1,6})([smhd])$/.exec(text) ?? [];
-  if (amount !== undefined)
-    return new Date(now.getTime() - Number(amount) * (UNIT_SECONDS[unit] ?? 0) * 1000);
-  if (IsoTime.safeParse(text).success) return new Date(text.includes("T") ? text : `${text}T00:00:00`);
-  throw new InvalidArgumentError("It looks like 90s, 30m, 2h, 3d, or 2026-11-21T20:15:00Z.");
+  const time = parsePastTime(text, now);
+  if (time !== undefined) return time;
+  throw new InvalidArgumentError(`It looks like ${PAST_TIME_FORMS}.`);
+}
+
+/** The same, and not in the future. */
+export function sinceOption(text: string, now = new Date()): Date {
+  const since = timeOption(text, now);
+  if (since <= now) return since;
+  throw new InvalidArgumentError(
+    "It is in the future: give a time of the past, 2h, or 2026-11-21T20:15:00Z.",
+  );
 }
 
 /** Messages a second, of `5/s`, `0.5/s` or `5`. */

@@ -1,16 +1,18 @@
-import { setTimeout as sleep } from "node:timers/promises";
-import { Command } from "commander";
-import { subscribe } from "../broker/client.ts";
-import { Unavailable } from "../errors.ts";
+import { Command, InvalidArgumentError } from "commander";
+import { subscribe } from "../broker/subscribe.ts";
+import { EVENT_TYPE_FORMS, isEventType } from "../messages/event-filter.ts";
 import { eventLine } from "./event-line.ts";
-import { CONFIG_OPTION, connectFromConfig, openConfig } from "./open-config.ts";
+import { CONFIG_OPTION, connectFromConfig, openConfig, troubleTeller } from "./open-config.ts";
+import { sinceOption } from "./replay-options.ts";
 
 interface WatchOptions {
   config?: string;
   json?: true;
+  since?: Date;
   beamline?: string;
   session?: string;
   type?: string[];
+  trigger?: string;
 }
 
 export function watchCommand(): Command {
@@ -18,40 +20,33 @@ export function watchCommand(): Command {
     .description("print events as they happen, one line each, until Ctrl-C")
     .option(...CONFIG_OPTION)
     .option("--json", "one JSON object a line, as sent")
+    .option(
+      "--since <time>",
+      "first those since then: 90s, 30m, 2h, 3d ago, or 2026-11-21T20:15:00Z",
+      (text) => sinceOption(text),
+    )
     .option("--beamline <name>", "only of this beamline")
     .option("--session <id>", "only of this beamtime or commissioning run")
-    .option("--type <type...>", "only of these types: job.completed, job.*, message.*")
+    .option("--type <type...>", `only of these types: ${EVENT_TYPE_FORMS}`, typeOption)
+    .option("--trigger <trigger>", "only of jobs of this trigger")
     .action(watch);
 }
 
-async function watch(options: WatchOptions): Promise<void> {
-  const config = openConfig(options.config);
-  const filter = { beamline: options.beamline, session: options.session, types: options.type };
-  let client = await connectFromConfig(config, "watch");
-  for (;;) {
-    try {
-      const { events } = await subscribe(client, filter);
-      console.error(`watching ${client.topology.eventsExchange}; Ctrl-C ends`);
-      for await (const event of events) {
-        console.log(options.json === true ? JSON.stringify(event) : eventLine(event));
-      }
-    } catch (error) {
-      if (!(error instanceof Unavailable)) throw error;
-      console.error(`${error.message} Connecting again; events of meanwhile are not shown.`);
-    } finally {
-      await client.close();
+async function watch({ config: file, json, type, ...wanted }: WatchOptions): Promise<void> {
+  const config = openConfig(file);
+  const client = await connectFromConfig(config, "watch");
+  try {
+    const { events } = await subscribe(client, { ...wanted, types: type, onTrouble: troubleTeller() });
+    console.error(`watching ${client.topology.eventsExchange}; Ctrl-C ends`);
+    for await (const event of events) {
+      console.log(json === true ? JSON.stringify(event) : eventLine(event));
     }
-    client = await connectAgain();
+  } finally {
+    await client.close();
   }
+}
 
-  async function connectAgain() {
-    for (;;) {
-      await sleep(2000);
-      try {
-        return await connectFromConfig(config, "watch");
-      } catch (error) {
-        if (!(error instanceof Unavailable)) throw error;
-      }
-    }
-  }
+function typeOption(type: string, others: string[] | undefined): string[] {
+  if (isEventType(type)) return [...(others ?? []), type];
+  throw new InvalidArgumentError(`It looks like ${EVENT_TYPE_FORMS}.`);
 }

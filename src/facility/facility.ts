@@ -12,6 +12,7 @@ import { describeBroker, RABBITMQ_PORTS, startRabbitmq } from "./rabbitmq.ts";
 import { listReservations, type SlurmReservation } from "./reservations.ts";
 import { isServerRunning } from "./server.ts";
 import { describeSlurm, SLURM_PORTS, SLURM_SERVERS, startSlurm } from "./slurm.ts";
+import { restPort, SLURMRESTD } from "./slurmrestd.ts";
 import { describeSshd, SSH_PORTS, startSshd } from "./sshd.ts";
 import {
   type FacilityState,
@@ -153,6 +154,7 @@ function portsOfServers(state: FacilityState): Record<string, number> {
     epmd,
     slurmctld: state.ports.slurm[0] ?? 0,
     ...Object.fromEntries(slurmds),
+    [SLURMRESTD]: restPort(state),
     sshd: state.ports.ssh[0] ?? 0,
   };
 }

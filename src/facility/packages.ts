@@ -1,4 +1,4 @@
-import { accessSync, constants } from "node:fs";
+import { accessSync, constants, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { Misconfigured } from "../errors.ts";
 import { run, SYSTEM_PATH } from "./processes.ts";
@@ -15,6 +15,7 @@ const FACILITY_PROGRAMS = [
   "epmd",
   "slurmctld",
   "slurmd",
+  "slurmrestd",
   "sinfo",
   "scontrol",
   "sbatch",
@@ -23,20 +24,38 @@ const FACILITY_PROGRAMS = [
   "ssh-keygen",
   "ssh-keyscan",
 ];
+/** Lets slurmctld accept tokens, which slurmrestd hands on to it. */
+const JWT_PLUGIN = "auth_jwt.so";
 const FACILITY_PACKAGES = [
   "rabbitmq-server",
   "slurm-wlm",
   "slurmctld",
   "slurmd",
   "slurm-client",
+  "slurmrestd",
+  "slurm-wlm-jwt-plugin",
   "munge",
   "openssh-server",
   "openssh-client",
 ];
 
-/** The programs of a facility that this machine does not have. */
+/** The programs of a facility that this machine does not have; one is a plugin. */
 export function missingPrograms(): string[] {
-  return FACILITY_PROGRAMS.filter((program) => findProgram(program) === undefined);
+  const plugins = slurmPlugins().includes(JWT_PLUGIN) ? [] : [JWT_PLUGIN];
+  return [...FACILITY_PROGRAMS.filter((program) => findProgram(program) === undefined), ...plugins];
+}
+
+/** Slurm's plugins, where Debian puts them: `/usr/lib/x86_64-linux-gnu/slurm-wlm/auth_jwt.so`. */
+export function slurmPlugins(): string[] {
+  return list("/usr/lib").flatMap((architecture) => list(join("/usr/lib", architecture, "slurm-wlm")));
+}
+
+function list(directory: string): string[] {
+  try {
+    return readdirSync(directory);
+  } catch {
+    return [];
+  }
 }
 
 /** Where a program lies, looking into the sbin directories too, which a user's PATH often lacks. */

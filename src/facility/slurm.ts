@@ -6,11 +6,19 @@ import { NODES, PARTITION } from "./nodes.ts";
 import type { Say } from "./packages.ts";
 import { run, secondsSince } from "./processes.ts";
 import { isServerRunning, startOnFreePorts, startServer, waitForServers } from "./server.ts";
+import {
+  makeTokenKey,
+  restAnswers,
+  restUrl,
+  SLURMRESTD,
+  startSlurmrestd,
+  tokenSettings,
+} from "./slurmrestd.ts";
 import { type FacilityState, makeDirectory, placesOf, writeFileAtomically } from "./state.ts";
 
-/** One for slurmctld, one for each node's slurmd. */
-export const SLURM_PORTS = 1 + NODES.length;
-export const SLURM_SERVERS = ["munged", "slurmctld", ...NODES.map(({ name }) => serverOf(name))];
+/** One for slurmctld, one for each node's slurmd, one for slurmrestd. */
+export const SLURM_PORTS = 1 + NODES.length + 1;
+export const SLURM_SERVERS = ["munged", "slurmctld", ...NODES.map(({ name }) => serverOf(name)), SLURMRESTD];
 
 const CPUS_PER_NODE = 8;
 /** In MB, and only said: so much that a job without --mem, which has its CPUs' share of it, is as good as unlimited. */
@@ -24,7 +32,7 @@ export function describeSlurm(state: FacilityState) {
   const nodes = NODES.map(({ name, features, partition }, index) => {
     return { name, features, partition, port: state.ports.slurm[index + 1] ?? 0 };
   });
-  return { conf: placesOf(state.dir).slurmConf, partition: PARTITION, nodes };
+  return { conf: placesOf(state.dir).slurmConf, restUrl: restUrl(state), partition: PARTITION, nodes };
 }
 
 /** How every Slurm client finds this cluster. */
@@ -32,7 +40,7 @@ export function slurmEnvironment(dir: string): Record<string, string> {
   return { SLURM_CONF: placesOf(dir).slurmConf };
 }
 
-/** munged, slurmctld and a slurmd for each node. */
+/** munged, slurmctld, a slurmd for each node, and slurmrestd. */
 export async function startSlurm(state: FacilityState, say: Say): Promise<void> {
   if (SLURM_SERVERS.every((name) => isServerRunning(state, name))) return;
   const started = performance.now();
@@ -78,6 +86,7 @@ async function startMissing(state: FacilityState): Promise<void> {
   const spool = join(state.dir, "slurm");
   for (const { name } of NODES) makeDirectory(join(spool, name));
   makeDirectory(join(spool, "ctld"));
+  makeTokenKey(state.dir);
   writeFileAtomically(placesOf(state.dir).slurmConf, slurmConf(state, userInfo().username), 0o644);
 
   const env = slurmEnvironment(state.dir);
@@ -89,9 +98,9 @@ async function startMissing(state: FacilityState): Promise<void> {
     if (isServerRunning(state, serverOf(name))) continue;
     await startServer(state, { name: serverOf(name), program: "slurmd", args: ["-D", "-N", name], env });
   }
-  await waitForServers(state, ["slurmctld", ...NODES.map(({ name }) => serverOf(name))], 60, () =>
-    allNodesUp(state.dir),
-  );
+  await startSlurmrestd(state);
+  const [, ...names] = SLURM_SERVERS;
+  await waitForServers(state, names, 60, async () => (await restAnswers(state)) && allNodesUp(state.dir));
 }
 
 /** The cluster's whole configuration, as slurm.conf. */
@@ -108,6 +117,7 @@ export function slurmConf(state: FacilityState, user: string): string {
     `SlurmdUser=${user}`,
     "AuthType=auth/munge",
     `AuthInfo=socket=${join(mungeDirectory(state.dir), "munge.socket")}`,
+    ...tokenSettings(state.dir),
     "CredType=cred/munge",
     `StateSaveLocation=${join(spool, "ctld")}`,
     `SlurmdSpoolDir=${join(spool, "%n")}`,

@@ -14,8 +14,8 @@ import type { ProcessIdentity } from "./processes.ts";
 
 export type Part = "rabbitmq" | "slurm" | "ssh";
 
-/** Another number: the directory is one of an earlier Mento, with other nodes and other files. */
-export const STATE_VERSION = 2;
+/** Another number: the directory is one of an earlier Mento, with other nodes, ports or files. */
+export const STATE_VERSION = 3;
 
 /** `<dir>/facility.json`: what a facility must know again when it is started the next time. */
 export interface FacilityState {

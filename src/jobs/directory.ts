@@ -31,6 +31,8 @@ export interface SubmitRequest extends JobDirectory {
   data: DataWanted | null;
   /** A user's own script, which is copied into the directory as Slurm would copy it. */
   program: string | null;
+  /** Where the program's output goes; null: to `job.log` in the directory. */
+  log: string | null;
   /** Fewer of our jobs than this must wait in Slurm; null: nobody looks. */
   maxPending: number | null;
   /** What it must have to be submitted; null: nobody counts the trigger's jobs. */
@@ -147,10 +149,10 @@ adopt() {
  * it, that is the answer; else `.failed` says that nobody is at it any more.
  */
 function writeAndSubmit(request: SubmitRequest, account: string): string {
-  const { program } = request;
+  const { program, log } = request;
   const copy =
     program === null ? "" : `cp -- ${quote(program)} "$d/program" && chmod u+x "$d/program" || exit 1\n`;
-  return `${copy}printf %s ${quote(request.script)} > "$d/run.sh" || { rm -f "$d/.looked"; exit 1; }
+  return `${copy}${logTo(log)}printf %s ${quote(request.script)} > "$d/run.sh" || { rm -f "$d/.looked"; exit 1; }
 rm -f "$d/.failed" "$d/.looked"
 ${SBATCH} ${quoteAll(request.sbatchArguments)} "$d/run.sh" > "$d/submitted" || {
   code=$?
@@ -161,6 +163,13 @@ ${SBATCH} ${quoteAll(request.sbatchArguments)} "$d/run.sh" > "$d/submitted" || {
 }
 read -r id < "$d/submitted"
 say "submitted $id"`;
+}
+
+/** `job.log` is then a link to the file that was asked for. */
+export function logTo(log: string | null): string {
+  if (log === null) return "";
+  const folder = log.slice(0, log.lastIndexOf("/"));
+  return `mkdir -p ${quote(folder)} && ln -sfn ${quote(log)} "$d/job.log" || exit 1\n`;
 }
 
 /**

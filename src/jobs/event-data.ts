@@ -1,5 +1,54 @@
-import type { JobEventData, JobResult } from "../messages/job-event.ts";
+import type { EventError, JobEventData, JobResult } from "../messages/job-event.ts";
+import type { SubmittedJob } from "../methods/method.ts";
+import type { JobPlan } from "../triggers/plan.ts";
 import { advance, describeFailure, type JobEnd } from "./job.ts";
+
+/** When a message came, and what is to be said of the place that its job got. */
+export interface Submit {
+  ready: string | null;
+  received: Date;
+  notice: EventError | null;
+}
+
+/** What is told of a job that was submitted. */
+export function submittedData(plan: JobPlan, job: SubmittedJob, submit: Submit): JobEventData {
+  return {
+    job: {
+      id: plan.jobId,
+      trigger: plan.trigger.name,
+      method: plan.trigger.method,
+      state: "submitted",
+      name: job.name,
+      directory: job.directory,
+    },
+    slurm: {
+      jobId: job.slurmJobId,
+      reservation: job.slot?.reservation ?? null,
+      partition: job.slot?.partition ?? null,
+      nodes: [],
+    },
+    process: job.process,
+    session: {
+      beamline: plan.beamline,
+      id: plan.sessionId,
+      corePath: plan.session?.roots.core ?? null,
+    },
+    cause: plan.cause,
+    chain: [...plan.chain],
+    message: plan.facts,
+    paths: plan.paths,
+    times: {
+      ready: submit.ready,
+      received: submit.received.toISOString(),
+      submitted: job.submittedAt,
+      started: null,
+      ended: null,
+    },
+    exit: null,
+    results: [],
+    error: submit.notice,
+  };
+}
 
 /** What is told of a job that its run script has started: once, though Slurm may start it again. */
 export function startedData(data: JobEventData, started: { at: string; node: string }): JobEventData {

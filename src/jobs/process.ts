@@ -1,6 +1,6 @@
 import { quote } from "../shells/quote.ts";
 import { dataCheck, type DataWanted } from "./data-check.ts";
-import { functions, spoolOf, type JobDirectory } from "./directory.ts";
+import { functions, logTo, spoolOf, type JobDirectory } from "./directory.ts";
 import { LAUNCHED } from "./run-script.ts";
 import { takeSeats, type Seats } from "./seats.ts";
 import type { JobWord } from "./watched.ts";
@@ -15,6 +15,8 @@ export interface LaunchRequest extends JobDirectory {
   /** What it must have to be started; null: nobody counts the trigger's jobs. */
   seats: Seats | null;
   script: string;
+  /** Where the program's output goes; null: to `job.log` in the directory. */
+  log: string | null;
   /** What the host is called here. */
   host: string;
 }
@@ -23,7 +25,8 @@ export interface LaunchRequest extends JobDirectory {
 const LOOKS = 500;
 
 /** Answers as the submit commands do. What was launched before, and has not answered yet, may still come up. */
-export function launchCommand({ jobsDirectory, jobId, data, seats, script, host }: LaunchRequest): string {
+export function launchCommand(request: LaunchRequest): string {
+  const { jobsDirectory, jobId, data, seats, script, log, host } = request;
   const spool = quote(spoolOf(jobsDirectory));
   return `${functions(jobsDirectory, jobId)}
 answered
@@ -32,7 +35,7 @@ ${data === null ? "" : dataCheck(data)}
 ${seats === null ? "" : `[ -d "$d" ] || {\n${takeSeats(jobsDirectory, jobId, seats)}\n}`}
 [ -d "$d" ] || mkdir "$d" 2>/dev/null || [ -d "$d" ] || exit 1
 [ -s "$d/run.sh" ] || {
-  printf %s ${quote(script)} > "$d/.run.$$" && mv -n "$d/.run.$$" "$d/run.sh" || exit 1
+  ${logTo(log)}printf %s ${quote(script)} > "$d/.run.$$" && mv -n "$d/.run.$$" "$d/run.sh" || exit 1
   rm -f "$d/.run.$$"
 }
 cd /

@@ -146,6 +146,8 @@ const RUN = {
   read -r first < "$directory/submitted"
   [ "$first" = "$run" ] || exit 0
   exec >> "$directory/job.log" 2>&1
+  # Slurm's REST API gives a job no environment but what it is told.
+  [ -n "\${HOME-}" ] || export HOME="$(getent passwd "$(id -un)" | cut -d : -f 6)" USER="$(id -un)" LOGNAME="$(id -un)"
 }`,
 };
 

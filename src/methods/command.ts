@@ -23,6 +23,7 @@ export const command: Method = {
         data: isSettled && data !== null ? { ...data, isSettled } : data,
         seats,
         script,
+        log: plan.logFile,
         host: shell.host,
       };
       const end = await shell.run(launchCommand(request), { timeout: LONGEST_SUBMIT_SECONDS * 1000 });

@@ -3,7 +3,19 @@ import type { MentoError } from "../errors.ts";
 import type { Seats } from "../jobs/seats.ts";
 import type { EventError } from "../messages/job-event.ts";
 import type { JobPlan } from "../triggers/plan.ts";
+import type { TriggerSlurm } from "../triggers/trigger-config.ts";
+import type { SbatchOptions } from "../jobs/sbatch-script.ts";
+import type { SlurmRest } from "../slurm-rest/slurm-rest.ts";
 import type { Shell } from "../shells/shell.ts";
+
+/** A user's own sbatch script, by its `#SBATCH` lines. */
+export interface UserScript {
+  path: string;
+  options: SbatchOptions;
+}
+
+/** What is asked of Slurm, whoever asks. */
+export type PlaceSlurm = TriggerSlurm & { time: string };
 
 /** Where a job is to run: a host to submit from, and what Slurm is told. */
 export interface Place {
@@ -14,6 +26,11 @@ export interface Place {
   jobsDirectory: string;
   /** Or why there is none at the moment; null for a job outside Slurm. */
   slot: Slot | MentoError | null;
+  slurm: PlaceSlurm;
+  /** null: the configuration has none. */
+  rest: SlurmRest | null;
+  /** null: the program is none. */
+  userScript: UserScript | null;
   /** Fewer of our jobs than this must wait in Slurm; null: they are so few that nobody needs to look. */
   maxPending: number | null;
   /** That the slot is not one of the session's reservations, and why. */

@@ -13,6 +13,7 @@ import {
   LONGEST_SUBMIT_SECONDS,
   type SubmitRequest,
 } from "../jobs/directory.ts";
+import { directiveLines } from "../jobs/sbatch-script.ts";
 import type { JobPlan } from "../triggers/plan.ts";
 import type { TriggerSlurm } from "../triggers/trigger-config.ts";
 import { jobScript } from "./job-script.ts";
@@ -48,13 +49,13 @@ export const sbatch: Method = {
   find,
 };
 
-function submitRequest(
+export function submitRequest(
   plan: JobPlan,
   place: Place,
   slot: Slot,
-  { seats = null, now }: SubmitOptions,
+  { seats = null, now }: Pick<SubmitOptions, "seats" | "now">,
 ): SubmitRequest {
-  const { jobsDirectory, maxPending } = place;
+  const { jobsDirectory, maxPending, userScript, slurm } = place;
   const { trigger, jobId } = plan;
   const directory = directoryOf(jobsDirectory, jobId);
   return {
@@ -62,10 +63,18 @@ function submitRequest(
     jobId,
     maxPending,
     seats,
-    program: null,
+    program: userScript?.path ?? null,
+    log: plan.logFile,
     data: dataOf(plan, place, seats !== null),
-    sbatchArguments: sbatchArguments({ ...trigger, jobId, directory, slot }),
-    script: jobScript(plan, jobsDirectory, { launch: "slurm", request: { ...requestOf(plan, now), slot } }),
+    sbatchArguments: sbatchArguments({ ...trigger, jobId, directory, slurm, slot }),
+    script: jobScript(plan, jobsDirectory, {
+      launch: "slurm",
+      request: { ...requestOf(plan, now), slot },
+      ...(userScript !== null && {
+        argv: [`${directory}/program`, ...plan.argv.slice(1)],
+        directives: directiveLines(userScript.options),
+      }),
+    }),
   };
 }
 
@@ -97,7 +106,7 @@ async function refusal(
   { seats = null }: SubmitOptions,
 ): Promise<Error> {
   const said = lastLine(stderr) || "it said nothing";
-  const meaning = REFUSALS.find(({ text }) => text.test(stderr))?.meaning;
+  const meaning = meaningOf(stderr);
   if (meaning === "nobody") {
     return new Unavailable({
       code: "slurm-unavailable",
@@ -106,7 +115,16 @@ async function refusal(
     });
   }
   if (meaning !== undefined) await place.shell.run(withdrawCommand(place.jobsDirectory, plan.jobId, seats));
-  if (meaning === "never") {
+  return whyRefused(said, plan);
+}
+
+function meaningOf(said: string) {
+  return REFUSALS.find(({ text }) => text.test(said))?.meaning;
+}
+
+/** Slurm's words in words for the person who reads them. */
+export function whyRefused(said: string, plan: JobPlan): Error {
+  if (meaningOf(said) === "never") {
     return new Rejected({
       code: "submit-refused",
       message: `Slurm refused the job of trigger ${plan.trigger.name}: ${said}.`,

@@ -30,7 +30,7 @@ export function dataOf(
   { corePath }: Place,
   isSettled = false,
 ): DataWanted | null {
-  if (corePath === null || chain.length > 0) return null;
+  if (corePath === null || chain.length > 0 || paths.length === 0) return null;
   return { root: corePath, paths, bytes, companions: trigger.companions, isSettled };
 }
 

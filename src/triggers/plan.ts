@@ -25,6 +25,9 @@ export interface JobPlan {
   traceparent: string;
   /** null: for a job here, while no session is open. */
   session: PlanSession | null;
+  /** The session's, or what the message says of it. */
+  beamline: string | null;
+  sessionId: string | null;
   /** The data, as seen where the job runs, in the order of the message. */
   paths: string[];
   bytes: readonly number[] | undefined;
@@ -35,6 +38,8 @@ export interface JobPlan {
   stdin: string | null;
   /** What the trigger's `key` is for this message; null: it has none. */
   key: string | null;
+  /** Where the program's output goes; null: to `job.log` in the job directory. */
+  logFile: string | null;
   /** Where the program puts its results; null: in the job directory. */
   resultsDirectory: string | null;
 }
@@ -70,18 +75,14 @@ export function planJob(
   const isHere = HERE.includes(trigger.method);
   const view = (path: string) => viewOf(path, session?.roots, isHere);
   const paths = input.paths.map(view);
-  const corePath = paths[0] ?? session?.roots.core;
+  const [first] = paths;
   const resultsDirectory =
-    isHere || session === null || corePath === undefined
+    isHere || session === null || first === undefined
       ? null
-      : resultsDirectoryFor(corePath, trigger.name, session.roots);
+      : resultsDirectoryFor(first, trigger.name, session.roots);
   const values = valuesOf(input, session, { jobId, paths, results: resultsDirectory });
   const text = (template: string) => fillText(template, values);
-  // A name in the beamline's view is given to the program as the same file where it runs.
-  const mapped = (argument: string) =>
-    !isHere && session !== null && isBeamlinePath(argument, session.roots)
-      ? toCorePath(argument, session.roots)
-      : argument;
+  const mapped = (argument: string) => argumentFor(argument, session, trigger.method);
   const plan = {
     argv: fillArguments(trigger.run, values).map(mapped),
     env: Object.fromEntries(Object.entries(trigger.env).map(([name, value]) => [name, mapped(text(value))])),
@@ -93,8 +94,28 @@ export function planJob(
     checkArgument(argument, trigger);
   }
   const traceparent = traceparentFor(event.traceparent, cause, jobId);
-  const planned = { jobId, trigger, cause, chain, facts, traceparent, session, paths, bytes };
-  return { ...planned, ...plan, resultsDirectory };
+  const beamline = session?.beamline ?? input.beamline;
+  const sessionId = session?.id ?? input.beamtimeId;
+  const planned = {
+    jobId,
+    trigger,
+    cause,
+    chain,
+    facts,
+    traceparent,
+    session,
+    beamline,
+    sessionId,
+    paths,
+    bytes,
+  };
+  return { ...planned, ...plan, resultsDirectory, logFile: null };
+}
+
+/** A path in the beamline's view is given to the program as the same file where it runs. */
+export function argumentFor(argument: string, session: PlanSession | null, method: JobMethod): string {
+  if (HERE.includes(method) || session === null || !isBeamlinePath(argument, session.roots)) return argument;
+  return toCorePath(argument, session.roots);
 }
 
 /** The path of data where the job runs. Without a session it stays as it is. */

@@ -51,7 +51,7 @@ const slurmTime = z.union([SlurmTime, z.int().positive().transform(String)]);
 
 export const TriggerSlurm = z
   .strictObject({
-    time: slurmTime.default("01:00:00").describe("The job's time limit; a number is minutes."),
+    time: slurmTime.optional().describe("The job's time limit; a number is minutes. Default: an hour."),
     timeMin: slurmTime
       .optional()
       .describe("If the reservation ends before `time` has passed: the least limit that will do instead."),
@@ -75,7 +75,7 @@ export const TriggerSlurm = z
       .optional()
       .describe("Memory per node."),
   })
-  .refine(({ time, timeMin }) => timeMin === undefined || atMost(timeMin, time), {
+  .refine(({ time = "01:00:00", timeMin }) => timeMin === undefined || atMost(timeMin, time), {
     path: ["timeMin"],
     message: "must not be longer than time",
   });

@@ -1,14 +1,19 @@
 import { describe, expect, it } from "vitest";
 import { NODES } from "../../src/facility/nodes.ts";
 import { areAllNodesUp, describeSlurm, slurmConf } from "../../src/facility/slurm.ts";
+import { openapiPlugin } from "../../src/facility/slurmrestd.ts";
 import type { FacilityState } from "../../src/facility/state.ts";
 
 const state: FacilityState = {
-  version: 2,
+  version: 3,
   dir: "/tmp/f",
   syncDelaySeconds: 0,
   rabbitmqPassword: "secret",
-  ports: { rabbitmq: [1, 2, 3, 4], slurm: [21000, ...NODES.map((_, index) => 21001 + index)], ssh: [5] },
+  ports: {
+    rabbitmq: [1, 2, 3, 4],
+    slurm: [21000, ...NODES.map((_, index) => 21001 + index), 21009],
+    ssh: [5],
+  },
   processes: {},
 };
 
@@ -17,6 +22,7 @@ describe("slurmConf", () => {
     const lines = slurmConf(state, "somebody").split("\n");
     expect(lines).toContain("SlurmUser=somebody");
     expect(lines).toContain("SlurmctldPort=21000");
+    expect(lines).toContain("AuthAltParameters=jwt_key=/tmp/f/slurm/jwt.key");
     const third = lines.find((line) => line.startsWith("NodeName=max-wn003"));
     expect(third).toContain("Port=21003");
     expect(third).toContain("Feature=gpu,P100");
@@ -40,15 +46,24 @@ describe("slurmConf", () => {
 });
 
 describe("describeSlurm", () => {
-  it("says where each node is", () => {
-    const { partition, nodes } = describeSlurm(state);
+  it("says where each node is, and the REST API", () => {
+    const { partition, nodes, restUrl } = describeSlurm(state);
     expect(partition).toBe("ponline");
+    expect(restUrl).toBe("http://127.0.0.1:21009");
     expect(nodes.at(-1)).toEqual({
       name: "max-p11-004",
       features: ["AC", "gpu", "H100"],
       partition: "ponline_p11",
       port: 21008,
     });
+  });
+});
+
+describe("openapiPlugin", () => {
+  it("is the one that needs no slurmdbd, of whatever Slurm is installed", () => {
+    const debian12 = ["openapi_dbv0_0_38.so", "openapi_v0_0_37.so", "openapi_v0_0_38.so", "auth_jwt.so"];
+    expect(openapiPlugin(debian12)).toBe("openapi/v0.0.38");
+    expect(openapiPlugin(["openapi_slurmctld.so", "openapi_slurmdbd.so"])).toBe("slurmctld");
   });
 });
 

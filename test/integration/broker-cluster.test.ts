@@ -5,12 +5,14 @@ import { openLink } from "../../src/broker/connection.ts";
 import { declareTopology, topologyFor } from "../../src/broker/topology.ts";
 import { codeOf } from "../support/code-of.ts";
 import { collectEvents } from "../support/collect-events.ts";
+import { listen } from "../support/event-source.ts";
 import { RabbitmqCluster } from "../support/rabbitmq-cluster.ts";
 import { eventually, TestSite, TestWorker, writeOnCore } from "../support/site.ts";
 
 let cluster: RabbitmqCluster;
 let site: TestSite;
 let worker: TestWorker;
+let subscription: Awaited<ReturnType<typeof listen>>;
 const stopped = new AbortController();
 
 beforeAll(async () => {
@@ -27,6 +29,9 @@ beforeAll(async () => {
   worker = new TestWorker(site.configFile);
   await worker.ready();
   await collectEvents(site, [cluster.urlOf(2), cluster.urlOf(1)], stopped.signal);
+  const client = await connectBroker({ url: [cluster.urlOf(1), cluster.urlOf(2)], prefix: site.prefix });
+  stopped.signal.addEventListener("abort", () => void client.close());
+  subscription = await listen(client);
 });
 
 afterAll(async () => {
@@ -80,4 +85,11 @@ it("a worker goes on over another node when the one that it is connected to is l
   await eventually("it is ready again", () => worker.log.slice(from).includes('"msg":"ready"') || undefined);
   await site.completesOnce(await publish("quick"));
   await site.completesOnce(id);
+});
+
+it("a subscription has had every event once, through all of it", async () => {
+  const announced = [...new Set(site.events.map(({ id }) => id))].sort();
+  expect(announced.length).toBeGreaterThanOrEqual(12);
+  await eventually("it has had as many", () => subscription.got.length >= announced.length || undefined);
+  expect(subscription.ids().sort()).toEqual(announced);
 });

@@ -5,14 +5,16 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { connectBroker, publishDataReady } from "../../src/broker/client.ts";
 import { TcpProxy } from "../../src/facility/tcp-proxy.ts";
 import { collectEvents } from "../support/collect-events.ts";
+import { listen } from "../support/event-source.ts";
 import { OwnFacility } from "../support/own-facility.ts";
 import { eventually, TestSite, TestWorker, writeOnCore } from "../support/site.ts";
 
 let own: OwnFacility;
 let proxy: TcpProxy;
 let site: TestSite;
-/** One worker, which meets everything here. */
+/** One worker, and one subscription over the same wire, which meet everything here. */
 let worker: TestWorker;
+let subscription: Awaited<ReturnType<typeof listen>>;
 const stopped = new AbortController();
 
 beforeAll(async () => {
@@ -29,6 +31,9 @@ beforeAll(async () => {
   worker = new TestWorker(site.configFile);
   await worker.ready();
   await collectEvents(site, own.facility.broker.url, stopped.signal);
+  const client = await connectBroker({ url: url.href, prefix: site.prefix });
+  stopped.signal.addEventListener("abort", () => void client.close());
+  subscription = await listen(client);
 });
 
 afterAll(async () => {
@@ -161,4 +166,11 @@ it("a link tells that the broker blocks it, and that it takes messages again", a
   const never = link.whenBlocked();
   await client.close();
   expect(await never).toBeUndefined();
+});
+
+it("a subscription has had every event once, through all of it", async () => {
+  const announced = [...new Set(site.events.map(({ id }) => id))].sort();
+  expect(announced.length).toBeGreaterThan(20);
+  await eventually("it has had as many", () => subscription.got.length >= announced.length || undefined);
+  expect(subscription.ids().sort()).toEqual(announced);
 });

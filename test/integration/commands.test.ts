@@ -3,7 +3,8 @@ import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { MAIN, mento, tryMento } from "../support/mento.ts";
+import { TcpProxy } from "../../src/facility/tcp-proxy.ts";
+import { MAIN, mento, run, tryMento } from "../support/mento.ts";
 import { eventually, facility, TestSite, writeData, type AnyEvent } from "../support/site.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "mento-commands-"));
@@ -97,6 +98,53 @@ describe("mento watch", () => {
     expect(stdout.trim().split("\n")).toEqual([
       expect.stringMatching(/^\d\d:\d\d:\d\d +job\.completed +good/),
     ]);
+  });
+});
+
+describe("mento watch --since", () => {
+  it("prints first the events since then, and goes on over a broker that was lost: each once", async () => {
+    const url = new URL(facility.broker.url);
+    const proxy = await TcpProxy.to(Number(url.port));
+    url.port = String(proxy.port);
+    const past = await publish("--technique", "good", "--wait");
+    const args = ["watch", "-c", site.configFile, "--since", "1h", "--json", "--type", "job.*", "message.*"];
+    const env = { ...process.env, MENTO_BROKER_URL: url.href };
+    const watch = spawn(process.execPath, [MAIN, ...args], { stdio: "pipe", env });
+    let stdout = "";
+    let stderr = "";
+    watch.stdout.on("data", (chunk: Buffer) => (stdout += chunk.toString()));
+    watch.stderr.on("data", (chunk: Buffer) => (stderr += chunk.toString()));
+    const idOf = ({ stdout: lines }: { stdout: string }) => lines.split("\n")[0] ?? "";
+    const completed = (id: string) =>
+      eventually("job.completed", () => new RegExp(`job.completed.*"${id}"`).test(stdout) || undefined);
+    await completed(idOf(past));
+    proxy.set("stall");
+    proxy.cut();
+    await eventually(
+      "it says that the broker is lost",
+      () => stderr.includes("Connecting again") || undefined,
+    );
+    const meanwhile = await publish("--technique", "good", "--wait");
+    proxy.set("pass");
+    await completed(idOf(meanwhile));
+    expect(stderr).toContain("connected again; no event is missed");
+    watch.kill("SIGINT");
+    await proxy.close();
+    const ids = stdout
+      .split("\n")
+      .filter(Boolean)
+      .map((line) => (JSON.parse(line) as AnyEvent).id);
+    expect(new Set(ids).size).toBe(ids.length);
+  });
+
+  it("says what is wrong with its options, even if the broker is away: exit 2", async () => {
+    const watch = (...args: string[]) => tryMento(["watch", "-c", site.configFile, ...args]);
+    expect((await watch("--since", "soon")).stderr).toContain("It looks like 90s, 30m, 2h, 3d");
+    expect((await watch("--since", "2999-01-01")).stderr).toContain("It is in the future");
+    expect((await watch("--type", "completed")).stderr).toContain("It looks like job.completed, job.*");
+    const args = [MAIN, "watch", "-c", site.configFile, "--since", "soon"];
+    const away = await run(process.execPath, args, { env: { MENTO_BROKER_URL: "amqp://127.0.0.1:1" } });
+    expect(away.code).toBe(2);
   });
 });
 

@@ -124,7 +124,9 @@ describe("a trigger with concurrency", () => {
     const next = await one.event("job.started", ids[1] ?? "");
     expect(ledger.begun).toEqual(ids);
     execFileSync("scancel", [next.data.slurm.jobId], { env });
-    await one.event("job.cancelled", ids[1] ?? "");
+    await eventually("it has ended", () =>
+      one.jobEventsOf(ids[1] ?? "").find(({ type }) => /cancelled|failed/.test(type)),
+    );
   });
 
   it("counts processes on this host just so", async () => {

@@ -5,11 +5,12 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { pino } from "pino";
 import { beforeAll, describe, expect, it } from "vitest";
-import { connectBroker, subscribe, type BrokerClient } from "../../src/broker/client.ts";
+import { connectBroker, type BrokerClient } from "../../src/broker/client.ts";
 import { openLink } from "../../src/broker/connection.ts";
 import { declareTopology, topologyFor } from "../../src/broker/topology.ts";
 import { loadConfig } from "../../src/config.ts";
 import { runWorker } from "../../src/worker.ts";
+import { hearEvents } from "../support/hear-events.ts";
 import { run } from "../support/mento.ts";
 import { beamtime, eventually, facility, TestSite, writeOnCore, type AnyEvent } from "../support/site.ts";
 
@@ -59,10 +60,7 @@ class Case {
     await link.close();
     const client = await connectBroker({ url: facility.broker.url, prefix: this.site.prefix });
     this.client = client;
-    const { events } = await subscribe(client);
-    void (async () => {
-      for await (const event of events) this.events.push(event as AnyEvent);
-    })().catch(() => undefined);
+    await hearEvents(client, this.events);
     this.#close = () => client.close();
     const { dataExchange } = client.topology;
     const path = this.scenario === "late" ? this.#latePath : writeOnCore();

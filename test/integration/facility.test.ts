@@ -16,7 +16,7 @@ import { type Ended, mento, run, tryMento } from "../support/mento.ts";
 interface Up {
   dir: string;
   broker: { url: string; managementUrl: string; user: string; password: string };
-  slurm: { conf: string; nodes: { name: string; features: string[]; port: number }[] };
+  slurm: { conf: string; restUrl: string; nodes: { name: string; features: string[]; port: number }[] };
   ssh: { address: string; port: number; knownHosts: string; hostKeyFingerprint: string };
   sync: { delaySeconds: number };
   pids: Record<string, number>;
@@ -103,6 +103,8 @@ describe("mento facility", () => {
     ];
     expect(await nodesOf(first)).toEqual(nodes);
     expect(await nodesOf(second)).toEqual(nodes);
+    const rest = [first, second].map(({ slurm }) => fetch(`${slurm.restUrl}/openapi/v3`));
+    expect((await Promise.all(rest)).map(({ status }) => status)).toEqual([401, 401]);
     const scan = await run("ssh-keyscan", ["-t", "ed25519", "-p", String(first.ssh.port), "127.0.0.1"]);
     expect(readFileSync(first.ssh.knownHosts, "utf8")).toContain(scan.stdout.trim().split("\n").at(-1));
     expect(first.ssh.hostKeyFingerprint).toMatch(/^SHA256:/);

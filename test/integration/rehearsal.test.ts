@@ -13,8 +13,9 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { connectBroker, publishDataReady, subscribe, type BrokerClient } from "../../src/broker/client.ts";
+import { connectBroker, publishDataReady, type BrokerClient } from "../../src/broker/client.ts";
 import { stringify } from "yaml";
+import { hearEvents } from "../support/hear-events.ts";
 import { mento, tryMento } from "../support/mento.ts";
 import { eventually, TestWorker, type AnyEvent } from "../support/site.ts";
 
@@ -106,13 +107,10 @@ beforeAll(async () => {
   const file = join(dir, "mento.yaml");
   writeFileSync(file, stringify(config));
   mkdirSync(join(dir, "run"), { mode: 0o700 });
-  worker = new TestWorker(file, { XDG_RUNTIME_DIR: join(dir, "run") });
+  worker = new TestWorker(file, { env: { XDG_RUNTIME_DIR: join(dir, "run") } });
   await worker.ready();
   client = await connectBroker({ url: facility.broker.url });
-  const subscription = await subscribe(client);
-  void (async () => {
-    for await (const one of subscription.events) events.push(one as AnyEvent);
-  })().catch(() => undefined);
+  await hearEvents(client, events);
 });
 
 afterAll(async () => {

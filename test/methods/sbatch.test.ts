@@ -13,10 +13,13 @@ const plan: JobPlan = {
   facts: { detector: null, technique: null, scan: null, sample: null, parameters: {} },
   traceparent: "00-0-0-01",
   session: null,
+  beamline: null,
+  sessionId: null,
   env: {},
   workdir: null,
   stdin: null,
   key: null,
+  logFile: null,
   paths: ["/c/raw/a.h5"],
   bytes: undefined,
   argv: ["/bin/true"],
@@ -41,6 +44,9 @@ async function submitWith(stdout: string, stderr: string) {
     jobsDirectory: "/c/scratch_cc/mento",
     maxPending: null,
     slot,
+    slurm: { time: "01:00:00", fallback: "wait" as const },
+    rest: null,
+    userScript: null,
     notice: null,
   };
   const options = { dataTimeout: 600, dataLook: undefined, now: new Date(0) };

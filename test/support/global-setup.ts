@@ -2,14 +2,15 @@ import { chmodSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestProject } from "vitest/node";
-import { installPackages } from "../../src/facility/packages.ts";
+import { errorText } from "../../src/errors.ts";
+import { findProgram, installPackages } from "../../src/facility/packages.ts";
 import { mento } from "./mento.ts";
 
 /** What `mento facility up --json` and `start-beamtime --json` print, as far as tests use it. */
 export interface TestFacility {
   dir: string;
   broker: { url: string; managementUrl: string; user: string; password: string; nodeName: string };
-  slurm: { conf: string; partition: string; nodes: { name: string }[] };
+  slurm: { conf: string; restUrl: string; partition: string; nodes: { name: string }[] };
   ssh: { address: string; port: number; knownHosts: string; hostKeyFingerprint: string };
   roots: { gpfs: string; beamline: string; core: string };
 }
@@ -30,13 +31,22 @@ declare module "vitest" {
   interface ProvidedContext {
     facility: TestFacility;
     beamtime: TestBeamtime;
+    /** The program of a browser without a window; null where there is none to install. */
+    browser: string | null;
   }
 }
+
+const BROWSER = "chromium-headless-shell";
 
 /** One facility with one open beamtime, for all integration tests. */
 export default async function setUp(project: TestProject): Promise<() => Promise<void>> {
   const say = (step: string) => console.error(`test facility: ${step}`);
   await installPackages(["python3-pika", "python3-h5py", "python3-pyfai", "python3-matplotlib"], say);
+  // Debian has it, Ubuntu has not.
+  await installPackages([BROWSER], say).catch((error: unknown) => {
+    say(`without a browser, its tests are left out: ${errorText(error)}`);
+  });
+  project.provide("browser", findProgram(BROWSER) ?? null);
   const dir = mkdtempSync(join(tmpdir(), "mento-test-"));
   // The beamtime's account must be able to go through it.
   chmodSync(dir, 0o755);

@@ -5,11 +5,12 @@ import { join } from "node:path";
 import { spawn, type ChildProcess } from "node:child_process";
 import { expect, inject } from "vitest";
 import { stringify } from "yaml";
-import { connectBroker, subscribe, type BrokerClient } from "../../src/broker/client.ts";
+import { connectBroker, type BrokerClient } from "../../src/broker/client.ts";
 import type { CloudEvent } from "../../src/messages/cloud-event.ts";
 import type { JobEventData, MessageEventData } from "../../src/messages/job-event.ts";
 import { eventually } from "./eventually.ts";
 import type { TestBeamtime, TestFacility } from "./global-setup.ts";
+import { hearEvents } from "./hear-events.ts";
 import { MAIN, run } from "./mento.ts";
 
 export { eventually };
@@ -73,25 +74,23 @@ export class TestSite {
         hosts: Object.fromEntries(slurm.nodes.map(({ name }) => [name, { address, port }])),
         ...overrides["ssh"],
       },
+      ...(overrides["slurmRest"] && { slurmRest: overrides["slurmRest"] }),
       triggers,
     };
     writeFileSync(this.configFile, stringify(config));
   }
 
-  /** A client of this site's names; the first call subscribes to all events. Needs a worker to have run. */
+  /** A client of this site's names; the first call begins to hear all events. Needs a worker to have run. */
   async client(): Promise<BrokerClient> {
     if (this.#client === undefined) {
       this.#client = await connectBroker({ url: this.#place.facility.broker.url, prefix: this.prefix });
-      const { events } = await subscribe(this.#client);
-      void (async () => {
-        for await (const event of events) this.events.push(event as AnyEvent);
-      })().catch(() => undefined);
+      await hearEvents(this.#client, this.events);
     }
     return this.#client;
   }
 
-  async startWorker(): Promise<TestWorker> {
-    const worker = new TestWorker(this.configFile);
+  async startWorker(as: WorkerAccount = {}): Promise<TestWorker> {
+    const worker = new TestWorker(this.configFile, as);
     this.workers.push(worker);
     await worker.ready();
     await this.client();
@@ -103,6 +102,15 @@ export class TestSite {
     const find = () =>
       this.events.find((one) => one.type === `mento.${type}.v1` && one.data.cause.id === causeId);
     return eventually(`${type} of ${causeId}; seen: ${this.#seen(causeId)}`, find, milliseconds);
+  }
+
+  /** The same of one trigger's job, where the message has led to several. */
+  eventOf(type: string, causeId: string, trigger: string): Promise<AnyEvent> {
+    const find = () =>
+      this.eventsOf(causeId).find(
+        (one) => one.type === `mento.${type}.v1` && one.data.job.trigger === trigger,
+      );
+    return eventually(`${type} of ${trigger} for ${causeId}; seen: ${this.#seen(causeId)}`, find);
   }
 
   eventsOf(causeId: string): AnyEvent[] {
@@ -123,6 +131,15 @@ export class TestSite {
     expect({ jobs: jobs.length, ends: new Set(ends.map(({ id }) => id)).size }).toEqual({ jobs: 1, ends: 1 });
   }
 
+  /** No message waits. */
+  async isQuiet(): Promise<true | undefined> {
+    const { link } = await this.client();
+    const channel = await link.consuming.createChannel();
+    const { messageCount } = await channel.checkQueue(`${this.prefix}.default.intake`);
+    await channel.close();
+    return messageCount === 0 ? true : undefined;
+  }
+
   #seen(causeId: string): string {
     return this.eventsOf(causeId)
       .map(({ type }) => type)
@@ -136,15 +153,22 @@ export class TestSite {
   }
 }
 
+/** Whom a worker runs as. */
+export interface WorkerAccount {
+  env?: NodeJS.ProcessEnv;
+  uid?: number;
+  gid?: number;
+}
+
 /** The compiled worker, as a process of its own. */
 export class TestWorker {
   readonly process: ChildProcess;
   log = "";
   readonly ended: Promise<number | null>;
 
-  constructor(configFile: string, environment: NodeJS.ProcessEnv = {}) {
-    const env = { ...process.env, ...environment };
-    this.process = spawn(process.execPath, [MAIN, "worker", "-c", configFile], { stdio: "pipe", env });
+  constructor(configFile: string, { env = {}, ...account }: WorkerAccount = {}) {
+    const options = { stdio: "pipe", env: { ...process.env, ...env }, ...account } as const;
+    this.process = spawn(process.execPath, [MAIN, "worker", "-c", configFile], options);
     const take = (chunk: Buffer) => (this.log += chunk.toString("utf8"));
     this.process.stdout?.on("data", take);
     this.process.stderr?.on("data", take);

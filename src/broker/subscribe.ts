@@ -1,0 +1,246 @@
+import type { ConsumeMessage } from "amqplib";
+import { setTimeout as sleep } from "node:timers/promises";
+import { MentoError, Misconfigured, errorText } from "../errors.ts";
+import { isJobEvent } from "../messages/announced-event.ts";
+import { bindingFits } from "../messages/binding-key.ts";
+import { CloudEvent, decodeMessage } from "../messages/cloud-event.ts";
+import { bindingKeys, type EventFilter } from "../messages/event-filter.ts";
+import { parsePastTime, PAST_TIME_FORMS } from "../messages/past-time.ts";
+import { RecentEvents } from "../messages/recent-events.ts";
+import type { BrokerClient } from "./client.ts";
+import { brokerLost, openLink, type BrokerAddress, type BrokerLink } from "./connection.ts";
+import { HistoryReader, offsetOf } from "./history.ts";
+
+export interface SubscribeOptions extends EventFilter {
+  /** Only jobs' events of this trigger. */
+  trigger?: string | undefined;
+  /**
+   * First the events since then, as far as the broker keeps them (14 days): a time, as a Date or in ISO 8601, or how long
+   * ago, such as `2h`. Default: events from now on.
+   */
+  since?: Date | string | undefined;
+  /** Ends the subscription, as `close` does. */
+  signal?: AbortSignal | undefined;
+  /**
+   * Called with the reason when the broker is lost, and again for each attempt in vain; with undefined when it is back. No
+   * event is lost meanwhile.
+   */
+  onTrouble?: ((trouble: MentoError | undefined) => void) | undefined;
+}
+
+export interface Subscription {
+  /** Ends when the subscription is closed; leaving its loop closes it. */
+  events: AsyncIterableIterator<CloudEvent>;
+  close: () => Promise<void>;
+}
+
+/** The clocks of the broker, of workers and of clients differ by less. */
+const CLOCKS_DIFFER_MS = 60_000;
+/** The broker sends a message that it has in much less. */
+const SAME_STREAM_WITHIN_MS = 10_000;
+const FIRST_PAUSE_MS = 250;
+const LONGEST_PAUSE_MS = 15_000;
+
+/**
+ * The events that fit the filter, each once, in the order in which the broker took them; without a gap, however often the
+ * broker is lost: then it connects again, for as long as it takes, and goes on after the last message that it has read.
+ *
+ * A slow reader misses nothing: the broker keeps what it has not taken.
+ *
+ * @throws Misconfigured `wrong-usage`
+ * @throws MentoError `exchange-missing` if no worker has run on the broker yet
+ * @throws Unavailable `broker-lost`, `broker-refused`
+ */
+export async function subscribe(client: BrokerClient, options: SubscribeOptions = {}): Promise<Subscription> {
+  const feed = new EventFeed(client, options);
+  await feed.open();
+  return { events: feed.events(), close: () => feed.close() };
+}
+
+class EventFeed {
+  readonly #client: BrokerClient;
+  readonly #options: SubscribeOptions;
+  readonly #keys: ReturnType<typeof bindingKeys>;
+  readonly #seen = new RecentEvents();
+  readonly #stop = new AbortController();
+  /** Of its own, once the client's link is lost. */
+  #link: BrokerLink | undefined;
+  #reader: HistoryReader | undefined;
+  /** The last message that was read, wanted or not: reading goes on after it. */
+  #last: ConsumeMessage | undefined;
+  /** Events of before are not wanted. */
+  readonly #from: Date;
+  /** The time of the newest event so far. */
+  #latest: Date;
+  /** Else it has read from the first moment on, and need not look at other hosts' clocks. */
+  #isReadingByTime: boolean;
+
+  constructor(client: BrokerClient, options: SubscribeOptions) {
+    this.#client = client;
+    this.#options = options;
+    this.#keys = bindingKeys(options);
+    const now = new Date();
+    this.#isReadingByTime = options.since !== undefined;
+    this.#from = options.since === undefined ? now : timeSince(options.since, now);
+    this.#latest = this.#from;
+  }
+
+  async open(): Promise<void> {
+    const { signal } = this.#options;
+    signal?.throwIfAborted();
+    for (const end of [this.#client.closed, signal]) {
+      end?.addEventListener("abort", () => void this.close(), { signal: this.#stop.signal });
+    }
+    const { link, address, topology } = this.#client;
+    const start = this.#isReadingByTime ? before(this.#from) : "next";
+    const openOn = async (one: BrokerLink) => {
+      this.#reader = await HistoryReader.open(one, topology.historyStream, start);
+    };
+    try {
+      await openOn(link).catch(async (error: unknown) => {
+        // A program may keep its client for longer than the link lives.
+        if (asTrouble(error).code !== "broker-lost") throw error;
+        this.#link = await openLink(address, this.#stop.signal);
+        await openOn(this.#link);
+      });
+    } catch (error) {
+      await this.close();
+      throw error;
+    }
+    if (this.#stop.signal.aborted) await this.#release();
+  }
+
+  async *events(): AsyncGenerator<CloudEvent, void, undefined> {
+    try {
+      while (!this.#stop.signal.aborted) {
+        const message = await this.#nextMessage();
+        const event = message && this.#take(message);
+        if (event !== undefined) yield event;
+      }
+    } finally {
+      await this.close();
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#stop.abort();
+    await this.#release();
+  }
+
+  /** Undefined when there is none, for now or at all. */
+  async #nextMessage(): Promise<ConsumeMessage | undefined> {
+    try {
+      return await this.#reader?.next();
+    } catch (error) {
+      await this.#connectAgain(asTrouble(error));
+      return undefined;
+    }
+  }
+
+  /** The event that a message of the stream holds, if it is wanted and new. */
+  #take(message: ConsumeMessage): CloudEvent | undefined {
+    if (this.#last !== undefined && offsetOf(message) <= offsetOf(this.#last)) return undefined;
+    this.#last = message;
+    const event = this.#isWanted(message) ? this.#decode(message) : undefined;
+    if (event === undefined) return undefined;
+    const time = event.time === undefined ? undefined : new Date(event.time);
+    if (this.#isReadingByTime && time !== undefined && time < this.#from) return undefined;
+    const { trigger } = this.#options;
+    if (trigger !== undefined && !(isJobEvent(event) && event.data.job.trigger === trigger)) return undefined;
+    if (!this.#seen.add(event)) return undefined;
+    // Anybody may publish, and tell any time.
+    if (time !== undefined && time > this.#latest && time <= new Date()) this.#latest = time;
+    return event;
+  }
+
+  #isWanted({ fields: { exchange, routingKey } }: ConsumeMessage): boolean {
+    const { eventsExchange, dataExchange } = this.#client.topology;
+    const { events, data } = this.#keys;
+    const keys = exchange === eventsExchange ? events : exchange === dataExchange ? data : [];
+    return keys.some((key) => bindingFits(key, routingKey));
+  }
+
+  /** Undefined for what is no event: anybody may publish. */
+  #decode({ fields, content, properties }: ConsumeMessage): CloudEvent | undefined {
+    try {
+      return fields.exchange === this.#client.topology.dataExchange
+        ? decodeMessage(content, properties)
+        : CloudEvent.parse(JSON.parse(content.toString("utf8")));
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** Returns when it reads again, or is closed. */
+  async #connectAgain(reason: MentoError): Promise<void> {
+    const { onTrouble } = this.#options;
+    const { signal } = this.#stop;
+    let trouble: MentoError | undefined = reason;
+    for (let attempt = 0; trouble !== undefined && !signal.aborted; attempt++) {
+      onTrouble?.(trouble);
+      await this.#release();
+      // With jitter: a broker that comes back has many clients.
+      const pause = Math.min(FIRST_PAUSE_MS * 2 ** attempt, LONGEST_PAUSE_MS) * (0.5 + Math.random() / 2);
+      await sleep(pause, undefined, { signal }).catch(() => undefined);
+      trouble = await this.#openAgain(attempt).then(() => undefined, asTrouble);
+    }
+    if (signal.aborted) await this.#release();
+    else onTrouble?.(undefined);
+  }
+
+  async #openAgain(attempt: number): Promise<void> {
+    const { address, topology } = this.#client;
+    this.#link = await openLink(startingWith(address, attempt), this.#stop.signal);
+    if (this.#last !== undefined) {
+      // It must be there, and be the same: else the stream is another, and its places mean other messages.
+      this.#reader = await HistoryReader.open(this.#link, topology.historyStream, offsetOf(this.#last));
+      const first = await this.#reader.peek(SAME_STREAM_WITHIN_MS);
+      if (first !== undefined && isAtOrAfter(first, this.#last)) return;
+      await this.#reader.close();
+    }
+    this.#last = undefined;
+    this.#isReadingByTime = true;
+    this.#reader = await HistoryReader.open(this.#link, topology.historyStream, before(this.#latest));
+  }
+
+  async #release(): Promise<void> {
+    const [reader, link] = [this.#reader, this.#link];
+    this.#link = undefined;
+    await reader?.close();
+    await link?.close();
+  }
+}
+
+function isAtOrAfter(message: ConsumeMessage, last: ConsumeMessage): boolean {
+  return offsetOf(message) > offsetOf(last) || message.content.equals(last.content);
+}
+
+function before(time: Date): Date {
+  return new Date(time.getTime() - CLOCKS_DIFFER_MS);
+}
+
+/** The nodes of a cluster in turn: one may be up, but not have the stream. */
+function startingWith(address: BrokerAddress, attempt: number): BrokerAddress {
+  if (typeof address.url === "string") return address;
+  const first = attempt % Math.max(1, address.url.length);
+  return { ...address, url: [...address.url.slice(first), ...address.url.slice(0, first)] };
+}
+
+function asTrouble(error: unknown): MentoError {
+  return error instanceof MentoError ? error : brokerLost(errorText(error), error);
+}
+
+function timeSince(since: Date | string, now: Date): Date {
+  const time = typeof since === "string" ? parsePastTime(since, now) : since;
+  if (time === undefined || Number.isNaN(time.getTime())) {
+    throw wrongUsage(`since is not a time: ${String(since)}.`, `It looks like ${PAST_TIME_FORMS}.`);
+  }
+  if (time.getTime() - now.getTime() > CLOCKS_DIFFER_MS) {
+    throw wrongUsage("since is in the future.", "It is a time of the past: 2h, or 2026-11-21T20:15:00Z.");
+  }
+  return time;
+}
+
+function wrongUsage(message: string, hint: string): Misconfigured {
+  return new Misconfigured({ code: "wrong-usage", message, hint });
+}

@@ -1,0 +1,113 @@
+import { Command, Option } from "commander";
+import { constants } from "node:os";
+import { Misconfigured } from "../errors.ts";
+import type { Job } from "../job.ts";
+import { JobMethod } from "../messages/job-event.ts";
+import { showSubmit } from "../methods/show-submit.ts";
+import { Trigger, type RunOptions } from "../trigger.ts";
+import { eventLine } from "./event-line.ts";
+import { CONFIG_OPTION } from "./open-config.ts";
+
+interface Options extends Pick<RunOptions, "destination" | "workdir"> {
+  config?: string;
+  method: JobMethod;
+  beamtime?: string;
+  name?: string;
+  time?: string;
+  dependency?: string;
+  log?: string;
+  show?: boolean;
+  follow?: boolean;
+  wait: boolean;
+  json?: boolean;
+}
+
+export function runCommand(): Command {
+  return new Command("run")
+    .description("run a program as a job of the open beamtime, and end as it ends")
+    .argument("[program...]", "the program and its arguments, after --")
+    .option(...CONFIG_OPTION)
+    .addOption(
+      new Option("--method <method>", "how").choices(JobMethod.options).default("remote-sbatch-script"),
+    )
+    .option("--beamtime <id>", "the beamtime or commissioning run (default: the one that is open)")
+    .option("--destination <node>", "the node to submit from, or to run a remote-command on")
+    .option("--name <name>", "the job's name (default: mento_<beamline>_<beamtime>)")
+    .option("--time <time>", "its time limit (default: a day, or what is left of the reservation)")
+    .option("--dependency <list>", "Slurm's --dependency")
+    .option("--log <file>", "where its output goes (default: job.log in its directory)")
+    .option("--workdir <folder>", "where the program starts (default: its job directory)")
+    .option("--show", "print what would be submitted, and submit nothing")
+    .option("--follow", "print what the program prints, as it comes")
+    .option("--no-wait", "end when the job is submitted")
+    .option("--json", "print the job's events, one JSON object a line")
+    .action(async (program: string[], options: Options) => {
+      process.exitCode = await runProgram(program, options);
+    });
+}
+
+async function runProgram(program: string[], options: Options): Promise<number> {
+  if (program.length === 0) {
+    throw new Misconfigured({
+      code: "wrong-usage",
+      message: "The argument list names no program.",
+      hint: "mento run [options] -- PROGRAM ARGUMENT…",
+    });
+  }
+  const trigger = new Trigger(options.method, {
+    ...(options.config !== undefined && { config: options.config }),
+    ...(options.beamtime !== undefined && { beamtimeId: options.beamtime }),
+  });
+  try {
+    if (options.show === true) {
+      const { plan, place } = await trigger.plan(program, runOptions(options));
+      console.log(showSubmit(plan, place));
+      return 0;
+    }
+    const job = await trigger.run(program, runOptions(options));
+    if (!options.wait) {
+      console.log(options.json === true ? JSON.stringify(job.data) : describe(job));
+      return 0;
+    }
+    return await watch(job, options);
+  } finally {
+    await trigger.close();
+  }
+}
+
+function runOptions(options: Options): RunOptions {
+  const { destination, workdir, name, time, dependency, log } = options;
+  const given = {
+    destination,
+    workdir,
+    jobName: name,
+    jobTime: time,
+    jobDependency: dependency,
+    logFile: log,
+  };
+  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+}
+
+async function watch(job: Job, { follow, json }: Options): Promise<number> {
+  const onInterrupt = () => {
+    console.error(`mento: the job goes on; \`mento cancel ${job.id}\` ends it`);
+    process.exit(130);
+  };
+  process.once("SIGINT", onInterrupt);
+  const telling = (async () => {
+    for await (const event of job.events()) {
+      if (json === true) console.log(JSON.stringify(event));
+      else console.error(eventLine(event));
+    }
+  })();
+  if (follow === true) for await (const piece of job.logs()) process.stdout.write(piece);
+  const { exit, state } = await job.ended();
+  await telling;
+  process.removeListener("SIGINT", onInterrupt);
+  if (exit.signal !== null) return 128 + ((constants.signals as Record<string, number>)[exit.signal] ?? 0);
+  return exit.code ?? (state === "completed" ? 0 : 1);
+}
+
+function describe({ id, slurmJobId, directory }: Job): string {
+  return `${id}  ${slurmJobId === null ? "" : `Slurm job ${slurmJobId}  `}${directory}`;
+}

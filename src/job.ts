@@ -1,0 +1,110 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { isTerminal } from "./jobs/job.ts";
+import type { CloudEvent } from "./messages/cloud-event.ts";
+import type { JobEventData } from "./messages/job-event.ts";
+import { quote } from "./shells/quote.ts";
+import type { Shell } from "./shells/shell.ts";
+
+/** How often a log that is followed is read. */
+const LOOK_AT_LOG_MS = 500;
+const LOG_PIECE_BYTES = 1024 * 1024;
+
+/** How a job has ended: its last event's data. */
+export type EndedJob = JobEventData & {
+  state: JobEventData["job"]["state"];
+  exit: NonNullable<JobEventData["exit"]>;
+};
+
+/** A job that this program has started, and watches. */
+export class Job {
+  readonly id: string;
+  /** null for a job outside Slurm. */
+  readonly slurmJobId: string | null;
+  readonly directory: string;
+  /** What is known of it now: its last event's data. */
+  data: JobEventData;
+  readonly #shell: Shell;
+  readonly #events: CloudEvent[] = [];
+  #isLeft = false;
+  #wake: (() => void)[] = [];
+
+  constructor(data: JobEventData, shell: Shell) {
+    this.data = data;
+    this.id = data.job.id;
+    this.slurmJobId = data.slurm.jobId;
+    this.directory = data.job.directory;
+    this.#shell = shell;
+  }
+
+  get hasEnded(): boolean {
+    return isTerminal(this.data.job.state);
+  }
+
+  /** Resolves when the program runs, or has ended without. */
+  async started(): Promise<JobEventData> {
+    await this.#until(() => this.data.job.state !== "submitted");
+    return this.data;
+  }
+
+  /**
+   * Resolves when the job has ended, in whichever way; `lost` is told too. It never rejects: what cannot be seen at the
+   * moment goes on being watched.
+   */
+  async ended(): Promise<EndedJob> {
+    await this.#until(() => this.hasEnded);
+    const { data } = this;
+    return { ...data, state: data.job.state, exit: data.exit ?? { code: null, signal: null, reason: null } };
+  }
+
+  /** Its events, from the first, until it has ended. */
+  async *events(): AsyncGenerator<CloudEvent, void, undefined> {
+    for (let at = 0; ; at++) {
+      await this.#until(() => this.#events.length > at || this.hasEnded);
+      const event = this.#events[at];
+      if (event === undefined) return;
+      yield event;
+    }
+  }
+
+  /** What the program prints, as it comes, until the job has ended and all is read. Pieces end where a line or more ends. */
+  async *logs(): AsyncGenerator<string, void, undefined> {
+    const decoder = new TextDecoder();
+    let offset = 0;
+    for (;;) {
+      const isLast = this.hasEnded;
+      const end = await this.#shell.run(
+        `tail -c +${offset + 1} ${quote(this.directory)}/job.log 2>/dev/null | head -c ${LOG_PIECE_BYTES}`,
+      );
+      offset += end.stdout.length;
+      const text = decoder.decode(end.stdout, { stream: true });
+      if (text !== "") yield text;
+      if (end.stdout.length === LOG_PIECE_BYTES) continue;
+      if (isLast) return;
+      await Promise.race([sleep(LOOK_AT_LOG_MS), this.#until(() => this.hasEnded)]);
+    }
+  }
+
+  /** Takes in an event of its own. */
+  take(data: JobEventData, event: CloudEvent): void {
+    this.data = data;
+    this.#events.push(event);
+    this.#wakeAll();
+  }
+
+  /** Nobody watches it any more: who waits for it is told so. */
+  leave(): void {
+    this.#isLeft = true;
+    this.#wakeAll();
+  }
+
+  async #until(isSo: () => boolean): Promise<void> {
+    while (!isSo()) {
+      if (this.#isLeft) throw new Error(`job ${this.id} is not watched any more: its trigger was closed`);
+      await new Promise<void>((resolve) => this.#wake.push(resolve));
+    }
+  }
+
+  #wakeAll(): void {
+    for (const wake of this.#wake.splice(0)) wake();
+  }
+}

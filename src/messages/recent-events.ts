@@ -1,0 +1,24 @@
+import type { CloudEvent } from "./cloud-event.ts";
+
+/** An event that is announced twice comes again soon: within far fewer others than this. 10 MB of ids. */
+const REMEMBERED = 50_000;
+
+/** The events that a client has had of late: the same id from the same source is the same event. */
+export class RecentEvents {
+  readonly #seen = new Set<string>();
+  readonly #remembered: number;
+
+  constructor(remembered = REMEMBERED) {
+    this.#remembered = remembered;
+  }
+
+  /** False if it was added before, and not so many others since. */
+  add({ source, id }: Pick<CloudEvent, "source" | "id">): boolean {
+    const key = JSON.stringify([source, id]);
+    if (this.#seen.has(key)) return false;
+    this.#seen.add(key);
+    const [oldest] = this.#seen;
+    if (this.#seen.size > this.#remembered && oldest !== undefined) this.#seen.delete(oldest);
+    return true;
+  }
+}

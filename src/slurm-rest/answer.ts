@@ -1,0 +1,85 @@
+import { z } from "zod";
+import type { Reply } from "./request.ts";
+
+/** `error_code` is v0.0.38's name where a job is submitted. */
+const Problem = z.looseObject({
+  error_number: z.number().nullish(),
+  error_code: z.number().nullish(),
+  error: z.string().nullish(),
+  description: z.string().nullish(),
+});
+
+const jobId = z.union([z.number(), z.string()]).nullish();
+
+/** Every answer of slurmrestd has `errors`, empty or not; without, something else has answered. */
+const Envelope = z.looseObject({
+  errors: z.array(Problem),
+  jobs: z.array(z.unknown()).nullish(),
+  job_id: jobId,
+  result: z.looseObject({ job_id: jobId }).nullish(),
+  /** What became of a cancelled job, since v0.0.42. */
+  status: z.array(z.looseObject({ error: z.looseObject({ code: z.number() }).nullish() })).nullish(),
+});
+
+export type Answer =
+  | { kind: "done"; jobs: unknown[]; jobId: string | undefined; cancelError: number | undefined }
+  /** slurmctld, or slurmrestd for it, said no; `number` is that of slurm_errno.h. */
+  | { kind: "error"; number: number | undefined; text: string }
+  | { kind: "refused"; text: string }
+  | { kind: "unknown-path" }
+  | { kind: "moved"; to: string }
+  | { kind: "unsent"; why: string }
+  | { kind: "broken"; why: string };
+
+export const NO_SUCH_JOB = 2017;
+export const ALREADY_DONE = 2021;
+
+/** SLURM_PROTOCOL_AUTHENTICATION_ERROR and ESLURM_AUTH_*; v0.0.38 has only its general error for it. */
+function isAboutToken(number: number | undefined): boolean {
+  return number === 1007 || (number !== undefined && number >= 6000 && number < 6100);
+}
+
+/** Of slurm_errno.h. Slurm's controller did not get the request: no connection, told to come later, only a backup. */
+const NOT_TAKEN = new Set([1001, 1800, 1804, 2027]);
+/** It may have got it: the connection ended while it was sent, or before an answer came. */
+const NO_WORD = new Set([1002, 1003, 1004, 1801, 1802, 1803, 1805, 5003, 5004, 5005, 5006]);
+
+/**
+ * What an error says of the controller. Slurm's own numbers begin at 1000; a smaller one, errno's or -1, is what
+ * slurmrestd says where an answer is missing, and v0.0.38 also of a token that is not valid.
+ */
+export function controllerState(number: number | undefined): "away" | "silent" | "answers" {
+  if (number === undefined) return "answers";
+  if (NOT_TAKEN.has(number)) return "away";
+  return number < 1000 || NO_WORD.has(number) ? "silent" : "answers";
+}
+
+export function readAnswer(reply: Reply): Answer {
+  if (reply.kind !== "answer") return reply;
+  const { status, location, text, json } = reply;
+  const envelope = Envelope.safeParse(json).data;
+  if (envelope === undefined) {
+    const said = text.replaceAll(/\s+/g, " ").trim().slice(0, 200) || `only status ${status}`;
+    if (status === 404) return { kind: "unknown-path" };
+    if (status === 401 || status === 403 || status === 407) return { kind: "refused", text: said };
+    if (status >= 300 && status < 400) return { kind: "moved", to: location ?? "nowhere" };
+    // Of slurmrestd: it could not read the request.
+    if (status >= 400 && status < 500) return { kind: "error", number: undefined, text: said };
+    return { kind: "broken", why: `its answer, with status ${status}, is not Slurm's: ${said}` };
+  }
+  const { errors, jobs, job_id, result, status: cancelled } = envelope;
+  const id = String(job_id ?? result?.job_id ?? 0);
+  const made = /^[1-9]\d*$/.test(id) ? id : undefined;
+  // v0.0.38 lists as an error why a job that it did submit must wait.
+  if (errors.length === 0 || made !== undefined) {
+    const cancelError = cancelled
+      ?.map(({ error }) => error?.code)
+      .find((code) => code !== undefined && code !== 0);
+    return { kind: "done", jobs: jobs ?? [], jobId: made, cancelError };
+  }
+  const numbers = errors.map(({ error_number, error_code }) => error_number ?? error_code ?? undefined);
+  const number = numbers.find((one) => one !== undefined);
+  const words = errors.flatMap(({ error, description }) => error ?? description ?? []);
+  const said = words.length === 0 ? `error ${number ?? "without a number"}` : [...new Set(words)].join("; ");
+  return isAboutToken(number) ? { kind: "refused", text: said } : { kind: "error", number, text: said };
+}

@@ -1,0 +1,243 @@
+import { z } from "zod";
+import { Deferred, Misconfigured, Unavailable } from "../errors.ts";
+import { endFromSlurm } from "../jobs/job.ts";
+import { ALREADY_DONE, type Answer, controllerState, NO_SUCH_JOB, readAnswer } from "./answer.ts";
+import { type Reply, type Request, request } from "./request.ts";
+import { claimsOf, noToken, type Token } from "./token.ts";
+import {
+  API_VERSIONS,
+  type ApiVersion,
+  decodeJob,
+  encodeSubmit,
+  type ListedJob,
+  newestKnown,
+  type RestJob,
+} from "./versions.ts";
+
+export interface SlurmRestOptions {
+  /** Where slurmrestd answers, with a path before `/slurm` if it has one: `https://slurm.example.org/sapi`. */
+  url: string;
+  /** Default: the token's. */
+  user?: string | undefined;
+  token: Token;
+  /** Default: the newest that both know. */
+  version?: ApiVersion | undefined;
+  /** For each request, its whole answer included. */
+  timeoutMs: number;
+}
+
+export type SubmitOutcome =
+  | { kind: "submitted"; slurmJobId: string }
+  /** Slurm said no, in these words; `number` is that of slurm_errno.h. There is no job. */
+  | { kind: "refused"; error: string; number: number | undefined }
+  /** There may be a job: it is to be looked for, by its comment, before it is submitted again. */
+  | { kind: "unknown"; why: string };
+
+/**
+ * A client for slurmrestd.
+ *
+ * All of it throws, when it is certain that nothing was done:
+ *
+ * - Unavailable `slurm-unavailable`: slurmrestd or slurmctld is not reached, or does not answer
+ * - Deferred `slurm-rest-refused`, `slurm-rest-token`: not with this account and token
+ * - Misconfigured `slurm-rest-version`, `wrong-configuration`
+ */
+export class SlurmRest {
+  readonly #options: SlurmRestOptions;
+  #version: Promise<ApiVersion> | undefined;
+
+  constructor(options: SlurmRestOptions) {
+    this.#options = { ...options, url: options.url.replace(/\/+$/, "") };
+  }
+
+  async submit(job: RestJob): Promise<SubmitOutcome> {
+    const answer = await this.#ask("POST", "job/submit", (version) => encodeSubmit(version, job));
+    if (answer.kind === "done") {
+      if (answer.jobId !== undefined) return { kind: "submitted", slurmJobId: answer.jobId };
+      return { kind: "unknown", why: "Slurm's REST server answered without a job id" };
+    }
+    if (answer.kind === "broken") return { kind: "unknown", why: answer.why };
+    if (answer.kind === "error") {
+      const { number, text } = answer;
+      const controller = controllerState(number);
+      if (controller === "answers") return { kind: "refused", error: text, number };
+      if (controller === "silent") return { kind: "unknown", why: text };
+    }
+    throw this.#failure(answer);
+  }
+
+  /** All jobs of the account that Slurm's controller still knows: also those that ended lately (MinJobAge). */
+  async list(): Promise<ListedJob[]> {
+    const answer = await this.#ask("GET", "jobs");
+    if (answer.kind !== "done") throw this.#failure(answer);
+    return this.#own(answer.jobs);
+  }
+
+  /** undefined if Slurm's controller does not know it, or it is another account's: ids come again after MaxJobId. */
+  async get(slurmJobId: string): Promise<ListedJob | undefined> {
+    const answer = await this.#ask("GET", `job/${encodeURIComponent(slurmJobId)}`);
+    if (answer.kind === "error" && answer.number === NO_SUCH_JOB) return undefined;
+    if (answer.kind !== "done") throw this.#failure(answer);
+    return (await this.#own(answer.jobs)).find(({ id }) => id === slurmJobId);
+  }
+
+  /**
+   * Cancels a job; `gone` has ended already, `unknown` is not a job of this account.
+   *
+   * It looks first: up to v0.0.41 the answer is the same for every id, and Slurm 24.11 and 26.05 were seen to hang when
+   * somebody cancels another account's job.
+   */
+  async cancel(slurmJobId: string): Promise<"cancelled" | "gone" | "unknown"> {
+    const job = await this.get(slurmJobId);
+    if (job === undefined) return "unknown";
+    if (job.state === "COMPLETING" || endFromSlurm(job.state) !== undefined) return "gone";
+    const answer = await this.#ask("DELETE", `job/${encodeURIComponent(slurmJobId)}`);
+    const number =
+      answer.kind === "done" ? answer.cancelError : answer.kind === "error" ? answer.number : undefined;
+    if (number === ALREADY_DONE) return "gone";
+    if (number === NO_SUCH_JOB) return "unknown";
+    if (answer.kind === "done" && number === undefined) return "cancelled";
+    throw this.#failure(
+      answer.kind === "done" ? { kind: "error", number, text: `error ${number ?? ""}` } : answer,
+    );
+  }
+
+  async #own(jobs: readonly unknown[]): Promise<ListedJob[]> {
+    const user = this.#options.user ?? (await this.#credentials()).user;
+    return jobs.flatMap((one) => decodeJob(one) ?? []).filter((job) => job.user === user || job.user === "");
+  }
+
+  /** Once more with another token, and with another version of the API, if it is for these that nothing was done. */
+  async #ask(
+    method: Request["method"],
+    path: string,
+    body?: (version: ApiVersion) => object,
+  ): Promise<Answer> {
+    const once = async () => {
+      const version = await this.#currentVersion();
+      return this.#send(method, `slurm/${version}/${path}`, body?.(version));
+    };
+    const answer = await once();
+    if (answer.kind !== "unknown-path") return answer;
+    if (this.#options.version !== undefined) throw this.#noVersion(await this.#offered());
+    this.#version = undefined;
+    return once();
+  }
+
+  async #send(method: Request["method"], path: string, body?: object): Promise<Answer> {
+    const first = await this.#credentials();
+    const answer = readAnswer(await this.#request(method, path, first, body));
+    if (answer.kind !== "refused") return answer;
+    const other = await this.#credentials(first.token);
+    if (other.token === first.token) return answer;
+    return readAnswer(await this.#request(method, path, other, body));
+  }
+
+  #request(
+    method: Request["method"],
+    path: string,
+    { user, token }: { user: string; token: string },
+    body?: object,
+  ): Promise<Reply> {
+    const { url, timeoutMs } = this.#options;
+    const headers = { "X-SLURM-USER-NAME": user, "X-SLURM-USER-TOKEN": token };
+    return request({
+      method,
+      url: `${url}/${path}`,
+      headers,
+      ...(body === undefined ? {} : { body }),
+      timeoutMs,
+    });
+  }
+
+  async #credentials(refused?: string): Promise<{ user: string; token: string }> {
+    const token = await this.#options.token(refused);
+    const user = this.#options.user ?? claimsOf(token).user;
+    if (user === undefined) {
+      throw noToken("The token for Slurm's REST server does not say whose it is.", "Set slurmRest.user.");
+    }
+    return { user, token };
+  }
+
+  #currentVersion(): Promise<ApiVersion> {
+    if (this.#options.version !== undefined) return Promise.resolve(this.#options.version);
+    return (this.#version ??= this.#findVersion().catch((error: unknown) => {
+      this.#version = undefined;
+      throw error;
+    }));
+  }
+
+  async #findVersion(): Promise<ApiVersion> {
+    const offered = await this.#offered();
+    const version = newestKnown(offered);
+    if (version === undefined) throw this.#noVersion(offered);
+    return version;
+  }
+
+  /** The versions that slurmrestd has plugins for; the newest known one alone where it does not list its paths. */
+  async #offered(): Promise<string[]> {
+    const credentials = await this.#credentials();
+    const reply = await this.#request("GET", "openapi/v3", credentials);
+    const paths = reply.kind === "answer" ? OpenApi.safeParse(reply.json).data?.paths : undefined;
+    if (paths !== undefined) {
+      const versions = Object.keys(paths).flatMap((path) => /^\/slurm\/(v[\d.]+)\//.exec(path)?.[1] ?? []);
+      return [...new Set(versions)].sort();
+    }
+    for (const version of API_VERSIONS.toReversed()) {
+      const answer = await this.#send("GET", `slurm/${version}/ping`);
+      if (answer.kind === "done" || answer.kind === "error") return [version];
+      if (answer.kind !== "unknown-path") throw this.#failure(answer);
+    }
+    return [];
+  }
+
+  #noVersion(offered: readonly string[]): Misconfigured {
+    const { url, version = `${API_VERSIONS[0]} to ${API_VERSIONS.at(-1) ?? ""}` } = this.#options;
+    const what = offered.length === 0 ? "no version of Slurm's API" : offered.join(", ");
+    return new Misconfigured({
+      code: "slurm-rest-version",
+      message: `${url} offers ${what}; wanted is ${version}.`,
+      hint: "Correct slurmRest.url or slurmRest.version, or have slurmrestd offer one of these (its option -s or -d).",
+    });
+  }
+
+  #failure(answer: Exclude<Answer, { kind: "done" }>): Error {
+    const { url } = this.#options;
+    switch (answer.kind) {
+      case "refused":
+        return refused(url, answer.text);
+      case "moved":
+        return new Misconfigured({
+          code: "wrong-configuration",
+          message: `${url} sends its callers on to ${answer.to}.`,
+          hint: "Set slurmRest.url to where Slurm's REST server is now.",
+        });
+      case "unknown-path":
+        return unavailable(`Slurm's REST server at ${url} does not know its own paths`);
+      case "error":
+        if (controllerState(answer.number) === "answers") return refused(url, answer.text);
+        return unavailable(`Slurm's controller did not answer ${url}: ${answer.text}`);
+      default:
+        return unavailable(`Slurm's REST server at ${url} did not answer: ${answer.why}`);
+    }
+  }
+}
+
+const OpenApi = z.looseObject({ paths: z.record(z.string(), z.unknown()) });
+
+function refused(url: string, text: string): Deferred {
+  return new Deferred({
+    code: "slurm-rest-refused",
+    message: `Slurm's REST server at ${url} refused: ${text}.`,
+    hint: "Is the token for this account and cluster, and not revoked? `scontrol token` makes another.",
+    giveUpAfterSeconds: 24 * 3600,
+  });
+}
+
+function unavailable(what: string): Unavailable {
+  return new Unavailable({
+    code: "slurm-unavailable",
+    message: `${what}.`,
+    hint: "Mento tries again; if Slurm is up, the token may be at fault, for which Slurm 22.05 has no other word.",
+  });
+}

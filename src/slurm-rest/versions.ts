@@ -1,0 +1,198 @@
+import { z } from "zod";
+import type { SlurmWord } from "../jobs/verdict.ts";
+
+/**
+ * All that differs between the versions of Slurm's REST API. Read in SchedMD/slurm:
+ *
+ * - v0.0.38, Slurm 22.05 to 23.02: the options of `src/plugins/openapi/v0.0.38/jobs.c`, as `src/common/slurm_opt.c` reads
+ *   them; `openapi.json` beside it is wrong in places
+ * - v0.0.39 and later: `PARSER_ARRAY(JOB_DESC_MSG)` and `PARSER_ARRAY(JOB_INFO)` in
+ *   `src/plugins/data_parser/v0.0.NN/parsers.c`
+ */
+export const API_VERSIONS = [
+  "v0.0.38",
+  "v0.0.39",
+  "v0.0.40",
+  "v0.0.41",
+  "v0.0.42",
+  "v0.0.43",
+  "v0.0.44",
+] as const;
+export type ApiVersion = (typeof API_VERSIONS)[number];
+
+/** The newest of the versions on offer that is known here. */
+export function newestKnown(offered: readonly string[]): ApiVersion | undefined {
+  return API_VERSIONS.findLast((version) => offered.includes(version));
+}
+
+/** A batch job. Its log is appended to, and Slurm never starts it again by itself, as in `sbatchArguments`. */
+export interface RestJob {
+  script: string;
+  name: string;
+  comment: string;
+  /** Where the script starts. */
+  directory: string;
+  standardOutput: string;
+  /** All that the script has in its environment but Slurm's own: at least PATH. */
+  environment: Readonly<Record<string, string>>;
+  timeLimitMinutes?: number | null | undefined;
+  account?: string | null | undefined;
+  partition?: string | null | undefined;
+  reservation?: string | null | undefined;
+  /** Features that its nodes must have, as sbatch's. */
+  constraint?: string | null | undefined;
+  nodes?: number | null | undefined;
+  tasks?: number | null | undefined;
+  cpusPerTask?: number | null | undefined;
+  /** Per node, in MB of 1024 kB. */
+  memoryMb?: number | null | undefined;
+  dependency?: string | null | undefined;
+  qos?: string | null | undefined;
+  /** Per node, as sbatch's: `gpu:1`. */
+  gres?: string | null | undefined;
+  /** Whole nodes, which no other job shares. */
+  exclusive?: boolean | undefined;
+}
+
+/** The body of `POST job/submit`. */
+export function encodeSubmit(version: ApiVersion, job: RestJob): object {
+  const isOld = version === "v0.0.38";
+  const number = (value: number | null | undefined) =>
+    value == null || isOld ? value : { set: true, infinite: false, number: value };
+  // Without one Slurm says, with error 2127 or 2019, that the environment is missing.
+  const environment =
+    Object.keys(job.environment).length > 0 ? job.environment : { PATH: "/usr/local/bin:/usr/bin:/bin" };
+  const description = {
+    name: job.name,
+    comment: job.comment,
+    current_working_directory: job.directory,
+    standard_output: job.standardOutput,
+    account: job.account,
+    partition: job.partition,
+    reservation: job.reservation,
+    constraints: job.constraint,
+    dependency: job.dependency,
+    qos: job.qos,
+    tasks: job.tasks,
+    cpus_per_task: job.cpusPerTask,
+    // A list is taken too, but in v0.0.38 does not count as a wish.
+    nodes: job.nodes?.toString(),
+    time_limit: number(job.timeLimitMinutes == null ? null : Math.ceil(job.timeLimitMinutes)),
+    memory_per_node: number(job.memoryMb == null ? null : Math.ceil(job.memoryMb)),
+    ...(isOld
+      ? {
+          environment,
+          open_mode: "append",
+          // `requeue: false` is read as true.
+          no_requeue: true,
+          gres: job.gres,
+          // `openapi.json` says `true`, which is refused.
+          exclusive: job.exclusive === true ? "exclusive" : undefined,
+        }
+      : {
+          environment: Object.entries(environment).map(([name, value]) => `${name}=${value}`),
+          open_mode: ["APPEND"],
+          requeue: false,
+          tres_per_node: job.gres == null ? undefined : `gres:${job.gres}`,
+          // `exclusive` is gone from v0.0.42.
+          shared: job.exclusive === true ? ["none"] : undefined,
+        }),
+  };
+  const given = Object.fromEntries(Object.entries(description).filter(([, value]) => value != null));
+  return isOld ? { script: job.script, job: given } : { job: { ...given, script: job.script } };
+}
+
+/** A job as Slurm has it. */
+export interface ListedJob extends SlurmWord {
+  reason: string;
+  nodes: string;
+  /** Our marker, and the job directory: an id alone may be another job's, for Slurm begins again at its MaxJobId. */
+  comment: string;
+  directory: string;
+  /** Empty where slurmrestd's host does not know the account. */
+  user: string;
+}
+
+/** Before v0.0.39 a number, or null; since then an object; a few fields are numbers for ever. */
+const SlurmNumber = z
+  .union([
+    z.number(),
+    z.looseObject({ set: z.boolean(), infinite: z.boolean(), number: z.number() }),
+    z.null(),
+  ])
+  .transform((value) => (typeof value !== "object" ? value : value?.set === true ? value.number : undefined))
+  .optional();
+
+const text = z
+  .string()
+  .nullish()
+  .transform((value) => value ?? "");
+
+/** v0.0.40 and later: a status, a code and a signal. Earlier: what wait(2) gives. */
+const ExitCode = z
+  .union([
+    z.looseObject({ return_code: SlurmNumber, signal: z.looseObject({ id: SlurmNumber }) }),
+    SlurmNumber,
+  ])
+  .transform((value) => {
+    if (typeof value === "object") return `${value.return_code ?? 0}:${value.signal.id ?? 0}`;
+    return value === undefined ? undefined : `${(value >> 8) & 0xff}:${value & 0x7f}`;
+  });
+
+const JobInfo = z.looseObject({
+  job_id: z.union([z.number(), z.string()]),
+  /** A list since v0.0.40: a state and flags. */
+  job_state: z.union([z.string(), z.array(z.string())]),
+  state_reason: text,
+  nodes: text,
+  exit_code: ExitCode,
+  comment: text,
+  current_working_directory: text,
+  user_name: text,
+  start_time: SlurmNumber,
+  end_time: SlurmNumber,
+  time_limit: SlurmNumber,
+});
+
+/** undefined for what is no job that has an id and a state. */
+export function decodeJob(value: unknown): ListedJob | undefined {
+  const job = JobInfo.safeParse(value).data;
+  if (job === undefined) return undefined;
+  const state = stateOf(job.job_state);
+  const { start_time: start, end_time: end, time_limit: minutes } = job;
+  const used = start !== undefined && end !== undefined ? end - start : Infinity;
+  return {
+    id: String(job.job_id),
+    // As in parseSqueue: Slurm 22.05 says TIMEOUT also where the reservation ended, before the job's own limit.
+    state: state === "TIMEOUT" && used < (minutes ?? 0) * 60 ? "DEADLINE" : state,
+    reason: job.state_reason,
+    nodes: job.nodes,
+    ...(job.exit_code === undefined ? {} : { exitCode: job.exit_code }),
+    comment: job.comment,
+    directory: job.current_working_directory,
+    user: job.user_name === "nobody" ? "" : job.user_name,
+  };
+}
+
+/** Flags that `squeue` shows in place of the state, in this order: `job_state_string` of Slurm, 22.05 to 26.05. */
+const FLAGS = [
+  "COMPLETING",
+  "STAGE_OUT",
+  "CONFIGURING",
+  "EXPEDITING",
+  "RESIZING",
+  "REQUEUED",
+  "REQUEUE_FED",
+  "REQUEUE_HOLD",
+  "SPECIAL_EXIT",
+  "STOPPED",
+  "REVOKED",
+  "RESV_DEL_HOLD",
+  "SIGNALING",
+];
+
+/** One word, as `squeue` has it. */
+function stateOf(states: string | readonly string[]): string {
+  if (typeof states === "string") return states;
+  return FLAGS.find((flag) => states.includes(flag)) ?? states[0] ?? "";
+}

@@ -1,0 +1,324 @@
+import { randomUUID } from "node:crypto";
+import { existsSync } from "node:fs";
+import { hostname, userInfo } from "node:os";
+import { setTimeout as sleep } from "node:timers/promises";
+import { pino } from "pino";
+import { argumentsOf, type ArgumentList } from "./argument-list.ts";
+import { Sessions, type Session } from "./beamtime/session.ts";
+import type { BrokerClient } from "./broker/client.ts";
+import { configFile, loadConfig, type MentoConfig } from "./config.ts";
+import { parseConfig } from "./config-file.ts";
+import { Deferred, MentoError, Misconfigured, errorText } from "./errors.ts";
+import { submittedData } from "./jobs/event-data.ts";
+import { Job } from "./job.ts";
+import type { Log } from "./log.ts";
+import { jobEvent, toCloudEvent, type JobMethod, type OutgoingEvent } from "./messages/job-event.ts";
+import type { TriggerInput } from "./messages/trigger-input.ts";
+import { METHODS } from "./methods/methods.ts";
+import type { Place, SubmittedJob } from "./methods/method.ts";
+import { resubmit } from "./resubmit.ts";
+import { openSlurmRest } from "./open-slurm-rest.ts";
+import { RuntimeDirectory } from "./runtime-directory.ts";
+import { SessionPlaces } from "./session-places.ts";
+import { SessionShells } from "./session-shells.ts";
+import { LocalShell } from "./shells/local.ts";
+import { Sights } from "./sight.ts";
+import { Tracker } from "./track-jobs.ts";
+import { argumentFor, HERE, planJob, type JobPlan } from "./triggers/plan.ts";
+import { Trigger as TriggerConfig } from "./triggers/trigger-config.ts";
+
+/** MENTO's ways to run a job, and one for a submit host. */
+export const TriggerMethod = {
+  SLURM_REST_API: "slurm-rest-api",
+  REMOTE_COMMAND: "remote-command",
+  REMOTE_SBATCH_SCRIPT: "remote-sbatch-script",
+  LOCAL_BASH_SCRIPT: "local-bash-script",
+  LOCAL_SBATCH_SCRIPT: "local-sbatch-script",
+} as const satisfies Record<string, JobMethod>;
+export type TriggerMethod = (typeof TriggerMethod)[keyof typeof TriggerMethod];
+
+export interface TriggerOptions {
+  /** The beamline's file system, as this host sees it. Default: `/gpfs`, or what the configuration says. */
+  beamlineRoot?: string;
+  /** A beamtime's or commissioning run's id. Default: the session that is open at the beamline. */
+  beamtimeId?: string;
+  /** The configuration, or its file. Default: `$MENTO_CONFIG`, `./mento.yaml`, `/etc/mento/mento.yaml`; none is needed. */
+  config?: MentoConfig | string;
+  /** Where the jobs' events are announced too. Default: nowhere. */
+  broker?: BrokerClient;
+  log?: Log;
+}
+
+export interface RunOptions {
+  /** The node that it is submitted from, or that a REMOTE_COMMAND runs on. Default: the first reserved one that answers. */
+  destination?: string;
+  /** Default: `mento_<beamline>_<beamtime>`. */
+  jobName?: string;
+  /** The time limit, in Slurm's forms. Default: a day, or what is left of the reservation. */
+  jobTime?: string;
+  /** Slurm's `--dependency`. */
+  jobDependency?: string;
+  /** Where the program's output goes, in any view of the session's files. Default: `job.log` in the job directory. */
+  logFile?: string;
+  env?: Record<string, string>;
+  workdir?: string;
+  stdin?: string;
+  /** Of two runs with the same id one job becomes. Default: a new one. */
+  id?: string;
+}
+
+/** So long a submit that was cut off is looked for. */
+const LOOK_FOR_SUBMIT_MS = 300_000;
+/** With no job to watch, connections are closed after so long, and do not keep the program from its end. */
+const IDLE_MS = 500;
+
+/**
+ * Runs programs at the session's nodes, or here, without a broker: what a worker does for a message, for a call.
+ *
+ * Its connections are made when they are needed, and kept while jobs are watched.
+ */
+export class Trigger {
+  readonly method: TriggerMethod;
+  readonly #options: TriggerOptions;
+  readonly #config: MentoConfig;
+  readonly #sessions: Sessions;
+  readonly #shells: SessionShells;
+  readonly #places: SessionPlaces;
+  readonly #here: LocalShell;
+  readonly #sights: Sights;
+  readonly #runtime = new RuntimeDirectory();
+  readonly #tracker: Tracker;
+  readonly #jobs = new Map<string, Job>();
+  #idle: NodeJS.Timeout | undefined;
+
+  /** @throws Misconfigured `wrong-configuration`, `configuration-unreadable` */
+  constructor(method: TriggerMethod = TriggerMethod.REMOTE_SBATCH_SCRIPT, options: TriggerOptions = {}) {
+    this.method = method;
+    this.#options = options;
+    this.#config = configOf(options);
+    const { site, ssh, worker } = this.#config;
+    const log = options.log ?? pino({ level: "silent" });
+    this.#sessions = new Sessions(site, (message) => log.warn(message));
+    this.#shells = new SessionShells(ssh, this.#runtime, log);
+    this.#here = new LocalShell(ssh.commandTimeoutMs);
+    const rest = openSlurmRest(this.#config.slurmRest);
+    this.#places = new SessionPlaces(site, this.#shells, { here: this.#here, rest });
+    this.#sights = new Sights(this.#here, this.#sessions, this.#shells, rest);
+    this.#tracker = new Tracker({
+      sightOf: (record) => this.#sights.of(record),
+      announce: (event) => this.#announce(event),
+      track: (record) => {
+        this.#tracker.take(record, { ack: () => undefined, returns: 0 });
+        return Promise.resolve();
+      },
+      // Nobody counts the library's jobs.
+      leaveSeats: () => Promise.resolve(),
+      resubmit: async (record, seenAt) => {
+        const session = await this.#session();
+        const at = { method, destination: undefined };
+        return resubmit(record, (asked) => this.#places.placeFor(session, { ...at, slurm: asked }, seenAt));
+      },
+      reconcileSeconds: worker.reconcileSeconds,
+      lostAfterHours: worker.lostAfterHours,
+      log,
+      now: () => new Date(),
+    });
+  }
+
+  /**
+   * Submits the program as a job. Arguments that are paths at the beamline become the same files' paths where the job
+   * runs; all others reach it byte for byte.
+   *
+   * @throws Misconfigured `wrong-usage`; and what a worker would reject or defer a message for, such as
+   *   `no-session-open`, `no-online-resources`, `no-reservation-fits`, `submit-refused`, `ssh-unreachable`
+   */
+  async run(argList: ArgumentList, options: RunOptions = {}): Promise<Job> {
+    clearTimeout(this.#idle);
+    try {
+      return await this.#run(argList, options);
+    } finally {
+      this.#restWhenIdle();
+    }
+  }
+
+  /** What {@link run} would do, without doing it: where the job would run, and as what. */
+  async plan(argList: ArgumentList, options: RunOptions = {}): Promise<{ plan: JobPlan; place: Place }> {
+    clearTimeout(this.#idle);
+    try {
+      const plan = this.#plan(argList, options, await this.#session());
+      return { plan, place: await this.#placeFor(plan) };
+    } finally {
+      this.#restWhenIdle();
+    }
+  }
+
+  /** Watches no job any more; the jobs go on. */
+  async close(): Promise<void> {
+    clearTimeout(this.#idle);
+    await this.#tracker.stop();
+    for (const job of this.#jobs.values()) job.leave();
+    this.#rest();
+  }
+
+  async #run(argList: ArgumentList, options: RunOptions): Promise<Job> {
+    const session = await this.#session();
+    const plan = this.#plan(argList, options, session);
+    const received = new Date();
+    const { job: submitted, place } = await this.#submit(plan);
+    const { jobsDirectory, slurm, shell } = place;
+    const data = submittedData(plan, submitted, { ready: null, received, notice: null });
+    const known = this.#jobs.get(plan.jobId);
+    if (known !== undefined) return known;
+    const job = new Job(data, shell);
+    this.#jobs.set(plan.jobId, job);
+    await this.#announce(jobEvent(data, new Date()));
+    this.#tracker.take({ version: 1, data, jobsDirectory, slurm }, { ack: () => undefined, returns: 0 });
+    return job;
+  }
+
+  /** An answer that got lost says nothing of the job: it is looked for. */
+  async #submit(plan: JobPlan): Promise<{ job: SubmittedJob; place: Place }> {
+    const method = METHODS[plan.trigger.method];
+    const until = Date.now() + LOOK_FOR_SUBMIT_MS;
+    for (;;) {
+      try {
+        const place = await this.#placeFor(plan);
+        const options = { dataTimeout: 0, dataLook: undefined, now: new Date() };
+        return { job: await method.submit(plan, place, options), place };
+      } catch (error) {
+        const isUnclear =
+          error instanceof MentoError && ["submit-in-flight", "ssh-lost"].includes(error.code);
+        if (!isUnclear || Date.now() > until) throw error;
+        await sleep(2_000);
+      }
+    }
+  }
+
+  #placeFor({ session, trigger, argv }: JobPlan): Promise<Place> {
+    return this.#places.placeFor(session as Session | null, { ...trigger, program: argv[0] });
+  }
+
+  /** What runs here needs no open session. */
+  async #session(): Promise<Session | null> {
+    const { beamtimeId } = this.#options;
+    return this.#sessions.find(beamtimeId).catch((error: unknown) => {
+      const isNeeded = !HERE.includes(this.method) || beamtimeId !== undefined;
+      if (isNeeded || !(error instanceof Deferred)) throw error;
+      return null;
+    });
+  }
+
+  #plan(argList: ArgumentList, options: RunOptions, session: Session | null): JobPlan {
+    const { jobTime, jobDependency, destination, workdir, logFile } = options;
+    const [program, ...rest] = argumentsOf(argList);
+    const name = options.jobName ?? (session === null ? "mento" : `mento_${session.beamline}_${session.id}`);
+    const parsed = TriggerConfig.safeParse({
+      name: name.replace(/[^A-Za-z0-9._-]/g, "-").slice(0, 63),
+      method: this.method,
+      run: ["-"],
+      slurm: {
+        time: jobTime ?? "1-00:00:00",
+        ...(jobTime === undefined && { timeMin: "00:01:00" }),
+        fallback: "fail",
+        ...(jobDependency !== undefined && { dependency: jobDependency }),
+      },
+      ...(destination !== undefined && { destination }),
+    });
+    if (!parsed.success) throw wrongOptions(parsed.error.issues);
+    const at = (text: string) => argumentFor(text, session, this.method);
+    const id = options.id ?? randomUUID();
+    const plan = planJob(libraryInput(id), parsed.data, session, "library");
+    return {
+      ...plan,
+      argv: [program, ...rest].map(at),
+      env: options.env ?? {},
+      workdir: workdir === undefined ? null : at(workdir),
+      stdin: options.stdin ?? null,
+      logFile: logFile === undefined ? null : at(logFile),
+    };
+  }
+
+  async #announce(event: OutgoingEvent): Promise<void> {
+    const { broker, log } = this.#options;
+    const known = "job" in event.data ? this.#jobs.get(event.data.job.id) : undefined;
+    const message = toCloudEvent(event, SOURCE);
+    if (broker !== undefined) {
+      const published = broker.publisher.publish({
+        exchange: broker.topology.eventsExchange,
+        routingKey: event.routingKey,
+        body: Buffer.from(JSON.stringify(message)),
+        properties: { messageId: event.id, type: event.type, contentType: "application/cloudevents+json" },
+      });
+      // The job does not depend on who is told of it.
+      await published.catch((error: unknown) =>
+        log?.warn(`${event.type} was not announced: ${errorText(error)}`),
+      );
+    }
+    known?.take(event.data as Job["data"], message);
+    if (known?.hasEnded === true) this.#jobs.delete(known.id);
+    this.#restWhenIdle();
+  }
+
+  #restWhenIdle(): void {
+    clearTimeout(this.#idle);
+    this.#idle = setTimeout(() => {
+      if (this.#jobs.size === 0) this.#rest();
+    }, IDLE_MS);
+  }
+
+  #rest(): void {
+    this.#shells.closeAll();
+    this.#runtime.remove();
+  }
+}
+
+const SOURCE = `/library/${userInfo().username}@${hostname()}`;
+
+function libraryInput(id: string): TriggerInput {
+  const event = {
+    specversion: "1.0" as const,
+    id,
+    source: SOURCE,
+    type: "mento.run",
+    time: new Date().toISOString(),
+  };
+  return {
+    type: "data.ready",
+    event,
+    cause: { source: event.source, id, type: event.type },
+    chain: [],
+    job: null,
+    beamline: null,
+    beamtimeId: null,
+    paths: [],
+    bytes: undefined,
+    facts: { detector: null, technique: null, scan: null, sample: null, parameters: {} },
+  };
+}
+
+/** Without a file, the defaults are DESY's. */
+function configOf({ config, beamlineRoot }: TriggerOptions): MentoConfig {
+  const loaded = typeof config === "object" ? config : loadOrDefault(config);
+  return beamlineRoot === undefined ? loaded : { ...loaded, site: { ...loaded.site, gpfs: beamlineRoot } };
+}
+
+function loadOrDefault(file: string | undefined): MentoConfig {
+  try {
+    return loadConfig(configFile(file, process.env, existsSync), process.env);
+  } catch (error) {
+    const isNone =
+      error instanceof MentoError && error.code === "configuration-unreadable" && file === undefined;
+    const { config } = isNone ? parseConfig("{}", process.env) : {};
+    if (config === undefined) throw error;
+    return config;
+  }
+}
+
+function wrongOptions(issues: readonly { path: PropertyKey[]; message: string }[]): Misconfigured {
+  const list = issues.map(({ path, message }) => `${String(path.at(-1))}: ${message}`);
+  return new Misconfigured({
+    code: "wrong-usage",
+    message: `The job's options have mistakes: ${list.join("; ")}.`,
+    hint: "docs/library.md describes them.",
+  });
+}

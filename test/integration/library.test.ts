@@ -1,0 +1,192 @@
+import { execFileSync } from "node:child_process";
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, describe, expect, it } from "vitest";
+import { Trigger, TriggerMethod, type TriggerOptions } from "../../src/index.ts";
+import { beamtime, facility, TestSite } from "../support/site.ts";
+import { MAIN, run, tryMento } from "../support/mento.ts";
+
+const localJobs = mkdtempSync("/tmp/mento-library-");
+const site = new TestSite([], { site: { localJobs } });
+const opened: Trigger[] = [];
+const open = (method?: TriggerMethod, options: TriggerOptions = {}) => {
+  const trigger = new Trigger(method, { config: site.configFile, ...options });
+  opened.push(trigger);
+  return trigger;
+};
+afterAll(async () => {
+  await Promise.all(opened.map((trigger) => trigger.close()));
+  await site.tearDown();
+});
+
+/** Prints its arguments, one a line. */
+const PROGRAM = join(beamtime.corePath, "shared/maxwell_program.sh");
+mkdirSync(join(beamtime.corePath, "shared"), { recursive: true });
+writeFileSync(PROGRAM, '#!/bin/sh\nprintf "%s\\n" "$@"\n');
+chmodSync(PROGRAM, 0o755);
+
+/** A script of the user's own for sbatch. */
+function sbatchScript(lines: string[], body: string): string {
+  const path = join(beamtime.corePath, "shared", `own-${Math.random().toString(36).slice(2)}.sh`);
+  // Not executable: sbatch does not ask for that.
+  writeFileSync(path, ["#!/bin/bash", ...lines.map((line) => `#SBATCH ${line}`), body, ""].join("\n"), {
+    mode: 0o644,
+  });
+  return path;
+}
+
+describe("Trigger, without a broker", () => {
+  it("is MENTO's minimum working example: beamline paths become core paths, and the end is told", async () => {
+    const data = join(facility.roots.gpfs, "current/raw/s1/data.h5");
+    const job = await open().run([PROGRAM, ["analysis", data]]);
+    expect(job.slurmJobId).toMatch(/^\d+$/);
+    const end = await job.ended();
+    expect(end).toMatchObject({ state: "completed", exit: { code: 0 } });
+    expect(readFileSync(join(job.directory, "job.log"), "utf8")).toBe(
+      `analysis\n${join(beamtime.corePath, "raw/s1/data.h5")}\n`,
+    );
+  });
+
+  it.each([
+    [[`${PROGRAM} a 'b c'`], ["a", "b c"]],
+    [
+      [PROGRAM, ["a", "b c"]],
+      ["a", "b c"],
+    ],
+    [
+      [PROGRAM, "a", "b c", 7],
+      ["a", "b c", "7"],
+    ],
+    [
+      [PROGRAM, ["a", ["$(b)", "{{ path }}"]]],
+      ["a", "$(b)", "{{ path }}"],
+    ],
+    [[PROGRAM], [""]],
+  ])("takes the argument list %j", async (list, expected) => {
+    const job = await open(TriggerMethod.REMOTE_COMMAND).run(list);
+    await job.ended();
+    expect(readFileSync(join(job.directory, "job.log"), "utf8")).toBe(
+      expected.map((one) => `${one}\n`).join(""),
+    );
+  });
+
+  it.each([[[]], [""], [["", "a"]], [["cmd 'a"]]])("refuses the argument list %j", async (list) => {
+    await expect(open().run(list)).rejects.toMatchObject({ code: "wrong-usage" });
+  });
+
+  it("follows a job's log, its events and its start", async () => {
+    const job = await open(TriggerMethod.LOCAL_BASH_SCRIPT).run([
+      "/bin/sh",
+      ["-c", "for i in 1 2 3; do echo é$i; sleep 0.5; done; exit 3"],
+    ]);
+    expect((await job.started()).job.state).not.toBe("submitted");
+    const pieces: string[] = [];
+    for await (const piece of job.logs()) pieces.push(piece);
+    expect(pieces.join("")).toBe("é1\né2\né3\n");
+    expect(pieces.length).toBeGreaterThan(1);
+    const types: string[] = [];
+    for await (const event of job.events()) types.push(event.type);
+    expect(types).toEqual(["mento.job.submitted.v1", "mento.job.started.v1", "mento.job.failed.v1"]);
+    expect((await job.ended()).exit).toEqual({ code: 3, signal: null, reason: "exit-code" });
+  });
+
+  it("writes the log where it is asked to, and names the job", async () => {
+    const logFile = join(facility.roots.gpfs, "current/processed/logs/of it.log");
+    const trigger = open();
+    const job = await trigger.run([PROGRAM, "x"], { logFile, jobName: "my job", jobTime: "5" });
+    await job.ended();
+    expect(readFileSync(join(beamtime.corePath, "processed/logs/of it.log"), "utf8")).toBe("x\n");
+    expect(job.data.job.name).toBe("my-job");
+    const env = { ...process.env, SLURM_CONF: facility.slurm.conf };
+    const said = execFileSync("scontrol", ["show", "job", job.slurmJobId ?? ""], { env, encoding: "utf8" });
+    expect(said).toMatch(/JobName=my-job/);
+    expect(said).toMatch(/TimeLimit=00:05:00/);
+  });
+
+  it("of one id makes one job", async () => {
+    const trigger = open();
+    const [one, other] = await Promise.all([
+      trigger.run([PROGRAM, "1"], { id: "same" }),
+      trigger.run([PROGRAM, "1"], { id: "same" }),
+    ]);
+    expect(other.slurmJobId).toBe(one.slurmJobId);
+    expect((await other.ended()).state).toBe("completed");
+    expect((await one.ended()).state).toBe("completed");
+  });
+
+  it("says what is missing when no beamtime is open", async () => {
+    const config = new TestSite([], { site: { gpfs: localJobs, core: localJobs, localJobs } });
+    await expect(open(undefined, { config: config.configFile }).run(["x"])).rejects.toMatchObject({
+      code: "no-session-open",
+    });
+    const job = await open(TriggerMethod.LOCAL_BASH_SCRIPT, { config: config.configFile }).run([
+      "/bin/echo",
+      "here",
+    ]);
+    expect((await job.ended()).state).toBe("completed");
+    await config.tearDown();
+  });
+});
+
+describe("a user's own sbatch script", () => {
+  it("is submitted with its #SBATCH lines, and ours win where both say something", async () => {
+    const script = sbatchScript(
+      [
+        "--time=00:07:00 --cpus-per-task=2",
+        "-J mine",
+        '--output="/nowhere/%j.log"',
+        "-p nopartition # a comment",
+        "--mail-type=NONE",
+      ],
+      'echo "$SLURM_CPUS_PER_TASK $1 $0"',
+    );
+    const job = await open().run([script, "a b"]);
+    expect((await job.ended()).state).toBe("completed");
+    const env = { ...process.env, SLURM_CONF: facility.slurm.conf };
+    const said = execFileSync("scontrol", ["show", "job", job.slurmJobId ?? ""], { env, encoding: "utf8" });
+    expect(said).toMatch(/CPUs\/Task=2/);
+    expect(said).toMatch(new RegExp(`Reservation=${beamtime.reservation}`));
+    expect(readFileSync(join(job.directory, "job.log"), "utf8")).toBe(`2 a b ${job.directory}/program\n`);
+  });
+});
+
+describe("mento run", () => {
+  const mentoRun = (...args: string[]) => tryMento(["run", "-c", site.configFile, ...args]);
+
+  it("ends with the program's exit code and streams its output", async () => {
+    const { code, stdout } = await mentoRun(
+      "--follow",
+      "--",
+      "/bin/sh",
+      "-c",
+      "echo out; echo err >&2; exit 42",
+    );
+    expect(code).toBe(42);
+    expect(stdout).toBe("out\nerr\n");
+  });
+
+  it("shows what would be submitted, and submits nothing", async () => {
+    const script = sbatchScript(["--mail-type=NONE"], "true");
+    const { code, stdout } = await mentoRun("--show", "--time", "00:10:00", "--", script, "it's");
+    expect(code).toBe(0);
+    expect(stdout).toContain(`--reservation=${beamtime.reservation}`);
+    expect(stdout).toContain("--time=00:10:00");
+    expect(stdout).toContain("#SBATCH --mail-type=NONE");
+  });
+
+  it.each([
+    [["--"], /names no program/],
+    [["--method", "remote", "--", "x"], /remote-sbatch-script/],
+    [["--time", "2h", "--", "x"], /Slurm time/],
+  ])("says what is wrong with %j", async (args, what) => {
+    const { code, stderr } = await mentoRun(...args);
+    expect(code).toBe(2);
+    expect(stderr).toMatch(what);
+  });
+
+  it("without a configuration takes DESY's folders, and says what is not there", async () => {
+    const { code, stderr } = await run(process.execPath, [MAIN, "run", "--", "true"], { cwd: localJobs });
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/No beamtime is open: there is no metadata file in \/gpfs\/current/);
+  });
+});

@@ -1,0 +1,354 @@
+import { randomUUID } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { connectBroker, publishDataReady, type BrokerClient } from "../../src/broker/client.ts";
+import { subscribe } from "../../src/broker/subscribe.ts";
+import { TcpProxy } from "../../src/facility/tcp-proxy.ts";
+import { isDataReadyEvent, isJobEvent, isMessageEvent } from "../../src/messages/announced-event.ts";
+import { codeOf } from "../support/code-of.ts";
+import { EventSource, listen } from "../support/event-source.ts";
+import { eventually, facility } from "../support/site.ts";
+
+const source = new EventSource(facility.broker.url);
+const closing: (() => unknown)[] = [];
+
+beforeAll(() => source.declare());
+afterAll(() => source.close());
+afterEach(async () => {
+  for (const close of closing.splice(0).reverse()) await close();
+});
+
+const newName = () => randomUUID().slice(0, 8);
+const ago = (seconds: number) => new Date(Date.now() - seconds * 1000);
+
+async function connect(of = source): Promise<BrokerClient> {
+  const client = await connectBroker({ url: of.url, prefix: of.prefix });
+  closing.push(() => client.close());
+  return client;
+}
+
+/** A client over a wire that can be cut. */
+async function connectOverProxy(of = source) {
+  const url = new URL(of.url);
+  const proxy = await TcpProxy.to(Number(url.port));
+  closing.push(() => proxy.close());
+  url.port = String(proxy.port);
+  const client = await connectBroker({ url: url.href, prefix: of.prefix });
+  closing.push(() => client.close());
+  return { proxy, client };
+}
+
+/** A history that no other test has. */
+async function ownSource(): Promise<EventSource> {
+  const own = new EventSource(facility.broker.url);
+  await own.declare();
+  closing.push(() => own.close());
+  return own;
+}
+
+const arrived = (ids: () => string[], last: string) =>
+  eventually(`${last} has come`, () => ids().includes(last) || undefined);
+
+describe("a subscription", () => {
+  it("has the events from now on that fit its filter", async () => {
+    const name = newName();
+    const client = await connect();
+    await source.announce(`${name}-before`);
+    const all = await listen(client);
+    const some = await listen(client, { beamline: "p02.1", session: "c.1", types: ["job.*"] });
+    const saxs = await listen(client, { trigger: "saxs" });
+    const there = { beamline: "p02-1", session: "c-1" };
+    await source.announce(`${name}-1`);
+    await source.announce(`${name}-2`, there);
+    await source.announce(`${name}-3`, { ...there, type: "message.ignored" });
+    await source.announce(`${name}-4`, { ...there, type: "job.failed", trigger: "saxs" });
+    await publishDataReady(client, { path: "/x" });
+    await source.announce(`${name}-5`, { ...there, trigger: "saxs" });
+    for (const { ids } of [all, some, saxs]) await arrived(ids, `${name}-5`);
+    expect(all.ids()).toEqual([1, 2, 3, 4, 5].map((number) => `${name}-${number}`));
+    expect(some.ids()).toEqual([2, 4, 5].map((number) => `${name}-${number}`));
+    expect(saxs.ids()).toEqual([4, 5].map((number) => `${name}-${number}`));
+    expect(all.got.map(isJobEvent)).toEqual([true, true, false, true, true]);
+    expect(all.got.map(isMessageEvent)).toEqual([false, false, true, false, false]);
+  });
+
+  it("has what is published the moment it is there", async () => {
+    const client = await connect();
+    for (let round = 0; round < 50; round++) {
+      const name = newName();
+      const { ids, close } = await listen(client, { types: ["job.completed"] });
+      await source.announce(name);
+      await arrived(ids, name);
+      await close();
+    }
+  });
+
+  it("with `since` has first the events since then, by their own time", async () => {
+    const name = newName();
+    await source.announce(`${name}-old`, { time: ago(7200) });
+    await source.announce(`${name}-0`, { time: ago(3000) });
+    await source.announce(`${name}-1`);
+    for (const since of ["1h", ago(3600), ago(3600).toISOString()]) {
+      const { ids, close } = await listen(await connect(), { since });
+      const live = newName();
+      await source.announce(live);
+      await arrived(ids, live);
+      const mine = ids().filter((id) => id.startsWith(name));
+      expect(mine).toEqual([`${name}-0`, `${name}-1`]);
+      await close();
+    }
+  });
+
+  it("has data-ready messages if they are asked for, however they were sent", async () => {
+    const client = await connect();
+    const { got, ids } = await listen(client, { since: "1h", types: ["data.ready"] });
+    const { id } = await publishDataReady(client, { path: "/x", beamline: "p11" });
+    await source.publish(client.topology.dataExchange, "any.key", JSON.stringify({ path: "/bare" }));
+    await source.publish(client.topology.dataExchange, "any.key", "{");
+    const last = await publishDataReady(client, { path: "/last" });
+    await arrived(ids, last.id);
+    expect(got.filter(isDataReadyEvent)).toEqual(got);
+    const from = ids().indexOf(id);
+    expect(got.slice(from).map(({ data }) => data)).toMatchObject([
+      { path: "/x" },
+      { path: "/bare" },
+      { path: "/last" },
+    ]);
+  });
+
+  it("passes over what is no event", async () => {
+    const own = await ownSource();
+    const client = await connect(own);
+    const { ids } = await listen(client, { trigger: "azimuthal" });
+    const name = newName();
+    const event = { specversion: "1.0", id: name, source: "/x", type: "mento.job.completed.v1" };
+    const events = [event, { ...event, data: {} }, { ...event, data: { job: null } }].map((one) =>
+      JSON.stringify(one),
+    );
+    for (const text of ["", "{", "[]", '{"path":"/x"}', '"\u0000"', ...events]) {
+      await own.publish(client.topology.eventsExchange, "p11.1.job.completed", text);
+    }
+    await own.announce(name);
+    await arrived(ids, name);
+    expect(ids()).toEqual([name]);
+  });
+
+  it("has an event that is announced twice once; another source's is another", async () => {
+    const name = newName();
+    const { got, ids } = await listen(await connect(), { since: "1h" });
+    for (const from of ["/a", "/a", "/b", "/a"]) await source.announce(name, { source: from });
+    await source.announce(`${name}-end`);
+    await arrived(ids, `${name}-end`);
+    expect(got.filter(({ id }) => id === name).map((one) => one.source)).toEqual(["/a", "/b"]);
+  });
+
+  it("misses and doubles nothing where the past meets the present, however many events come meanwhile", async () => {
+    const name = newName();
+    const stream = source.stream(name);
+    await eventually("some are there", () => stream.count() > 300 || undefined);
+    const readers = [];
+    for (let reader = 0; reader < 5; reader++) {
+      readers.push(await listen(await connect(), { since: "1h" }));
+      await sleep(100);
+    }
+    const all = await stream.stop();
+    for (const { ids } of readers) {
+      await arrived(ids, all.at(-1) ?? "");
+      expect(ids().filter((id) => id.startsWith(name))).toEqual(all);
+    }
+  });
+
+  it("that reads slowly misses nothing, and does not hold up others", async () => {
+    const client = await connect();
+    const name = newName();
+    const { events, close } = await subscribe(client);
+    const other = await listen(client);
+    const slow: string[] = [];
+    const reading = (async () => {
+      for await (const { id } of events) {
+        slow.push(id);
+        await sleep(slow.length < 20 ? 50 : 0);
+      }
+    })();
+    const stream = source.stream(name);
+    await eventually("many are there", () => stream.count() > 2000 || undefined);
+    const all = await stream.stop();
+    await arrived(other.ids, all.at(-1) ?? "");
+    await arrived(() => slow, all.at(-1) ?? "");
+    expect(slow).toEqual(all);
+    await close();
+    await reading;
+  });
+});
+
+describe("a subscription whose broker is lost", () => {
+  it("connects again and goes on where it was: nothing is missed, nothing comes twice", async () => {
+    const { proxy, client } = await connectOverProxy();
+    const troubles: (string | undefined)[] = [];
+    const onTrouble = (trouble: { code: string } | undefined) => void troubles.push(trouble?.code);
+    const name = newName();
+    const live = await listen(client, { onTrouble });
+    const past = await listen(client, { since: "1h" });
+    const stream = source.stream(name);
+    for (let cut = 0; cut < 6; cut++) {
+      await sleep(700);
+      proxy.cut();
+    }
+    const all = await stream.stop();
+    for (const { ids } of [live, past]) {
+      await arrived(ids, all.at(-1) ?? "");
+      expect(ids().filter((id) => id.startsWith(name))).toEqual(all);
+    }
+    expect(troubles).toContain("broker-lost");
+    expect(troubles.at(-1)).toBeUndefined();
+  });
+
+  it("has what was announced meanwhile, even if it had not had anything before", async () => {
+    const own = await ownSource();
+    const { proxy, client } = await connectOverProxy(own);
+    await own.announce("before");
+    await sleep(1000);
+    const { ids } = await listen(client);
+    proxy.set("stall");
+    proxy.cut();
+    await own.announce("meanwhile");
+    await sleep(500);
+    proxy.set("pass");
+    await own.announce("after");
+    await arrived(ids, "after");
+    expect(ids()).toEqual(["meanwhile", "after"]);
+  });
+
+  it("can be opened when the client's own link is lost already", async () => {
+    const { proxy, client } = await connectOverProxy();
+    proxy.cut();
+    await client.link.lost;
+    const { ids } = await listen(client);
+    const name = newName();
+    await source.announce(name);
+    await arrived(ids, name);
+    expect(ids()).toEqual([name]);
+  });
+
+  const deleteHistory = async (of: EventSource) => {
+    const { link, topology } = await of.client();
+    const channel = await link.consuming.createChannel();
+    await channel.deleteQueue(topology.historyStream);
+    await channel.close();
+  };
+
+  it("goes on when the history was deleted, as soon as a worker has made it again", async () => {
+    const own = await ownSource();
+    const { ids } = await listen(await connect(own));
+    const before = ["a", "b", "c"];
+    for (const id of before) await own.announce(id);
+    await arrived(ids, "c");
+    await deleteHistory(own);
+    await sleep(500);
+    await own.declare();
+    for (const id of ["c", "d", "e"]) await own.announce(id);
+    await arrived(ids, "e");
+    expect(ids()).toEqual(["a", "b", "c", "d", "e"]);
+  });
+
+  it.each([1, 12])(
+    "notices that the history is another, with %i messages: it begins anew with what it has not had",
+    async (length) => {
+      const own = await ownSource();
+      const { proxy, client } = await connectOverProxy(own);
+      const { ids } = await listen(client);
+      const before = ["0", "1", "2", "3", "4"];
+      for (const id of before) await own.announce(id);
+      await own.announce("of a wrong clock", { time: new Date("2999-01-01") });
+      before.push("of a wrong clock");
+      await arrived(ids, "of a wrong clock");
+      proxy.set("stall");
+      proxy.cut();
+      await deleteHistory(own);
+      await own.declare();
+      const after = Array.from({ length }, (_, number) => `new-${number}`);
+      for (const id of after) await own.announce(id);
+      proxy.set("pass");
+      await arrived(ids, after.at(-1) ?? "");
+      expect(ids()).toEqual([...before, ...after]);
+    },
+  );
+});
+
+describe("a subscription ends", () => {
+  const isGone = (proxy: TcpProxy) =>
+    eventually("its connections are closed", () => proxy.connections === 0 || undefined);
+
+  it("when it is closed, or its signal or its client ends it, whatever it is doing", async () => {
+    for (const during of ["waiting", "connecting"]) {
+      for (const end of ["close", "signal", "client"]) {
+        const { proxy, client } = await connectOverProxy();
+        const aborting = new AbortController();
+        const { ended, close } = await listen(client, { signal: aborting.signal });
+        if (during === "connecting") {
+          proxy.set("stall");
+          proxy.cut();
+          await sleep(600);
+        }
+        if (end === "close") await close();
+        else if (end === "signal") aborting.abort();
+        else await client.close();
+        await ended;
+        await client.close();
+        proxy.set("pass");
+        await isGone(proxy);
+      }
+    }
+  });
+
+  it("when its reader leaves the loop", async () => {
+    const { proxy, client } = await connectOverProxy();
+    const name = newName();
+    const { events } = await subscribe(client);
+    proxy.cut();
+    await source.announce(name);
+    for await (const { id } of events) {
+      expect(id).toBe(name);
+      break;
+    }
+    expect(await events.next()).toEqual({ done: true, value: undefined });
+    await isGone(proxy);
+  });
+
+  it("at once when it is wrong, or when there is no Mento on the broker", async () => {
+    const client = await connect();
+    for (const since of ["soon", "2h ago", "2999-01-01", new Date(NaN)]) {
+      expect(await codeOf(subscribe(client, { since })), String(since)).toBe("wrong-usage");
+    }
+    expect(await codeOf(subscribe(client, { types: ["completed"] }))).toBe("wrong-usage");
+    const nowhere = await connectBroker({ url: facility.broker.url, prefix: newName() });
+    expect(await codeOf(subscribe(nowhere))).toBe("exchange-missing");
+    expect(await codeOf(subscribe(nowhere, { since: "1h" }))).toBe("exchange-missing");
+    await nowhere.close();
+    const wrong = facility.broker.url.replace(/:[^:@]*@/, ":wrong@");
+    expect(await codeOf(connectBroker({ url: wrong }))).toBe("broker-refused");
+  });
+});
+
+it("a client that may only read the history can subscribe", async () => {
+  const { managementUrl, user, password } = facility.broker;
+  const authorization = `Basic ${Buffer.from(`${user}:${password}`).toString("base64")}`;
+  const viewer = `viewer-${newName()}`;
+  const put = async (path: string, body: object) => {
+    const headers = { authorization, "content-type": "application/json" };
+    const url = `${managementUrl}/api${path}`;
+    expect((await fetch(url, { method: "PUT", headers, body: JSON.stringify(body) })).ok).toBe(true);
+  };
+  await put(`/users/${viewer}`, { password: "secret", tags: "" });
+  await put(`/permissions/%2F/${viewer}`, { configure: "", write: "", read: `^${source.prefix}\\.history$` });
+  const url = new URL(source.url);
+  const client = await connectBroker({
+    ...{ url: `amqp://${url.host}`, username: viewer, password: "secret", prefix: source.prefix },
+  });
+  closing.push(() => client.close());
+  const { ids } = await listen(client, { since: "1h" });
+  const name = newName();
+  await source.announce(name);
+  await arrived(ids, name);
+  expect(await codeOf(publishDataReady(client, { path: "/x" }))).not.toBe("none");
+});
