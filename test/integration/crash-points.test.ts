@@ -200,7 +200,8 @@ describe("a worker killed at any step", () => {
     stop.abort();
     await Promise.all(workers);
     await Promise.all(cases.map(({ one }) => one.close()));
-  });
+    // As many points as there are, and each is a worker that starts.
+  }, 300_000);
 });
 
 it("a poison message, which ends every worker that takes it, ends in the dead-letter queue", async () => {
