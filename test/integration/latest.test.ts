@@ -1,11 +1,10 @@
 import { randomUUID } from "node:crypto";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, describe, expect, it } from "vitest";
 import { publishDataReady } from "../../src/broker/client.ts";
 import { Ledger } from "../support/ledger.ts";
-import { beamtime, eventually, TestSite, writeOnCore } from "../support/site.ts";
+import { beamtime, eventually, facility, TestSite, writeOnCore } from "../support/site.ts";
 
 let site: TestSite | undefined;
 afterEach(() => site?.tearDown());
@@ -13,7 +12,7 @@ afterEach(() => site?.tearDown());
 const ledgerFile = () => join(beamtime.corePath, "scratch_cc", `ledger-${randomUUID().slice(0, 8)}`);
 
 async function open(triggers: object[]): Promise<TestSite> {
-  const folder = join(tmpdir(), `mento-test-jobs-${randomUUID().slice(0, 8)}`);
+  const folder = join(facility.dir, `jobs-${randomUUID().slice(0, 8)}`);
   site = new TestSite(triggers, { site: { localJobs: folder } });
   await site.startWorker();
   return site;
