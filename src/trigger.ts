@@ -113,6 +113,8 @@ export class Trigger {
         this.#tracker.take(record, { ack: () => undefined, returns: 0 });
         return Promise.resolve();
       },
+      // Nobody counts the library's jobs.
+      leaveSeats: () => Promise.resolve(),
       resubmit: async (record, seenAt, why) => {
         const session = await this.#session();
         const at = { method, destination: undefined };
