@@ -2,6 +2,7 @@ import { existsSync } from "node:fs";
 import { configFile, loadConfig, type MentoConfig } from "./config.ts";
 import { parseConfig } from "./config-file.ts";
 import { Misconfigured } from "./errors.ts";
+import { knownHostsHere } from "./known-hosts-here.ts";
 
 /** What a program that uses the library says of the site. */
 export interface SiteOptions {
@@ -12,7 +13,7 @@ export interface SiteOptions {
 }
 
 /**
- * Without a file, the defaults are DESY's.
+ * Without a file, the defaults are DESY's, and host keys are looked up where ssh(1) does.
  *
  * @throws Misconfigured `wrong-configuration`, `configuration-unreadable`
  */
@@ -25,7 +26,13 @@ function loadOrDefault(file: string | undefined): MentoConfig {
   const found = file ?? foundFile();
   if (found !== undefined) return loadConfig(found, process.env);
   const { config, mistakes } = parseConfig("{}", process.env);
-  if (config !== undefined) return config;
+  if (config !== undefined) {
+    const { knownHosts } = config.ssh;
+    return {
+      ...config,
+      ssh: { ...config.ssh, knownHosts: knownHosts.length > 0 ? knownHosts : knownHostsHere() },
+    };
+  }
   throw new Misconfigured({
     code: "wrong-configuration",
     message: `The environment has mistakes: ${mistakes.map(({ place, message }) => `${place}: ${message}`).join("; ")}.`,
