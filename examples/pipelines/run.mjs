@@ -113,7 +113,7 @@ async function openFacility() {
     chmodSync(dir, 0o755);
     undo.push(
       () => rmSync(dir, { recursive: true, force: true }),
-      () => mento("facility", "down", "--dir", dir),
+      () => command(["facility", "down", "--dir", dir]),
     );
   }
   /** @type {Facility} */
@@ -172,7 +172,15 @@ async function writeNumbers(/** @type {string} */ folder, /** @type {number} */ 
   return path;
 }
 
-function mento(/** @type {string[]} */ ...args) {
+/** The command `mento`; nothing more is set up once it is being taken down. */
+async function mento(/** @type {string[]} */ ...args) {
+  if (stopping) throw new Error("interrupted");
+  const said = await command(args);
+  if (stopping) throw new Error("interrupted");
+  return said;
+}
+
+function command(/** @type {string[]} */ args) {
   return output(process.execPath, [MAIN, ...args], (line) => console.error(line));
 }
 
