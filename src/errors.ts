@@ -18,6 +18,8 @@ export const ERROR_CODES = {
   "path-not-synced": "A path lies in scratch_bl or local, which never reach the core file system.",
   "template-value-missing": "A trigger needs a value that the message does not have.",
   "wrong-argument": "A program's argument would hold a NUL byte, which no program can be given.",
+  "chain-too-long":
+    "Jobs followed from one another more than 16 times: triggers start each other in a circle.",
   "id-reused": "The message's source and id were used before, for other data.",
   "beamtime-ended": "The beamtime has been stopped: its account or its reservations are gone.",
   "unknown-trigger": "The configuration lacks the trigger that a message is to be sent again for.",

@@ -171,6 +171,7 @@ async function runTrigger(trigger: Trigger, resolved: Resolved, effects: IntakeE
     data,
     jobsDirectory: place.jobsDirectory,
     slurm: place.slurm,
+    ...(trigger.retries > 0 && { retries: trigger.retries }),
   });
   await effects.announce(jobEvent(data, effects.now()));
 }

@@ -6,6 +6,7 @@ import { deadCommand } from "./commands/dead.ts";
 import { doctorCommand } from "./commands/doctor.ts";
 import { facilityCommand } from "./commands/facility.ts";
 import { initCommand } from "./commands/init.ts";
+import { matchCommand } from "./commands/match.ts";
 import { publishCommand } from "./commands/publish.ts";
 import { replayCommand } from "./commands/replay.ts";
 import { runCommand } from "./commands/run.ts";
@@ -35,6 +36,7 @@ for (const command of [
   deadCommand(),
   replayCommand(),
   validateCommand(),
+  matchCommand(),
   initCommand(),
   beamtimeCommand(),
   sshCommand(),

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { MentoConfig } from "./config-schema.ts";
 import { CloudEvent } from "./messages/cloud-event.ts";
 import { DATA_READY_TYPE, DataReady } from "./messages/data-ready.ts";
 import { JobEventData, JobState, MessageEventData } from "./messages/job-event.ts";
@@ -16,11 +17,18 @@ export function generateSchemas(): Record<string, unknown> {
       "data of mento.message.rejected.v1, .deferred.v1 and .ignored.v1.",
     ),
   };
-  const files: Record<string, unknown> = { "asyncapi.json": asyncApi() };
+  const files: Record<string, unknown> = { "asyncapi.json": asyncApi(), "mento-config.json": ofConfig() };
   for (const [file, { json, description }] of Object.entries(schemas)) {
     files[file] = { ...json, $id: BASE + file, title: file.replace(".json", ""), description };
   }
   return files;
+}
+
+/** Draft 7: yaml-language-server, which most editors use, reads nothing newer. */
+function ofConfig(): object {
+  const json = z.toJSONSchema(MentoConfig, { io: "input", target: "draft-7" });
+  const description = "mento.yaml, the configuration of Mento. `mento validate` checks more than its form.";
+  return { ...json, $id: `${BASE}mento-config.json`, title: "mento.yaml", description };
 }
 
 function describe(schema: z.ZodType, description: string): { json: object; description: string } {

@@ -107,10 +107,12 @@ export class Trigger {
         this.#tracker.take(record, { ack: () => undefined, returns: 0 });
         return Promise.resolve();
       },
-      resubmit: async (record, seenAt) => {
+      resubmit: async (record, seenAt, why) => {
         const session = await this.#session();
         const at = { method, destination: undefined };
-        return resubmit(record, (asked) => this.#places.placeFor(session, { ...at, slurm: asked }, seenAt));
+        return resubmit(record, why, (asked) =>
+          this.#places.placeFor(session, { ...at, slurm: asked }, seenAt),
+        );
       },
       reconcileSeconds: worker.reconcileSeconds,
       lostAfterHours: worker.lostAfterHours,

@@ -233,11 +233,11 @@ class Worker {
 
     const jobEffects: TrackerEffects = {
       sightOf: (record) => this.#sights.of(record),
-      resubmit: async (record, seenAt) => {
+      resubmit: async (record, seenAt, why) => {
         const { session: of, job } = record.data;
         const session = await this.#sessions.find(of.id ?? undefined);
         const place = (slurm: TriggerSlurm) => ({ method: job.method, slurm, destination: undefined });
-        return resubmit(record, (slurm) => this.#places.placeFor(session, place(slurm), seenAt));
+        return resubmit(record, why, (slurm) => this.#places.placeFor(session, place(slurm), seenAt));
       },
       announce,
       track,

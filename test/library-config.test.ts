@@ -32,6 +32,8 @@ describe("libraryConfig", () => {
     expect(() => libraryConfig({ config: join(folder, "none.yaml") })).toThrow(/none\.yaml cannot be read/);
     vi.stubEnv("MENTO_CONFIG", undefined);
     vi.stubEnv("MENTO_WORKER_CONCURRENCY", "many");
-    expect(() => libraryConfig({})).toThrow(/The environment has mistakes: .*MENTO_WORKER_CONCURRENCY/);
+    expect(() => libraryConfig({})).toThrow(
+      /The environment has mistakes: worker.concurrency: must be a number/,
+    );
   });
 });

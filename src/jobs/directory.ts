@@ -1,3 +1,4 @@
+import type { ExitReason } from "../messages/job-event.ts";
 import { quote, quoteAll } from "../shells/quote.ts";
 import { dataCheck, type DataWanted } from "./data-check.ts";
 import { REQUEST_PREFIX } from "./run-script.ts";
@@ -233,16 +234,20 @@ export interface ResubmitRequest extends JobDirectory {
   sbatchArguments: readonly string[];
   reservation: string | null;
   partition: string | null;
+  /** Why it is submitted again: its reservation was deleted before it could run, or its run has failed for this. */
+  why: ExitReason;
 }
 
 /**
- * Cancels a job that Slurm holds because its reservation was deleted, and submits its script again, as the same job.
- * Of several callers one can make the lock, named after the Slurm job that is cancelled: while it stands, that job's
- * cancellation means nothing. A caller that died between lock and answer is followed by one that finds the new job by
- * its marker, or submits. Only a whole listing says that the old job is gone, and only one that never ran is replaced.
+ * Submits the script of a job again, as the same job: of one that Slurm holds because its reservation was deleted, which
+ * is cancelled first, or of one that its node or another job has ended. Of several callers one can make the lock, named
+ * after the Slurm job that is replaced: while it stands, that job's cancellation means nothing. A caller that died between
+ * lock and answer is followed by one that finds the new job by its marker, or submits. Only a whole listing says that the
+ * old job is gone; and of a held one, only one that never ran is replaced.
  */
 export function resubmitCommand(request: ResubmitRequest, account: string): string {
-  const { jobsDirectory, jobId, slurmJobId, sbatchArguments, reservation, partition } = request;
+  const { jobsDirectory, jobId, slurmJobId, sbatchArguments, reservation, partition, why } = request;
+  const isHeld = why === "reservation-deleted";
   return `${functions(jobsDirectory, jobId)}
 old=${quote(slurmJobId)}
 read -r id < "$d/submitted" || exit 1
@@ -258,18 +263,25 @@ look() {
 }
 leave() { rmdir "$lock" "$lock".* 2>/dev/null; say "running $1"; }
 look
-case $state in RESV_DEL_HOLD | PENDING) scancel --state=PENDING "$old"; look ;; esac
-case $state in '' | CANCELLED*) ;; *) leave "$state" ;; esac
-new=$(printf '%s\\n' "$list" | awk -v m="$m" -v o="$old" '$3 == m && $1 != o && $2 !~ /^CANCELLED/ { print $1; exit }')
-[ ! -f "$d/started.$old" ] || leave "$old"
+${isHeld ? CANCEL_HELD : LEAVE_ALIVE}
+new=$(printf '%s\\n' "$list" | awk -v m="$m" -v o="$old" '$3 == m && $1 + 0 > o + 0 && $2 !~ /^CANCELLED/ { print $1; exit }')
+${isHeld ? '[ ! -f "$d/started.$old" ] || leave "$old"' : ""}
 for one in "$d"/started.[0-9]*; do
-  [ -n "$new" ] || [ ! -f "$one" ] || new=\${one##*.}
+  [ -n "$new" ] || [ ! -f "$one" ] || [ "\${one##*.}" -le "$old" ] || new=\${one##*.}
 done
 # By the directory's time others judge whether this was cut off.
 [ -n "$new" ] || { touch "$d" && new=$(${SBATCH} ${quoteAll(sbatchArguments)} "$d/run.sh"); } || say "failed $?"
-printf '%s\\n%s\\n' "$new" ${quote(`${reservation ?? "-"} ${partition ?? "-"}`)} > "$d/.submitted.$$" || exit 1
+printf '%s\\n%s\\n' "$new" ${quote(`${reservation ?? "-"} ${partition ?? "-"} ${why}`)} > "$d/.submitted.$$" || exit 1
 mv "$d/.submitted.$$" "$d/submitted" && answered`;
 }
+
+const CANCEL_HELD = `case $state in RESV_DEL_HOLD | PENDING) scancel --state=PENDING "$old"; look ;; esac
+case $state in '' | CANCELLED*) ;; *) leave "$state" ;; esac`;
+/** Slurm may have started it again by itself. */
+const LEAVE_ALIVE = `case $state in
+  PENDING | RUNNING | CONFIGURING | COMPLETING | REQUEUED | SUSPENDED | REQUEUE_HOLD | SPECIAL_EXIT) leave "$state" ;;
+  CANCELLED*) leave "$state" ;;
+esac`;
 
 /**
  * Removes a directory whose submit Slurm has refused for good, so that a replay can try again: but not if somebody is at
@@ -292,12 +304,13 @@ export function parseSubmitAnswer(stdout: string, paths: readonly string[]): Sub
     case "submitted": {
       // A cluster's name may follow Slurm's id, and a host's does a process's: `4711;maxwell`.
       const [, runId, host = null] = /^(\d+)(?:;(\S+))?/.exec(rest[0] ?? "") ?? [];
-      const isMoved = rest[1] !== undefined && rest[1] !== "" && rest[1] !== "#";
+      const requestAt = rest.indexOf("#");
+      const isMoved = requestAt > 1;
       const [reservation = null, partition = null] = rest
         .slice(1, 3)
         .map((name) => (name === "-" ? null : name));
       const movedTo = isMoved ? { reservation, partition } : null;
-      const request = parseRequest(rest.slice(isMoved ? 3 : 1).join(" "));
+      const request = parseRequest(rest.slice(requestAt < 0 ? 1 : requestAt).join(" "));
       return runId === undefined ? undefined : { kind: "submitted", runId, host, request, movedTo };
     }
     case "missing": {

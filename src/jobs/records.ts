@@ -1,3 +1,4 @@
+import { ExitReason } from "../messages/job-event.ts";
 import { quote } from "../shells/quote.ts";
 import { spoolOf } from "./directory.ts";
 import type { EndRecord } from "./job.ts";
@@ -11,6 +12,8 @@ export interface JobRecords {
     runId: string;
     reservation: string | null;
     partition: string | null;
+    /** Why it was submitted again. */
+    why: ExitReason;
     /** Somebody is about to submit it again, or has died doing so. */
     isBeingResubmitted: boolean;
   };
@@ -77,8 +80,11 @@ function submittedFrom(bytes: Buffer): JobRecords["submitted"] {
   const [first = "", slot = "", again] = bytes.toString("utf8").split(",");
   const runId = /^\d+/.exec(first)?.[0];
   if (runId === undefined) return undefined;
-  const [reservation = null, partition = null] = slot.split(" ").map((name) => (name === "-" ? null : name));
-  return { runId, reservation, partition, isBeingResubmitted: again === "again" };
+  const [reservation = null, partition = null, said] = slot
+    .split(" ")
+    .map((name) => (name === "-" ? null : name));
+  const why = ExitReason.safeParse(said).data ?? "reservation-deleted";
+  return { runId, reservation, partition, why, isBeingResubmitted: again === "again" };
 }
 
 function startedFrom(bytes: Buffer): JobRecords["started"] {

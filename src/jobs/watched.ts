@@ -1,6 +1,7 @@
 import { markerOf } from "./directory.ts";
 import type { JobResult } from "../messages/job-event.ts";
-import type { EndRecord } from "./job.ts";
+import type { EndFacts } from "./event-data.ts";
+import type { EndRecord, JobEnd } from "./job.ts";
 import type { TrackingRecord } from "./tracking-record.ts";
 import type { SlurmWord } from "./verdict.ts";
 
@@ -23,6 +24,8 @@ export interface Watched {
   forgottenSince: number | undefined;
   /** Its cancellation in Slurm means nothing: it is submitted again. */
   isBeingResubmitted: boolean;
+  /** How its run has ended, while it is to be submitted again for that. */
+  retrying: { end: JobEnd; facts: EndFacts } | undefined;
   /** Why it cannot be submitted again at the moment: said once. */
   heldBecause: string | undefined;
 }
@@ -67,6 +70,7 @@ export function watch(
     unknownState: old?.unknownState,
     forgottenSince: old?.forgottenSince,
     isBeingResubmitted: old?.isBeingResubmitted ?? false,
+    retrying: old?.retrying,
     heldBecause: old?.heldBecause,
   };
 }

@@ -154,5 +154,12 @@ export function sbatchArguments(job: {
     ...optional("--constraint", slurm.constraint),
     ...optional("--cpus-per-task", slurm.cpusPerTask),
     ...optional("--mem", slurm.memory),
+    ...optional("--ntasks", slurm.tasks),
+    ...optional("--gres", slurm.gres),
+    ...optional("--account", slurm.account),
+    ...optional("--qos", slurm.qos),
+    ...optional("--dependency", slurm.dependency),
+    ...(slurm.exclusive === true ? ["--exclusive"] : []),
+    ...(slurm.extra ?? []),
   ];
 }

@@ -111,6 +111,19 @@ describe("Trigger, without a broker", () => {
     expect(said).toMatch(/TimeLimit=00:05:00/);
   });
 
+  it("runs a job after the one that it depends on", async () => {
+    const trigger = open();
+    const first = await trigger.run(["/bin/sleep", "2"]);
+    const second = await trigger.run([PROGRAM], { jobDependency: `afterok:${first.slurmJobId ?? ""}` });
+    const { times } = await second.ended();
+    const { times: before, state } = await first.ended();
+    expect(state).toBe("completed");
+    expect(Date.parse(times.started ?? "")).toBeGreaterThanOrEqual(Date.parse(before.ended ?? ""));
+    await expect(trigger.run([PROGRAM], { jobDependency: "soon" })).rejects.toMatchObject({
+      code: "wrong-usage",
+    });
+  });
+
   it("of one id makes one job", async () => {
     const trigger = open();
     const [one, other] = await Promise.all([

@@ -155,6 +155,8 @@ export interface WorkerAccount {
   env?: NodeJS.ProcessEnv;
   uid?: number;
   gid?: number;
+  /** Options of the command. */
+  args?: string[];
 }
 
 /** The compiled worker, as a process of its own. */
@@ -163,9 +165,9 @@ export class TestWorker {
   log = "";
   readonly ended: Promise<number | null>;
 
-  constructor(configFile: string, { env = {}, ...account }: WorkerAccount = {}) {
+  constructor(configFile: string, { env = {}, args = [], ...account }: WorkerAccount = {}) {
     const options = { stdio: "pipe", env: { ...process.env, ...env }, ...account } as const;
-    this.process = spawn(process.execPath, [MAIN, "worker", "-c", configFile], options);
+    this.process = spawn(process.execPath, [MAIN, "worker", "-c", configFile, ...args], options);
     const take = (chunk: Buffer) => (this.log += chunk.toString("utf8"));
     this.process.stdout?.on("data", take);
     this.process.stderr?.on("data", take);
