@@ -69,6 +69,12 @@ export const Worker = z.strictObject({
     .min(1)
     .default(["#"])
     .describe("Routing keys that the group's intake queue is bound with on <prefix>.data."),
+  mayCancel: z
+    .array(z.string().min(1))
+    .default([])
+    .describe(
+      "RabbitMQ's users whose messages may cancel jobs, by the property user_id, which RabbitMQ checks.",
+    ),
   reconcileSeconds: z
     .number()
     .min(1)

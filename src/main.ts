@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { beamtimeCommand } from "./commands/beamtime.ts";
+import { cancelCommand } from "./commands/cancel.ts";
 import { deadCommand } from "./commands/dead.ts";
 import { doctorCommand } from "./commands/doctor.ts";
 import { facilityCommand } from "./commands/facility.ts";
@@ -33,6 +34,7 @@ for (const command of [
   publishCommand(),
   watchCommand(),
   runCommand(),
+  cancelCommand(),
   deadCommand(),
   replayCommand(),
   validateCommand(),

@@ -2,6 +2,7 @@ import { z } from "zod";
 import { MentoConfig } from "./config-schema.ts";
 import { CloudEvent } from "./messages/cloud-event.ts";
 import { DATA_READY_TYPE, DataReady } from "./messages/data-ready.ts";
+import { CANCEL_ANSWER_TYPE, CancelAnswer, JOB_CANCEL_TYPE, JobCancel } from "./messages/job-cancel.ts";
 import { JobEventData, JobState, MessageEventData } from "./messages/job-event.ts";
 
 const BASE = "https://mento.example/schemas/";
@@ -11,6 +12,11 @@ export function generateSchemas(): Record<string, unknown> {
   const schemas = {
     "cloud-event.json": describe(CloudEvent, "A CloudEvent 1.0, the envelope of every message."),
     "data-ready.json": describe(DataReady, `data of ${DATA_READY_TYPE}: a detector has written files.`),
+    "job-cancel.json": describe(JobCancel, `data of ${JOB_CANCEL_TYPE}: jobs are to be cancelled.`),
+    "cancel-answer.json": describe(
+      CancelAnswer,
+      `What is answered to a ${JOB_CANCEL_TYPE} with reply_to; its type is ${CANCEL_ANSWER_TYPE}.`,
+    ),
     "job-event.json": describe(JobEventData, "data of every mento.job.*.v1 event."),
     "message-event.json": describe(
       MessageEventData,
@@ -79,6 +85,13 @@ function asyncApi(): unknown {
         bindings: exchange("mento.data"),
         messages: messages([DATA_READY_TYPE], "./data-ready.json"),
       },
+      cancel: {
+        address: "{beamline}.{session}.job.cancel",
+        description: "Who may cancel jobs publishes here, with its login as user_id.",
+        parameters,
+        bindings: exchange("mento.data"),
+        messages: messages([JOB_CANCEL_TYPE], "./job-cancel.json"),
+      },
       events: {
         address: "{beamline}.{session}.{event}",
         description: "Workers publish here; visualization clients bind queues of their own.",
@@ -95,6 +108,7 @@ function asyncApi(): unknown {
     },
     operations: {
       takeData: { action: "receive", channel: { $ref: "#/channels/data" } },
+      takeCancel: { action: "receive", channel: { $ref: "#/channels/cancel" } },
       announce: { action: "send", channel: { $ref: "#/channels/events" } },
     },
   };

@@ -167,6 +167,7 @@ export class Tracker {
 
   /** Takes in what the run script wrote. */
   async #apply(watched: Watched, records: JobRecords | undefined, session: SessionJobs): Promise<void> {
+    watched.cancelled = records?.cancelled;
     if (records?.submitted !== undefined) {
       watched.isBeingResubmitted = records.submitted.isBeingResubmitted;
       if (records.submitted.runId !== runIdOf(watched.record)) {
@@ -325,7 +326,8 @@ export class Tracker {
   }
 
   async #end(watched: Watched, end: JobEnd, facts: EndFacts, session: SessionJobs): Promise<void> {
-    await this.#announce(watched, endedData(watched.record.data, end, facts));
+    const { record, cancelled } = watched;
+    await this.#announce(watched, endedData(record.data, end, { ...facts, cancelled }));
     this.#letGo(watched, session);
   }
 

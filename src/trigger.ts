@@ -5,6 +5,7 @@ import { pino } from "pino";
 import { argumentsOf, type ArgumentList } from "./argument-list.ts";
 import { Sessions, type Session } from "./beamtime/session.ts";
 import type { BrokerClient } from "./broker/client.ts";
+import { cancelJobs } from "./cancel-jobs.ts";
 import type { MentoConfig } from "./config.ts";
 import { Deferred, MentoError, Misconfigured, errorText } from "./errors.ts";
 import { submittedData } from "./jobs/event-data.ts";
@@ -12,6 +13,7 @@ import type { SessionOptions } from "./find-session.ts";
 import { Job } from "./job.ts";
 import { libraryConfig } from "./library-config.ts";
 import type { Log } from "./log.ts";
+import type { CancelOutcome } from "./messages/job-cancel.ts";
 import { jobEvent, toCloudEvent, type JobMethod, type OutgoingEvent } from "./messages/job-event.ts";
 import type { TriggerInput } from "./messages/trigger-input.ts";
 import { METHODS } from "./methods/methods.ts";
@@ -165,7 +167,7 @@ export class Trigger {
     const data = submittedData(plan, submitted, { ready: null, received, notice: null });
     const known = this.#jobs.get(plan.jobId);
     if (known !== undefined) return known;
-    const job = new Job(data, shell);
+    const job = new Job(data, shell, (reason) => this.#cancel(plan.jobId, reason));
     this.#jobs.set(plan.jobId, job);
     await this.#announce(jobEvent(data, new Date()));
     this.#tracker.take({ version: 1, data, jobsDirectory, slurm }, { ack: () => undefined, returns: 0 });
@@ -236,6 +238,18 @@ export class Trigger {
 
   #startsIn(): string | null {
     return HERE.includes(this.method) ? process.cwd() : null;
+  }
+
+  async #cancel(jobId: string, reason: string | null): Promise<CancelOutcome> {
+    const request = { who: `${userInfo().username}@${hostname()}`, reason, at: new Date().toISOString() };
+    const [outcome] = await cancelJobs([jobId], request, {
+      ...{ site: this.#config.site, sessions: this.#sessions, shells: this.#shells, here: this.#here },
+      // It is where this trigger has put it.
+      lastEvents: () => Promise.resolve(new Map()),
+      askHost: () => Promise.reject(new Error("a job of another host")),
+    });
+    if (outcome === undefined) throw new Error(`nothing was found out of job ${jobId}`);
+    return outcome;
   }
 
   async #announce(event: OutgoingEvent): Promise<void> {

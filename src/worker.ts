@@ -7,15 +7,16 @@ import { openConsumer } from "./broker/consumer.ts";
 import { openIntake } from "./broker/intake.ts";
 import { Publisher, type Publish } from "./broker/publisher.ts";
 import { declareTopology, topologyFor, type Topology } from "./broker/topology.ts";
-import { brokerCredentials, jobsDirectory, type MentoConfig } from "./config.ts";
+import { brokerCredentials, type MentoConfig } from "./config.ts";
 import { openSlurmRest } from "./open-slurm-rest.ts";
 import { Deferred, MentoError, Misconfigured, Unavailable, errorText } from "./errors.ts";
+import { isHostRequest } from "./cancel-on-host.ts";
 import { handleMessage, type IntakeEffects } from "./handle-message.ts";
-import { parseRemoved, retentionCommand } from "./jobs/retention.ts";
 import { TrackingRecord } from "./jobs/tracking-record.ts";
 import type { Log } from "./log.ts";
 import { toCloudEvent, type JobMethod, type OutgoingEvent } from "./messages/job-event.ts";
 import { METHODS } from "./methods/methods.ts";
+import { removeOldJobs } from "./remove-old-jobs.ts";
 import { resubmit } from "./resubmit.ts";
 import { RuntimeDirectory } from "./runtime-directory.ts";
 import { SessionPlaces } from "./session-places.ts";
@@ -24,12 +25,12 @@ import type { Trigger, TriggerSlurm } from "./triggers/trigger-config.ts";
 import { LocalShell } from "./shells/local.ts";
 import { Sights } from "./sight.ts";
 import { Tracker, type TrackerEffects } from "./track-jobs.ts";
+import { cancelling } from "./worker-cancel.ts";
 import { firstLink, isLost, nextLink } from "./worker-link.ts";
 
 const SWEEP_EVERY_MS = 30_000;
 /** Directories of jobs that ended long ago are looked for so often. */
 const CLEAN_UP_EVERY_MS = 3600_000;
-const CLEAN_UP_AT_MOST_MS = 1800_000;
 /** Messages of one session must not keep those of another from being seen. */
 const PREFETCH_PER_SLOT = 16;
 /** Tracking records that one worker holds at most. */
@@ -97,6 +98,7 @@ class Worker {
   readonly #shells: SessionShells;
   readonly #places: SessionPlaces;
   readonly #sights: Sights;
+  readonly #here: LocalShell;
   readonly #admission: Admission;
   readonly #log: Log;
   readonly #between: Between;
@@ -108,7 +110,8 @@ class Worker {
     this.#config = config;
     this.#sessions = sessions;
     this.#shells = shells;
-    const here = new LocalShell(config.ssh.commandTimeoutMs);
+    this.#here = new LocalShell(config.ssh.commandTimeoutMs);
+    const here = this.#here;
     const rest = openSlurmRest(config.slurmRest);
     this.#places = new SessionPlaces(config.site, shells, { here, rest, maxPending: worker.maxPending });
     this.#sights = new Sights(here, sessions, shells, rest);
@@ -136,25 +139,8 @@ class Worker {
     this.#admission.stop();
   }
 
-  /** Removes what open sessions keep of jobs that ended long ago. */
   async cleanUp(): Promise<void> {
-    const { retentionDays } = this.#config.worker;
-    const { open } = await this.#sessions.open();
-    for (const session of open.filter(({ online }) => online !== null)) {
-      try {
-        const shell = await this.#shells.open(requireOnline(session));
-        const directory = jobsDirectory(this.#config.site, session.roots.core);
-        const command = retentionCommand(directory, shell.account, retentionDays);
-        // A command that is not done in time costs the whole connection, and this one has many files to remove.
-        const end = await shell.run(command, { timeout: CLEAN_UP_AT_MOST_MS });
-        const removed = parseRemoved(end.stdout.toString("utf8"));
-        if (removed === 0 || (removed === undefined && end.code === 0)) continue;
-        if (removed === undefined) throw new Error(end.stderr.trim());
-        this.#log.info({ session: session.id, removed, retentionDays }, "old job directories were removed");
-      } catch (error) {
-        this.#log.info({ session: session.id }, `old job directories were not removed: ${errorText(error)}`);
-      }
-    }
+    await removeOldJobs(this.#config, this.#sessions, this.#shells, this.#log);
   }
 
   /** Works over one link to the broker, until it is lost or the worker is to stop. */
@@ -199,6 +185,8 @@ class Worker {
     });
     const publisher = await Publisher.open(link);
     const now = () => new Date();
+    const own = { config: this.#config, sessions: this.#sessions, shells: this.#shells, here: this.#here };
+    const cancels = cancelling({ ...own, link, publisher, topology, log });
 
     const announce = async (event: OutgoingEvent) => {
       const published = publisher.publish({
@@ -257,6 +245,7 @@ class Worker {
       const { jobsQueue, hostJobsQueue } = topology;
       for (const queue of this.#hasHostJobs ? [jobsQueue, hostJobsQueue] : [jobsQueue]) {
         const consumer = await openConsumer(link, queue, MAX_TRACKED, ({ message, ack }) => {
+          if (isHostRequest(message.properties)) return void cancels.fromHost({ message, ack });
           const record = TrackingRecord.safeParse(parseJson(message.content));
           if (record.success) {
             const returns: unknown = message.properties.headers?.["x-delivery-count"];
@@ -298,6 +287,7 @@ class Worker {
         log,
         now,
         handle: (received) => handleMessage(received, messageEffects),
+        cancel: cancels.message,
       });
       stops.unshift(() => intake.stop());
     }

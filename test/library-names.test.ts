@@ -92,7 +92,9 @@ describe("docs/library.md", () => {
   const text = read("docs/library.md");
   const sectionOf = (title: string) => text.split(/^## /m).find((one) => one.startsWith(title)) ?? "";
   const namesIn = (title: string) =>
-    rowsOf(sectionOf(title)).flatMap(([first = ""]) => spansOf(first).map((one) => one.replace("()", "")));
+    rowsOf(sectionOf(title)).flatMap(([first = ""]) =>
+      spansOf(first).map((one) => one.replace(/\(.*\)/, "")),
+    );
   const membersNamed = (name: string) => {
     const symbol = exported.get(name);
     return symbol === undefined ? [] : checker.getDeclaredTypeOfSymbol(symbol).getProperties();

@@ -27,6 +27,7 @@ const record: TrackingRecord = {
     paths: [],
     times: { ready: null, received: null, submitted: null, started: null, ended: null },
     exit: null,
+    cancelledBy: null,
     results: [],
     error: null,
   },

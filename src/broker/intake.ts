@@ -2,9 +2,11 @@ import type { ConsumeMessage, Options } from "amqplib";
 import { Deferred, MentoError, Misconfigured, Rejected, Unavailable, errorText } from "../errors.ts";
 import type { ReceivedMessage } from "../handle-message.ts";
 import type { Log } from "../log.ts";
-import { shortId } from "../messages/derived-id.ts";
+import { CANCEL_ANSWER_TYPE, isJobCancel, type CancelAnswer } from "../messages/job-cancel.ts";
+import { derivedId, shortId } from "../messages/derived-id.ts";
 import { messageEvent, type OutgoingEvent } from "../messages/job-event.ts";
 import { originOf, type Origin } from "../messages/origin.ts";
+import { theirHeaders } from "../messages/sent-again.ts";
 import { brokerLost, type BrokerLink } from "./connection.ts";
 import { openConsumer, type Consumer, type Delivery } from "./consumer.ts";
 import type { Publish } from "./publisher.ts";
@@ -17,6 +19,8 @@ export interface IntakeEdges {
   /** Messages held at once; most wait for their session's turn. */
   prefetch: number;
   handle: (received: ReceivedMessage) => Promise<void>;
+  /** A message that cancels jobs; its sender is answered. */
+  cancel: (received: ReceivedMessage) => Promise<CancelAnswer>;
   announce: (event: OutgoingEvent) => Promise<void>;
   /** Resolves when what stopped everybody is over: at once if it is. */
   whenOpen: () => Promise<void>;
@@ -53,12 +57,10 @@ const RENEW_AFTER_RETURNS = 10;
 /** A message that ends every worker that takes it must not do so for ever. */
 const GIVE_UP_AFTER_RETURNS = 50;
 
-const MAX_THEIR_HEADERS = 16 * 1024;
-
 /**
  * Consumes the group's intake queue, and decides here, from the kind of error alone, what becomes of a message:
  *
- * - handled: acked
+ * - handled: acked; a request to cancel jobs is answered before
  * - Rejected, or a bug: a copy with the reason to the dead-letter queue, announced, answered, acked
  * - Deferred: a copy to a wait queue, announced once per reason, acked; past its deadline it is rejected
  * - Unavailable, Misconfigured: a copy to a wait queue, acked, and consuming pauses until it is over
@@ -109,13 +111,20 @@ export class Intake {
     try {
       try {
         if (history.returned >= RENEW_AFTER_RETURNS) throw cameBack(history);
-        await this.#edges.handle({
+        const received: ReceivedMessage = {
           body: message.content,
           properties: message.properties,
           receivedAt: new Date(history.firstSeen),
           dataLook: history.dataLook ?? undefined,
           onlyTrigger: history.onlyTrigger ?? undefined,
-        });
+        };
+        if (isJobCancel(origin.cause.type)) {
+          const data = await this.#edges.cancel(received);
+          const id = `${derivedId(origin.cause.source, origin.cause.id)}/cancel-answer`;
+          await this.#answer(message, { id, type: CANCEL_ANSWER_TYPE, data });
+        } else {
+          await this.#edges.handle(received);
+        }
       } catch (error) {
         await this.#decide(error, message, history, origin);
       }
@@ -232,7 +241,10 @@ export class Intake {
   }
 
   /** To the producer's own queue, if it asked and its queue still exists. */
-  async #answer(message: ConsumeMessage, event: OutgoingEvent): Promise<void> {
+  async #answer(
+    message: ConsumeMessage,
+    event: Pick<OutgoingEvent, "id" | "type"> & { data: object },
+  ): Promise<void> {
     const replyTo: unknown = message.properties.replyTo;
     if (typeof replyTo !== "string" || replyTo === "") return;
     const correlationId: unknown = message.properties.correlationId ?? message.properties.messageId;
@@ -364,11 +376,6 @@ function copyProperties(
 ): Options.Publish & { messageId: string } {
   const { contentType, contentEncoding, correlationId, replyTo, timestamp, type, appId } =
     message.properties as Options.Publish;
-  const theirs = Object.entries(message.properties.headers ?? {}).filter(
-    ([name]) => !name.startsWith("x-") && !name.startsWith("mento-"),
-  );
-  // AMQP has limits for headers; what a producer has filled up must not keep its message from being put away.
-  const fit = Buffer.byteLength(JSON.stringify(theirs)) <= MAX_THEIR_HEADERS;
   const kept = { contentType, contentEncoding, correlationId, replyTo, timestamp, type, appId };
   const messageId: unknown = message.properties.messageId;
   // A bare message without an id is known by the hash of its body: it must keep that when it comes back.
@@ -377,6 +384,6 @@ function copyProperties(
   return {
     ...Object.fromEntries(Object.entries(kept).filter(([, value]) => value !== undefined)),
     messageId: shortId(id),
-    headers: { ...(fit ? Object.fromEntries(theirs) : {}), ...ours },
+    headers: { ...theirHeaders(message.properties), ...ours },
   };
 }

@@ -16,6 +16,7 @@ import { PENDING_COMMAND } from "./slurm-now.ts";
  *                                  has the reservation and partition that it was submitted to again
  *     <jobs>/<job id>/.failed      there if the last `sbatch` has ended without an answer
  *     <jobs>/<job id>/.looked      when somebody first looked for the job and did not find it
+ *     <jobs>/<job id>/.cancelled   who has asked for it to be cancelled: a submit that comes after it is cancelled at once
  *     <jobs>/<job id>/.resubmit.<Slurm's job id>   the lock of whoever submits it again in place of that one
  *     <jobs>/<job id>/started.<Slurm's job id>, ended.<…>   written by run.sh
  *     <jobs>/<job id>/job.log      what the program printed
@@ -114,7 +115,8 @@ ${writeAndSubmit(request, account)}`;
 
 /**
  * The functions of the scripts: `say` answers and ends; `answered` does so if the directory already holds a whole answer;
- * `marked` finds our job in a list; `adopt` makes it the directory's answer.
+ * `marked` finds our job in a list; `adopt` makes it the directory's answer; `keep_cancelled` cancels a job that was to be
+ * cancelled before Slurm had it.
  */
 export function functions(jobsDirectory: string, jobId: string): string {
   return `d=${quote(directoryOf(jobsDirectory, jobId))} m=${quote(markerOf(jobId))}
@@ -125,10 +127,12 @@ answered() {
   { read -r line; read -r line; } < "$d/run.sh"
   say "submitted $id \${slot:+$slot }$line"
 }
+keep_cancelled() { [ ! -f "$d/.cancelled" ] || scancel "\${1%%;*}"; }
 marked() { printf '%s\\n' "$list" | awk -v m="$m" '$2 == m { print $1; exit }'; }
 adopt() {
   [ -n "$1" ] || return 0
   echo "$1" > "$d/.submitted.$$" && mv "$d/.submitted.$$" "$d/submitted" || exit 1
+  keep_cancelled "$1"
   answered
 }`;
 }
@@ -151,6 +155,7 @@ ${SBATCH} ${quoteAll(request.sbatchArguments)} "$d/run.sh" > "$d/submitted" || {
   say "failed $code"
 }
 read -r id < "$d/submitted"
+keep_cancelled "$id"
 say "submitted $id"`;
 }
 
@@ -269,10 +274,11 @@ ${isHeld ? '[ ! -f "$d/started.$old" ] || leave "$old"' : ""}
 for one in "$d"/started.[0-9]*; do
   [ -n "$new" ] || [ ! -f "$one" ] || [ "\${one##*.}" -le "$old" ] || new=\${one##*.}
 done
+[ -n "$new" ] || [ ! -f "$d/.cancelled" ] || leave CANCELLED
 # By the directory's time others judge whether this was cut off.
 [ -n "$new" ] || { touch "$d" && new=$(${SBATCH} ${quoteAll(sbatchArguments)} "$d/run.sh"); } || say "failed $?"
 printf '%s\\n%s\\n' "$new" ${quote(`${reservation ?? "-"} ${partition ?? "-"} ${why}`)} > "$d/.submitted.$$" || exit 1
-mv "$d/.submitted.$$" "$d/submitted" && answered`;
+mv "$d/.submitted.$$" "$d/submitted" && keep_cancelled "$new" && answered`;
 }
 
 const CANCEL_HELD = `case $state in RESV_DEL_HOLD | PENDING) scancel --state=PENDING "$old"; look ;; esac

@@ -1,4 +1,5 @@
 import { quote } from "../shells/quote.ts";
+import { askFunction, type CancelRequest } from "./cancel-request.ts";
 import { dataCheck, type DataWanted } from "./data-check.ts";
 import { functions, logTo, spoolOf, type JobDirectory } from "./directory.ts";
 import { LAUNCHED } from "./run-script.ts";
@@ -85,16 +86,37 @@ export function parseProcesses(
   return words;
 }
 
+/** A process that is asked to end and does not is killed after so long. */
+const KILL_AFTER_SECONDS = 10;
+
 /**
- * Ends a process and all that it has started: by SIGTERM, after a while by SIGKILL. Prints `mento:cancelled` if it ran,
- * `mento:gone` if it had ended before.
+ * Ends processes and all that they have started: by SIGTERM, then by SIGKILL. Prints a line for each that ran and got the
+ * signal. Who asked is in the job directory before.
  */
-export function cancelProcessCommand({ pid, directory }: ProcessJob): string {
+export function cancelProcessesCommand(jobs: readonly ProcessJob[], request: CancelRequest): string {
+  const calls = jobs.map(({ pid, directory }) => `cancel ${pid} ${quote(directory)}`);
   return `${IS_RUNNING}
-d=${quote(directory)}
-is_running ${pid} "$d" || { echo mento:gone; exit 0; }
-: > "$d/.cancelled" || exit 1
-kill -s TERM -- -${pid}
-(sleep 10; is_running ${pid} "$d" && kill -s KILL -- -${pid}) < /dev/null > /dev/null 2>&1 &
-echo mento:cancelled`;
+${askFunction(request)}
+cancel() {
+  is_running "$1" "$2" || return
+  # Even if it cannot be written down.
+  ask "$2"
+  kill -s TERM -- "-$1" || return
+  (
+    # While one of the group is left, no other process gets its number.
+    seconds=0
+    while kill -s 0 -- "-$1"; do
+      [ $seconds -lt ${KILL_AFTER_SECONDS} ] || { kill -s KILL -- "-$1"; break; }
+      sleep 1
+      seconds=$((seconds + 1))
+    done
+  ) < /dev/null > /dev/null 2>&1 &
+  echo "mento-cancelled $1"
+}
+${calls.join("\n")}`;
+}
+
+/** The numbers of those that got the signal. */
+export function parseCancelled(output: string): Set<string> {
+  return new Set([...output.matchAll(/^mento-cancelled (\d+)$/gm)].map(([, pid = ""]) => pid));
 }

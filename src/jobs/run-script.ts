@@ -98,6 +98,8 @@ while kill -0 "$child" 2>/dev/null; do
   wait "$child"
   code=$?
 done
+# What has completed is not stopped any more. Of any other end the signal may be the reason, though it comes later.
+[ "$code" != 0 ] || trap '' TERM HUP USR1 USR2
 child=
 count_kills
 
@@ -140,7 +142,7 @@ const RUN = {
   echo "$$;$${LAUNCHED}" > "$directory/.submitted.$$" || exit 1
   ln "$directory/.submitted.$$" "$directory/submitted" 2>/dev/null || run=
   rm -f "$directory/.submitted.$$"
-  [ -n "$run" ] || exit 0
+  [ -n "$run" ] && [ ! -f "$directory/.cancelled" ] || exit 0
 }`,
   rest: `run=\${SLURM_JOB_ID:-by-hand}
 [ "$run" = by-hand ] || {

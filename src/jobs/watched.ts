@@ -1,3 +1,4 @@
+import type { AskedToCancel } from "./cancel-request.ts";
 import { markerOf } from "./directory.ts";
 import type { JobResult } from "../messages/job-event.ts";
 import type { EndFacts } from "./event-data.ts";
@@ -26,6 +27,8 @@ export interface Watched {
   isBeingResubmitted: boolean;
   /** How its run has ended, while it is to be submitted again for that. */
   retrying: { end: JobEnd; facts: EndFacts } | undefined;
+  /** Somebody has asked Mento to cancel it. */
+  cancelled: AskedToCancel | undefined;
   /** Why it cannot be submitted again at the moment: said once. */
   heldBecause: string | undefined;
 }
@@ -71,6 +74,7 @@ export function watch(
     forgottenSince: old?.forgottenSince,
     isBeingResubmitted: old?.isBeingResubmitted ?? false,
     retrying: old?.retrying,
+    cancelled: old?.cancelled,
     heldBecause: old?.heldBecause,
   };
 }

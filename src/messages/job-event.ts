@@ -66,6 +66,9 @@ export type MessageFacts = z.infer<typeof MessageFacts>;
 export const ChainLink = z.strictObject({ job: z.string(), trigger: z.string() });
 export type ChainLink = z.infer<typeof ChainLink>;
 
+export const CancelledBy = z.strictObject({ who: z.string(), reason: z.string().nullable() });
+export type CancelledBy = z.infer<typeof CancelledBy>;
+
 /** `data` of every `mento.job.*.v1` event. */
 export const JobEventData = z.strictObject({
   job: z.strictObject({
@@ -112,6 +115,9 @@ export const JobEventData = z.strictObject({
     })
     .nullable()
     .describe("null until the job has ended."),
+  cancelledBy: CancelledBy.nullable().describe(
+    "Who asked Mento to cancel it; null unless cancelled, and null if somebody cancelled it in Slurm.",
+  ),
   results: z.array(JobResult),
   error: EventError.nullable(),
 });

@@ -18,7 +18,8 @@ const SubmittedRequest = z.looseObject({
 
 /** What the run script's second line says of a submit. */
 export function requestOf({ trigger, cause, paths, argv }: JobPlan, now: Date) {
-  return { submittedAt: now.toISOString(), trigger: trigger.name, cause, paths, argv };
+  const { name, method } = trigger;
+  return { submittedAt: now.toISOString(), trigger: name, method, cause, paths, argv };
 }
 
 /** The data that the job needs; null where nobody looks: here, and for what follows on a job that had it. */

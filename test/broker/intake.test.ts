@@ -70,6 +70,7 @@ describe("an intake that has paused because everybody was out", () => {
       publish: () => Promise.resolve(),
       prefetch: 1,
       handle: () => Promise.reject(new Unavailable({ code: "ssh-unreachable", message: "away", hint: "" })),
+      cancel: () => Promise.resolve({ outcomes: [] }),
       announce: () => Promise.resolve(),
       whenOpen: () => whenOpen,
       log: pino({ level: "silent" }),
@@ -135,6 +136,7 @@ it("a message whose own command fails each time is given up at last, whatever it
       return Promise.resolve();
     },
     prefetch: 1,
+    cancel: () => Promise.resolve({ outcomes: [] }),
     handle: () => Promise.reject(new Deferred(times++ % 2 === 0 ? own : between)),
     announce: () => Promise.resolve(),
     whenOpen: () => Promise.resolve(),

@@ -135,6 +135,19 @@ describe("Trigger, without a broker", () => {
     expect((await one.ended()).state).toBe("completed");
   });
 
+  it.each(Object.values(TriggerMethod).filter((one) => !/^local-sbatch|rest/.test(one)))(
+    "cancels a job of %s, and tells one that has ended apart",
+    async (method) => {
+      const trigger = open(method);
+      const job = await trigger.run(["/bin/sleep", "300"]);
+      await job.started();
+      expect(await job.cancel("enough")).toMatchObject({ outcome: "cancelled" });
+      const end = await job.ended();
+      expect(end).toMatchObject({ state: "cancelled", cancelledBy: { reason: "enough" } });
+      expect(await job.cancel()).toMatchObject({ outcome: "gone", end: { state: "cancelled" } });
+    },
+  );
+
   it("says what is missing when no beamtime is open", async () => {
     const config = new TestSite([], { site: { gpfs: localJobs, core: localJobs, localJobs } });
     await expect(open(undefined, { config: config.configFile }).run(["x"])).rejects.toMatchObject({

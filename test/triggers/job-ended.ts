@@ -38,6 +38,7 @@ export function jobEndedEvent({ type, trigger = "azimuthal", group = "default", 
     times: { ready: time, received: time, submitted: time, started: time, ended: time },
     exit: { code: 0, signal: null, reason: null },
     results: [],
+    cancelledBy: null,
     error: null,
     ...more,
   };
