@@ -47,12 +47,14 @@ export interface CancelPlace {
   rest?: SlurmRest | null;
 }
 
+/** Their directories lie among those of other ways: one that does not say is not taken for theirs. */
+const BESIDE_OTHERS: readonly JobMethod[] = ["local-sbatch-script", "slurm-rest-api"];
 const BY_SLURM: readonly JobMethod[] = ["remote-sbatch-script", "local-sbatch-script", "slurm-rest-api"];
 
 /** Whoever runs this program asks. */
-export function requestFromHere(reason: string | undefined): CancelRequest {
+export function requestFromHere(reason: string | null): CancelRequest {
   const who = `${userInfo().username}@${hostname()}`;
-  return { who, reason: reason ?? null, at: new Date().toISOString() };
+  return { who, reason, at: new Date().toISOString() };
 }
 
 /** A submit, or a resubmit, may come between a look and a cancel. */
@@ -72,9 +74,11 @@ export async function cancelAt(
   request: CancelRequest,
 ): Promise<Map<string, CancelOutcome>> {
   const { methods } = place;
+  const isKnownHere = ({ inSlurm }: FoundJob) =>
+    inSlurm.length > 0 || !methods.some((method) => BESIDE_OTHERS.includes(method));
   const look = await lookAt(place, jobIds);
   const found = [...look.found.values()]
-    .map((job) => ({ ...job, method: job.method ?? methods[0] }))
+    .map((job) => ({ ...job, method: job.method ?? (isKnownHere(job) ? methods[0] : undefined) }))
     .filter(({ method }) => method !== undefined && methods.includes(method));
   const outcomes = new Map<string, CancelOutcome>();
   const take = async (jobs: readonly FoundJob[], work: () => Promise<Map<string, CancelOutcome>>) => {
@@ -203,7 +207,8 @@ async function cancelThere(
     ),
   );
   for (const slurmJobId of [...living.values()].flat()) await rest.cancel(slurmJobId);
-  await shell.run(`${ask}\n${acceptedCommand(jobsDirectory, jobs.jobIds)}`);
+  const inSlurm = jobs.jobIds.filter((id) => living.get(id)?.length);
+  await shell.run(`${ask}\n${acceptedCommand(jobsDirectory, inSlurm)}`);
   return { look: await lookAt(place, jobs.jobIds), said: "" };
 }
 

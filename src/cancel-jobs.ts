@@ -41,6 +41,9 @@ export async function cancelJobs(
   return wanted.map((name) => search.outcomeOf(name));
 }
 
+/** The more certain, the earlier. */
+const CERTAIN: readonly CancelOutcome["outcome"][] = ["cancelled", "gone", "failed", "unknown"];
+
 /** What is known so far of each name. */
 class Search {
   readonly #names: readonly string[];
@@ -59,8 +62,10 @@ class Search {
     return this.#names.filter((name) => !this.#outcomes.has(name));
   }
 
+  /** A job of the REST API's account may be found over SSH too: whoever has cancelled it is right. */
   found(name: string, outcome: CancelOutcome): void {
-    this.#outcomes.set(name, { ...outcome, job: name });
+    const rank = (one: CancelOutcome | undefined) => (one === undefined ? 9 : CERTAIN.indexOf(one.outcome));
+    if (rank(outcome) < rank(this.#outcomes.get(name))) this.#outcomes.set(name, { ...outcome, job: name });
   }
 
   silent(name: string, outcome: CancelOutcome): void {

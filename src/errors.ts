@@ -40,6 +40,9 @@ export const ERROR_CODES = {
     "None of the beamtime's reservations fits the job; it waits, fails or runs outside them.",
   "session-busy": "Many messages of the session wait already; this one lets other sessions' pass.",
   "too-many-pending": "As many jobs of the session as are allowed wait in Slurm already.",
+  "trigger-full": "As many of the trigger's jobs as may have not ended yet; the message waits for its turn.",
+  "session-full": "As many of the session's jobs as may have not ended yet; the message waits for its turn.",
+  superseded: "A newer message took this one's place, as its trigger wants (latest).",
   "submit-in-flight": "Another call is just submitting this job, or was cut off doing so.",
   "submit-not-now": "Slurm does not take the job at the moment.",
   "ssh-login-refused": "The reserved node did not accept the beamtime's account and key.",
@@ -142,6 +145,21 @@ export class Deferred extends MentoError {
     this.isSilent = details.isSilent ?? false;
     this.waitAtMostSeconds = details.waitAtMostSeconds ?? Infinity;
     this.giveUpAfterTimes = details.giveUpAfterTimes ?? Infinity;
+  }
+}
+
+/** A newer message has had its turn with a trigger that shows the latest only: nothing is left to do for this one. */
+export class Superseded extends MentoError {
+  /** The newer message's id. */
+  readonly by: string;
+
+  constructor(by: string) {
+    super({
+      code: "superseded",
+      message: `superseded by message ${by}`,
+      hint: "The trigger shows the latest message only (latest).",
+    });
+    this.by = by;
   }
 }
 

@@ -22,7 +22,7 @@ export interface CancelMessageEffects {
  * @throws Rejected `cancel-not-allowed`, and those of a message that cannot be read
  */
 export async function handleCancel(
-  { body, properties }: ReceivedMessage,
+  { body, properties }: Pick<ReceivedMessage, "body" | "properties">,
   { mayCancel, cancel, log, now }: CancelMessageEffects,
 ): Promise<CancelAnswer> {
   const event = decodeMessage(body, properties);

@@ -1,12 +1,10 @@
-import { posix } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { cancelAt, goneSince, requestFromHere, unknown } from "./cancel-at.ts";
 import { isTerminal } from "./jobs/job.ts";
 import type { CloudEvent } from "./messages/cloud-event.ts";
-import type { CancelOutcome } from "./messages/job-cancel.ts";
 import type { JobEventData } from "./messages/job-event.ts";
-import type { Place } from "./methods/method.ts";
+import type { CancelOutcome } from "./messages/job-cancel.ts";
 import { quote } from "./shells/quote.ts";
+import type { Shell } from "./shells/shell.ts";
 
 /** How often a log that is followed is read. */
 const LOOK_AT_LOG_MS = 500;
@@ -26,17 +24,20 @@ export class Job {
   readonly directory: string;
   /** What is known of it now: its last event's data. */
   data: JobEventData;
-  readonly #place: Pick<Place, "shell" | "rest">;
+  readonly #shell: Shell;
   readonly #events: CloudEvent[] = [];
   #isLeft = false;
   #wake: (() => void)[] = [];
 
-  constructor(data: JobEventData, place: Pick<Place, "shell" | "rest">) {
+  readonly #cancel: (reason: string | null) => Promise<CancelOutcome>;
+
+  constructor(data: JobEventData, shell: Shell, cancel: (reason: string | null) => Promise<CancelOutcome>) {
+    this.#cancel = cancel;
     this.data = data;
     this.id = data.job.id;
     this.slurmJobId = data.slurm.jobId;
     this.directory = data.job.directory;
-    this.#place = place;
+    this.#shell = shell;
   }
 
   get hasEnded(): boolean {
@@ -59,27 +60,6 @@ export class Job {
     return { ...data, state: data.job.state, exit: data.exit ?? { code: null, signal: null, reason: null } };
   }
 
-  /**
-   * Cancels it: it waits no more, or its program is told to end. Says whether it was there, or gone already, and how;
-   * `ended()` then resolves as after any end.
-   *
-   * @param reason why; its last event has it, beside who runs this program
-   * @throws Unavailable `ssh-unreachable`, `ssh-lost`, `slurm-unavailable`
-   */
-  async cancel(reason?: string): Promise<CancelOutcome> {
-    const { id, directory, data } = this;
-    const { shell, rest } = this.#place;
-    const gone = goneSince(data);
-    if (gone !== undefined) return gone;
-    const place = {
-      jobsDirectory: posix.dirname(directory),
-      ...{ shell, methods: [data.job.method], shellOn: () => Promise.resolve(shell) },
-      rest: data.job.method === "slurm-rest-api" ? rest : null,
-    };
-    const outcomes = await cancelAt(place, [id], requestFromHere(reason));
-    return outcomes.get(id) ?? unknown(id, `Job ${id} is not in ${directory}.`, "Its directory was removed.");
-  }
-
   /** Its events, from the first, until it has ended. */
   async *events(): AsyncGenerator<CloudEvent, void, undefined> {
     for (let at = 0; ; at++) {
@@ -96,7 +76,7 @@ export class Job {
     let offset = 0;
     for (;;) {
       const isLast = this.hasEnded;
-      const end = await this.#place.shell.run(
+      const end = await this.#shell.run(
         `tail -c +${offset + 1} ${quote(this.directory)}/job.log 2>/dev/null | head -c ${LOG_PIECE_BYTES}`,
       );
       offset += end.stdout.length;
@@ -106,6 +86,11 @@ export class Job {
       if (isLast) return;
       await Promise.race([sleep(LOOK_AT_LOG_MS), this.#until(() => this.hasEnded)]);
     }
+  }
+
+  /** Ends it: cancelled, gone (and how it had ended), unknown, or failed, and why. What then happened, {@link ended} tells. */
+  cancel(reason: string | null = null): Promise<CancelOutcome> {
+    return this.#cancel(reason);
   }
 
   /** Takes in an event of its own. */

@@ -25,6 +25,8 @@ const program = new Command("mento")
   .description('Turns "data ready" messages into analysis jobs: RabbitMQ in, Slurm jobs, events out.')
   .version(version)
   .exitOverride()
+  // `mento run ls -l`: options behind the program are the program's.
+  .enablePositionalOptions()
   .showHelpAfterError("(mento --help lists the commands)");
 
 for (const command of [

@@ -28,7 +28,7 @@ export function isRetried({ data, retries = 0, retried = 0 }: TrackingRecord, en
  * @throws Rejected `no-reservation-fits` if its trigger does not wait
  */
 export async function resubmit(
-  { data, jobsDirectory, slurm = TriggerSlurm.parse({}) }: TrackingRecord,
+  { data, jobsDirectory, slurm = TriggerSlurm.parse({}), priority = 0 }: TrackingRecord,
   why: ExitReason,
   placeFor: (slurm: TriggerSlurm) => Promise<Place>,
 ): Promise<void> {
@@ -48,6 +48,7 @@ export async function resubmit(
         directory: directoryOf(jobsDirectory, jobId),
         name,
         slurm: asked,
+        priority,
         slot,
       }),
       reservation,

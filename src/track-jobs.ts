@@ -10,27 +10,11 @@ import { cancelHeldCommand, exitCommand, parseExit } from "./jobs/squeue.ts";
 import type { TrackingRecord } from "./jobs/tracking-record.ts";
 import { judge, LOOK_FIRST_MS, type SlurmWord } from "./jobs/verdict.ts";
 import { isOurs, runIdOf, seenAtOf, watch, type Watched } from "./jobs/watched.ts";
-import type { Log } from "./log.ts";
-import { jobEvent, type ExitReason, type JobEventData, type OutgoingEvent } from "./messages/job-event.ts";
+import { jobEvent, type JobEventData } from "./messages/job-event.ts";
 import { isGivenUp, isRetried, movedTo } from "./resubmit.ts";
 import { quote } from "./shells/quote.ts";
 import type { Sight } from "./sight.ts";
-
-/** What the line needs from outside. */
-export interface TrackerEffects {
-  /** Where the job, and others of its session and kind, can be seen. */
-  sightOf: (record: TrackingRecord) => Promise<Sight>;
-  announce: (event: OutgoingEvent) => Promise<void>;
-  /** Puts a fresh copy of a record on the group's queue of jobs, confirmed. */
-  track: (record: TrackingRecord) => Promise<void>;
-  /** Submits a job again whose reservation was deleted, or whose node failed; its directory then says which Slurm job it is. */
-  resubmit: (record: TrackingRecord, seenAt: number, why: ExitReason) => Promise<void>;
-  reconcileSeconds: number;
-  /** A job of which nothing was seen for so long is lost. */
-  lostAfterHours: number;
-  log: Log;
-  now: () => Date;
-}
+import type { TrackerEffects } from "./tracker-effects.ts";
 
 /** Between two listings of a spool. */
 const TICK_MS = 400;
@@ -328,12 +312,16 @@ export class Tracker {
 
   async #end(watched: Watched, end: JobEnd, facts: EndFacts, session: SessionJobs): Promise<void> {
     const { record, cancelled } = watched;
+    await this.#effects.leaveSeats(record);
     await this.#announce(watched, endedData(record.data, end, { ...facts, cancelled }));
     this.#letGo(watched, session);
   }
 
   async #lose(watched: Watched, session: SessionJobs): Promise<void> {
     const seenAt = new Date(seenAtOf(watched.record)).toISOString();
+    await this.#effects.leaveSeats(watched.record).catch((error: unknown) => {
+      this.#say(watched, `its seat is not free yet: ${errorText(error)}`);
+    });
     await this.#announce(watched, lostData(watched.record.data, seenAt));
     this.#say(watched, "the job is lost: a person must look what became of it");
     this.#letGo(watched, session);

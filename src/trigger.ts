@@ -1,17 +1,20 @@
 import { randomUUID } from "node:crypto";
-import { existsSync } from "node:fs";
 import { hostname, userInfo } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { pino } from "pino";
 import { argumentsOf, type ArgumentList } from "./argument-list.ts";
 import { Sessions, type Session } from "./beamtime/session.ts";
 import type { BrokerClient } from "./broker/client.ts";
-import { configFile, loadConfig, type MentoConfig } from "./config.ts";
-import { parseConfig } from "./config-file.ts";
+import { requestFromHere } from "./cancel-at.ts";
+import { cancelJobs } from "./cancel-jobs.ts";
+import type { MentoConfig } from "./config.ts";
 import { Deferred, MentoError, Misconfigured, errorText } from "./errors.ts";
 import { submittedData } from "./jobs/event-data.ts";
+import type { SessionOptions } from "./find-session.ts";
 import { Job } from "./job.ts";
+import { libraryConfig } from "./library-config.ts";
 import type { Log } from "./log.ts";
+import type { CancelOutcome } from "./messages/job-cancel.ts";
 import { jobEvent, toCloudEvent, type JobMethod, type OutgoingEvent } from "./messages/job-event.ts";
 import type { TriggerInput } from "./messages/trigger-input.ts";
 import { METHODS } from "./methods/methods.ts";
@@ -21,6 +24,7 @@ import { openSlurmRest } from "./open-slurm-rest.ts";
 import { RuntimeDirectory } from "./runtime-directory.ts";
 import { SessionPlaces } from "./session-places.ts";
 import { SessionShells } from "./session-shells.ts";
+import type { SlurmRest } from "./slurm-rest/slurm-rest.ts";
 import { LocalShell } from "./shells/local.ts";
 import { Sights } from "./sight.ts";
 import { Tracker } from "./track-jobs.ts";
@@ -37,13 +41,7 @@ export const TriggerMethod = {
 } as const satisfies Record<string, JobMethod>;
 export type TriggerMethod = (typeof TriggerMethod)[keyof typeof TriggerMethod];
 
-export interface TriggerOptions {
-  /** The beamline's file system, as this host sees it. Default: `/gpfs`, or what the configuration says. */
-  beamlineRoot?: string;
-  /** A beamtime's or commissioning run's id. Default: the session that is open at the beamline. */
-  beamtimeId?: string;
-  /** The configuration, or its file. Default: `$MENTO_CONFIG`, `./mento.yaml`, `/etc/mento/mento.yaml`; none is needed. */
-  config?: MentoConfig | string;
+export interface TriggerOptions extends SessionOptions {
   /** Where the jobs' events are announced too. Default: nowhere. */
   broker?: BrokerClient;
   log?: Log;
@@ -61,6 +59,7 @@ export interface RunOptions {
   /** Where the program's output goes, in any view of the session's files. Default: `job.log` in the job directory. */
   logFile?: string;
   env?: Record<string, string>;
+  /** Where the program starts. Default: the job directory; for LOCAL_BASH_SCRIPT the folder that this program is in. */
   workdir?: string;
   stdin?: string;
   /** Of two runs with the same id one job becomes. Default: a new one. */
@@ -86,6 +85,7 @@ export class Trigger {
   readonly #places: SessionPlaces;
   readonly #here: LocalShell;
   readonly #sights: Sights;
+  readonly #slurmRest: SlurmRest | null;
   readonly #runtime = new RuntimeDirectory();
   readonly #tracker: Tracker;
   readonly #jobs = new Map<string, Job>();
@@ -95,13 +95,15 @@ export class Trigger {
   constructor(method: TriggerMethod = TriggerMethod.REMOTE_SBATCH_SCRIPT, options: TriggerOptions = {}) {
     this.method = method;
     this.#options = options;
-    this.#config = configOf(options);
+    this.#config = libraryConfig(options);
+    if (method === TriggerMethod.SLURM_REST_API && this.#config.slurmRest === undefined) throw noSlurmRest();
     const { site, ssh, worker } = this.#config;
     const log = options.log ?? pino({ level: "silent" });
     this.#sessions = new Sessions(site, (message) => log.warn(message));
     this.#shells = new SessionShells(ssh, this.#runtime, log);
     this.#here = new LocalShell(ssh.commandTimeoutMs);
     const rest = openSlurmRest(this.#config.slurmRest);
+    this.#slurmRest = rest;
     this.#places = new SessionPlaces(site, this.#shells, { here: this.#here, rest });
     this.#sights = new Sights(this.#here, this.#sessions, this.#shells, rest);
     this.#tracker = new Tracker({
@@ -111,6 +113,8 @@ export class Trigger {
         this.#tracker.take(record, { ack: () => undefined, returns: 0 });
         return Promise.resolve();
       },
+      // Nobody counts the library's jobs.
+      leaveSeats: () => Promise.resolve(),
       resubmit: async (record, seenAt, why) => {
         const session = await this.#session();
         const at = { method, destination: undefined };
@@ -165,11 +169,11 @@ export class Trigger {
     const plan = this.#plan(argList, options, session);
     const received = new Date();
     const { job: submitted, place } = await this.#submit(plan);
-    const { jobsDirectory, slurm } = place;
+    const { jobsDirectory, slurm, shell } = place;
     const data = submittedData(plan, submitted, { ready: null, received, notice: null });
     const known = this.#jobs.get(plan.jobId);
     if (known !== undefined) return known;
-    const job = new Job(data, place);
+    const job = new Job(data, shell, (reason) => this.#cancel(plan.jobId, reason));
     this.#jobs.set(plan.jobId, job);
     await this.#announce(jobEvent(data, new Date()));
     this.#tracker.take({ version: 1, data, jobsDirectory, slurm }, { ack: () => undefined, returns: 0 });
@@ -232,10 +236,26 @@ export class Trigger {
       ...plan,
       argv: [program, ...rest].map(at),
       env: options.env ?? {},
-      workdir: workdir === undefined ? null : at(workdir),
+      workdir: workdir === undefined ? this.#startsIn() : at(workdir),
       stdin: options.stdin ?? null,
       logFile: logFile === undefined ? null : at(logFile),
     };
+  }
+
+  #startsIn(): string | null {
+    return HERE.includes(this.method) ? process.cwd() : null;
+  }
+
+  async #cancel(jobId: string, reason: string | null): Promise<CancelOutcome> {
+    const [outcome] = await cancelJobs([jobId], requestFromHere(reason), {
+      ...{ site: this.#config.site, sessions: this.#sessions, shells: this.#shells },
+      ...{ here: this.#here, rest: this.#slurmRest },
+      // It is where this trigger has put it.
+      lastEvents: () => Promise.resolve(new Map()),
+      askHost: () => Promise.reject(new Error("a job of another host")),
+    });
+    if (outcome === undefined) throw new Error(`nothing was found out of job ${jobId}`);
+    return outcome;
   }
 
   async #announce(event: OutgoingEvent): Promise<void> {
@@ -296,22 +316,12 @@ function libraryInput(id: string): TriggerInput {
   };
 }
 
-/** Without a file, the defaults are DESY's. */
-function configOf({ config, beamlineRoot }: TriggerOptions): MentoConfig {
-  const loaded = typeof config === "object" ? config : loadOrDefault(config);
-  return beamlineRoot === undefined ? loaded : { ...loaded, site: { ...loaded.site, gpfs: beamlineRoot } };
-}
-
-function loadOrDefault(file: string | undefined): MentoConfig {
-  try {
-    return loadConfig(configFile(file, process.env, existsSync), process.env);
-  } catch (error) {
-    const isNone =
-      error instanceof MentoError && error.code === "configuration-unreadable" && file === undefined;
-    const { config } = isNone ? parseConfig("{}", process.env) : {};
-    if (config === undefined) throw error;
-    return config;
-  }
+function noSlurmRest(): Misconfigured {
+  return new Misconfigured({
+    code: "wrong-configuration",
+    message: "slurm-rest-api needs Slurm's REST API, and the configuration has no slurmRest.",
+    hint: "Say there where slurmrestd answers and where its tokens come from; docs/configuration.md describes it.",
+  });
 }
 
 function wrongOptions(issues: readonly { path: PropertyKey[]; message: string }[]): Misconfigured {

@@ -7,24 +7,28 @@ import { openConsumer } from "./broker/consumer.ts";
 import { openIntake } from "./broker/intake.ts";
 import { Publisher, type Publish } from "./broker/publisher.ts";
 import { declareTopology, topologyFor, type Topology } from "./broker/topology.ts";
+import { cleanUp } from "./clean-up.ts";
 import { brokerCredentials, type MentoConfig } from "./config.ts";
 import { openSlurmRest } from "./open-slurm-rest.ts";
 import { Deferred, MentoError, Misconfigured, Unavailable, errorText } from "./errors.ts";
 import { isHostRequest } from "./cancel-on-host.ts";
-import { handleMessage, type IntakeEffects } from "./handle-message.ts";
+import { handleMessage, type IntakeEffects, type ReceivedMessage } from "./handle-message.ts";
+import { leaveCommand } from "./jobs/seats.ts";
 import { TrackingRecord } from "./jobs/tracking-record.ts";
 import type { Log } from "./log.ts";
 import { toCloudEvent, type JobMethod, type OutgoingEvent } from "./messages/job-event.ts";
 import { METHODS } from "./methods/methods.ts";
-import { removeOldJobs } from "./remove-old-jobs.ts";
+import { openTriggerQueues, roomAt, type TriggerQueues } from "./open-trigger-queues.ts";
 import { resubmit } from "./resubmit.ts";
 import { RuntimeDirectory } from "./runtime-directory.ts";
 import { SessionPlaces } from "./session-places.ts";
 import { SessionShells } from "./session-shells.ts";
 import type { Trigger, TriggerSlurm } from "./triggers/trigger-config.ts";
 import { LocalShell } from "./shells/local.ts";
+import { hasTurns } from "./triggers/turns.ts";
 import { Sights } from "./sight.ts";
-import { Tracker, type TrackerEffects } from "./track-jobs.ts";
+import { Tracker } from "./track-jobs.ts";
+import type { TrackerEffects } from "./tracker-effects.ts";
 import { cancelling, type Reach } from "./worker-cancel.ts";
 import { firstLink, isLost, nextLink } from "./worker-link.ts";
 
@@ -140,7 +144,7 @@ class Worker {
   }
 
   async cleanUp(): Promise<void> {
-    await removeOldJobs(this.#config, this.#sessions, this.#shells, this.#log);
+    await cleanUp(this.#config, this.#sessions, this.#shells, this.#log);
   }
 
   /** Works over one link to the broker, until it is lost or the worker is to stop. */
@@ -182,7 +186,9 @@ class Worker {
       keys: worker.keys,
       eventKeys: eventKeysOf(this.#config.triggers),
       hasHostJobs: this.#hasHostJobs,
+      triggers: this.#config.triggers.filter(hasTurns).map(({ name }) => name),
     });
+    let queues: TriggerQueues | undefined;
     const publisher = await Publisher.open(link);
     const now = () => new Date();
     const cancels = cancelling({ config: this.#config, ...this.#reach, link, publisher, topology, log });
@@ -220,6 +226,13 @@ class Worker {
 
     const jobEffects: TrackerEffects = {
       sightOf: (record) => this.#sights.of(record),
+      leaveSeats: async (record) => {
+        const { data, jobsDirectory, rows = [] } = record;
+        if (rows.length === 0) return;
+        const { shell } = await this.#sights.of(record);
+        await shell.run(leaveCommand(jobsDirectory, data.job.id, rows));
+        queues?.wake();
+      },
       resubmit: async (record, seenAt, why) => {
         const { session: of, job } = record.data;
         const session = await this.#sessions.find(of.id ?? undefined);
@@ -237,6 +250,7 @@ class Worker {
     // Its deliveries are void with the link; a tracker that went on would take the bells that the next one listens for.
     void link.lost.then((why) => {
       void tracker.stop();
+      queues?.leave();
       if (why !== undefined) this.#admission.refuseWaiting(why);
     });
     const stops: (() => Promise<void>)[] = [() => tracker.stop()];
@@ -266,9 +280,12 @@ class Worker {
         group: worker.group,
         triggers: this.#config.triggers,
         findSession: (id, paths) => this.#sessions.find(id, paths),
-        enter: (session, jobs) => this.#admission.enter(session, jobs),
+        enter: (session, jobs, priority) => this.#admission.enter(session, jobs, priority),
         report: (session, trouble) => this.#admission.report(session, trouble),
         placeFor: (session, trigger) => this.#places.placeFor(session, trigger),
+        requireRoom: roomAt(this.#places),
+        queueFor: (trigger, copy) =>
+          publisher.publish({ exchange: "", routingKey: topology.triggerQueue(trigger), ...copy }),
         methods: METHODS,
         track,
         announce,
@@ -276,19 +293,25 @@ class Worker {
         now,
       });
       const { publish } = this.#between("message", { publish: (one: Publish) => publisher.publish(one) });
-      const intake = await openIntake({
+      const edges = {
         link,
         topology,
         publish,
-        prefetch: worker.concurrency * PREFETCH_PER_SLOT,
         announce: messageEffects.announce,
         whenOpen: () => this.#admission.whenOpen(),
         log,
         now,
-        handle: (received) => handleMessage(received, messageEffects),
+        handle: (received: ReceivedMessage) => handleMessage(received, messageEffects),
         cancel: cancels.message,
-      });
-      stops.unshift(() => intake.stop());
+      };
+      const opened = await openTriggerQueues(this.#config.triggers, edges, this.#sessions, this.#places);
+      queues = opened;
+      const prefetch = worker.concurrency * PREFETCH_PER_SLOT;
+      const intake = await openIntake({ ...edges, queue: topology.intakeQueue, prefetch });
+      stops.unshift(
+        () => intake.stop(),
+        () => opened.stop(),
+      );
     }
     return {
       stop: async () => {

@@ -46,7 +46,7 @@ async function cancel(jobs: string[], options: CancelOptions): Promise<void> {
   try {
     const { sessions, shells } = open;
     const here = new LocalShell(config.ssh.commandTimeoutMs);
-    const outcomes = await cancelJobs(jobs, requestFromHere(options.reason), {
+    const outcomes = await cancelJobs(jobs, requestFromHere(options.reason ?? null), {
       ...{ site: config.site, sessions, shells, here, rest: openSlurmRest(config.slurmRest) },
       lastEvents: async (names) => lastJobEvents(await client(), names),
       askHost: async (host, group, job, wanted) => {

@@ -12,9 +12,12 @@ export function eventLine(event: CloudEvent): string {
 function describe(event: CloudEvent): string {
   const job = JobEventData.safeParse(event.data);
   if (job.success) {
-    const { job: one, slurm, paths, times, error, results, cancelledBy } = job.data;
+    const { job: one, slurm, process, paths, times, error, results, cancelledBy } = job.data;
     const facts: Record<string, string> = {
-      submitted: `Slurm job ${slurm.jobId}, reservation ${slurm.reservation ?? "none"}`,
+      submitted:
+        process === null
+          ? `Slurm job ${slurm.jobId ?? "?"}, reservation ${slurm.reservation ?? "none"}`
+          : `process ${process.pid} on ${process.host}`,
       started: `on ${slurm.nodes.join(", ")}`,
       completed: `in ${seconds(times.started, times.ended)}, ${results.length} result${results.length === 1 ? "" : "s"}`,
       cancelled: cancelledBy === null ? "by scancel" : byWhom(cancelledBy),

@@ -1,6 +1,4 @@
 import { existsSync, writeFileSync } from "node:fs";
-import { homedir } from "node:os";
-import { join } from "node:path";
 import { Command } from "commander";
 import { stringify } from "yaml";
 import { requireOnline, Sessions, type FileSystems } from "../beamtime/session.ts";
@@ -9,6 +7,7 @@ import { describeBroker } from "../facility/rabbitmq.ts";
 import { describeSlurm } from "../facility/slurm.ts";
 import { describeSshd } from "../facility/sshd.ts";
 import { placesOf, readState } from "../facility/state.ts";
+import { knownHostsHere } from "../known-hosts-here.ts";
 
 /** Editors complete and check by it. */
 const SCHEMA = new URL("../../schemas/mento-config.json", import.meta.url).href;
@@ -71,13 +70,10 @@ async function facilitySite(dir: string): Promise<Site> {
 }
 
 function beamlineSite(): Site {
-  const knownHosts = ["/etc/ssh/ssh_known_hosts", join(homedir(), ".ssh/known_hosts")].filter((one) =>
-    existsSync(one),
-  );
   return {
     brokerUrl: "amqp://guest:guest@127.0.0.1:5672",
     roots: { gpfs: "/gpfs", beamline: "/beamline", core: "/asap3" },
-    knownHosts,
+    knownHosts: knownHostsHere(),
     hosts: {},
   };
 }

@@ -172,8 +172,8 @@ export function standingInSlurm({ records, inSlurm }: FoundJob): Standing {
   const isToCome = submitted?.isBeingResubmitted === true && (word?.state ?? "CANCELLED") === "CANCELLED";
   if (isToCome) return { kind: "in-flight" };
   if (word !== undefined) return endedBy(word, records);
-  if (submitted === undefined) return { kind: "in-flight" };
-  return endedSilently(records);
+  const isAccepted = records.cancelled?.isAccepted === true;
+  return submitted === undefined && !isAccepted ? { kind: "in-flight" } : endedSilently(records);
 }
 
 /** @param word what its host says; undefined if it was not asked */

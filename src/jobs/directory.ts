@@ -3,6 +3,7 @@ import { quote, quoteAll } from "../shells/quote.ts";
 import { dataCheck, type DataWanted } from "./data-check.ts";
 import { REQUEST_PREFIX } from "./run-script.ts";
 import { PENDING_COMMAND } from "./slurm-now.ts";
+import { leaveCommand, takeSeats, type Seats } from "./seats.ts";
 
 /**
  * Submit once. A job's directory is its lock: `mkdir` on a shared file system is won by one caller only. One remote
@@ -36,6 +37,8 @@ export interface SubmitRequest extends JobDirectory {
   log: string | null;
   /** Fewer of our jobs than this must wait in Slurm; null: nobody looks. */
   maxPending: number | null;
+  /** What it must have to be submitted; null: nobody counts the trigger's jobs. */
+  seats: Seats | null;
   sbatchArguments: readonly string[];
   /** The run script, whole. */
   script: string;
@@ -64,6 +67,10 @@ export type SubmitAnswer =
   | { kind: "changing"; look: string }
   /** As many of our jobs wait in Slurm as may. */
   | { kind: "full" }
+  /** As many jobs of the trigger, or of the session, are unfinished as may. */
+  | { kind: "busy"; of: "trigger" | "session" }
+  /** A newer message, of this id, has had its turn. */
+  | { kind: "superseded"; by: string }
   | { kind: "none" }
   /** Not submitted again, since Slurm no longer holds it. */
   | { kind: "running"; slurmState: string }
@@ -106,11 +113,16 @@ answered
 ${request.maxPending === null ? "" : `[ "$(${PENDING_COMMAND})" -lt ${request.maxPending} ] || say full`}
 ${request.data === null ? "" : dataCheck(request.data)}
 [ -d ${quote(spoolOf(request.jobsDirectory))} ] || mkdir -p ${quote(spoolOf(request.jobsDirectory))} || exit 1
+${seatsOf(request)}
 mkdir "$d" || {
   [ ! -d "$d" ] || say in-flight
   exit 1
 }
 ${writeAndSubmit(request, account)}`;
+}
+
+function seatsOf({ jobsDirectory, jobId, seats }: SubmitRequest): string {
+  return seats === null ? "" : takeSeats(jobsDirectory, jobId, seats);
 }
 
 /**
@@ -175,6 +187,7 @@ export function logTo(log: string | null): string {
  */
 export function recoverCommand(request: SubmitRequest, account: string): string {
   return `${adoptOrGoOn(request, account)}
+${seatsOf(request)}
 if ! mkdir "$d/.again.$looked" 2>/dev/null; then
   locked=$(stat -c %Y "$d/.again.$looked") || exit 1
   # Whoever took it has died: the looks begin anew.
@@ -225,11 +238,12 @@ function listCommand(account: string): string {
   return `squeue --noheader --states=all --user=${quote(account)} --format='%A %k'`;
 }
 
-/** Answers with the job that the directory holds, or `none`; makes nothing. */
-export function findCommand({ jobsDirectory, jobId }: JobDirectory): string {
+/** Answers with the job that the directory holds, or, if its data is whole, `none`; makes nothing. */
+export function findCommand({ jobsDirectory, jobId }: JobDirectory, data: DataWanted | null = null): string {
   return `${functions(jobsDirectory, jobId)}
 answered
 [ ! -d "$d" ] || say in-flight
+${data === null ? "" : dataCheck(data)}
 say none`;
 }
 
@@ -293,10 +307,17 @@ esac`;
  * Removes a directory whose submit Slurm has refused for good, so that a replay can try again: but not if somebody is at
  * it again. It is renamed first, so that nobody finds half of it.
  */
-export function withdrawCommand(jobsDirectory: string, jobId: string): string {
+export function withdrawCommand(jobsDirectory: string, jobId: string, seats: Seats | null): string {
+  const rows = seats?.rows.map(({ name }) => name) ?? [];
   const aside = quote(`${jobsDirectory}/.removed.${jobId}`);
   return `d=${quote(directoryOf(jobsDirectory, jobId))}
-[ ! -f "$d/.failed" ] || [ -s "$d/submitted" ] || { mv "$d" ${aside}.$$ && rm -rf ${aside}.$$; }`;
+[ ! -f "$d/.failed" ] || [ -s "$d/submitted" ] || { mv "$d" ${aside}.$$ && rm -rf ${aside}.$$; }
+${
+  rows.length === 0
+    ? ""
+    : `[ -d "$d" ] || { ${leaveCommand(jobsDirectory, jobId, rows)}
+}`
+}`;
 }
 
 /** The answer is the last line that begins with `mento:`; a login shell may print before it, even without a line end. */
@@ -338,6 +359,10 @@ export function parseSubmitAnswer(stdout: string, paths: readonly string[]): Sub
     }
     case "changing":
       return { kind: "changing", look: rest.join(" ") };
+    case "busy":
+      return { kind: "busy", of: rest[0] === "session" ? "session" : "trigger" };
+    case "superseded":
+      return { kind: "superseded", by: textIn(rest.join(" ")) };
     case "in-flight":
     case "full":
     case "none":
@@ -352,8 +377,17 @@ export function parseSubmitAnswer(stdout: string, paths: readonly string[]): Sub
 }
 
 function parseRequest(line: string): unknown {
+  return parseJson(line.slice(REQUEST_PREFIX.length));
+}
+
+function textIn(json: string): string {
+  const value = parseJson(json);
+  return typeof value === "string" ? value : "";
+}
+
+function parseJson(text: string): unknown {
   try {
-    return JSON.parse(line.slice(REQUEST_PREFIX.length));
+    return JSON.parse(text);
   } catch {
     return undefined;
   }

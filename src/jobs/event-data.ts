@@ -1,7 +1,7 @@
-import type { AskedToCancel } from "./cancel-request.ts";
 import type { EventError, JobEventData, JobResult } from "../messages/job-event.ts";
 import type { SubmittedJob } from "../methods/method.ts";
 import type { JobPlan } from "../triggers/plan.ts";
+import type { AskedToCancel } from "./cancel-request.ts";
 import { advance, describeFailure, type JobEnd } from "./job.ts";
 
 /** When a message came, and what is to be said of the place that its job got. */

@@ -3,6 +3,7 @@ import { askFunction, type CancelRequest } from "./cancel-request.ts";
 import { dataCheck, type DataWanted } from "./data-check.ts";
 import { functions, logTo, spoolOf, type JobDirectory } from "./directory.ts";
 import { LAUNCHED } from "./run-script.ts";
+import { takeSeats, type Seats } from "./seats.ts";
 import type { JobWord } from "./watched.ts";
 
 /**
@@ -12,6 +13,8 @@ import type { JobWord } from "./watched.ts";
 export interface LaunchRequest extends JobDirectory {
   /** null: nobody looks at the data. */
   data: DataWanted | null;
+  /** What it must have to be started; null: nobody counts the trigger's jobs. */
+  seats: Seats | null;
   script: string;
   /** Where the program's output goes; null: to `job.log` in the directory. */
   log: string | null;
@@ -22,13 +25,15 @@ export interface LaunchRequest extends JobDirectory {
 /** How often, each 20 ms, a started process is asked for its first sign: 10 s. */
 const LOOKS = 500;
 
-/** Answers as the submit commands do. */
-export function launchCommand({ jobsDirectory, jobId, data, script, log, host }: LaunchRequest): string {
+/** Answers as the submit commands do. What was launched before, and has not answered yet, may still come up. */
+export function launchCommand(request: LaunchRequest): string {
+  const { jobsDirectory, jobId, data, seats, script, log, host } = request;
   const spool = quote(spoolOf(jobsDirectory));
   return `${functions(jobsDirectory, jobId)}
 answered
 ${data === null ? "" : dataCheck(data)}
 [ -d ${spool} ] || mkdir -p ${spool} || exit 1
+${seats === null ? "" : `[ -d "$d" ] || {\n${takeSeats(jobsDirectory, jobId, seats)}\n}`}
 [ -d "$d" ] || mkdir "$d" 2>/dev/null || [ -d "$d" ] || exit 1
 [ -s "$d/run.sh" ] || {
   ${logTo(log)}printf %s ${quote(script)} > "$d/.run.$$" && mv -n "$d/.run.$$" "$d/run.sh" || exit 1

@@ -25,10 +25,10 @@ export interface Watched {
   forgottenSince: number | undefined;
   /** Its cancellation in Slurm means nothing: it is submitted again. */
   isBeingResubmitted: boolean;
-  /** Somebody has asked Mento to cancel it. */
-  cancelled: AskedToCancel | undefined;
   /** How its run has ended, while it is to be submitted again for that. */
   retrying: { end: JobEnd; facts: EndFacts } | undefined;
+  /** Somebody has asked Mento to cancel it. */
+  cancelled: AskedToCancel | undefined;
   /** Why it cannot be submitted again at the moment: said once. */
   heldBecause: string | undefined;
 }
@@ -73,8 +73,8 @@ export function watch(
     unknownState: old?.unknownState,
     forgottenSince: old?.forgottenSince,
     isBeingResubmitted: old?.isBeingResubmitted ?? false,
-    cancelled: old?.cancelled,
     retrying: old?.retrying,
+    cancelled: old?.cancelled,
     heldBecause: old?.heldBecause,
   };
 }

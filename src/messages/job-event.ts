@@ -132,7 +132,7 @@ export const MessageEventData = z.strictObject({
   error: EventError.nullable().describe("Why it was rejected or deferred; null if ignored."),
   reasons: z
     .array(z.strictObject({ trigger: z.string(), reason: z.string() }))
-    .describe("Why each trigger did not want it; empty unless ignored."),
+    .describe("Why each trigger did not want it, or that it was superseded; empty unless ignored."),
 });
 export type MessageEventData = z.infer<typeof MessageEventData>;
 

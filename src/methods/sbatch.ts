@@ -17,7 +17,8 @@ import { directiveLines } from "../jobs/sbatch-script.ts";
 import type { JobPlan } from "../triggers/plan.ts";
 import type { TriggerSlurm } from "../triggers/trigger-config.ts";
 import { jobScript } from "./job-script.ts";
-import type { Method, Place } from "./method.ts";
+import { find } from "./find.ts";
+import type { Method, Place, SubmitOptions } from "./method.ts";
 import { conclude, dataOf, lastLine, requestOf } from "./submit-answer.ts";
 
 /** `sbatch` on a host that has it; which host that is, the shell knows. */
@@ -36,7 +37,7 @@ export const sbatch: Method = {
       if (answer?.kind === "none") throw slot;
       return conclude({ answer, end, plan, place, options, refusal });
     }
-    const request = submitRequest(plan, place, slot, options.now);
+    const request = submitRequest(plan, place, slot, options);
     let { end, answer } = await call(submitCommand(request, shell.account));
     if (answer?.kind === "changing" && lookId(answer.look) === options.dataLook) {
       const settled = { ...request, data: request.data && { ...request.data, isSettled: true } };
@@ -45,20 +46,27 @@ export const sbatch: Method = {
     if (answer?.kind === "in-flight") ({ end, answer } = await call(recoverCommand(request, shell.account)));
     return conclude({ answer, end, plan, place, options, refusal });
   },
+  find,
 };
 
-export function submitRequest(plan: JobPlan, place: Place, slot: Slot, now: Date): SubmitRequest {
-  const { jobsDirectory, maxPending, userScript } = place;
+export function submitRequest(
+  plan: JobPlan,
+  place: Place,
+  slot: Slot,
+  { seats = null, now }: Pick<SubmitOptions, "seats" | "now">,
+): SubmitRequest {
+  const { jobsDirectory, maxPending, userScript, slurm } = place;
   const { trigger, jobId } = plan;
   const directory = directoryOf(jobsDirectory, jobId);
   return {
     jobsDirectory,
     jobId,
     maxPending,
+    seats,
     program: userScript?.path ?? null,
     log: plan.logFile,
-    data: dataOf(plan, place),
-    sbatchArguments: sbatchArguments({ jobId, directory, name: trigger.name, slurm: place.slurm, slot }),
+    data: dataOf(plan, place, seats !== null),
+    sbatchArguments: sbatchArguments({ ...trigger, jobId, directory, slurm, slot }),
     script: jobScript(plan, jobsDirectory, {
       launch: "slurm",
       request: { ...requestOf(plan, now), slot },
@@ -91,7 +99,12 @@ const REFUSALS: { text: RegExp; meaning: "never" | "later" | "nobody" }[] = [
   { text: /Requested time limit is invalid|Node count specification invalid/i, meaning: "never" },
 ];
 
-async function refusal(stderr: string, plan: JobPlan, place: Place): Promise<Error> {
+async function refusal(
+  stderr: string,
+  plan: JobPlan,
+  place: Place,
+  { seats = null }: SubmitOptions,
+): Promise<Error> {
   const said = lastLine(stderr) || "it said nothing";
   const meaning = meaningOf(stderr);
   if (meaning === "nobody") {
@@ -101,7 +114,7 @@ async function refusal(stderr: string, plan: JobPlan, place: Place): Promise<Err
       hint: "Mento tries again, and looks first whether the job was created all the same.",
     });
   }
-  if (meaning !== undefined) await place.shell.run(withdrawCommand(place.jobsDirectory, plan.jobId));
+  if (meaning !== undefined) await place.shell.run(withdrawCommand(place.jobsDirectory, plan.jobId, seats));
   return whyRefused(said, plan);
 }
 
@@ -126,15 +139,19 @@ export function whyRefused(said: string, plan: JobPlan): Error {
   });
 }
 
+/** Without its multifactor plugin Slurm's priorities differ by 1 from job to job: a step is more than a flood of jobs. */
+const NICE_PER_STEP = 1000;
+
 /** What `sbatch` is told of a job. */
 export function sbatchArguments(job: {
   jobId: string;
   directory: string;
   name: string;
   slurm: TriggerSlurm;
+  priority: number;
   slot: Slot;
 }): string[] {
-  const { slurm, slot, directory } = job;
+  const { slurm, slot, directory, priority } = job;
   const { reservation, partition, time } = slot;
   const optional = (flag: string, value: string | number | null | undefined) =>
     value == null ? [] : [`${flag}=${value}`];
@@ -160,6 +177,8 @@ export function sbatchArguments(job: {
     ...optional("--qos", slurm.qos),
     ...optional("--dependency", slurm.dependency),
     ...(slurm.exclusive === true ? ["--exclusive"] : []),
+    // A plain account can only let others pass.
+    ...optional("--nice", priority < 0 ? -priority * NICE_PER_STEP : null),
     ...(slurm.extra ?? []),
   ];
 }

@@ -36,6 +36,8 @@ export interface JobPlan {
   env: Record<string, string>;
   workdir: string | null;
   stdin: string | null;
+  /** What the trigger's `key` is for this message; null: it has none. */
+  key: string | null;
   /** Where the program's output goes; null: to `job.log` in the job directory. */
   logFile: string | null;
   /** Where the program puts its results; null: in the job directory. */
@@ -97,6 +99,7 @@ export function planJob(
     env: Object.fromEntries(Object.entries(trigger.env).map(([name, value]) => [name, text(value)])),
     workdir: trigger.workdir === undefined ? null : text(trigger.workdir),
     stdin: trigger.stdin === undefined ? null : fillText(trigger.stdin, values),
+    key: trigger.key === undefined ? null : fillText(trigger.key, values),
   };
   for (const argument of [...plan.argv, ...Object.values(plan.env), plan.workdir ?? ""]) {
     checkArgument(argument, trigger);

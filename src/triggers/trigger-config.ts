@@ -80,7 +80,24 @@ export const TriggerSlurm = z
   });
 export type TriggerSlurm = z.infer<typeof TriggerSlurm>;
 
-export const Trigger = z.strictObject({
+const limit = z.int().min(1).max(1000);
+
+export const Concurrency = z
+  .strictObject({
+    perTrigger: limit
+      .optional()
+      .describe("So many of the trigger's jobs that have not ended, in one session and of one `key`."),
+    perSession: limit
+      .optional()
+      .describe("So many jobs in one session, counted over all triggers that say perSession."),
+  })
+  .refine(
+    (limits) => Object.values(limits).some((one) => one !== undefined),
+    "needs perTrigger or perSession",
+  );
+export type Concurrency = z.infer<typeof Concurrency>;
+
+const trigger = z.strictObject({
   name: z
     .string()
     .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, "must be 1 to 63 letters, digits, '.', '_' or '-'")
@@ -139,5 +156,37 @@ export const Trigger = z.strictObject({
     .boolean()
     .default(false)
     .describe("Wait also for the `*_data_*` files of an HDF5 `*_master.h5`."),
+  concurrency: z
+    .union([limit.transform((perTrigger) => ({ perTrigger })), Concurrency])
+    .optional()
+    .describe("How many of the trigger's jobs may be unfinished at a time; further messages wait."),
+  latest: z
+    .boolean()
+    .default(false)
+    .describe(
+      "Of the messages that wait only the newest runs; one at a time, if `concurrency` does not say.",
+    ),
+  key: z
+    .string()
+    .min(1)
+    .optional()
+    .describe("`concurrency` and `latest` hold for each value of this template apart, within a session."),
+  priority: z
+    .int()
+    .min(-100)
+    .max(100)
+    .default(0)
+    .describe("Of what waits for the session's turns, the higher goes first; below 0 Slurm is told too."),
 });
+
+export const Trigger = trigger
+  .refine(({ key, concurrency, latest }) => key === undefined || latest || concurrency !== undefined, {
+    path: ["key"],
+    message: "says nothing without concurrency or latest",
+  })
+  .refine(
+    ({ method, concurrency, latest }) =>
+      method !== "slurm-rest-api" || !(latest || concurrency !== undefined),
+    { path: ["method"], message: "counts no jobs: concurrency and latest need another method" },
+  );
 export type Trigger = z.infer<typeof Trigger>;

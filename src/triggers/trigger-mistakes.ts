@@ -64,12 +64,13 @@ function mistakesOf(trigger: Trigger, raw: Record<string, unknown>): Mistake[] {
   ];
 }
 
-function templateMistakes({ on, method, run, env, workdir, stdin }: Trigger): Mistake[] {
+function templateMistakes({ on, method, run, env, workdir, stdin, key }: Trigger): Mistake[] {
   const scope = { types: asList<InputType>(on.type), method };
   const templates: [Mistake["place"], string][] = [
     ...run.map((template, place): [Mistake["place"], string] => [["run", place], template]),
     ...Object.entries(env).map(([name, template]): [Mistake["place"], string] => [["env", name], template]),
     ...(workdir === undefined ? [] : [[["workdir"], workdir] satisfies [Mistake["place"], string]]),
+    ...(key === undefined ? [] : [[["key"], key] satisfies [Mistake["place"], string]]),
     ...(stdin === undefined ? [] : [[["stdin"], stdin] satisfies [Mistake["place"], string]]),
   ];
   return templates.flatMap(([place, template]) => {

@@ -18,6 +18,7 @@ const plan: JobPlan = {
   env: {},
   workdir: null,
   stdin: null,
+  key: null,
   logFile: null,
   paths: ["/c/raw/a.h5"],
   bytes: undefined,
@@ -137,6 +138,7 @@ describe("sbatchArguments", () => {
       jobId: "k3f7",
       directory: "/c/k3f7",
       name: "t",
+      priority: 0,
       slurm: TriggerSlurm.parse(slurm),
       slot: { reservation: "r", partition: "p", time: "0-00:05:00" },
     });

@@ -40,8 +40,11 @@ export function writeData(content = "data\n", name = `scan_${randomUUID().slice(
 }
 
 /** A file that is on the core file system already: a message about it never waits. */
-export function writeOnCore(content = "data\n", place = shared): string {
-  const path = join(place.beamtime.corePath, "raw", `scan_${randomUUID().slice(0, 8)}.dat`);
+export function writeOnCore(
+  content = "data\n",
+  place = shared,
+  path = join(place.beamtime.corePath, "raw", `scan_${randomUUID().slice(0, 8)}.dat`),
+): string {
   writeFileSync(path, content);
   const before = Date.now() / 1000 - 60;
   utimesSync(path, before, before);

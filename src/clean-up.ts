@@ -8,8 +8,8 @@ import type { SessionShells } from "./session-shells.ts";
 const AT_MOST_MS = 1800_000;
 
 /** Removes what open sessions keep of jobs that ended long ago. */
-export async function removeOldJobs(
-  { site, worker: { retentionDays } }: MentoConfig,
+export async function cleanUp(
+  { site, worker: { retentionDays } }: Pick<MentoConfig, "site" | "worker">,
   sessions: Sessions,
   shells: SessionShells,
   log: Log,
@@ -18,8 +18,7 @@ export async function removeOldJobs(
   for (const session of open.filter(({ online }) => online !== null)) {
     try {
       const shell = await shells.open(requireOnline(session));
-      const directory = jobsDirectory(site, session.roots.core);
-      const command = retentionCommand(directory, shell.account, retentionDays);
+      const command = retentionCommand(jobsDirectory(site, session.roots.core), shell.account, retentionDays);
       // A command that is not done in time costs the whole connection, and this one has many files to remove.
       const end = await shell.run(command, { timeout: AT_MOST_MS });
       const removed = parseRemoved(end.stdout.toString("utf8"));
