@@ -2,6 +2,7 @@ import { quote, quoteAll } from "../shells/quote.ts";
 import { dataCheck, type DataWanted } from "./data-check.ts";
 import { REQUEST_PREFIX } from "./run-script.ts";
 import { PENDING_COMMAND } from "./slurm-now.ts";
+import { cancelWaiting } from "./squeue.ts";
 
 /**
  * Submit once. A job's directory is its lock: `mkdir` on a shared file system is won by one caller only. One remote
@@ -15,6 +16,7 @@ import { PENDING_COMMAND } from "./slurm-now.ts";
  *                                  has the reservation and partition that it was submitted to again
  *     <jobs>/<job id>/.failed      there if the last `sbatch` has ended without an answer
  *     <jobs>/<job id>/.looked      when somebody first looked for the job and did not find it
+ *     <jobs>/<job id>/.array       of a job that was submitted as a task of an array: the array's id, the task's index
  *     <jobs>/<job id>/.resubmit.<Slurm's job id>   the lock of whoever submits it again in place of that one
  *     <jobs>/<job id>/started.<Slurm's job id>, ended.<…>   written by run.sh
  *     <jobs>/<job id>/job.log      what the program printed
@@ -72,7 +74,7 @@ export type SubmitAnswer =
  * `sbatch` retries by itself: for 120 s and longer, if each try is slow or a backup controller answers (sbatch.c). It is
  * not let do so: a submit must have an end before it counts as cut off.
  */
-const SBATCH = "timeout -k 5 120 sbatch";
+export const SBATCH = "timeout -k 5 120 sbatch";
 const CUT_OFF_AFTER_SECONDS = 150;
 /** So long a remote call that submits is waited for. */
 export const LONGEST_SUBMIT_SECONDS = 150;
@@ -96,6 +98,16 @@ export function markerOf(jobId: string): string {
   return `mento:${jobId}`;
 }
 
+/** The same for an array of jobs, whose tasks share a comment. */
+export function arrayMarkerOf(arrayId: string): string {
+  return markerOf(`array:${arrayId}`);
+}
+
+/** Folders of arrays: their dispatch scripts, and links to their jobs' directories. */
+export function arraysOf(jobsDirectory: string): string {
+  return `${jobsDirectory}/.arrays`;
+}
+
 /** The one remote call. Every process that it starts costs a millisecond or two: `mkdir`, `timeout` and `sbatch`. */
 export function submitCommand(request: SubmitRequest, account: string): string {
   return `${functions(request.jobsDirectory, request.jobId)}
@@ -113,10 +125,11 @@ ${writeAndSubmit(request, account)}`;
 
 /**
  * The functions of the scripts: `say` answers and ends; `answered` does so if the directory already holds a whole answer;
- * `marked` finds our job in a list; `adopt` makes it the directory's answer.
+ * `found` looks for our job in a list of ids, comments and directories, as itself or as a task of its array; `adopt` makes it
+ * the directory's answer.
  */
 export function functions(jobsDirectory: string, jobId: string): string {
-  return `d=${quote(directoryOf(jobsDirectory, jobId))} m=${quote(markerOf(jobId))}
+  return `${namesOf(jobsDirectory, jobId)} arrays=${quote(arraysOf(jobsDirectory))} array= index=
 say() { printf '\\nmento:%s\\n' "$1"; exit 0; }
 answered() {
   slot=
@@ -124,12 +137,21 @@ answered() {
   { read -r line; read -r line; } < "$d/run.sh"
   say "submitted $id \${slot:+$slot }$line"
 }
-marked() { printf '%s\\n' "$list" | awk -v m="$m" '$2 == m { print $1; exit }'; }
+found() {
+  printf '%s\\n' "$list" | awk -F'|' -v m="$m" -v d="$d" -v a="$array" -v p="$arrays/$array" -v i="$index" '
+    $2 == m || $3 == d { print $1; exit }
+    a != "" && ($2 == "${arrayMarkerOf("")}" a || $3 == p) { sub(/_.*/, "", $1); print $1 "_" i; exit }'
+}
 adopt() {
   [ -n "$1" ] || return 0
   echo "$1" > "$d/.submitted.$$" && mv "$d/.submitted.$$" "$d/submitted" || exit 1
   answered
 }`;
+}
+
+/** The directory and the marker, as the functions know them. */
+export function namesOf(jobsDirectory: string, jobId: string): string {
+  return `d=${quote(directoryOf(jobsDirectory, jobId))} m=${quote(markerOf(jobId))}`;
 }
 
 /**
@@ -138,19 +160,23 @@ adopt() {
  */
 function writeAndSubmit(request: SubmitRequest, account: string): string {
   const { program, log } = request;
-  const copy =
-    program === null ? "" : `cp -- ${quote(program)} "$d/program" && chmod u+x "$d/program" || exit 1\n`;
-  return `${copy}${logTo(log)}printf %s ${quote(request.script)} > "$d/run.sh" || { rm -f "$d/.looked"; exit 1; }
-rm -f "$d/.failed" "$d/.looked"
+  return `${copyOf(program)}${logTo(log)}printf %s ${quote(request.script)} > "$d/run.sh" || { rm -f "$d/.looked"; exit 1; }
+rm -f "$d/.failed" "$d/.looked" "$d/.array"
 ${SBATCH} ${quoteAll(request.sbatchArguments)} "$d/run.sh" > "$d/submitted" || {
   code=$?
   rm -f "$d/.looked"
   : > "$d/.failed"
-  list=$(${listCommand(account)} 2>/dev/null) && adopt "$(marked)"
+  list=$(${listCommand(account)} 2>/dev/null) && adopt "$(found)"
   say "failed $code"
 }
 read -r id < "$d/submitted"
 say "submitted $id"`;
+}
+
+/** A user's own script is copied, as Slurm would copy it. */
+export function copyOf(program: string | null): string {
+  if (program === null) return "";
+  return `cp -- ${quote(program)} "$d/program" && chmod u+x "$d/program" || exit 1\n`;
 }
 
 /** `job.log` is then a link to the file that was asked for. */
@@ -193,17 +219,18 @@ clock=${quote(spoolOf(jobsDirectory))}/.now.$$
 : > "$clock" && now=$(stat -c %Y "$clock") && rm -f "$clock" || exit 1
 made=$(stat -c %Y "$d/run.sh" 2>/dev/null || stat -c %Y "$d") || exit 1
 [ -f "$d/.failed" ] || [ $((now - made)) -ge ${CUT_OFF_AFTER_SECONDS} ] || say in-flight
+[ ! -s "$d/.array" ] || read -r array index < "$d/.array"
 list=$(${listCommand(account)}) || exit 1
-adopt "$(marked)"
+adopt "$(found)"
 for one in "$d"/started.[0-9]*; do
   [ ! -f "$one" ] || adopt "\${one##*.}"
 done
 since=$(date -d "@$((made - 60))" +%Y-%m-%dT%H:%M:%S)
-list=$(timeout ${ACCOUNTING_SECONDS} sacct -n -P -X -u ${quote(account)} -S "$since" -E now+2hour -o JobIDRaw,Comment,WorkDir 2>&1) || case $list in
+list=$(timeout ${ACCOUNTING_SECONDS} sacct -n -P -X -u ${quote(account)} -S "$since" -E now+2hour -o JobID,Comment,WorkDir 2>&1) || case $list in
   *"accounting storage is disabled"*) list= ;;
   *) say in-flight ;;
 esac
-adopt "$(printf '%s\\n' "$list" | awk -F'|' -v m="$m" -v d="$d" '$2 == m || $3 == d { print $1; exit }')"
+adopt "$(found)"
 failed=$(stat -c %Y "$d/.failed" 2>/dev/null || echo 0)
 looked=$(stat -c %Y "$d/.looked" 2>/dev/null || echo 0)
 if [ "$looked" = 0 ] || [ "$looked" -lt "$failed" ]; then
@@ -214,9 +241,9 @@ fi
 [ $((now - looked)) -ge ${BETWEEN_LOOKS_SECONDS} ] || say in-flight`;
 }
 
-/** Every job of the account that Slurm's controller knows: id and comment. */
-function listCommand(account: string): string {
-  return `squeue --noheader --states=all --user=${quote(account)} --format='%A %k'`;
+/** Every job of the account that Slurm's controller knows: id, `4711_3` of a task, `4711_[4-9]` of those that wait, and comment. */
+export function listCommand(account: string): string {
+  return `squeue --noheader --states=all --user=${quote(account)} --format='%i|%k'`;
 }
 
 /** Answers with the job that the directory holds, or `none`; makes nothing. */
@@ -253,12 +280,12 @@ if ! mkdir "$lock" 2>/dev/null; then
   [ $((now - made)) -ge ${CUT_OFF_AFTER_SECONDS} ] && mkdir "$lock.$made" 2>/dev/null || say in-flight
 fi
 look() {
-  list=$(squeue --noheader --states=all --user=${quote(account)} --format='%A %T %k') || exit 1
+  list=$(squeue --array --noheader --states=all --user=${quote(account)} --format='%i %T %k') || exit 1
   state=$(printf '%s\\n' "$list" | awk -v id="$old" '$1 == id { print $2; exit }')
 }
 leave() { rmdir "$lock" "$lock".* 2>/dev/null; say "running $1"; }
 look
-case $state in RESV_DEL_HOLD | PENDING) scancel --state=PENDING "$old"; look ;; esac
+case $state in RESV_DEL_HOLD | PENDING) ${cancelWaiting('"$old"', '"$m"')}; look ;; esac
 case $state in '' | CANCELLED*) ;; *) leave "$state" ;; esac
 new=$(printf '%s\\n' "$list" | awk -v m="$m" -v o="$old" '$3 == m && $1 != o && $2 !~ /^CANCELLED/ { print $1; exit }')
 [ ! -f "$d/started.$old" ] || leave "$old"
@@ -291,7 +318,7 @@ export function parseSubmitAnswer(stdout: string, paths: readonly string[]): Sub
   switch (word) {
     case "submitted": {
       // A cluster's name may follow Slurm's id, and a host's does a process's: `4711;maxwell`.
-      const [, runId, host = null] = /^(\d+)(?:;(\S+))?/.exec(rest[0] ?? "") ?? [];
+      const [, runId, host = null] = /^(\d+(?:_\d+)?)(?:;(\S+))?/.exec(rest[0] ?? "") ?? [];
       const isMoved = rest[1] !== undefined && rest[1] !== "" && rest[1] !== "#";
       const [reservation = null, partition = null] = rest
         .slice(1, 3)

@@ -75,7 +75,7 @@ export function parseRecords(output: Buffer): Map<string, JobRecords> {
 
 function submittedFrom(bytes: Buffer): JobRecords["submitted"] {
   const [first = "", slot = "", again] = bytes.toString("utf8").split(",");
-  const runId = /^\d+/.exec(first)?.[0];
+  const runId = /^\d+(_\d+)?/.exec(first)?.[0];
   if (runId === undefined) return undefined;
   const [reservation = null, partition = null] = slot.split(" ").map((name) => (name === "-" ? null : name));
   return { runId, reservation, partition, isBeingResubmitted: again === "again" };

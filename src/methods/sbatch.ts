@@ -47,10 +47,18 @@ export const sbatch: Method = {
   },
 };
 
-export function submitRequest(plan: JobPlan, place: Place, slot: Slot, now: Date): SubmitRequest {
+/** With `arrayId`: for the job as a task of that array. */
+export function submitRequest(
+  plan: JobPlan,
+  place: Place,
+  slot: Slot,
+  now: Date,
+  arrayId?: string,
+): SubmitRequest {
   const { jobsDirectory, maxPending, userScript } = place;
   const { trigger, jobId } = plan;
   const directory = directoryOf(jobsDirectory, jobId);
+  const common = { marker: markerOf(jobId), directory, output: `${directory}/job.log` };
   return {
     jobsDirectory,
     jobId,
@@ -58,10 +66,10 @@ export function submitRequest(plan: JobPlan, place: Place, slot: Slot, now: Date
     program: userScript?.path ?? null,
     log: plan.logFile,
     data: dataOf(plan, place),
-    sbatchArguments: sbatchArguments({ jobId, directory, name: trigger.name, slurm: place.slurm, slot }),
+    sbatchArguments: sbatchArguments({ ...common, name: trigger.name, slurm: place.slurm, slot }),
     script: jobScript(plan, jobsDirectory, {
       launch: "slurm",
-      request: { ...requestOf(plan, now), slot },
+      request: { ...requestOf(plan, now), slot, ...(arrayId !== undefined && { array: arrayId }) },
       ...(userScript !== null && {
         argv: [`${directory}/program`, ...plan.argv.slice(1)],
         directives: directiveLines(userScript.options),
@@ -92,16 +100,31 @@ const REFUSALS: { text: RegExp; meaning: "never" | "later" | "nobody" }[] = [
 ];
 
 async function refusal(stderr: string, plan: JobPlan, place: Place): Promise<Error> {
-  const said = lastLine(stderr) || "it said nothing";
+  await withdrawRefused(stderr, [plan], place);
+  return whyFailed(stderr, plan, place);
+}
+
+/** Removes the directories of jobs that Slurm has refused. */
+export async function withdrawRefused(
+  stderr: string,
+  plans: readonly JobPlan[],
+  place: Place,
+): Promise<void> {
   const meaning = meaningOf(stderr);
-  if (meaning === "nobody") {
+  if (meaning === undefined || meaning === "nobody") return;
+  await place.shell.run(plans.map(({ jobId }) => withdrawCommand(place.jobsDirectory, jobId)).join("\n"));
+}
+
+/** What follows from what `sbatch` has said. */
+export function whyFailed(stderr: string, plan: JobPlan, place: Place): Error {
+  const said = lastLine(stderr) || "it said nothing";
+  if (meaningOf(stderr) === "nobody") {
     return new Unavailable({
       code: "slurm-unavailable",
       message: `Slurm's controller did not answer sbatch on ${place.shell.host}: ${said}.`,
       hint: "Mento tries again, and looks first whether the job was created all the same.",
     });
   }
-  if (meaning !== undefined) await place.shell.run(withdrawCommand(place.jobsDirectory, plan.jobId));
   return whyRefused(said, plan);
 }
 
@@ -128,22 +151,23 @@ export function whyRefused(said: string, plan: JobPlan): Error {
 
 /** What `sbatch` is told of a job. */
 export function sbatchArguments(job: {
-  jobId: string;
+  marker: string;
   directory: string;
+  output: string;
   name: string;
   slurm: TriggerSlurm;
   slot: Slot;
 }): string[] {
-  const { slurm, slot, directory } = job;
+  const { slurm, slot, directory, marker, output } = job;
   const { reservation, partition, time } = slot;
   const optional = (flag: string, value: string | number | null | undefined) =>
     value == null ? [] : [`${flag}=${value}`];
   return [
     "--parsable",
     `--job-name=${job.name}`,
-    `--comment=${markerOf(job.jobId)}`,
+    `--comment=${marker}`,
     `--chdir=${directory}`,
-    `--output=${directory}/job.log`,
+    `--output=${output}`,
     "--open-mode=append",
     // A trigger runs once for a message: Slurm does not start it again by itself.
     "--no-requeue",

@@ -22,7 +22,7 @@ export const slurmRest: Method = {
     if (slot instanceof MentoError) throw slot;
     if (slot === null) throw new Error("a job of Slurm needs a slot");
     const submitted = (slurmJobId: string) => ({
-      ...{ slurmJobId, process: null, slot, name: plan.trigger.name },
+      ...{ slurmJobId, process: null, arrayId: null, slot, name: plan.trigger.name },
       submittedAt: options.now.toISOString(),
       directory: directoryOf(place.jobsDirectory, plan.jobId),
     });

@@ -11,6 +11,7 @@ import type { Place, SubmitOptions, SubmittedJob } from "./method.ts";
 const SubmittedRequest = z.looseObject({
   submittedAt: z.iso.datetime(),
   paths: z.array(z.string()),
+  array: z.string().optional(),
   slot: z
     .object({ reservation: z.string().nullable(), partition: z.string().nullable(), time: z.string() })
     .optional(),
@@ -60,6 +61,7 @@ export async function conclude({
         submittedAt: earlier?.submittedAt ?? now.toISOString(),
         name: plan.trigger.name,
         directory: directoryOf(jobsDirectory, plan.jobId),
+        arrayId: earlier?.array ?? null,
         slot: answer.movedTo ?? earlier?.slot ?? (slot instanceof MentoError ? null : slot),
       };
     }
