@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { API_VERSIONS } from "./slurm-rest/versions.ts";
 import { templateMistake } from "./triggers/template.ts";
-import { Trigger } from "./triggers/trigger-config.ts";
+import { arrayMistake, Trigger } from "./triggers/trigger-config.ts";
 
 const absolutePath = z.string().regex(/^\//, "must be an absolute path");
 
@@ -204,6 +204,10 @@ export const MentoConfig = z
         });
       }
       names.add(trigger.name);
+      const mistake = arrayMistake(trigger);
+      if (mistake !== undefined) {
+        context.addIssue({ code: "custom", path: ["triggers", index, "array"], message: mistake });
+      }
       trigger.run.forEach((template, place) => {
         const mistake = templateMistake(template);
         if (mistake === undefined) return;

@@ -1,4 +1,5 @@
 import type { Trouble } from "./admission.ts";
+import type { Collected } from "./collect-array.ts";
 import { Deferred, MentoError, Misconfigured, Rejected, Unavailable } from "./errors.ts";
 import type { Session } from "./beamtime/session.ts";
 import { submittedData } from "./jobs/event-data.ts";
@@ -7,10 +8,10 @@ import type { Log } from "./log.ts";
 import { decodeMessage, type MessageProperties } from "./messages/cloud-event.ts";
 import { jobEvent, messageEvent, type MessageEventData, type OutgoingEvent } from "./messages/job-event.ts";
 import { readTriggerInput, type TriggerInput } from "./messages/trigger-input.ts";
-import type { Method, Place } from "./methods/method.ts";
+import type { Method, Place, SubmitOptions } from "./methods/method.ts";
 import type { PlaceWish } from "./session-places.ts";
 import { matchTriggers } from "./triggers/match.ts";
-import { HERE, planJob } from "./triggers/plan.ts";
+import { HERE, planJob, type JobPlan } from "./triggers/plan.ts";
 import type { Trigger } from "./triggers/trigger-config.ts";
 
 export interface ReceivedMessage {
@@ -36,6 +37,8 @@ export interface IntakeEffects {
   /** Where a job of the trigger can run now; looks into Slurm, but makes nothing. */
   placeFor: (session: Session | null, wish: PlaceWish) => Promise<Place>;
   methods: Readonly<Record<Trigger["method"], Method>>;
+  /** Submits the job together with others of its trigger, when these have come or a time has passed. */
+  collect: (session: Session, plan: JobPlan, options: SubmitOptions) => Promise<Collected>;
   /** Puts a record on the group's queue of jobs, confirmed. */
   track: (record: TrackingRecord) => Promise<void>;
   /** Publishes an event, confirmed. */
@@ -84,34 +87,59 @@ export async function handleMessage(received: ReceivedMessage, effects: IntakeEf
   if (failures.length > 0) throw worst(failures);
 }
 
-/** The triggers whose jobs run at the session's nodes: in its turn, and until nobody can work. */
+/** The triggers whose jobs run at the session's nodes: by themselves or in arrays, which may take their time. */
 async function runTriggers(
   triggers: readonly Trigger[],
   resolved: Resolved & { session: Session },
   effects: IntakeEffects,
 ): Promise<unknown[]> {
-  const { session } = resolved;
+  const alone = triggers.filter(({ array }) => array === undefined);
+  const inArrays = triggers.filter((trigger) => !alone.includes(trigger));
   const failures: unknown[] = [];
-  const leave = await effects.enter(session, triggers.length);
+  const works = inArrays.map(async (trigger) => {
+    const failure = await tryTrigger(trigger, resolved, effects);
+    if (failure !== undefined) failures.push(failure);
+  });
+  if (alone.length > 0) works.push(runInTurn(alone, resolved, effects, failures));
+  await Promise.all(works.map((work) => work.catch((error: unknown) => failures.push(error))));
+  return failures;
+}
+
+/** In the session's turn, and until nobody can work. */
+async function runInTurn(
+  triggers: readonly Trigger[],
+  resolved: Resolved & { session: Session },
+  effects: IntakeEffects,
+  failures: unknown[],
+): Promise<void> {
+  const leave = await effects.enter(resolved.session, triggers.length);
   try {
     for (const trigger of triggers) {
-      try {
-        await runTrigger(trigger, resolved, effects);
-      } catch (error) {
-        if (!isTroubleOfOthers(error)) {
-          failures.push(endedIfClosed(error, session));
-          continue;
-        }
-        const told = await effects.report(session, error);
-        failures.push(told);
-        // Nobody can work. Else it may be this trigger's command alone, which keeps no other from its job.
-        if (!(told instanceof Deferred)) break;
-      }
+      const failure = await tryTrigger(trigger, resolved, effects);
+      if (failure === undefined) continue;
+      failures.push(failure);
+      // Nobody can work. Else it may be this trigger's command alone, which keeps no other from its job.
+      if (isTroubleOfOthers(failure)) break;
     }
   } finally {
     leave();
   }
-  return failures;
+}
+
+/** Runs a trigger, or says what becomes of the message. */
+async function tryTrigger(
+  trigger: Trigger,
+  resolved: Resolved & { session: Session },
+  effects: IntakeEffects,
+): Promise<unknown> {
+  const { session } = resolved;
+  try {
+    await runTrigger(trigger, resolved, effects);
+    return undefined;
+  } catch (error) {
+    if (!isTroubleOfOthers(error)) return endedIfClosed(error, session);
+    return effects.report(session, error);
+  }
 }
 
 function ignoredEvent(input: TriggerInput, reasons: MessageEventData["reasons"], now: Date): OutgoingEvent {
@@ -153,13 +181,15 @@ const DATA_TIMEOUT_SECONDS = { beamtime: 600, commissioning: 1800 };
 async function runTrigger(trigger: Trigger, resolved: Resolved, effects: IntakeEffects): Promise<void> {
   const { input, received, session } = resolved;
   const plan = planJob(input, trigger, session, effects.group);
-  const place = await effects.placeFor(session, { ...trigger, program: plan.argv[0] });
-  const method = effects.methods[trigger.method];
-  const job = await method.submit(plan, place, {
+  const options = {
     dataTimeout: trigger.dataTimeout ?? DATA_TIMEOUT_SECONDS[session?.kind ?? "beamtime"],
     dataLook: received.dataLook,
     now: effects.now(),
-  });
+  };
+  const { job, place } =
+    trigger.array === undefined || session === null
+      ? await submit(plan, session, options, effects)
+      : await effects.collect(session, plan, options);
   effects.log.info({ job: plan.jobId, slurmJob: job.slurmJobId, process: job.process }, "submitted");
   const data = submittedData(plan, job, {
     ready: input.event.time ?? null,
@@ -171,8 +201,20 @@ async function runTrigger(trigger: Trigger, resolved: Resolved, effects: IntakeE
     data,
     jobsDirectory: place.jobsDirectory,
     slurm: place.slurm,
+    ...(job.arrayId !== null && { arrayId: job.arrayId }),
   });
   await effects.announce(jobEvent(data, effects.now()));
+}
+
+async function submit(
+  plan: JobPlan,
+  session: Session | null,
+  options: SubmitOptions,
+  effects: IntakeEffects,
+): Promise<Collected> {
+  const { trigger, argv } = plan;
+  const place = await effects.placeFor(session, { ...trigger, program: argv[0] });
+  return { place, job: await effects.methods[trigger.method].submit(plan, place, options) };
 }
 
 /** One trigger's trouble does not keep the others from their jobs; of several, the one that can pass decides. */

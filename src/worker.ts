@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { hostname } from "node:os";
 import { Admission } from "./admission.ts";
+import { ArrayCollector, type ArrayEffects } from "./collect-array.ts";
 import { requireOnline, Sessions, type OnlineSession } from "./beamtime/session.ts";
 import { brokerLost, type BrokerAddress, type BrokerLink } from "./broker/connection.ts";
 import { openConsumer } from "./broker/consumer.ts";
@@ -16,6 +17,7 @@ import { TrackingRecord } from "./jobs/tracking-record.ts";
 import type { Log } from "./log.ts";
 import { toCloudEvent, type JobMethod, type OutgoingEvent } from "./messages/job-event.ts";
 import { METHODS } from "./methods/methods.ts";
+import { submitArray } from "./methods/sbatch-array.ts";
 import { resubmit } from "./resubmit.ts";
 import { RuntimeDirectory } from "./runtime-directory.ts";
 import { SessionPlaces } from "./session-places.ts";
@@ -274,13 +276,21 @@ class Worker {
       }
     }
     if (worker.roles.includes("intake")) {
+      const submitEffects: ArrayEffects = {
+        enter: (session, jobs) => this.#admission.enter(session, jobs),
+        placeFor: (session, wish) => this.#places.placeFor(session, wish),
+        submitArray,
+      };
+      const arrays = new ArrayCollector(this.#between("message", submitEffects));
+      void link.lost.then((why) => arrays.refuse(why ?? brokerLost("it was closed")));
+      const { enter, placeFor } = submitEffects;
       const messageEffects: IntakeEffects = this.#between("message", {
         group: worker.group,
         triggers: this.#config.triggers,
         findSession: (id, paths) => this.#sessions.find(id, paths),
-        enter: (session, jobs) => this.#admission.enter(session, jobs),
+        ...{ enter, placeFor },
+        collect: (session, plan, options) => arrays.collect(session, plan, options),
         report: (session, trouble) => this.#admission.report(session, trouble),
-        placeFor: (session, trigger) => this.#places.placeFor(session, trigger),
         methods: METHODS,
         track,
         announce,
@@ -292,20 +302,28 @@ class Worker {
         link,
         topology,
         publish,
-        prefetch: worker.concurrency * PREFETCH_PER_SLOT,
+        prefetch: worker.concurrency * PREFETCH_PER_SLOT + this.#arraySizes,
         announce: messageEffects.announce,
         whenOpen: () => this.#admission.whenOpen(),
         log,
         now,
         handle: (received) => handleMessage(received, messageEffects),
       });
-      stops.unshift(() => intake.stop());
+      stops.unshift(() => {
+        arrays.hurry();
+        return intake.stop();
+      });
     }
     return {
       stop: async () => {
         for (const stopPart of stops) await stopPart();
       },
     };
+  }
+
+  /** Messages that are held until an array of them has come together. */
+  get #arraySizes(): number {
+    return this.#config.triggers.reduce((sum, { array }) => sum + (array?.size ?? 0), 0);
   }
 
   /** A host has a queue of its own only if it has such jobs. */

@@ -49,6 +49,7 @@ async function outcome(
       return Promise.reject(trouble);
     },
     methods: METHODS,
+    collect: () => Promise.reject(new Error("not reached")),
     track: () => Promise.reject(new Error("not reached")),
     announce: () => Promise.reject(new Error("not reached")),
     log: pino({ level: "silent" }),

@@ -80,6 +80,27 @@ export const TriggerSlurm = z
   });
 export type TriggerSlurm = z.infer<typeof TriggerSlurm>;
 
+export const TriggerArray = z.strictObject({
+  // Slurm's MaxArraySize is 1001 by default: an index is at most 1000.
+  size: z.int().min(2).max(1000).default(200).describe("So many jobs become one array at most."),
+  window: z
+    .number()
+    .positive()
+    .max(300)
+    .default(2)
+    .describe("Seconds that a message waits for others, from the first one on."),
+  limit: z.int().positive().optional().describe("So many jobs of an array run at once at most."),
+});
+
+/** Methods whose jobs `sbatch` submits, and so arrays of them. */
+const BY_SBATCH: readonly JobMethod[] = ["remote-sbatch-script", "local-sbatch-script"];
+
+/** What is wrong with a trigger's array, if anything. */
+export function arrayMistake({ array, method }: Trigger): string | undefined {
+  if (array === undefined || BY_SBATCH.includes(method)) return undefined;
+  return `${method} has no arrays; ${BY_SBATCH.join(" and ")} have`;
+}
+
 export const Trigger = z.strictObject({
   name: z
     .string()
@@ -102,6 +123,9 @@ export const Trigger = z.strictObject({
     .optional()
     .describe("The reserved node that the job is submitted from, or that a remote-command runs on."),
   slurm: TriggerSlurm.prefault({}),
+  array: TriggerArray.optional().describe(
+    "Messages that come shortly after each other become one Slurm job array.",
+  ),
   results: z
     .array(z.string().min(1))
     .default(["**"])
