@@ -20,7 +20,8 @@ export type Trouble = Unavailable | Misconfigured;
 interface Door {
   session: Session;
   running: number;
-  waiting: { jobs: number; enter: () => void; refuse: (error: Error) => void }[];
+  /** By priority, then in the order in which they came. */
+  waiting: { jobs: number; priority: number; enter: () => void; refuse: (error: Error) => void }[];
   /** Submits that may go at once; a second's worth at most. */
   tokens: number;
   refilledAt: number;
@@ -69,13 +70,15 @@ export class Admission {
    * @throws Unavailable, Misconfigured what keeps the session from work, if it is the only one
    * @throws Deferred the same, or `session-busy`, if there are others
    */
-  async enter(session: Session, jobs: number): Promise<() => void> {
+  async enter(session: Session, jobs: number, priority = 0): Promise<() => void> {
     const door = this.#doorOf(session);
-    const isLong = door.waiting.length >= this.#edges.concurrency * WAITING_PER_SLOT;
+    const before = door.waiting.filter((other) => other.priority >= priority);
+    const isLong = before.length >= this.#edges.concurrency * WAITING_PER_SLOT;
     if (isLong && !(await this.#edges.isOnlySession(session))) throw busy(session);
     if (door.closedBy !== undefined) throw await this.#told(session, door.closedBy);
     await new Promise<void>((enter, refuse) => {
-      door.waiting.push({ jobs, enter, refuse });
+      const first = door.waiting.findIndex((other) => other.priority < priority);
+      door.waiting.splice(first < 0 ? door.waiting.length : first, 0, { jobs, priority, enter, refuse });
       this.#admit(door);
     });
     let isInside = true;

@@ -8,7 +8,7 @@ import type { Trigger } from "./triggers/trigger-config.ts";
 /** What submitting an array needs from outside. */
 export interface ArrayEffects {
   /** Waits for the session's turn to submit; an array is one submit. */
-  enter: (session: Session, jobs: number) => Promise<() => void>;
+  enter: (session: Session, jobs: number, priority: number) => Promise<() => void>;
   placeFor: (session: Session | null, wish: PlaceWish) => Promise<Place>;
   submitArray: (
     members: readonly ArrayMember[],
@@ -101,7 +101,7 @@ export class ArrayCollector {
 
   async #submitAll({ session, trigger, program, waiting }: Collection): Promise<void> {
     const { enter, placeFor, submitArray } = this.#effects;
-    const leave = await enter(session, 1);
+    const leave = await enter(session, 1, trigger.priority);
     try {
       const place = await placeFor(session, { ...trigger, program, jobs: waiting.length });
       const ends = await submitArray(waiting, place);
@@ -113,4 +113,9 @@ export class ArrayCollector {
       leave();
     }
   }
+}
+
+/** So many messages are held at most until their arrays have come together. */
+export function arraySizes(triggers: readonly Trigger[]): number {
+  return triggers.reduce((sum, { array }) => sum + (array?.size ?? 0), 0);
 }

@@ -1,6 +1,9 @@
 import { LineCounter, isMap, isNode, isSeq, parse, parseDocument, visit, type Document } from "yaml";
 import { z } from "zod";
 import { Broker, MentoConfig, Site, SlurmRest, Ssh, Worker } from "./config-schema.ts";
+import { unwrap, wordsOf, type Issue } from "./config-words.ts";
+import { asList } from "./triggers/condition.ts";
+import { triggerMistakes } from "./triggers/trigger-mistakes.ts";
 
 /** One mistake in a configuration. `line` counts from 1; null if it is not in the file. */
 export interface ConfigMistake {
@@ -15,7 +18,7 @@ export function parseConfig(
   environment: NodeJS.ProcessEnv,
 ): { config: MentoConfig; mistakes: [] } | { config?: undefined; mistakes: ConfigMistake[] } {
   const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, logLevel: "error" });
   const broken: ConfigMistake[] = document.errors.map((error) => ({
     line: lines.linePos(error.pos[0]).line,
     place: "",
@@ -30,82 +33,45 @@ export function parseConfig(
   });
   if (broken.length > 0) return { mistakes: broken };
   const overridden = overrideFromEnvironment(document.toJS() as unknown, environment);
-  const parsed = MentoConfig.safeParse(overridden.value);
-  if (parsed.success) return { config: parsed.data, mistakes: [] };
-  const mistakes = parsed.error.issues.flatMap(expandIssue).map(({ path, message }) => ({
-    line: overridden.places.has(path.slice(0, 2).join(".")) ? null : lineOf(document, lines, path),
+  const { value, places } = overridden;
+  const parsed = MentoConfig.safeParse(value);
+  const issues = [
+    ...(parsed.error?.issues ?? []).flatMap((issue) => wordsOf(issue, value)),
+    ...mistakesOfTriggers(value),
+  ];
+  if (parsed.success && issues.length === 0) return { config: withOwnGroup(parsed.data), mistakes: [] };
+  const mistakes = issues.map(({ path, message }) => ({
+    line: places.has(path.slice(0, 2).join(".")) ? null : lineOf(document, lines, path),
     place: path.join("."),
     message,
   }));
   return { mistakes: mistakes.sort((a, b) => (a.line ?? 0) - (b.line ?? 0)) };
 }
 
-interface Issue {
-  path: PropertyKey[];
-  message: string;
+function mistakesOfTriggers(value: unknown): Issue[] {
+  const { triggers, worker, slurmRest } = value as Record<"triggers" | "slurmRest", unknown> & {
+    worker?: { group?: unknown };
+  };
+  if (!Array.isArray(triggers)) return [];
+  const group = Worker.shape.group.safeParse(worker?.group).data ?? "default";
+  return triggerMistakes(triggers, { group, hasSlurmRest: slurmRest !== undefined }).map(
+    ({ trigger, place, message }) => ({
+      path: ["triggers", trigger, ...place],
+      message,
+    }),
+  );
 }
 
-/** zod puts all unknown keys of an object into one issue; each is a mistake of its own, at its own line. */
-function expandIssue(issue: z.core.$ZodIssue): Issue[] {
-  if (issue.code === "unrecognized_keys") {
-    return issue.keys.map((key) => ({ path: [...issue.path, key], message: unknownKey(key, issue.path) }));
-  }
-  if (issue.code === "invalid_union") {
-    // If the value is of the type that one of them wants, that one says what is wrong with it.
-    const fitting = issue.errors.filter((branch) => !branch.some(isOfAnotherType));
-    if (fitting.length === 1) {
-      return (fitting[0] ?? []).map(({ path, message }) => ({ path: [...issue.path, ...path], message }));
-    }
-    const messages = issue.errors.flat().map(({ message }) => message);
-    return [{ path: issue.path, message: [...new Set(messages)].join(", or ") || issue.message }];
-  }
-  return [{ path: issue.path, message: issue.message }];
-}
-
-function isOfAnotherType({ code, path }: z.core.$ZodIssue): boolean {
-  return code === "invalid_type" && path.length === 0;
-}
-
-function unknownKey(key: string, path: PropertyKey[]): string {
-  const known = keysAt(path);
-  const near = known.find((one) => distance(one.toLowerCase(), key.toLowerCase()) <= 2);
-  if (near !== undefined) return `unknown key; did you mean ${near}?`;
-  return known.length === 0 ? "unknown key" : `unknown key; known here are ${known.join(", ")}`;
-}
-
-/** The keys that the schema has at a place. */
-function keysAt(path: PropertyKey[]): string[] {
-  let schema: unknown = MentoConfig;
-  for (const step of path) {
-    schema = unwrap(schema);
-    if (schema instanceof z.ZodObject) schema = schema.shape[String(step)];
-    else if (schema instanceof z.ZodArray) schema = schema.element;
-    else if (schema instanceof z.ZodRecord) schema = schema.valueType;
-  }
-  const object = unwrap(schema);
-  return object instanceof z.ZodObject ? Object.keys(object.shape) : [];
-}
-
-function unwrap(schema: unknown): unknown {
-  let inner = schema;
-  while (inner instanceof z.ZodDefault || inner instanceof z.ZodPrefault || inner instanceof z.ZodOptional) {
-    inner = inner.unwrap();
-  }
-  return inner;
-}
-
-/** Levenshtein's distance. */
-function distance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const change = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
-      next.push(Math.min(change, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1));
-    }
-    row = next;
-  }
-  return row[b.length] ?? 0;
+/** Events of all groups come to every group that starts on jobs: unless a trigger says so, those of others are not its. */
+function withOwnGroup(config: MentoConfig): MentoConfig {
+  const triggers = config.triggers.map((trigger) => {
+    const { on } = trigger;
+    const isOfJobs = asList(on.type).some((type) => type !== "data.ready");
+    return isOfJobs && on.group === undefined
+      ? { ...trigger, on: { ...on, group: config.worker.group } }
+      : trigger;
+  });
+  return { ...config, triggers };
 }
 
 /** The line of the deepest part of the path that the document has: of the key, where there is one. */

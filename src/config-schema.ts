@@ -1,7 +1,6 @@
 import { z } from "zod";
 import { API_VERSIONS } from "./slurm-rest/versions.ts";
-import { templateMistake } from "./triggers/template.ts";
-import { arrayMistake, Trigger } from "./triggers/trigger-config.ts";
+import { Trigger } from "./triggers/trigger-config.ts";
 
 const absolutePath = z.string().regex(/^\//, "must be an absolute path");
 
@@ -18,24 +17,27 @@ export const Broker = z.strictObject({
     .union([BrokerUrl, z.array(BrokerUrl).min(1)])
     .default("amqp://127.0.0.1:5672")
     .describe("Of several, the nodes of one cluster, each attempt takes the first that answers."),
-  username: z.string().optional(),
-  password: z.string().optional(),
+  username: z.string().optional().describe("Default: the url's."),
+  password: z.string().optional().describe("Default: the url's; better in a passwordFile."),
   passwordFile: absolutePath.optional().describe("A file that holds the password and nothing else."),
   prefix: z
     .string()
     .regex(/^[A-Za-z0-9_-]+$/, "must be letters, digits, '_' or '-'")
-    .default("mento"),
+    .default("mento")
+    .describe("Of all names on the broker."),
 });
 
 export const Worker = z.strictObject({
   group: z
     .string()
     .regex(/^[A-Za-z0-9_-]+$/, "must be letters, digits, '_' or '-'")
-    .default("default"),
+    .default("default")
+    .describe("Workers of one group share its messages; each group gets its own copy."),
   roles: z
     .array(z.enum(["intake", "tracker"]))
     .min(1)
-    .default(["intake", "tracker"]),
+    .default(["intake", "tracker"])
+    .describe("`intake` takes messages and submits, `tracker` watches jobs."),
   concurrency: z
     .int()
     .min(1)
@@ -67,37 +69,57 @@ export const Worker = z.strictObject({
     .min(1)
     .default(["#"])
     .describe("Routing keys that the group's intake queue is bound with on <prefix>.data."),
+  mayCancel: z
+    .array(z.string().min(1))
+    .default([])
+    .describe(
+      "RabbitMQ's users whose messages may cancel jobs, by the property user_id, which RabbitMQ checks.",
+    ),
   reconcileSeconds: z
     .number()
     .min(1)
     .max(120)
     .default(20)
     .describe("How often Slurm is asked for all jobs at once, beside the records that jobs write."),
-  shutdownGraceSeconds: z.number().min(0).max(600).default(30),
-  logLevel: z.enum(["debug", "info", "warn", "error"]).default("info"),
+  shutdownGraceSeconds: z
+    .number()
+    .min(0)
+    .max(600)
+    .default(30)
+    .describe("So long a stopping worker finishes what is under way."),
+  logLevel: z
+    .enum(["debug", "info", "warn", "error"])
+    .default("info")
+    .describe("JSON lines on standard output."),
 });
 
 const StaticSession = z.strictObject({
-  id: z.string().regex(/^[^/\0]+$/, "must be without a slash"),
-  beamline: z.string().min(1),
-  paths: z.strictObject({
-    beamline: absolutePath.describe("The session's folder as the detectors see it."),
-    core: absolutePath.describe("The same folder as the nodes see it, where jobs read."),
-    node: absolutePath
-      .optional()
-      .describe("The beamline's file system on the nodes, if they mount it apart; default: `core`."),
-  }),
+  id: z
+    .string()
+    .regex(/^[^/\0]+$/, "must be without a slash")
+    .describe("As messages name it: beamtimeId."),
+  beamline: z.string().min(1).describe("Where its data is taken."),
+  paths: z
+    .strictObject({
+      beamline: absolutePath.describe("The session's folder as the detectors see it."),
+      core: absolutePath.describe("The same folder as the nodes see it, where jobs read."),
+      node: absolutePath
+        .optional()
+        .describe("The beamline's file system on the nodes, if they mount it apart; default: `core`."),
+    })
+    .describe("Its folder in three views."),
   account: z.string().min(1).describe("The account on the nodes that jobs run as."),
   privateKey: absolutePath.describe("Its private SSH key."),
   reservations: z
     .array(
       z.strictObject({
         name: z.string().min(1).optional().describe("Slurm's reservation; without, the partition alone."),
-        partition: z.string().min(1),
+        partition: z.string().min(1).describe("Slurm's partition."),
         nodes: z.array(z.string().min(1)).min(1).describe("Hosts with sbatch, tried in turn."),
       }),
     )
-    .min(1),
+    .min(1)
+    .describe("Where its jobs run."),
 });
 
 export const Site = z.strictObject({
@@ -123,8 +145,8 @@ export const Site = z.strictObject({
 });
 
 const Host = z.strictObject({
-  address: z.string().min(1),
-  port: z.int().min(1).max(65535).default(22),
+  address: z.string().min(1).describe("As HostName in ssh_config."),
+  port: z.int().min(1).max(65535).default(22).describe("As Port in ssh_config."),
 });
 
 export const Ssh = z.strictObject({
@@ -146,8 +168,13 @@ export const Ssh = z.strictObject({
     .record(z.string(), Host)
     .default({})
     .describe("Node name → address and port, as HostName and Port in ssh_config."),
-  connectTimeoutMs: z.int().min(100).max(120_000).default(10_000),
-  commandTimeoutMs: z.int().min(100).max(600_000).default(30_000),
+  connectTimeoutMs: z
+    .int()
+    .min(100)
+    .max(120_000)
+    .default(10_000)
+    .describe("To connect and log in, and to open a channel."),
+  commandTimeoutMs: z.int().min(100).max(600_000).default(30_000).describe("For a command."),
   maxChannels: z
     .int()
     .min(1)
@@ -184,35 +211,13 @@ export const SlurmRest = z
     message: "needs either tokenFile or tokenCommand",
   });
 
-export const MentoConfig = z
-  .strictObject({
-    broker: Broker.prefault({}),
-    worker: Worker.prefault({}),
-    site: Site.prefault({}),
-    ssh: Ssh.prefault({}),
-    slurmRest: SlurmRest.optional().describe("Slurm's REST API, for triggers that submit over it."),
-    triggers: z.array(Trigger).default([]),
-  })
-  .superRefine((config, context) => {
-    const names = new Set<string>();
-    config.triggers.forEach((trigger, index) => {
-      if (names.has(trigger.name)) {
-        context.addIssue({
-          code: "custom",
-          path: ["triggers", index, "name"],
-          message: `"${trigger.name}" is the name of another trigger; names must differ`,
-        });
-      }
-      names.add(trigger.name);
-      const mistake = arrayMistake(trigger);
-      if (mistake !== undefined) {
-        context.addIssue({ code: "custom", path: ["triggers", index, "array"], message: mistake });
-      }
-      trigger.run.forEach((template, place) => {
-        const mistake = templateMistake(template);
-        if (mistake === undefined) return;
-        context.addIssue({ code: "custom", path: ["triggers", index, "run", place], message: mistake });
-      });
-    });
-  });
+/** Its form; what is wrong between keys that are right alone, triggers/trigger-mistakes.ts says. */
+export const MentoConfig = z.strictObject({
+  broker: Broker.prefault({}).describe("RabbitMQ."),
+  worker: Worker.prefault({}).describe("How a worker works."),
+  site: Site.prefault({}).describe("Where the file systems are, as the worker's host sees them."),
+  ssh: Ssh.prefault({}).describe("How nodes are reached."),
+  slurmRest: SlurmRest.optional().describe("Slurm's REST API, for triggers that submit over it."),
+  triggers: z.array(Trigger).default([]).describe("Which messages start which programs."),
+});
 export type MentoConfig = z.infer<typeof MentoConfig>;

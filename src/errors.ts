@@ -18,10 +18,13 @@ export const ERROR_CODES = {
   "path-not-synced": "A path lies in scratch_bl or local, which never reach the core file system.",
   "template-value-missing": "A trigger needs a value that the message does not have.",
   "wrong-argument": "A program's argument would hold a NUL byte, which no program can be given.",
+  "chain-too-long":
+    "Jobs followed from one another more than 16 times: triggers start each other in a circle.",
   "id-reused": "The message's source and id were used before, for other data.",
   "beamtime-ended": "The beamtime has been stopped: its account or its reservations are gone.",
   "unknown-trigger": "The configuration lacks the trigger that a message is to be sent again for.",
   "submit-refused": "Slurm refused the job for a reason that will not pass.",
+  "cancel-not-allowed": "The message asks to cancel jobs, and its sender is not one of those who may.",
   "waited-too-long": "What the message waited for did not come in time.",
   "worker-ended": "Workers that took the message ended, again and again, before they had handled it.",
   "internal-error": "Mento itself failed on this message: a bug.",
@@ -37,6 +40,9 @@ export const ERROR_CODES = {
     "None of the beamtime's reservations fits the job; it waits, fails or runs outside them.",
   "session-busy": "Many messages of the session wait already; this one lets other sessions' pass.",
   "too-many-pending": "As many jobs of the session as are allowed wait in Slurm already.",
+  "trigger-full": "As many of the trigger's jobs as may have not ended yet; the message waits for its turn.",
+  "session-full": "As many of the session's jobs as may have not ended yet; the message waits for its turn.",
+  superseded: "A newer message took this one's place, as its trigger wants (latest).",
   "submit-in-flight": "Another call is just submitting this job, or was cut off doing so.",
   "submit-not-now": "Slurm does not take the job at the moment.",
   "ssh-login-refused": "The reserved node did not accept the beamtime's account and key.",
@@ -51,6 +57,7 @@ export const ERROR_CODES = {
   "ssh-unreachable": "A reserved node cannot be reached over SSH.",
   "ssh-lost": "The SSH connection broke, or a command did not end in time: its outcome is unknown.",
   "slurm-unavailable": "Slurm's controller does not answer.",
+  "worker-silent": "A job can be cancelled by its host's worker alone, which has not answered yet.",
   // Something is set up wrongly.
   "wrong-usage": "A command was called in a way that it does not understand.",
   "wrong-configuration": "The configuration has mistakes.",
@@ -59,6 +66,8 @@ export const ERROR_CODES = {
   "queue-arguments-differ": "A queue or exchange exists on the broker with other arguments.",
   "exchange-missing": "The broker has none of Mento's exchanges: no worker has run on it yet.",
   "nobody-listens": "The broker took the message, but no queue is bound for it.",
+  "job-unknown": "There is no job of this id, or nothing is known of it any more.",
+  "cancel-refused": "A job that runs could not be cancelled.",
   "dead-letter-unknown": "There is no dead letter of this id.",
   "dead-letters-busy": "Another command is at the dead letters.",
   "host-key-unknown": "There is no known host key for a reserved node.",
@@ -136,6 +145,21 @@ export class Deferred extends MentoError {
     this.isSilent = details.isSilent ?? false;
     this.waitAtMostSeconds = details.waitAtMostSeconds ?? Infinity;
     this.giveUpAfterTimes = details.giveUpAfterTimes ?? Infinity;
+  }
+}
+
+/** A newer message has had its turn with a trigger that shows the latest only: nothing is left to do for this one. */
+export class Superseded extends MentoError {
+  /** The newer message's id. */
+  readonly by: string;
+
+  constructor(by: string) {
+    super({
+      code: "superseded",
+      message: `superseded by message ${by}`,
+      hint: "The trigger shows the latest message only (latest).",
+    });
+    this.by = by;
   }
 }
 

@@ -1,18 +1,21 @@
 import type { Trouble } from "./admission.ts";
 import type { Collected } from "./collect-array.ts";
-import { Deferred, MentoError, Misconfigured, Rejected, Unavailable } from "./errors.ts";
+import { Deferred, MentoError, Misconfigured, Rejected, Superseded, Unavailable } from "./errors.ts";
 import type { Session } from "./beamtime/session.ts";
 import { submittedData } from "./jobs/event-data.ts";
+import type { Seats } from "./jobs/seats.ts";
 import type { TrackingRecord } from "./jobs/tracking-record.ts";
 import type { Log } from "./log.ts";
 import { decodeMessage, type MessageProperties } from "./messages/cloud-event.ts";
 import { jobEvent, messageEvent, type MessageEventData, type OutgoingEvent } from "./messages/job-event.ts";
+import type { Outgoing } from "./messages/sent-again.ts";
 import { readTriggerInput, type TriggerInput } from "./messages/trigger-input.ts";
 import type { Method, Place, SubmitOptions } from "./methods/method.ts";
 import type { PlaceWish } from "./session-places.ts";
 import { matchTriggers } from "./triggers/match.ts";
-import { HERE, planJob, type JobPlan } from "./triggers/plan.ts";
+import { HERE, jobIdFor, planJob, type JobPlan } from "./triggers/plan.ts";
 import type { Trigger } from "./triggers/trigger-config.ts";
+import { hasTurns, turnOf, type Turn } from "./triggers/turns.ts";
 
 export interface ReceivedMessage {
   body: Uint8Array;
@@ -23,6 +26,24 @@ export interface ReceivedMessage {
   dataLook: string | undefined;
   /** It was sent again for this trigger alone, whatever the trigger's `on` says. */
   onlyTrigger: string | undefined;
+  /** Names of triggers whose queues it has been put into; grows as it is. */
+  queuedFor: string[];
+  /** Where it waits in the queue of a trigger. */
+  queuedTurn: QueuedTurn | undefined;
+  /** Its turn in that queue has come, or a newer message has overtaken it. */
+  turn?: "now" | { overtakenBy: string };
+  /** The message as it is put into the queue of a trigger. */
+  copyFor: (trigger: string, turn: QueuedTurn) => Outgoing;
+}
+
+/** What the copy of a message says of its turn. */
+export interface QueuedTurn {
+  /** See triggers/turns.ts. */
+  door: string;
+  order: string;
+  /** The session that it was found to belong to. */
+  session: string | null;
+  beamline: string | null;
 }
 
 /** What the line needs from outside. */
@@ -31,11 +52,15 @@ export interface IntakeEffects {
   triggers: readonly Trigger[];
   findSession: (beamtimeId: string | undefined, paths: readonly string[]) => Promise<Session>;
   /** Waits until the session may submit so many jobs; returns what gives the turn back. */
-  enter: (session: Session, jobs: number) => Promise<() => void>;
+  enter: (session: Session, jobs: number, priority: number) => Promise<() => void>;
   /** What becomes of a message whose submit met trouble that is not its own. */
   report: (session: Session, trouble: Trouble) => Promise<MentoError>;
   /** Where a job of the trigger can run now; looks into Slurm, but makes nothing. */
   placeFor: (session: Session | null, wish: PlaceWish) => Promise<Place>;
+  /** Looks whether there are seats for the job; throws as `submit` does if not. */
+  requireRoom: (session: Session | null, plan: JobPlan, seats: Seats) => Promise<void>;
+  /** Puts a copy of the message into the queue of the trigger, confirmed. */
+  queueFor: (trigger: string, copy: Outgoing) => Promise<void>;
   methods: Readonly<Record<Trigger["method"], Method>>;
   /** Submits the job together with others of its trigger, when these have come or a time has passed. */
   collect: (session: Session, plan: JobPlan, options: SubmitOptions) => Promise<Collected>;
@@ -59,14 +84,23 @@ export async function handleMessage(received: ReceivedMessage, effects: IntakeEf
     received.onlyTrigger === undefined
       ? matchTriggers(input, effects.triggers)
       : { matched: [triggerNamed(received.onlyTrigger, effects.triggers)], unmatched: [] };
+  const { turn } = received;
+  if (typeof turn === "object") {
+    for (const trigger of matched)
+      await announceSuperseded(trigger, turn.overtakenBy, input, received, effects);
+    return;
+  }
   if (matched.length === 0) {
     // Nobody needs to be told that the end of a job starts nothing.
     if (input.job === null) await effects.announce(ignoredEvent(input, unmatched, effects.now()));
     return;
   }
 
-  const here = matched.filter(({ method }) => HERE.includes(method));
-  const elsewhere = matched.filter((trigger) => !here.includes(trigger));
+  const wanted = matched
+    .filter(({ name }) => !received.queuedFor.includes(name))
+    .sort((one, other) => other.priority - one.priority);
+  const here = wanted.filter(({ method }) => HERE.includes(method));
+  const elsewhere = wanted.filter((trigger) => !here.includes(trigger));
   const failures: unknown[] = [];
   const session = await effects
     .findSession(input.beamtimeId ?? undefined, input.paths)
@@ -112,7 +146,10 @@ async function runInTurn(
   effects: IntakeEffects,
   failures: unknown[],
 ): Promise<void> {
-  const leave = await effects.enter(resolved.session, triggers.length);
+  const { session, received } = resolved;
+  const submits = triggers.filter((trigger) => received.turn === "now" || !hasTurns(trigger));
+  const priority = Math.max(...triggers.map((trigger) => trigger.priority));
+  const leave = await effects.enter(session, submits.length, priority);
   try {
     for (const trigger of triggers) {
       const failure = await tryTrigger(trigger, resolved, effects);
@@ -140,6 +177,26 @@ async function tryTrigger(
     if (!isTroubleOfOthers(error)) return endedIfClosed(error, session);
     return effects.report(session, error);
   }
+}
+
+/** Of this one trigger's job, which the event's id tells from others of the message. */
+async function announceSuperseded(
+  { name }: Trigger,
+  by: string,
+  input: TriggerInput,
+  { queuedTurn }: ReceivedMessage,
+  { announce, group, now }: IntakeEffects,
+): Promise<void> {
+  const { cause, paths } = input;
+  const data = {
+    cause,
+    beamline: input.beamline ?? queuedTurn?.beamline ?? null,
+    beamtimeId: input.beamtimeId ?? queuedTurn?.session ?? null,
+    paths: [...paths],
+    error: null,
+    reasons: [{ trigger: name, reason: new Superseded(by).message }],
+  };
+  await announce(messageEvent("ignored", data, now(), jobIdFor(input.event, group, name)));
 }
 
 function ignoredEvent(input: TriggerInput, reasons: MessageEventData["reasons"], now: Date): OutgoingEvent {
@@ -177,19 +234,36 @@ interface Resolved {
 /** The copy to the core file system is quick for beamtimes only (docs.desy.de/asap3, "Fast copy"). */
 const DATA_TIMEOUT_SECONDS = { beamtime: 600, commissioning: 1800 };
 
-/** Plan, submit, record, announce: each step can be repeated, and each is confirmed before the next. */
 async function runTrigger(trigger: Trigger, resolved: Resolved, effects: IntakeEffects): Promise<void> {
+  const { input, received } = resolved;
+  try {
+    await submitOrQueue(trigger, resolved, effects);
+  } catch (error) {
+    if (!(error instanceof Superseded)) throw error;
+    await announceSuperseded(trigger, error.by, input, received, effects);
+  }
+}
+
+/**
+ * Plan, submit, record, announce: each step can be repeated, and each is confirmed before the next. A trigger whose jobs
+ * are counted has a queue of its own, where a message whose data is whole waits for its turn.
+ */
+async function submitOrQueue(trigger: Trigger, resolved: Resolved, effects: IntakeEffects): Promise<void> {
   const { input, received, session } = resolved;
   const plan = planJob(input, trigger, session, effects.group);
-  const options = {
+  const turn = turnOf(plan, input, received.receivedAt, effects.group);
+  const options: SubmitOptions = {
     dataTimeout: trigger.dataTimeout ?? DATA_TIMEOUT_SECONDS[session?.kind ?? "beamtime"],
     dataLook: received.dataLook,
+    seats: turn?.seats ?? null,
     now: effects.now(),
   };
-  const { job, place } =
+  const submitted =
     trigger.array === undefined || session === null
-      ? await submit(plan, session, options, effects)
+      ? await submitAlone(plan, turn, options, resolved, effects)
       : await effects.collect(session, plan, options);
+  if (submitted === undefined) return;
+  const { job, place } = submitted;
   effects.log.info({ job: plan.jobId, slurmJob: job.slurmJobId, process: job.process }, "submitted");
   const data = submittedData(plan, job, {
     ready: input.event.time ?? null,
@@ -202,19 +276,37 @@ async function runTrigger(trigger: Trigger, resolved: Resolved, effects: IntakeE
     jobsDirectory: place.jobsDirectory,
     slurm: place.slurm,
     ...(job.arrayId !== null && { arrayId: job.arrayId }),
+    ...(trigger.retries > 0 && { retries: trigger.retries }),
+    priority: trigger.priority,
+    ...(turn === null ? {} : { rows: turn.seats.rows.map(({ name }) => name) }),
   });
   await effects.announce(jobEvent(data, effects.now()));
 }
 
-async function submit(
+/** Undefined: the message waits for its turn, in the queue of the trigger. */
+async function submitAlone(
   plan: JobPlan,
-  session: Session | null,
+  turn: Turn | null,
   options: SubmitOptions,
+  { received, session }: Resolved,
   effects: IntakeEffects,
-): Promise<Collected> {
+): Promise<Collected | undefined> {
   const { trigger, argv } = plan;
+  const mustWait = turn !== null && received.turn === undefined;
+  if (turn !== null && !mustWait) await effects.requireRoom(session, plan, turn.seats);
   const place = await effects.placeFor(session, { ...trigger, program: argv[0] });
-  return { place, job: await effects.methods[trigger.method].submit(plan, place, options) };
+  const method = effects.methods[trigger.method];
+  const found = mustWait ? await method.find?.(plan, place, options) : null;
+  if (!mustWait || found != null) return { place, job: found ?? (await method.submit(plan, place, options)) };
+  if (place.slot instanceof MentoError) throw place.slot;
+  const { door, order } = turn;
+  const { beamline = null, id = null } = session ?? {};
+  await effects.queueFor(
+    trigger.name,
+    received.copyFor(trigger.name, { door, order, beamline, session: id }),
+  );
+  received.queuedFor.push(trigger.name);
+  return undefined;
 }
 
 /** One trigger's trouble does not keep the others from their jobs; of several, the one that can pass decides. */

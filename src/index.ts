@@ -15,6 +15,7 @@ export {
   type OnlineResources,
   type SessionReservation,
 } from "./beamtime/metadata.ts";
+export type { Session, SessionOnline } from "./beamtime/session.ts";
 export { resultsPath, toBeamlinePath, toCorePath, toNodePath, type SessionRoots } from "./beamtime/paths.ts";
 export {
   Deferred,
@@ -37,6 +38,7 @@ export { CloudEvent } from "./messages/cloud-event.ts";
 export { DataReady, DATA_READY_TYPE } from "./messages/data-ready.ts";
 export type { EventFilter } from "./messages/event-filter.ts";
 export { ExitReason, JobEventData, JobState, MessageEventData } from "./messages/job-event.ts";
+export { findSession, type SessionOptions } from "./find-session.ts";
 export { type ArgumentList } from "./argument-list.ts";
 export { Job, type EndedJob } from "./job.ts";
 export { Trigger, TriggerMethod, type RunOptions, type TriggerOptions } from "./trigger.ts";

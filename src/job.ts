@@ -2,6 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { isTerminal } from "./jobs/job.ts";
 import type { CloudEvent } from "./messages/cloud-event.ts";
 import type { JobEventData } from "./messages/job-event.ts";
+import type { CancelOutcome } from "./messages/job-cancel.ts";
 import { quote } from "./shells/quote.ts";
 import type { Shell } from "./shells/shell.ts";
 
@@ -28,7 +29,10 @@ export class Job {
   #isLeft = false;
   #wake: (() => void)[] = [];
 
-  constructor(data: JobEventData, shell: Shell) {
+  readonly #cancel: (reason: string | null) => Promise<CancelOutcome>;
+
+  constructor(data: JobEventData, shell: Shell, cancel: (reason: string | null) => Promise<CancelOutcome>) {
+    this.#cancel = cancel;
     this.data = data;
     this.id = data.job.id;
     this.slurmJobId = data.slurm.jobId;
@@ -82,6 +86,11 @@ export class Job {
       if (isLast) return;
       await Promise.race([sleep(LOOK_AT_LOG_MS), this.#until(() => this.hasEnded)]);
     }
+  }
+
+  /** Ends it: cancelled, gone (and how it had ended), unknown, or failed, and why. What then happened, {@link ended} tells. */
+  cancel(reason: string | null = null): Promise<CancelOutcome> {
+    return this.#cancel(reason);
   }
 
   /** Takes in an event of its own. */

@@ -2,10 +2,12 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { beamtimeCommand } from "./commands/beamtime.ts";
+import { cancelCommand } from "./commands/cancel.ts";
 import { deadCommand } from "./commands/dead.ts";
 import { doctorCommand } from "./commands/doctor.ts";
 import { facilityCommand } from "./commands/facility.ts";
 import { initCommand } from "./commands/init.ts";
+import { matchCommand } from "./commands/match.ts";
 import { publishCommand } from "./commands/publish.ts";
 import { replayCommand } from "./commands/replay.ts";
 import { runCommand } from "./commands/run.ts";
@@ -23,6 +25,8 @@ const program = new Command("mento")
   .description('Turns "data ready" messages into analysis jobs: RabbitMQ in, Slurm jobs, events out.')
   .version(version)
   .exitOverride()
+  // `mento run ls -l`: options behind the program are the program's.
+  .enablePositionalOptions()
   .showHelpAfterError("(mento --help lists the commands)");
 
 for (const command of [
@@ -30,9 +34,11 @@ for (const command of [
   publishCommand(),
   watchCommand(),
   runCommand(),
+  cancelCommand(),
   deadCommand(),
   replayCommand(),
   validateCommand(),
+  matchCommand(),
   initCommand(),
   beamtimeCommand(),
   sshCommand(),

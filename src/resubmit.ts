@@ -1,27 +1,32 @@
-import { Deferred, MentoError, Rejected } from "./errors.ts";
-import {
-  directoryOf,
-  markerOf,
-  LONGEST_SUBMIT_SECONDS,
-  parseSubmitAnswer,
-  resubmitCommand,
-} from "./jobs/directory.ts";
+import { Deferred, ERROR_CODES, MentoError, Rejected } from "./errors.ts";
+import { directoryOf, markerOf, LONGEST_SUBMIT_SECONDS, resubmitCommand } from "./jobs/directory.ts";
+import { parseSubmitAnswer } from "./jobs/submit-said.ts";
+import type { JobEnd } from "./jobs/job.ts";
 import type { JobRecords } from "./jobs/records.ts";
 import type { TrackingRecord } from "./jobs/tracking-record.ts";
-import type { JobEventData } from "./messages/job-event.ts";
+import type { ExitReason, JobEventData } from "./messages/job-event.ts";
 import type { Place } from "./methods/method.ts";
 import { sbatchArguments } from "./methods/sbatch.ts";
 import { TriggerSlurm } from "./triggers/trigger-config.ts";
 
+/** What another run may do better: the program was not asked. */
+const RETRIED: readonly (ExitReason | null)[] = ["node-failure", "preempted"];
+
+/** Whether the job is to be submitted again for the way in which it has ended. */
+export function isRetried({ data, retries = 0, retried = 0 }: TrackingRecord, { reason }: JobEnd): boolean {
+  return data.process === null && retried < retries && RETRIED.includes(reason);
+}
+
 /**
- * Submits a job again whose reservation was deleted before it could run. The job directory then says which Slurm job
+ * Submits a job again whose reservation was deleted before it could run, or whose node failed. The job directory then says which Slurm job
  * it is now; whoever watches the job reads it there. Nothing to say: somebody else is at it, or Slurm lets it run.
  *
  * @throws Deferred `no-reservation-fits` while none does, and whatever `placeFor` throws
  * @throws Rejected `no-reservation-fits` if its trigger does not wait
  */
 export async function resubmit(
-  { data, jobsDirectory, slurm = TriggerSlurm.parse({}) }: TrackingRecord,
+  { data, jobsDirectory, slurm = TriggerSlurm.parse({}), priority = 0 }: TrackingRecord,
+  why: ExitReason,
   placeFor: (slurm: TriggerSlurm) => Promise<Place>,
 ): Promise<void> {
   const { shell, slot, slurm: asked } = await placeFor(slurm);
@@ -42,10 +47,12 @@ export async function resubmit(
         output: `${directory}/job.log`,
         name,
         slurm: asked,
+        priority,
         slot,
       }),
       reservation,
       partition,
+      why,
     },
     shell.account,
   );
@@ -72,23 +79,23 @@ export function isGivenUp(error: unknown, heldSince: string | undefined, time: n
   return error instanceof Rejected || held > HELD_AT_MOST_MS;
 }
 
-/** What is announced of a job that was submitted again. */
+/** What is announced of a job that was submitted again: it waits anew. */
 export function movedTo(
-  data: JobEventData,
-  { runId, reservation, partition }: NonNullable<JobRecords["submitted"]>,
+  { data }: TrackingRecord,
+  { runId, reservation, partition, why }: NonNullable<JobRecords["submitted"]>,
 ): JobEventData {
   const where = reservation === null ? `partition ${partition ?? ""}` : `reservation ${reservation}`;
   // Of two jobs that were submitted over the REST API at the same instant, the other one runs.
   const isOther = data.job.method === "slurm-rest-api";
+  const message =
+    why === "reservation-deleted"
+      ? `Reservation ${data.slurm.reservation ?? ""} was deleted before the job could run.`
+      : `${ERROR_CODES[why].replace(/\.$/, "")} (Slurm job ${data.slurm.jobId ?? ""}).`;
   return {
     ...data,
+    job: { ...data.job, state: "submitted" },
     slurm: { jobId: runId, reservation, partition, nodes: [] },
-    error: isOther
-      ? null
-      : {
-          code: "reservation-deleted",
-          message: `Reservation ${data.slurm.reservation ?? ""} was deleted before the job could run.`,
-          hint: `It was submitted again, in ${where}.`,
-        },
+    times: { ...data.times, started: null },
+    error: isOther ? null : { code: why, message, hint: `It was submitted again, in ${where}.` },
   };
 }

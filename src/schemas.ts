@@ -1,6 +1,8 @@
 import { z } from "zod";
+import { MentoConfig } from "./config-schema.ts";
 import { CloudEvent } from "./messages/cloud-event.ts";
 import { DATA_READY_TYPE, DataReady } from "./messages/data-ready.ts";
+import { CANCEL_ANSWER_TYPE, CancelAnswer, JOB_CANCEL_TYPE, JobCancel } from "./messages/job-cancel.ts";
 import { JobEventData, JobState, MessageEventData } from "./messages/job-event.ts";
 
 const BASE = "https://mento.example/schemas/";
@@ -10,17 +12,29 @@ export function generateSchemas(): Record<string, unknown> {
   const schemas = {
     "cloud-event.json": describe(CloudEvent, "A CloudEvent 1.0, the envelope of every message."),
     "data-ready.json": describe(DataReady, `data of ${DATA_READY_TYPE}: a detector has written files.`),
+    "job-cancel.json": describe(JobCancel, `data of ${JOB_CANCEL_TYPE}: jobs are to be cancelled.`),
+    "cancel-answer.json": describe(
+      CancelAnswer,
+      `What is answered to a ${JOB_CANCEL_TYPE} with reply_to; its type is ${CANCEL_ANSWER_TYPE}.`,
+    ),
     "job-event.json": describe(JobEventData, "data of every mento.job.*.v1 event."),
     "message-event.json": describe(
       MessageEventData,
       "data of mento.message.rejected.v1, .deferred.v1 and .ignored.v1.",
     ),
   };
-  const files: Record<string, unknown> = { "asyncapi.json": asyncApi() };
+  const files: Record<string, unknown> = { "asyncapi.json": asyncApi(), "mento-config.json": ofConfig() };
   for (const [file, { json, description }] of Object.entries(schemas)) {
     files[file] = { ...json, $id: BASE + file, title: file.replace(".json", ""), description };
   }
   return files;
+}
+
+/** Draft 7: yaml-language-server, which most editors use, reads nothing newer. */
+function ofConfig(): object {
+  const json = z.toJSONSchema(MentoConfig, { io: "input", target: "draft-7" });
+  const description = "mento.yaml, the configuration of Mento. `mento validate` checks more than its form.";
+  return { ...json, $id: `${BASE}mento-config.json`, title: "mento.yaml", description };
 }
 
 function describe(schema: z.ZodType, description: string): { json: object; description: string } {
@@ -71,6 +85,13 @@ function asyncApi(): unknown {
         bindings: exchange("mento.data"),
         messages: messages([DATA_READY_TYPE], "./data-ready.json"),
       },
+      cancel: {
+        address: "{beamline}.{session}.job.cancel",
+        description: "Who may cancel jobs publishes here, with its login as user_id.",
+        parameters,
+        bindings: exchange("mento.data"),
+        messages: messages([JOB_CANCEL_TYPE], "./job-cancel.json"),
+      },
       events: {
         address: "{beamline}.{session}.{event}",
         description: "Workers publish here; visualization clients bind queues of their own.",
@@ -87,6 +108,7 @@ function asyncApi(): unknown {
     },
     operations: {
       takeData: { action: "receive", channel: { $ref: "#/channels/data" } },
+      takeCancel: { action: "receive", channel: { $ref: "#/channels/cancel" } },
       announce: { action: "send", channel: { $ref: "#/channels/events" } },
     },
   };

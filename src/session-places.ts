@@ -65,28 +65,22 @@ export class SessionPlaces {
   ): Promise<Place> {
     const none = { slurm: withDefaults(wanted), userScript: null, rest: this.#rest };
     const common = { ...none, maxPending: null, notice: null };
+    const { shell, jobsDirectory: directory } = await this.jobsOf(session, { method, destination });
     if (session === null || method === "local-bash-script") {
-      const directory = localJobsDirectory(this.#site);
-      return { ...common, shell: this.#here, corePath: null, jobsDirectory: directory, slot: null };
+      return { ...common, shell, corePath: null, jobsDirectory: directory, slot: null };
     }
-    const corePath = session.roots.core;
-    const folders = { corePath, jobsDirectory: jobsDirectory(this.#site, corePath) };
-    if (method === "remote-command") {
-      const shell = await this.#shells.openNode(requireOnline(session), destination);
-      return { ...common, ...folders, shell, slot: null };
-    }
+    const folders = { corePath: session.roots.core, jobsDirectory: directory };
+    if (method === "remote-command") return { ...common, ...folders, shell, slot: null };
     if (method === "local-sbatch-script" && session.online === null) {
       const userScript = await this.#userScript(program, this.#here);
       const slurm = withDefaults(wanted, userScript);
       const slot = { reservation: null, partition: slurm.partition ?? null, time: slurm.time };
-      return { ...common, ...folders, userScript, slurm, shell: this.#here, slot };
+      return { ...common, ...folders, userScript, slurm, shell, slot };
     }
     if (method === "slurm-rest-api") {
-      return { ...common, ...folders, shell: this.#here, slot: firstSlot(session, common.slurm) };
+      return { ...common, ...folders, shell, slot: firstSlot(session, common.slurm) };
     }
     const online = requireOnline(session);
-    const shell =
-      method === "local-sbatch-script" ? this.#here : await this.#shells.open(online, destination);
     const [now, userScript] = await Promise.all([
       this.slurmNow(online, notBefore, shell),
       this.#userScript(program, shell),
@@ -107,6 +101,26 @@ export class SessionPlaces {
     const hasNone = reservations.every(({ name }) => name !== null && !now.reservations.has(name));
     if (hasNone && !session.isOpen) return { ...place, slot: ended(session) };
     return { ...place, ...otherwise(slurm, session, choice.reasons) };
+  }
+
+  /** Where a trigger's job directories are. Asks Slurm nothing; throws as {@link placeFor}. */
+  async jobsOf(
+    session: Session | null,
+    { method, destination }: Pick<Trigger, "method" | "destination">,
+  ): Promise<Pick<Place, "shell" | "jobsDirectory">> {
+    if (session === null || method === "local-bash-script") {
+      return { shell: this.#here, jobsDirectory: localJobsDirectory(this.#site) };
+    }
+    const directory = jobsDirectory(this.#site, session.roots.core);
+    if (method === "local-sbatch-script" || method === "slurm-rest-api") {
+      return { shell: this.#here, jobsDirectory: directory };
+    }
+    const online = requireOnline(session);
+    const shell =
+      method === "remote-command"
+        ? await this.#shells.openNode(online, destination)
+        : await this.#shells.open(online, destination);
+    return { shell, jobsDirectory: directory };
   }
 
   /** The program, if it is a user's own sbatch script; what it was seconds ago will do. */

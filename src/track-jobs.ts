@@ -10,27 +10,11 @@ import { cancelHeldCommand, exitCommand, parseExit } from "./jobs/squeue.ts";
 import type { TrackingRecord } from "./jobs/tracking-record.ts";
 import { judge, LOOK_FIRST_MS, type SlurmWord } from "./jobs/verdict.ts";
 import { isOurs, runIdOf, seenAtOf, watch, wordOn, type Watched } from "./jobs/watched.ts";
-import type { Log } from "./log.ts";
-import { jobEvent, type JobEventData, type OutgoingEvent } from "./messages/job-event.ts";
-import { isGivenUp, movedTo } from "./resubmit.ts";
+import { jobEvent, type JobEventData } from "./messages/job-event.ts";
+import { isGivenUp, isRetried, movedTo } from "./resubmit.ts";
 import { quote } from "./shells/quote.ts";
 import type { Sight } from "./sight.ts";
-
-/** What the line needs from outside. */
-export interface TrackerEffects {
-  /** Where the job, and others of its session and kind, can be seen. */
-  sightOf: (record: TrackingRecord) => Promise<Sight>;
-  announce: (event: OutgoingEvent) => Promise<void>;
-  /** Puts a fresh copy of a record on the group's queue of jobs, confirmed. */
-  track: (record: TrackingRecord) => Promise<void>;
-  /** Submits a job again whose reservation was deleted; its directory then says which Slurm job it is. */
-  resubmit: (record: TrackingRecord, seenAt: number) => Promise<void>;
-  reconcileSeconds: number;
-  /** A job of which nothing was seen for so long is lost. */
-  lostAfterHours: number;
-  log: Log;
-  now: () => Date;
-}
+import type { TrackerEffects } from "./tracker-effects.ts";
 
 /** Between two listings of a spool. */
 const TICK_MS = 400;
@@ -167,6 +151,7 @@ export class Tracker {
 
   /** Takes in what the run script wrote. */
   async #apply(watched: Watched, records: JobRecords | undefined, session: SessionJobs): Promise<void> {
+    watched.cancelled = records?.cancelled;
     if (records?.submitted !== undefined) {
       watched.isBeingResubmitted = records.submitted.isBeingResubmitted;
       if (records.submitted.runId !== runIdOf(watched.record)) {
@@ -177,7 +162,8 @@ export class Tracker {
     if (records?.started !== undefined) {
       const { data } = watched.record;
       const started = startedData(data, records.started);
-      if (data.job.state === "submitted") await this.#announce(watched, started);
+      const run = watched.record.retried === undefined ? "" : runIdOf(watched.record);
+      if (data.job.state === "submitted") await this.#announce(watched, started, run);
       else watched.record = { ...watched.record, data: started };
     }
     if (records?.ended === undefined) {
@@ -238,6 +224,10 @@ export class Tracker {
     const { endRecord } = watched;
     const hasStarted = watched.record.data.times.started !== null;
     const known = { ...watched, hasStarted, seenAt: seenAtOf(watched.record) };
+    if (watched.retrying !== undefined) {
+      await this.#resubmit(watched, sight, session);
+      return;
+    }
     const verdict = judge(known, word, time, this.#effects.lostAfterHours * 3600_000);
     if (verdict === "goes-on") {
       if (word !== undefined) this.#sayIfUnknown(watched, word.state);
@@ -265,38 +255,43 @@ export class Tracker {
       // Slurm's own end time has no zone; ours is at most a look later.
       const at = endRecord?.record.at ?? new Date(watched.endedWithoutRecordSince ?? time).toISOString();
       const { results = [], log = word?.log ?? "" } = endRecord ?? {};
-      await this.#end(watched, verdict.end, { at, results, log, slurmState: verdict.slurmState }, session);
+      const facts = { at, results, log, slurmState: verdict.slurmState };
+      if (isRetried(watched.record, verdict.end)) {
+        watched.retrying = { end: verdict.end, facts };
+        await this.#resubmit(watched, sight, session);
+      } else await this.#end(watched, verdict.end, facts, session);
     }
   }
 
-  /** Its reservation was deleted before it could run: it is submitted again, or it has failed. */
+  /** It could not run, or not to its end, and that was not its own fault: it is submitted again, or it has failed. */
   async #resubmit(watched: Watched, { shell }: Sight, session: SessionJobs): Promise<void> {
     const now = this.#effects.now();
     const heldSince = watched.record.heldSince ?? now.toISOString();
     watched.record = { ...watched.record, heldSince };
-    const { job, slurm } = watched.record.data;
+    const { job } = watched.record.data;
+    const { retrying } = watched;
+    const why = retrying?.end.reason ?? "reservation-deleted";
     try {
-      await this.#effects.resubmit(watched.record, now.getTime());
+      await this.#effects.resubmit(watched.record, now.getTime(), why);
       watched.rung = true;
     } catch (error) {
-      if (isGivenUp(error, heldSince, now.getTime())) {
+      const isOver = isGivenUp(error, heldSince, now.getTime());
+      if (isOver && retrying !== undefined) {
+        await this.#end(watched, retrying.end, { ...retrying.facts, why: errorText(error) }, session);
+        return;
+      }
+      if (isOver) {
         const answer = await shell.run(cancelHeldCommand(runIdOf(watched.record), markerOf(job.id)));
         // Somebody may have let it run meanwhile.
         if (!answer.stdout.toString("utf8").trim().startsWith("CANCELLED")) return;
         const end = { state: "failed", code: null, signal: null, reason: "reservation-deleted" } as const;
-        const facts = {
-          at: now.toISOString(),
-          results: [],
-          log: "",
-          slurmState: null,
-          why: errorText(error),
-        };
+        const nothing = { results: [], log: "", slurmState: null };
+        const facts = { at: now.toISOString(), why: errorText(error), ...nothing };
         await this.#end(watched, end, facts, session);
-        return;
+      } else if (watched.heldBecause !== errorText(error)) {
+        watched.heldBecause = errorText(error);
+        this.#say(watched, `the job cannot be submitted again yet (${why}): ${errorText(error)}`);
       }
-      const what = `reservation ${slurm.reservation ?? ""} was deleted, and the job cannot be submitted again yet: ${errorText(error)}`;
-      if (watched.heldBecause !== what) this.#say(watched, what);
-      watched.heldBecause = what;
     }
   }
 
@@ -306,7 +301,9 @@ export class Tracker {
     submitted: NonNullable<JobRecords["submitted"]>,
     session: SessionJobs,
   ): Promise<void> {
-    const moved = { ...watched.record, data: movedTo(watched.record.data, submitted) };
+    const { retried = 0 } = watched.record;
+    const moved = { ...watched.record, data: movedTo(watched.record, submitted) };
+    if (submitted.why !== "reservation-deleted") moved.retried = retried + 1;
     delete moved.heldSince;
     await this.#effects.announce(jobEvent(moved.data, this.#effects.now(), submitted.runId));
     watched.record = moved;
@@ -314,19 +311,24 @@ export class Tracker {
   }
 
   async #end(watched: Watched, end: JobEnd, facts: EndFacts, session: SessionJobs): Promise<void> {
-    await this.#announce(watched, endedData(watched.record.data, end, facts));
+    const { record, cancelled } = watched;
+    await this.#effects.leaveSeats(record);
+    await this.#announce(watched, endedData(record.data, end, { ...facts, cancelled }));
     this.#letGo(watched, session);
   }
 
   async #lose(watched: Watched, session: SessionJobs): Promise<void> {
     const seenAt = new Date(seenAtOf(watched.record)).toISOString();
+    await this.#effects.leaveSeats(watched.record).catch((error: unknown) => {
+      this.#say(watched, `its seat is not free yet: ${errorText(error)}`);
+    });
     await this.#announce(watched, lostData(watched.record.data, seenAt));
     this.#say(watched, "the job is lost: a person must look what became of it");
     this.#letGo(watched, session);
   }
 
-  async #announce(watched: Watched, data: JobEventData): Promise<void> {
-    await this.#effects.announce(jobEvent(data, this.#effects.now()));
+  async #announce(watched: Watched, data: JobEventData, run = ""): Promise<void> {
+    await this.#effects.announce(jobEvent(data, this.#effects.now(), run));
     watched.record = { ...watched.record, data };
   }
 

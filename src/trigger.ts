@@ -1,17 +1,19 @@
 import { randomUUID } from "node:crypto";
-import { existsSync } from "node:fs";
 import { hostname, userInfo } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { pino } from "pino";
 import { argumentsOf, type ArgumentList } from "./argument-list.ts";
 import { Sessions, type Session } from "./beamtime/session.ts";
 import type { BrokerClient } from "./broker/client.ts";
-import { configFile, loadConfig, type MentoConfig } from "./config.ts";
-import { parseConfig } from "./config-file.ts";
+import { cancelJobs } from "./cancel-jobs.ts";
+import type { MentoConfig } from "./config.ts";
 import { Deferred, MentoError, Misconfigured, errorText } from "./errors.ts";
 import { submittedData } from "./jobs/event-data.ts";
+import type { SessionOptions } from "./find-session.ts";
 import { Job } from "./job.ts";
+import { libraryConfig } from "./library-config.ts";
 import type { Log } from "./log.ts";
+import type { CancelOutcome } from "./messages/job-cancel.ts";
 import { jobEvent, toCloudEvent, type JobMethod, type OutgoingEvent } from "./messages/job-event.ts";
 import type { TriggerInput } from "./messages/trigger-input.ts";
 import { METHODS } from "./methods/methods.ts";
@@ -37,13 +39,7 @@ export const TriggerMethod = {
 } as const satisfies Record<string, JobMethod>;
 export type TriggerMethod = (typeof TriggerMethod)[keyof typeof TriggerMethod];
 
-export interface TriggerOptions {
-  /** The beamline's file system, as this host sees it. Default: `/gpfs`, or what the configuration says. */
-  beamlineRoot?: string;
-  /** A beamtime's or commissioning run's id. Default: the session that is open at the beamline. */
-  beamtimeId?: string;
-  /** The configuration, or its file. Default: `$MENTO_CONFIG`, `./mento.yaml`, `/etc/mento/mento.yaml`; none is needed. */
-  config?: MentoConfig | string;
+export interface TriggerOptions extends SessionOptions {
   /** Where the jobs' events are announced too. Default: nowhere. */
   broker?: BrokerClient;
   log?: Log;
@@ -61,6 +57,7 @@ export interface RunOptions {
   /** Where the program's output goes, in any view of the session's files. Default: `job.log` in the job directory. */
   logFile?: string;
   env?: Record<string, string>;
+  /** Where the program starts. Default: the job directory; for LOCAL_BASH_SCRIPT the folder that this program is in. */
   workdir?: string;
   stdin?: string;
   /** Of two runs with the same id one job becomes. Default: a new one. */
@@ -95,7 +92,8 @@ export class Trigger {
   constructor(method: TriggerMethod = TriggerMethod.REMOTE_SBATCH_SCRIPT, options: TriggerOptions = {}) {
     this.method = method;
     this.#options = options;
-    this.#config = configOf(options);
+    this.#config = libraryConfig(options);
+    if (method === TriggerMethod.SLURM_REST_API && this.#config.slurmRest === undefined) throw noSlurmRest();
     const { site, ssh, worker } = this.#config;
     const log = options.log ?? pino({ level: "silent" });
     this.#sessions = new Sessions(site, (message) => log.warn(message));
@@ -111,10 +109,14 @@ export class Trigger {
         this.#tracker.take(record, { ack: () => undefined, returns: 0 });
         return Promise.resolve();
       },
-      resubmit: async (record, seenAt) => {
+      // Nobody counts the library's jobs.
+      leaveSeats: () => Promise.resolve(),
+      resubmit: async (record, seenAt, why) => {
         const session = await this.#session();
         const at = { method, destination: undefined };
-        return resubmit(record, (asked) => this.#places.placeFor(session, { ...at, slurm: asked }, seenAt));
+        return resubmit(record, why, (asked) =>
+          this.#places.placeFor(session, { ...at, slurm: asked }, seenAt),
+        );
       },
       reconcileSeconds: worker.reconcileSeconds,
       lostAfterHours: worker.lostAfterHours,
@@ -167,7 +169,7 @@ export class Trigger {
     const data = submittedData(plan, submitted, { ready: null, received, notice: null });
     const known = this.#jobs.get(plan.jobId);
     if (known !== undefined) return known;
-    const job = new Job(data, shell);
+    const job = new Job(data, shell, (reason) => this.#cancel(plan.jobId, reason));
     this.#jobs.set(plan.jobId, job);
     await this.#announce(jobEvent(data, new Date()));
     this.#tracker.take({ version: 1, data, jobsDirectory, slurm }, { ack: () => undefined, returns: 0 });
@@ -230,10 +232,26 @@ export class Trigger {
       ...plan,
       argv: [program, ...rest].map(at),
       env: options.env ?? {},
-      workdir: workdir === undefined ? null : at(workdir),
+      workdir: workdir === undefined ? this.#startsIn() : at(workdir),
       stdin: options.stdin ?? null,
       logFile: logFile === undefined ? null : at(logFile),
     };
+  }
+
+  #startsIn(): string | null {
+    return HERE.includes(this.method) ? process.cwd() : null;
+  }
+
+  async #cancel(jobId: string, reason: string | null): Promise<CancelOutcome> {
+    const request = { who: `${userInfo().username}@${hostname()}`, reason, at: new Date().toISOString() };
+    const [outcome] = await cancelJobs([jobId], request, {
+      ...{ site: this.#config.site, sessions: this.#sessions, shells: this.#shells, here: this.#here },
+      // It is where this trigger has put it.
+      lastEvents: () => Promise.resolve(new Map()),
+      askHost: () => Promise.reject(new Error("a job of another host")),
+    });
+    if (outcome === undefined) throw new Error(`nothing was found out of job ${jobId}`);
+    return outcome;
   }
 
   async #announce(event: OutgoingEvent): Promise<void> {
@@ -294,22 +312,12 @@ function libraryInput(id: string): TriggerInput {
   };
 }
 
-/** Without a file, the defaults are DESY's. */
-function configOf({ config, beamlineRoot }: TriggerOptions): MentoConfig {
-  const loaded = typeof config === "object" ? config : loadOrDefault(config);
-  return beamlineRoot === undefined ? loaded : { ...loaded, site: { ...loaded.site, gpfs: beamlineRoot } };
-}
-
-function loadOrDefault(file: string | undefined): MentoConfig {
-  try {
-    return loadConfig(configFile(file, process.env, existsSync), process.env);
-  } catch (error) {
-    const isNone =
-      error instanceof MentoError && error.code === "configuration-unreadable" && file === undefined;
-    const { config } = isNone ? parseConfig("{}", process.env) : {};
-    if (config === undefined) throw error;
-    return config;
-  }
+function noSlurmRest(): Misconfigured {
+  return new Misconfigured({
+    code: "wrong-configuration",
+    message: "slurm-rest-api needs Slurm's REST API, and the configuration has no slurmRest.",
+    hint: "Say there where slurmrestd answers and where its tokens come from; docs/configuration.md describes it.",
+  });
 }
 
 function wrongOptions(issues: readonly { path: PropertyKey[]; message: string }[]): Misconfigured {

@@ -1,37 +1,42 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { hostname } from "node:os";
 import { Admission } from "./admission.ts";
-import { ArrayCollector, type ArrayEffects } from "./collect-array.ts";
+import { ArrayCollector, arraySizes, type ArrayEffects } from "./collect-array.ts";
 import { requireOnline, Sessions, type OnlineSession } from "./beamtime/session.ts";
 import { brokerLost, type BrokerAddress, type BrokerLink } from "./broker/connection.ts";
 import { openConsumer } from "./broker/consumer.ts";
 import { openIntake } from "./broker/intake.ts";
 import { Publisher, type Publish } from "./broker/publisher.ts";
 import { declareTopology, topologyFor, type Topology } from "./broker/topology.ts";
-import { brokerCredentials, jobsDirectory, type MentoConfig } from "./config.ts";
+import { cleanUp } from "./clean-up.ts";
+import { brokerCredentials, type MentoConfig } from "./config.ts";
 import { openSlurmRest } from "./open-slurm-rest.ts";
 import { Deferred, MentoError, Misconfigured, Unavailable, errorText } from "./errors.ts";
-import { handleMessage, type IntakeEffects } from "./handle-message.ts";
-import { parseRemoved, retentionCommand } from "./jobs/retention.ts";
+import { isHostRequest } from "./cancel-on-host.ts";
+import { handleMessage, type IntakeEffects, type ReceivedMessage } from "./handle-message.ts";
+import { leaveCommand } from "./jobs/seats.ts";
 import { TrackingRecord } from "./jobs/tracking-record.ts";
 import type { Log } from "./log.ts";
 import { toCloudEvent, type JobMethod, type OutgoingEvent } from "./messages/job-event.ts";
 import { METHODS } from "./methods/methods.ts";
 import { submitArray } from "./methods/sbatch-array.ts";
+import { openTriggerQueues, roomAt, type TriggerQueues } from "./open-trigger-queues.ts";
 import { resubmit } from "./resubmit.ts";
 import { RuntimeDirectory } from "./runtime-directory.ts";
 import { SessionPlaces } from "./session-places.ts";
 import { SessionShells } from "./session-shells.ts";
 import type { Trigger, TriggerSlurm } from "./triggers/trigger-config.ts";
 import { LocalShell } from "./shells/local.ts";
+import { hasTurns } from "./triggers/turns.ts";
 import { Sights } from "./sight.ts";
-import { Tracker, type TrackerEffects } from "./track-jobs.ts";
+import { Tracker } from "./track-jobs.ts";
+import type { TrackerEffects } from "./tracker-effects.ts";
+import { cancelling } from "./worker-cancel.ts";
 import { firstLink, isLost, nextLink } from "./worker-link.ts";
 
 const SWEEP_EVERY_MS = 30_000;
 /** Directories of jobs that ended long ago are looked for so often. */
 const CLEAN_UP_EVERY_MS = 3600_000;
-const CLEAN_UP_AT_MOST_MS = 1800_000;
 /** Messages of one session must not keep those of another from being seen. */
 const PREFETCH_PER_SLOT = 16;
 /** Tracking records that one worker holds at most. */
@@ -99,6 +104,7 @@ class Worker {
   readonly #shells: SessionShells;
   readonly #places: SessionPlaces;
   readonly #sights: Sights;
+  readonly #here: LocalShell;
   readonly #admission: Admission;
   readonly #log: Log;
   readonly #between: Between;
@@ -110,7 +116,8 @@ class Worker {
     this.#config = config;
     this.#sessions = sessions;
     this.#shells = shells;
-    const here = new LocalShell(config.ssh.commandTimeoutMs);
+    this.#here = new LocalShell(config.ssh.commandTimeoutMs);
+    const here = this.#here;
     const rest = openSlurmRest(config.slurmRest);
     this.#places = new SessionPlaces(config.site, shells, { here, rest, maxPending: worker.maxPending });
     this.#sights = new Sights(here, sessions, shells, rest);
@@ -138,25 +145,8 @@ class Worker {
     this.#admission.stop();
   }
 
-  /** Removes what open sessions keep of jobs that ended long ago. */
   async cleanUp(): Promise<void> {
-    const { retentionDays } = this.#config.worker;
-    const { open } = await this.#sessions.open();
-    for (const session of open.filter(({ online }) => online !== null)) {
-      try {
-        const shell = await this.#shells.open(requireOnline(session));
-        const directory = jobsDirectory(this.#config.site, session.roots.core);
-        const command = retentionCommand(directory, shell.account, retentionDays);
-        // A command that is not done in time costs the whole connection, and this one has many files to remove.
-        const end = await shell.run(command, { timeout: CLEAN_UP_AT_MOST_MS });
-        const removed = parseRemoved(end.stdout.toString("utf8"));
-        if (removed === 0 || (removed === undefined && end.code === 0)) continue;
-        if (removed === undefined) throw new Error(end.stderr.trim());
-        this.#log.info({ session: session.id, removed, retentionDays }, "old job directories were removed");
-      } catch (error) {
-        this.#log.info({ session: session.id }, `old job directories were not removed: ${errorText(error)}`);
-      }
-    }
+    await cleanUp(this.#config, this.#sessions, this.#shells, this.#log);
   }
 
   /** Works over one link to the broker, until it is lost or the worker is to stop. */
@@ -198,9 +188,13 @@ class Worker {
       keys: worker.keys,
       eventKeys: eventKeysOf(this.#config.triggers),
       hasHostJobs: this.#hasHostJobs,
+      triggers: this.#config.triggers.filter(hasTurns).map(({ name }) => name),
     });
+    let queues: TriggerQueues | undefined;
     const publisher = await Publisher.open(link);
     const now = () => new Date();
+    const own = { config: this.#config, sessions: this.#sessions, shells: this.#shells, here: this.#here };
+    const cancels = cancelling({ ...own, link, publisher, topology, log });
 
     const announce = async (event: OutgoingEvent) => {
       const published = publisher.publish({
@@ -235,11 +229,18 @@ class Worker {
 
     const jobEffects: TrackerEffects = {
       sightOf: (record) => this.#sights.of(record),
-      resubmit: async (record, seenAt) => {
+      leaveSeats: async (record) => {
+        const { data, jobsDirectory, rows = [] } = record;
+        if (rows.length === 0) return;
+        const { shell } = await this.#sights.of(record);
+        await shell.run(leaveCommand(jobsDirectory, data.job.id, rows));
+        queues?.wake();
+      },
+      resubmit: async (record, seenAt, why) => {
         const { session: of, job } = record.data;
         const session = await this.#sessions.find(of.id ?? undefined);
         const place = (slurm: TriggerSlurm) => ({ method: job.method, slurm, destination: undefined });
-        return resubmit(record, (slurm) => this.#places.placeFor(session, place(slurm), seenAt));
+        return resubmit(record, why, (slurm) => this.#places.placeFor(session, place(slurm), seenAt));
       },
       announce,
       track,
@@ -252,6 +253,7 @@ class Worker {
     // Its deliveries are void with the link; a tracker that went on would take the bells that the next one listens for.
     void link.lost.then((why) => {
       void tracker.stop();
+      queues?.leave();
       if (why !== undefined) this.#admission.refuseWaiting(why);
     });
     const stops: (() => Promise<void>)[] = [() => tracker.stop()];
@@ -259,6 +261,7 @@ class Worker {
       const { jobsQueue, hostJobsQueue } = topology;
       for (const queue of this.#hasHostJobs ? [jobsQueue, hostJobsQueue] : [jobsQueue]) {
         const consumer = await openConsumer(link, queue, MAX_TRACKED, ({ message, ack }) => {
+          if (isHostRequest(message.properties)) return void cancels.fromHost({ message, ack });
           const record = TrackingRecord.safeParse(parseJson(message.content));
           if (record.success) {
             const returns: unknown = message.properties.headers?.["x-delivery-count"];
@@ -277,7 +280,7 @@ class Worker {
     }
     if (worker.roles.includes("intake")) {
       const submitEffects: ArrayEffects = {
-        enter: (session, jobs) => this.#admission.enter(session, jobs),
+        enter: (session, jobs, priority) => this.#admission.enter(session, jobs, priority),
         placeFor: (session, wish) => this.#places.placeFor(session, wish),
         submitArray,
       };
@@ -291,6 +294,9 @@ class Worker {
         ...{ enter, placeFor },
         collect: (session, plan, options) => arrays.collect(session, plan, options),
         report: (session, trouble) => this.#admission.report(session, trouble),
+        requireRoom: roomAt(this.#places),
+        queueFor: (trigger, copy) =>
+          publisher.publish({ exchange: "", routingKey: topology.triggerQueue(trigger), ...copy }),
         methods: METHODS,
         track,
         announce,
@@ -298,32 +304,34 @@ class Worker {
         now,
       });
       const { publish } = this.#between("message", { publish: (one: Publish) => publisher.publish(one) });
-      const intake = await openIntake({
+      const edges = {
         link,
         topology,
         publish,
-        prefetch: worker.concurrency * PREFETCH_PER_SLOT + this.#arraySizes,
         announce: messageEffects.announce,
         whenOpen: () => this.#admission.whenOpen(),
         log,
         now,
-        handle: (received) => handleMessage(received, messageEffects),
-      });
-      stops.unshift(() => {
-        arrays.hurry();
-        return intake.stop();
-      });
+        handle: (received: ReceivedMessage) => handleMessage(received, messageEffects),
+        cancel: cancels.message,
+      };
+      const opened = await openTriggerQueues(this.#config.triggers, edges, this.#sessions, this.#places);
+      queues = opened;
+      const prefetch = worker.concurrency * PREFETCH_PER_SLOT + arraySizes(this.#config.triggers);
+      const intake = await openIntake({ ...edges, queue: topology.intakeQueue, prefetch });
+      stops.unshift(
+        () => {
+          arrays.hurry();
+          return intake.stop();
+        },
+        () => opened.stop(),
+      );
     }
     return {
       stop: async () => {
         for (const stopPart of stops) await stopPart();
       },
     };
-  }
-
-  /** Messages that are held until an array of them has come together. */
-  get #arraySizes(): number {
-    return this.#config.triggers.reduce((sum, { array }) => sum + (array?.size ?? 0), 0);
   }
 
   /** A host has a queue of its own only if it has such jobs. */

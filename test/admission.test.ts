@@ -70,6 +70,31 @@ describe("a session's turn", () => {
     expect(await stateOf(admission.enter(one, 1))).toBe("pending");
   });
 
+  it("is given to the highest priority first, and else in the order of coming", async () => {
+    const leave = await admission.enter(one, 1);
+    await admission.enter(one, 1);
+    const order: string[] = [];
+    const wait = (name: string, priority?: number) =>
+      void admission.enter(one, 1, priority).then((leaveAgain) => {
+        order.push(name);
+        leaveAgain();
+      });
+    wait("low", -1);
+    wait("first");
+    wait("second");
+    wait("high", 5);
+    leave();
+    await vi.advanceTimersByTimeAsync(0);
+    expect(order).toEqual(["high", "first", "second", "low"]);
+  });
+
+  it("is not refused to a message before which few wait, however many of lower priority do", async () => {
+    open = 2;
+    for (let count = 0; count < 10; count++) void admission.enter(one, 1);
+    expect(await stateOf(admission.enter(one, 1))).toMatchObject({ code: "session-busy" });
+    expect(await stateOf(admission.enter(one, 1, 1))).toBe("pending");
+  });
+
   it("does not wait for another session's messages", async () => {
     for (let count = 0; count < 8; count++) void admission.enter(one, 1);
     expect(await stateOf(admission.enter(other, 1))).toBeTypeOf("function");

@@ -8,6 +8,9 @@ import { ERROR_CODES } from "../src/errors.ts";
 
 const read = (file: string) => readFileSync(new URL(`../${file}`, import.meta.url), "utf8");
 
+const list = (folder: string) => readdirSync(new URL(`../${folder}`, import.meta.url));
+const pipelines = list("examples/pipelines").filter((one) => !one.includes("."));
+
 describe("the documentation", () => {
   it("lists every error code with its meaning, and no other", () => {
     const rows = [...read("README.md").matchAll(/^\| `([a-z0-9-]+)` +\| (.*?) +\|$/gm)];
@@ -37,11 +40,25 @@ describe("the documentation", () => {
     for (const [, json = ""] of blocks) expect(() => JSON.parse(json) as unknown, json).not.toThrow();
   });
 
+  it.each(pipelines)(
+    "shows a pipeline whose configuration is valid, with the programs beside it: %s",
+    (name) => {
+      const text = read(`examples/pipelines/${name}/mento.yaml`);
+      expect(parseConfig(text, {}).mistakes).toEqual([]);
+      const programs = [...text.matchAll(/\/asap3\/petra3\/gpfs\/common\/p11\/bin\/([\w.]+)/g)];
+      const there = [...list("examples/powder"), ...list(`examples/pipelines/${name}`)];
+      for (const [, program = ""] of programs) expect(there).toContain(program);
+      expect(read("examples/pipelines/README.md")).toContain(`[${name}](${name}/mento.yaml)`);
+    },
+  );
+
   it("links to files that exist", () => {
     const files = [
       "README.md",
       "CONTRIBUTING.md",
-      ...readdirSync(new URL("../docs", import.meta.url)).map((one) => `docs/${one}`),
+      "examples/README.md",
+      ...list("examples").flatMap((one) => (one.includes(".") ? [] : `examples/${one}/README.md`)),
+      ...list("docs").map((one) => `docs/${one}`),
     ];
     for (const file of files) {
       for (const [, target = ""] of read(file).matchAll(/\]\((?!https?:)([^)#]+)/g)) {

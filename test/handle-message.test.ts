@@ -1,10 +1,17 @@
 import { pino } from "pino";
 import { describe, expect, it } from "vitest";
 import type { Session } from "../src/beamtime/session.ts";
-import { Deferred, MentoError, Unavailable } from "../src/errors.ts";
-import { handleMessage, type IntakeEffects } from "../src/handle-message.ts";
+import { Deferred, MentoError, Superseded, Unavailable } from "../src/errors.ts";
+import {
+  handleMessage,
+  type IntakeEffects,
+  type QueuedTurn,
+  type ReceivedMessage,
+} from "../src/handle-message.ts";
+import type { OutgoingEvent } from "../src/messages/job-event.ts";
 import { METHODS } from "../src/methods/methods.ts";
-import { Trigger } from "../src/triggers/trigger-config.ts";
+import type { Shell } from "../src/shells/shell.ts";
+import { Trigger, TriggerSlurm } from "../src/triggers/trigger-config.ts";
 
 const session: Session = {
   kind: "beamtime",
@@ -48,6 +55,8 @@ async function outcome(
       tried.push(program);
       return Promise.reject(trouble);
     },
+    requireRoom: () => Promise.reject(new Error("not reached")),
+    queueFor: () => Promise.reject(new Error("not reached")),
     methods: METHODS,
     collect: () => Promise.reject(new Error("not reached")),
     track: () => Promise.reject(new Error("not reached")),
@@ -57,7 +66,12 @@ async function outcome(
   };
   const body = Buffer.from(JSON.stringify({ path: "/gpfs/current/raw/a.h5" }));
   const properties = { contentType: "application/json", messageId: "1", type: "mento.data.ready.v1" };
-  const received = { body, properties, receivedAt: new Date(), dataLook: undefined, onlyTrigger: undefined };
+  const received: ReceivedMessage = {
+    ...{ body, properties, receivedAt: new Date(), dataLook: undefined, onlyTrigger: undefined },
+    queuedFor: [],
+    queuedTurn: undefined,
+    copyFor: () => ({ body, properties }),
+  };
   return handleMessage(received, effects).then(
     () => {
       throw new Error("it was handled");
@@ -96,4 +110,124 @@ it("a trigger whose own command fails does not keep the others from their jobs",
 
 it("a node that cannot be reached is reported, and what becomes of the message is decided there", async () => {
   expect(await outcome(true, away)).toBe(reported);
+});
+
+describe("a trigger that counts its jobs", () => {
+  const at = new Date("2026-05-01T12:00:00Z");
+  const place = {
+    shell: {} as Shell,
+    corePath: null,
+    jobsDirectory: "/j",
+    slot: null,
+    maxPending: null,
+    notice: null,
+    slurm: { ...TriggerSlurm.parse({}), time: "01:00:00" },
+    rest: null,
+    userScript: null,
+  };
+
+  /** What is done with a message for two triggers, of which the second counts its jobs. */
+  async function handle(
+    more: Partial<ReceivedMessage>,
+    changes: Partial<IntakeEffects> = {},
+    find = () => nothing,
+  ) {
+    const did: string[] = [];
+    const events: OutgoingEvent[] = [];
+    const job = (name: string) => ({
+      ...{
+        slurmJobId: null,
+        process: null,
+        arrayId: null,
+        submittedAt: at.toISOString(),
+        name,
+        directory: "/j",
+        slot: null,
+      },
+    });
+    const received = {
+      ...{ body: Buffer.from(JSON.stringify({ path: "/gpfs/current/raw/a.h5" })), receivedAt: at },
+      ...{ properties: { messageId: "1", appId: "/s" }, dataLook: undefined, onlyTrigger: undefined },
+      ...{ queuedFor: [], queuedTurn: undefined },
+      copyFor: (trigger: string, { session, beamline }: QueuedTurn) => ({
+        ...{
+          body: Buffer.from(""),
+          properties: { messageId: `${trigger} of ${String(session)} at ${String(beamline)}` },
+        },
+      }),
+      ...more,
+    };
+    const named = (name: string, config = {}) => Trigger.parse({ name, run: ["/bin/true"], ...config });
+    await handleMessage(received, {
+      group: "default",
+      triggers: [named("plain"), named("show", { latest: true, priority: 1 })],
+      findSession: () => Promise.resolve(session),
+      enter: (_, jobs, priority) => {
+        did.push(`enter for ${jobs} at ${priority}`);
+        return Promise.resolve(() => undefined);
+      },
+      report: () => Promise.reject(new Error("not reached")),
+      collect: () => Promise.reject(new Error("not reached")),
+      placeFor: () => Promise.resolve(place),
+      requireRoom: (_, { trigger }) => Promise.resolve(void did.push(`look for ${trigger.name}`)),
+      queueFor: (_, { properties }) => Promise.resolve(void did.push(`queue ${properties.messageId}`)),
+      methods: {
+        ...METHODS,
+        "remote-sbatch-script": {
+          submit: ({ trigger }) => {
+            did.push(`submit ${trigger.name}`);
+            return Promise.resolve(job(trigger.name));
+          },
+          find: ({ trigger }) => Promise.resolve(find() === nothing ? null : job(trigger.name)),
+        },
+      },
+      track: ({ rows = [] }) => Promise.resolve(void did.push(`track with ${rows.length} seats`)),
+      announce: (event) => Promise.resolve(void events.push(event)),
+      log: pino({ level: "silent" }),
+      now: () => at,
+      ...changes,
+    });
+    return { did, events, received };
+  }
+  const nothing = Symbol("nothing");
+  const turn = { door: "d", order: "0-x", session: "11010000", beamline: "p11" };
+
+  it("gets a copy of the message into its queue, and keeps no other from its job", async () => {
+    const { did, received } = await handle({});
+    const others = ["submit plain", "track with 0 seats"];
+    expect(did).toEqual(["enter for 1 at 1", "queue show of 11010000 at p11", ...others]);
+    expect(received.queuedFor).toEqual(["show"]);
+    expect((await handle({ queuedFor: ["show"] })).did).toEqual(["enter for 1 at 0", ...others]);
+  });
+
+  it("is told of the job again if there is one, without a turn", async () => {
+    const { did } = await handle({ onlyTrigger: "show" }, {}, () => Symbol("a job"));
+    expect(did).toEqual(["enter for 0 at 1", "track with 1 seats"]);
+  });
+
+  it("submits when its turn has come, if there is room", async () => {
+    const { did } = await handle({ onlyTrigger: "show", turn: "now", queuedTurn: turn });
+    expect(did).toEqual(["enter for 1 at 1", "look for show", "submit show", "track with 1 seats"]);
+  });
+
+  it("announces what was overtaken, under an id that is the job's, the same each time", async () => {
+    const overtaken = { onlyTrigger: "show", turn: { overtakenBy: "2" }, queuedTurn: turn };
+    const { did, events } = await handle(overtaken);
+    expect(did).toEqual([]);
+    expect(events).toMatchObject([
+      {
+        type: "mento.message.ignored.v1",
+        routingKey: "p11.11010000.message.ignored",
+        data: { cause: { id: "1" }, reasons: [{ trigger: "show", reason: "superseded by message 2" }] },
+      },
+    ]);
+    const late = await handle(
+      { onlyTrigger: "show", turn: "now", queuedTurn: turn },
+      { requireRoom: () => Promise.reject(new Superseded("3")) },
+    );
+    expect(late.events.map(({ id }) => id)).toEqual(events.map(({ id }) => id));
+    expect(events[0]?.id).toMatch(/\/ignored\/[a-z2-7]{26}$/);
+    const unwanted = await handle({}, { triggers: [] });
+    expect(unwanted.events[0]?.id).toMatch(/\/ignored$/);
+  });
 });

@@ -5,6 +5,7 @@ import { describe, expect, it } from "vitest";
 import type { z } from "zod";
 import { CloudEvent } from "../src/messages/cloud-event.ts";
 import { DataReady } from "../src/messages/data-ready.ts";
+import { CancelAnswer, JobCancel } from "../src/messages/job-cancel.ts";
 import { JobEventData, MessageEventData } from "../src/messages/job-event.ts";
 import { generateSchemas } from "../src/schemas.ts";
 
@@ -12,8 +13,10 @@ const folder = new URL("../schemas/", import.meta.url);
 const readJson = (path: string): unknown => JSON.parse(readFileSync(new URL(path, folder), "utf8"));
 
 const zodSchemas: Record<string, z.ZodType> = {
+  "cancel-answer": CancelAnswer,
   "cloud-event": CloudEvent,
   "data-ready": DataReady,
+  "job-cancel": JobCancel,
   "job-event": JobEventData,
   "message-event": MessageEventData,
 };

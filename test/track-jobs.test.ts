@@ -5,7 +5,8 @@ import type { TrackingRecord } from "../src/jobs/tracking-record.ts";
 import type { OutgoingEvent } from "../src/messages/job-event.ts";
 import type { Shell } from "../src/shells/shell.ts";
 import { slurmSight } from "../src/sight.ts";
-import { Tracker, type TrackerEffects } from "../src/track-jobs.ts";
+import { Tracker } from "../src/track-jobs.ts";
+import type { TrackerEffects } from "../src/tracker-effects.ts";
 
 const record: TrackingRecord = {
   version: 1,
@@ -27,6 +28,7 @@ const record: TrackingRecord = {
     paths: [],
     times: { ready: null, received: null, submitted: null, started: null, ended: null },
     exit: null,
+    cancelledBy: null,
     results: [],
     error: null,
   },
@@ -68,6 +70,7 @@ function open(changes: Partial<TrackerEffects> = {}) {
     sightOf: () => Promise.reject(new Error("the node is away")),
     announce: (event) => Promise.resolve(void events.push(event)),
     track: (one) => Promise.resolve(void renewed.push(one)),
+    leaveSeats: () => Promise.resolve(),
     resubmit: () => Promise.reject(new Error("nobody asked for it")),
     reconcileSeconds: 1,
     lostAfterHours: 24,

@@ -1,8 +1,6 @@
 // `npm start`: a whole beamline on this machine, with a detector that writes powder patterns and an analysis that
 // integrates them. `--once` ends when all jobs have ended; `--files N` says how many files the detector writes.
-import { spawn } from "node:child_process";
 import {
-  appendFileSync,
   chmodSync,
   copyFileSync,
   mkdirSync,
@@ -19,10 +17,10 @@ import { parseDocument } from "yaml";
 import { connectBroker, publishDataReady, subscribe } from "mento";
 import { installPackages } from "../../dist/facility/packages.js";
 import { eventLine } from "../../dist/commands/event-line.js";
+import { MAIN as main, output, startWorker } from "../start-worker.mjs";
 import { ProgressBar } from "./progress-bar.mjs";
 
 const here = fileURLToPath(new URL(".", import.meta.url));
-const main = fileURLToPath(new URL("../../dist/main.js", import.meta.url));
 const ANALYSIS_PACKAGES = ["python3-h5py", "python3-numpy", "python3-pyfai", "python3-matplotlib"];
 const SET_UP_STEPS = 9;
 const ENDS = ["completed", "failed", "cancelled", "lost"];
@@ -97,7 +95,11 @@ async function run() {
     "p11",
     "--online",
   );
-  await startWorker(await writeConfiguration(facility.roots.core));
+  const config = await writeConfiguration(facility.roots.core);
+  bar.step("starting a worker");
+  const worker = startWorker(config, join(dir, "worker.log"));
+  undo.push(worker.stop);
+  await worker.ready;
   const client = await connectBroker({ url: facility.broker.url, name: "the example's detector" });
   undo.push(() => client.close());
   const { events } = await subscribe(client);
@@ -146,29 +148,6 @@ async function writeConfiguration(/** @type {string} */ core) {
   ]);
   writeFileSync(file, config.toString());
   return file;
-}
-
-/** Resolves when the worker is ready: then its exchanges and queues are there. */
-function startWorker(/** @type {string} */ config) {
-  bar.step("starting a worker");
-  const logFile = join(dir, "worker.log");
-  const worker = spawn(process.execPath, [main, "worker", "-c", config], {
-    stdio: ["ignore", "pipe", "pipe"],
-  });
-  const ended = new Promise((resolve) => worker.on("exit", resolve));
-  undo.push(() => {
-    worker.kill("SIGTERM");
-    return ended;
-  });
-  return new Promise((resolve, reject) => {
-    const take = (/** @type {Buffer} */ chunk) => {
-      appendFileSync(logFile, chunk);
-      if (chunk.includes('"msg":"ready"')) resolve(undefined);
-    };
-    worker.stdout.on("data", take);
-    worker.stderr.on("data", take);
-    void ended.then(() => reject(new Error(`the worker ended:\n${readFileSync(logFile, "utf8")}`)));
-  });
 }
 
 /** Prints the events, and resolves when every file's job has ended. */
@@ -243,28 +222,6 @@ function mento(/** @type {string[]} */ ...args) {
   return output(process.execPath, [main, ...args], (line) => {
     if (line.endsWith("…")) bar.step(line.replace(/ …$/, ""));
     else bar.say(line);
-  });
-}
-
-/** @type {(program: string, args: string[], onLine?: (line: string) => void) => Promise<string>} */
-function output(program, args, onLine = () => undefined) {
-  return new Promise((resolve, reject) => {
-    const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"] });
-    let stdout = "";
-    let stderr = "";
-    let rest = "";
-    child.stdout.on("data", (chunk) => (stdout += chunk));
-    child.stderr.on("data", (chunk) => {
-      stderr += chunk;
-      const lines = (rest + chunk).split("\n");
-      rest = lines.pop() ?? "";
-      for (const line of lines) onLine(line);
-    });
-    child.on("error", reject);
-    child.on("close", (code) => {
-      if (code === 0) resolve(stdout);
-      else reject(new Error(`${[program, ...args].join(" ")} ended with ${code}:\n${stderr}`));
-    });
   });
 }
 

@@ -137,7 +137,7 @@ export class HistoryReader {
  * @throws Unavailable `broker-lost`, `broker-refused`
  */
 export async function* historySince(
-  client: BrokerClient,
+  client: Pick<BrokerClient, "link" | "publisher" | "topology">,
   since: Date,
 ): AsyncGenerator<ConsumeMessage, void, undefined> {
   const { historyStream } = client.topology;

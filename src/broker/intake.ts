@@ -1,48 +1,40 @@
-import type { ConsumeMessage, Options } from "amqplib";
+import type { ConsumeMessage } from "amqplib";
 import { Deferred, MentoError, Misconfigured, Rejected, Unavailable, errorText } from "../errors.ts";
 import type { ReceivedMessage } from "../handle-message.ts";
 import type { Log } from "../log.ts";
-import { shortId } from "../messages/derived-id.ts";
+import { CANCEL_ANSWER_TYPE, isJobCancel, type CancelAnswer } from "../messages/job-cancel.ts";
+import { derivedId } from "../messages/derived-id.ts";
 import { messageEvent, type OutgoingEvent } from "../messages/job-event.ts";
 import { originOf, type Origin } from "../messages/origin.ts";
 import { brokerLost, type BrokerLink } from "./connection.ts";
 import { openConsumer, type Consumer, type Delivery } from "./consumer.ts";
+import {
+  copyProperties,
+  headersOf,
+  historyOf,
+  queuedTurnOf,
+  turnHeaders,
+  type History,
+} from "./message-history.ts";
 import type { Publish } from "./publisher.ts";
 import { WAIT_SECONDS, type Topology } from "./topology.ts";
 
 export interface IntakeEdges {
   link: BrokerLink;
   topology: Topology;
+  /** The group's intake queue, or the queue of one trigger. */
+  queue: string;
   publish: (message: Publish) => Promise<void>;
   /** Messages held at once; most wait for their session's turn. */
   prefetch: number;
   handle: (received: ReceivedMessage) => Promise<void>;
+  /** A message that cancels jobs; its sender is answered. */
+  cancel: (received: ReceivedMessage) => Promise<CancelAnswer>;
   announce: (event: OutgoingEvent) => Promise<void>;
   /** Resolves when what stopped everybody is over: at once if it is. */
   whenOpen: () => Promise<void>;
   log: Log;
   now: () => Date;
-}
-
-/** What our own headers say of a message that has waited or failed. */
-interface History {
-  firstSeen: string;
-  /** How often it was deferred for the present reason. */
-  attempts: number;
-  /** The code of the present reason, and since when it holds. */
-  reason: string | null;
-  reasonSince: string | null;
-  exchange: string;
-  routingKey: string;
-  /** What the last look saw of data of unknown size. */
-  dataLook: string | null;
-  /** It was sent again for this trigger alone. */
-  onlyTrigger: string | null;
-  /** How often its own command failed while others' worked. */
-  ownTroubles: number;
-  /** How often the broker has taken this delivery back from workers, and the message in all. */
-  returned: number;
-  returns: number;
 }
 
 /** Errors in headers are cut here: RabbitMQ has limits for headers, and people for patience. */
@@ -53,12 +45,13 @@ const RENEW_AFTER_RETURNS = 10;
 /** A message that ends every worker that takes it must not do so for ever. */
 const GIVE_UP_AFTER_RETURNS = 50;
 
-const MAX_THEIR_HEADERS = 16 * 1024;
+/** Not handled, and not to be acked: the broker has it when the link is closed. */
+export class LeftWaiting extends Error {}
 
 /**
- * Consumes the group's intake queue, and decides here, from the kind of error alone, what becomes of a message:
+ * Consumes a queue of messages, and decides here, from the kind of error alone, what becomes of a message:
  *
- * - handled: acked
+ * - handled: acked; a request to cancel jobs is answered before
  * - Rejected, or a bug: a copy with the reason to the dead-letter queue, announced, answered, acked
  * - Deferred: a copy to a wait queue, announced once per reason, acked; past its deadline it is rejected
  * - Unavailable, Misconfigured: a copy to a wait queue, acked, and consuming pauses until it is over
@@ -83,8 +76,8 @@ export class Intake {
   }
 
   async open(): Promise<void> {
-    const { link, topology, prefetch } = this.#edges;
-    this.#consumer = await openConsumer(link, topology.intakeQueue, prefetch, (delivery) => {
+    const { link, queue, prefetch } = this.#edges;
+    this.#consumer = await openConsumer(link, queue, prefetch, (delivery) => {
       const handled = this.#take(delivery);
       this.#underWay.add(handled);
       void handled.finally(() => this.#underWay.delete(handled));
@@ -109,14 +102,28 @@ export class Intake {
     try {
       try {
         if (history.returned >= RENEW_AFTER_RETURNS) throw cameBack(history);
-        await this.#edges.handle({
+        const received: ReceivedMessage = {
           body: message.content,
           properties: message.properties,
           receivedAt: new Date(history.firstSeen),
           dataLook: history.dataLook ?? undefined,
           onlyTrigger: history.onlyTrigger ?? undefined,
-        });
+          queuedFor: history.queuedFor,
+          queuedTurn: queuedTurnOf(message),
+          copyFor: (trigger: string, turn: Parameters<typeof turnHeaders>[2]) => ({
+            body: message.content,
+            properties: copyProperties(message, turnHeaders(history, trigger, turn)),
+          }),
+        };
+        if (isJobCancel(origin.cause.type)) {
+          const data = await this.#edges.cancel(received);
+          const id = `${derivedId(origin.cause.source, origin.cause.id)}/cancel-answer`;
+          await this.#answer(message, { id, type: CANCEL_ANSWER_TYPE, data });
+        } else {
+          await this.#edges.handle(received);
+        }
       } catch (error) {
+        if (error instanceof LeftWaiting) return;
         await this.#decide(error, message, history, origin);
       }
       delivery.ack();
@@ -232,7 +239,10 @@ export class Intake {
   }
 
   /** To the producer's own queue, if it asked and its queue still exists. */
-  async #answer(message: ConsumeMessage, event: OutgoingEvent): Promise<void> {
+  async #answer(
+    message: ConsumeMessage,
+    event: Pick<OutgoingEvent, "id" | "type"> & { data: object },
+  ): Promise<void> {
     const replyTo: unknown = message.properties.replyTo;
     if (typeof replyTo !== "string" || replyTo === "") return;
     const correlationId: unknown = message.properties.correlationId ?? message.properties.messageId;
@@ -311,72 +321,4 @@ function cameBack({ returns }: History): Rejected | Deferred {
     return new Deferred({ ...details, hint, giveUpAfterSeconds: Infinity, isSilent: true });
   }
   return new Rejected({ ...details, hint: "The workers' logs say how they ended; then replay the message." });
-}
-
-function historyOf(message: ConsumeMessage, now: Date): History {
-  const headers: Record<string, unknown> = message.properties.headers ?? {};
-  const text = (name: string) => {
-    const value = headers[`mento-${name}`];
-    return typeof value === "string" && value !== "" ? value : null;
-  };
-  const time = (name: string) => {
-    const value = text(name);
-    return value === null || Number.isNaN(Date.parse(value)) ? null : value;
-  };
-  const number = (name: string) => {
-    const value = headers[name];
-    return typeof value === "number" ? value : 0;
-  };
-  return {
-    firstSeen: time("first-seen") ?? now.toISOString(),
-    attempts: number("mento-attempts"),
-    reason: text("reason"),
-    reasonSince: time("reason-since"),
-    exchange: text("exchange") ?? message.fields.exchange,
-    routingKey: text("routing-key") ?? message.fields.routingKey,
-    dataLook: text("data-look"),
-    onlyTrigger: text("trigger"),
-    ownTroubles: number("mento-own-troubles"),
-    returned: number("x-delivery-count"),
-    returns: number("mento-returns") + number("x-delivery-count"),
-  };
-}
-
-function headersOf(history: History): Record<string, string | number> {
-  return {
-    "mento-first-seen": history.firstSeen,
-    "mento-attempts": history.attempts,
-    "mento-reason": history.reason ?? "",
-    "mento-reason-since": history.reasonSince ?? "",
-    "mento-exchange": history.exchange,
-    "mento-routing-key": history.routingKey,
-    ...(history.dataLook === null ? {} : { "mento-data-look": history.dataLook }),
-    ...(history.ownTroubles === 0 ? {} : { "mento-own-troubles": history.ownTroubles }),
-    ...(history.returns === 0 ? {} : { "mento-returns": history.returns }),
-    ...(history.onlyTrigger === null ? {} : { "mento-trigger": history.onlyTrigger }),
-  };
-}
-
-/** The message's own properties and headers, with ours; without RabbitMQ's account of dead-lettering. */
-function copyProperties(
-  message: ConsumeMessage,
-  ours: Record<string, string | number>,
-): Options.Publish & { messageId: string } {
-  const { contentType, contentEncoding, correlationId, replyTo, timestamp, type, appId } =
-    message.properties as Options.Publish;
-  const theirs = Object.entries(message.properties.headers ?? {}).filter(
-    ([name]) => !name.startsWith("x-") && !name.startsWith("mento-"),
-  );
-  // AMQP has limits for headers; what a producer has filled up must not keep its message from being put away.
-  const fit = Buffer.byteLength(JSON.stringify(theirs)) <= MAX_THEIR_HEADERS;
-  const kept = { contentType, contentEncoding, correlationId, replyTo, timestamp, type, appId };
-  const messageId: unknown = message.properties.messageId;
-  // A bare message without an id is known by the hash of its body: it must keep that when it comes back.
-  const id =
-    typeof messageId === "string" ? messageId : originOf(message.content, message.properties).cause.id;
-  return {
-    ...Object.fromEntries(Object.entries(kept).filter(([, value]) => value !== undefined)),
-    messageId: shortId(id),
-    headers: { ...(fit ? Object.fromEntries(theirs) : {}), ...ours },
-  };
 }

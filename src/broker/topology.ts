@@ -14,6 +14,8 @@ export interface Topology {
   /** For jobs that only this host can see. */
   hostJobsQueue: string;
   waitQueue(seconds: number): string;
+  /** For messages that wait for their turn with one trigger. */
+  triggerQueue(trigger: string): string;
   deadQueue: string;
   historyStream: string;
 }
@@ -26,10 +28,14 @@ export function topologyFor(prefix: string, group: string, host = "-"): Topology
     jobsQueue: `${prefix}.${group}.jobs`,
     hostJobsQueue: `${prefix}.${group}.jobs.${host}`,
     waitQueue: (seconds) => `${prefix}.${group}.wait.${seconds}`,
+    triggerQueue: (trigger) => `${prefix}.${group}.trigger.${trigger}`,
     deadQueue: `${prefix}.dead`,
     historyStream: `${prefix}.history`,
   };
 }
+
+/** So long a message lies in the queue of a trigger at most: of one that is no longer configured nobody takes it. */
+const BACK_TO_INTAKE_HOURS = 24;
 
 /** What a group's configuration wants to have beside it. */
 export interface Wanted {
@@ -39,6 +45,8 @@ export interface Wanted {
   eventKeys?: readonly string[];
   /** Whether there are jobs that only this host can see. */
   hasHostJobs?: boolean;
+  /** Names of the triggers whose messages wait for their turn. */
+  triggers?: readonly string[];
 }
 
 /**
@@ -81,19 +89,25 @@ export async function declareTopology(link: BrokerLink, topology: Topology, want
     for (const key of wanted.keys) await channel.bindQueue(intakeQueue, dataExchange, key);
     for (const key of wanted.eventKeys ?? []) await channel.bindQueue(intakeQueue, eventsExchange, key);
 
+    const backToIntake = (seconds: number) => ({
+      "x-queue-type": "quorum",
+      "x-message-ttl": seconds * 1000,
+      "x-dead-letter-exchange": "",
+      "x-dead-letter-routing-key": intakeQueue,
+      // Without these two a message is dropped if the intake queue is away at that moment.
+      "x-dead-letter-strategy": "at-least-once",
+      "x-overflow": "reject-publish",
+    });
     for (const seconds of WAIT_SECONDS) {
       await channel.assertQueue(topology.waitQueue(seconds), {
         durable: true,
-        arguments: {
-          "x-queue-type": "quorum",
-          "x-message-ttl": seconds * 1000,
-          "x-dead-letter-exchange": "",
-          "x-dead-letter-routing-key": intakeQueue,
-          // Without these two a message is dropped if the intake queue is away at that moment.
-          "x-dead-letter-strategy": "at-least-once",
-          "x-overflow": "reject-publish",
-        },
+        arguments: backToIntake(seconds),
       });
+    }
+    for (const trigger of wanted.triggers ?? []) {
+      // One worker has them all: so it knows which is the newest, and in which order they came.
+      const args = { ...backToIntake(BACK_TO_INTAKE_HOURS * 3600), "x-single-active-consumer": true };
+      await channel.assertQueue(topology.triggerQueue(trigger), { durable: true, arguments: args });
     }
   };
   await onOneChannel(link, declare, "declaring exchanges and queues");
@@ -103,7 +117,13 @@ export async function declareTopology(link: BrokerLink, topology: Topology, want
 export async function lookAtTopology(
   link: BrokerLink,
   topology: Topology,
-): Promise<{ missing: string[]; intake: { waiting: number; consumers: number } | undefined }> {
+  triggers: readonly string[] = [],
+): Promise<{
+  missing: string[];
+  intake: { waiting: number; consumers: number } | undefined;
+  /** How many messages wait for their turn with each trigger. */
+  turns: { trigger: string; waiting: number }[];
+}> {
   const { dataExchange, eventsExchange, intakeQueue, jobsQueue, deadQueue, historyStream } = topology;
   const queues = [
     historyStream,
@@ -120,7 +140,13 @@ export async function lookAtTopology(
   }
   const intake = await ifThere(link, (channel) => channel.checkQueue(intakeQueue));
   found.set(intakeQueue, intake !== undefined);
+  const turns: { trigger: string; waiting: number }[] = [];
+  for (const trigger of triggers) {
+    const queue = await ifThere(link, (channel) => channel.checkQueue(topology.triggerQueue(trigger)));
+    turns.push({ trigger, waiting: queue?.messageCount ?? 0 });
+  }
   return {
+    turns,
     missing: [...found.keys()].filter((name) => found.get(name) === false),
     intake: intake && { waiting: intake.messageCount, consumers: intake.consumerCount },
   };

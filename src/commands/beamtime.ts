@@ -50,6 +50,9 @@ async function sessionsWanted(sessions: Sessions, id: string | undefined) {
 const HINTS: Partial<Record<ErrorCode, string>> = {
   "no-session-open": "Have one started. One that is only on the core file system is named by its id.",
   "no-online-resources": "Have it started with --online.",
+  "metadata-unreadable": "If it stays so, ask the experts who started the beamtime.",
+  "no-reservation-fits":
+    "Ask for less time or other nodes; `mento beamtime show` says what is reserved and idle.",
 };
 
 export function throwForPeople(error: unknown): never {

@@ -1,5 +1,6 @@
 import type { CloudEvent } from "../messages/cloud-event.ts";
-import { JobEventData, MessageEventData } from "../messages/job-event.ts";
+import { JobEventData, MessageEventData, type CancelledBy } from "../messages/job-event.ts";
+import { plainLine } from "./plain-text.ts";
 
 /** One line for a person: when, what, which job or message, and the one fact that matters then. */
 export function eventLine(event: CloudEvent): string {
@@ -11,11 +12,12 @@ export function eventLine(event: CloudEvent): string {
 function describe(event: CloudEvent): string {
   const job = JobEventData.safeParse(event.data);
   if (job.success) {
-    const { job: one, slurm, paths, times, error, results } = job.data;
+    const { job: one, slurm, paths, times, error, results, cancelledBy } = job.data;
     const facts: Record<string, string> = {
       submitted: `Slurm job ${slurm.jobId}, reservation ${slurm.reservation ?? "none"}`,
       started: `on ${slurm.nodes.join(", ")}`,
       completed: `in ${seconds(times.started, times.ended)}, ${results.length} result${results.length === 1 ? "" : "s"}`,
+      cancelled: cancelledBy === null ? "by scancel" : byWhom(cancelledBy),
     };
     return `${one.trigger}  ${fileOf(paths)}  ${error?.message ?? facts[one.state] ?? ""}`;
   }
@@ -25,6 +27,11 @@ function describe(event: CloudEvent): string {
   const why =
     error === null ? reasons.map((one) => `${one.trigger}: ${one.reason}`).join("; ") : error.message;
   return `${fileOf(paths) || cause.id}  ${why || "no trigger is configured"}`;
+}
+
+/** `by daq: wrong geometry`, with what others have written made plain. */
+export function byWhom({ who, reason }: CancelledBy): string {
+  return `by ${plainLine(who, 100)}${reason === null ? "" : `: ${plainLine(reason, 200)}`}`;
 }
 
 /** The first path's file name, and how many more there are. */

@@ -1,6 +1,4 @@
 import { existsSync, writeFileSync } from "node:fs";
-import { homedir } from "node:os";
-import { join } from "node:path";
 import { Command } from "commander";
 import { stringify } from "yaml";
 import { requireOnline, Sessions, type FileSystems } from "../beamtime/session.ts";
@@ -9,6 +7,10 @@ import { describeBroker } from "../facility/rabbitmq.ts";
 import { describeSlurm } from "../facility/slurm.ts";
 import { describeSshd } from "../facility/sshd.ts";
 import { placesOf, readState } from "../facility/state.ts";
+import { knownHostsHere } from "../known-hosts-here.ts";
+
+/** Editors complete and check by it. */
+const SCHEMA = new URL("../../schemas/mento-config.json", import.meta.url).href;
 
 interface InitOptions {
   facility?: string;
@@ -68,13 +70,10 @@ async function facilitySite(dir: string): Promise<Site> {
 }
 
 function beamlineSite(): Site {
-  const knownHosts = ["/etc/ssh/ssh_known_hosts", join(homedir(), ".ssh/known_hosts")].filter((one) =>
-    existsSync(one),
-  );
   return {
     brokerUrl: "amqp://guest:guest@127.0.0.1:5672",
     roots: { gpfs: "/gpfs", beamline: "/beamline", core: "/asap3" },
-    knownHosts,
+    knownHosts: knownHostsHere(),
     hosts: {},
   };
 }
@@ -96,7 +95,8 @@ async function sayWhatIsOpen(roots: FileSystems): Promise<string> {
 function configurationFor(site: Site): string {
   const { brokerUrl, roots, knownHosts, hosts } = site;
   const hostLines = Object.keys(hosts).length === 0 ? "" : indent(stringify({ hosts }));
-  return `# Mento's configuration. \`mento validate FILE\` checks it; docs/configuration.md describes every key.
+  return `# yaml-language-server: $schema=${SCHEMA}
+# Mento's configuration. \`mento validate FILE\` checks it; docs/configuration.md describes every key.
 # Any value can also come from the environment: MENTO_BROKER_URL, MENTO_WORKER_GROUP, …
 
 broker:
@@ -126,6 +126,7 @@ triggers:
     on:
       path: "**/raw/**"               # every path of the message must fit
       # technique: [saxs, waxs]       # and so must every field given here
+    # unless: { parameters: { dark: true } }   # what fits this does not start it
     run: [/usr/bin/sha256sum, "{{ path }}"]   # also: {{ paths }} {{ results }} {{ parameters.NAME }} …
     slurm:
       time: "00:10:00"

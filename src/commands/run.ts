@@ -5,6 +5,7 @@ import type { Job } from "../job.ts";
 import { JobMethod } from "../messages/job-event.ts";
 import { showSubmit } from "../methods/show-submit.ts";
 import { Trigger, type RunOptions } from "../trigger.ts";
+import { throwForPeople } from "./beamtime.ts";
 import { eventLine } from "./event-line.ts";
 import { CONFIG_OPTION } from "./open-config.ts";
 
@@ -22,10 +23,22 @@ interface Options extends Pick<RunOptions, "destination" | "workdir"> {
   json?: boolean;
 }
 
+const EXAMPLES = `
+Ends with the program's exit code; with 128 and the signal's number; with 1, 2 or 3 if it could not run at all.
+
+  mento run --follow /asap3/petra3/gpfs/common/p11/bin/integrate /gpfs/current/raw/s1/scan_0001_master.h5
+  mento run --time 00:20:00 /asap3/petra3/gpfs/common/p11/bin/own.sbatch   # its #SBATCH lines count
+  mento run --method local-bash-script ./show.sh /gpfs/current/processed/a.dat`;
+
 export function runCommand(): Command {
   return new Command("run")
     .description("run a program as a job of the open beamtime, and end as it ends")
-    .argument("[program...]", "the program and its arguments, after --")
+    .usage("[options] [--] <program> [argument...]")
+    .argument(
+      "[program...]",
+      "as the job's node sees it, and its arguments, each literal; no shell reads them",
+    )
+    .passThroughOptions()
     .option(...CONFIG_OPTION)
     .addOption(
       new Option("--method <method>", "how").choices(JobMethod.options).default("remote-sbatch-script"),
@@ -36,11 +49,12 @@ export function runCommand(): Command {
     .option("--time <time>", "its time limit (default: a day, or what is left of the reservation)")
     .option("--dependency <list>", "Slurm's --dependency")
     .option("--log <file>", "where its output goes (default: job.log in its directory)")
-    .option("--workdir <folder>", "where the program starts (default: its job directory)")
+    .option("--workdir <folder>", "where it starts (default: its job directory; local-bash-script: here)")
     .option("--show", "print what would be submitted, and submit nothing")
     .option("--follow", "print what the program prints, as it comes")
-    .option("--no-wait", "end when the job is submitted")
-    .option("--json", "print the job's events, one JSON object a line")
+    .addOption(new Option("--no-wait", "end when the job is submitted").conflicts("follow"))
+    .addOption(new Option("--json", "print the job's events, one JSON object a line").conflicts("follow"))
+    .addHelpText("after", EXAMPLES)
     .action(async (program: string[], options: Options) => {
       process.exitCode = await runProgram(program, options);
     });
@@ -50,8 +64,8 @@ async function runProgram(program: string[], options: Options): Promise<number> 
   if (program.length === 0) {
     throw new Misconfigured({
       code: "wrong-usage",
-      message: "The argument list names no program.",
-      hint: "mento run [options] -- PROGRAM ARGUMENT…",
+      message: "There is no program to run.",
+      hint: "mento run [options] PROGRAM ARGUMENT…; `mento run --help` says more.",
     });
   }
   const trigger = new Trigger(options.method, {
@@ -60,11 +74,11 @@ async function runProgram(program: string[], options: Options): Promise<number> 
   });
   try {
     if (options.show === true) {
-      const { plan, place } = await trigger.plan(program, runOptions(options));
+      const { plan, place } = await trigger.plan(program, runOptions(options)).catch(throwForPeople);
       console.log(showSubmit(plan, place));
       return 0;
     }
-    const job = await trigger.run(program, runOptions(options));
+    const job = await trigger.run(program, runOptions(options)).catch(throwForPeople);
     if (!options.wait) {
       console.log(options.json === true ? JSON.stringify(job.data) : describe(job));
       return 0;
@@ -88,12 +102,14 @@ function runOptions(options: Options): RunOptions {
   return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
 }
 
-async function watch(job: Job, { follow, json }: Options): Promise<number> {
+async function watch(job: Job, { follow, json, log }: Options): Promise<number> {
   const onInterrupt = () => {
     console.error(`mento: the job goes on; \`mento cancel ${job.id}\` ends it`);
     process.exit(130);
   };
   process.once("SIGINT", onInterrupt);
+  if (json !== true && follow !== true)
+    console.error(`mento: what it prints goes to ${log ?? `${job.directory}/job.log`}`);
   const telling = (async () => {
     for await (const event of job.events()) {
       if (json === true) console.log(JSON.stringify(event));

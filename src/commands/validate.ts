@@ -1,9 +1,9 @@
-import { readFileSync } from "node:fs";
 import { Command, Option } from "commander";
 import { parseConfig } from "../config-file.ts";
-import { Misconfigured, Rejected, errorText } from "../errors.ts";
+import { Rejected } from "../errors.ts";
 import { decodeMessage } from "../messages/cloud-event.ts";
-import { validateDataReady } from "../messages/data-ready.ts";
+import { readTriggerInput } from "../messages/trigger-input.ts";
+import { readInput } from "./read-input.ts";
 
 export function validateCommand(): Command {
   return new Command("validate")
@@ -13,24 +13,11 @@ export function validateCommand(): Command {
       new Option("--as <kind>", "what it is; else told from its content").choices(["message", "config"]),
     )
     .action((file: string, options: { as?: "message" | "config" }) => {
-      const bytes = read(file);
+      const bytes = readInput(file);
       const kind = options.as ?? kindOf(file, bytes);
       if (kind === "config") validateConfig(file, bytes);
       else validateMessage(file, bytes);
     });
-}
-
-function read(file: string): Buffer {
-  try {
-    return readFileSync(file === "-" ? 0 : file);
-  } catch (cause) {
-    throw new Misconfigured({
-      code: "wrong-usage",
-      message: `${file} cannot be read: ${errorText(cause)}.`,
-      hint: "Name a file, or - for standard input.",
-      cause,
-    });
-  }
 }
 
 /** A configuration is YAML with one of our sections; anything else is meant as a message. */
@@ -56,7 +43,7 @@ function validateConfig(file: string, bytes: Buffer): void {
 
 function validateMessage(file: string, bytes: Buffer): void {
   try {
-    const { paths, event } = validateDataReady(decodeMessage(bytes, {}));
+    const { paths, event } = readTriggerInput(decodeMessage(bytes, {}));
     console.log(`${file}: a valid ${event.type} message with ${count(paths.length, "path")}`);
   } catch (error) {
     if (!(error instanceof Rejected)) throw error;

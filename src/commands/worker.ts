@@ -1,14 +1,22 @@
+import { existsSync } from "node:fs";
 import { Command } from "commander";
+import { configFile, loadConfig, type MentoConfig } from "../config.ts";
+import { editedConfig } from "../edited-config.ts";
+import { errorText } from "../errors.ts";
 import { openLog } from "../log.ts";
 import { runWorker } from "../worker.ts";
-import { CONFIG_OPTION, openConfig } from "./open-config.ts";
+import { CONFIG_OPTION } from "./open-config.ts";
 
 export function workerCommand(): Command {
   return new Command("worker")
     .description("take messages, submit jobs, watch them, announce their ends; until SIGTERM or Ctrl-C")
     .option(...CONFIG_OPTION)
-    .action(async (options: { config?: string }) => {
-      const config = openConfig(options.config);
+    .option(
+      "--watch",
+      "take over the configuration when it is edited; a broken one is refused, and the old one stays",
+    )
+    .action(async (options: { config?: string; watch?: boolean }) => {
+      const file = configFile(options.config, process.env, existsSync);
       const stop = new AbortController();
       const onSignal = () => {
         // The second one does not wait: what is under way is delivered again to another worker.
@@ -17,6 +25,43 @@ export function workerCommand(): Command {
       };
       process.on("SIGTERM", onSignal);
       process.on("SIGINT", onSignal);
-      await runWorker(config, openLog(config.worker.logLevel), stop.signal);
+      const config = loadConfig(file, process.env);
+      if (options.watch === true) await runWatching(file, config, stop.signal);
+      else await runWorker(config, openLog(config.worker.logLevel), stop.signal);
     });
+}
+
+/** An edited configuration that fails so soon does not work at all. */
+const FIRST_MINUTE_MS = 60_000;
+
+/**
+ * One worker after the other, each with what the file says then: the next begins when the one before has finished. If it
+ * cannot, the one before is taken again.
+ */
+async function runWatching(file: string, first: MentoConfig, stop: AbortSignal): Promise<void> {
+  let config = first;
+  let before: MentoConfig | undefined;
+  while (!stop.aborted) {
+    const log = openLog(config.worker.logLevel);
+    const over = new AbortController();
+    const either = AbortSignal.any([stop, over.signal]);
+    const since = Date.now();
+    const edited = editedConfig(file, process.env, log, either);
+    const working = runWorker(config, log, either).catch((error: unknown) => ({ error }));
+    await Promise.race([working, edited]);
+    over.abort();
+    const [next, failed] = await Promise.all([edited, working]);
+    if (failed !== undefined) {
+      if (before === undefined || Date.now() - since > FIRST_MINUTE_MS) throw failed.error;
+      const text = errorText(failed.error);
+      log.error(
+        { err: failed.error },
+        `The edited configuration does not work, and the one before is taken again: ${text}`,
+      );
+      [config, before] = [next ?? before, undefined];
+    } else if (next !== undefined) {
+      log.info({ triggers: next.triggers.length }, "the edited configuration is taken over");
+      [config, before] = [next, config];
+    }
+  }
 }

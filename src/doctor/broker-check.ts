@@ -1,6 +1,7 @@
 import { openLink, type BrokerAddress } from "../broker/connection.ts";
 import { declareTopology, lookAtTopology, topologyFor } from "../broker/topology.ts";
 import type { MentoConfig } from "../config.ts";
+import { hasTurns } from "../triggers/turns.ts";
 import type { Finding } from "./checklist.ts";
 import { count } from "./words.ts";
 
@@ -8,19 +9,23 @@ import { count } from "./words.ts";
  * What a worker does at its start: log in and declare the exchanges and queues, which changes nothing where they are.
  */
 export async function checkBroker(
-  { broker, worker }: Pick<MentoConfig, "broker" | "worker">,
+  { broker, worker, triggers }: Pick<MentoConfig, "broker" | "worker" | "triggers">,
   address: BrokerAddress,
 ): Promise<Finding<undefined>> {
   const topology = topologyFor(broker.prefix, worker.group);
   const link = await openLink(address);
   try {
-    const { missing, intake } = await lookAtTopology(link, topology);
+    const counted = triggers.filter(hasTurns).map(({ name }) => name);
+    const { missing, intake, turns } = await lookAtTopology(link, topology, counted);
     await declareTopology(link, topology, { keys: worker.keys });
     const { product, version } = link.consuming.connection.serverProperties;
     const facts = [
       `${product} ${version} at ${link.place}`,
       whatWasMade(missing, topology.intakeQueue, worker.group),
       `${count(intake?.waiting ?? 0, "message")} waiting in ${topology.intakeQueue}, ${count(intake?.consumers ?? 0, "worker")} on it`,
+      ...turns.map(
+        ({ trigger, waiting }) => `${count(waiting, "message")} waiting for a turn with trigger ${trigger}`,
+      ),
     ];
     return { state: "ok", message: facts.join("; "), value: undefined };
   } finally {

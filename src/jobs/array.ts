@@ -6,13 +6,13 @@ import {
   functions,
   listCommand,
   logTo,
+  markerOf,
   namesOf,
-  parseSubmitAnswer,
   SBATCH,
   spoolOf,
-  type SubmitAnswer,
   type SubmitRequest,
 } from "./directory.ts";
+import { parseSubmitAnswer, type SubmitAnswer } from "./submit-said.ts";
 import { PENDING_COMMAND } from "./slurm-now.ts";
 
 /**
@@ -58,7 +58,11 @@ a=${quote(arrayFolder(jobsDirectory, arrayId))} made=0 full=
 begun=$(date +%s)
 each() { i=0; while [ $i -lt $made ]; do "$1" "$a/$i"; i=$((i + 1)); done; }
 give_up() { : > "$1/.failed"; }
-note() { echo "\${id}_$i" > "$1/submitted"; }
+note() {
+  echo "\${id}_$i" > "$1/submitted"
+  d=$1 m=${markerOf("")}$(basename "$(readlink "$1")")
+  keep_cancelled "\${id}_$i" >&2
+}
 ${maxPending === null ? "" : `[ "$(${PENDING_COMMAND})" -lt ${maxPending} ] || full=yes`}
 mkdir -p ${spool} "$arrays" && mkdir "$a" && printf %s ${quote(dispatchScript(request))} > "$a/run.sh" || exit 1
 ${jobs.map((job, at) => prepare(job, at, arrayId)).join("\n")}

@@ -1,8 +1,9 @@
+import type { ExitReason } from "../messages/job-event.ts";
 import { quote, quoteAll } from "../shells/quote.ts";
 import { dataCheck, type DataWanted } from "./data-check.ts";
-import { REQUEST_PREFIX } from "./run-script.ts";
 import { PENDING_COMMAND } from "./slurm-now.ts";
-import { cancelWaiting } from "./squeue.ts";
+import { cancelOne, cancelWaiting } from "./squeue.ts";
+import { leaveCommand, takeSeats, type Seats } from "./seats.ts";
 
 /**
  * Submit once. A job's directory is its lock: `mkdir` on a shared file system is won by one caller only. One remote
@@ -17,6 +18,7 @@ import { cancelWaiting } from "./squeue.ts";
  *     <jobs>/<job id>/.failed      there if the last `sbatch` has ended without an answer
  *     <jobs>/<job id>/.looked      when somebody first looked for the job and did not find it
  *     <jobs>/<job id>/.array       of a job that was submitted as a task of an array: the array's id, the task's index
+ *     <jobs>/<job id>/.cancelled   who has asked for it to be cancelled: a submit that comes after it is cancelled at once
  *     <jobs>/<job id>/.resubmit.<Slurm's job id>   the lock of whoever submits it again in place of that one
  *     <jobs>/<job id>/started.<Slurm's job id>, ended.<…>   written by run.sh
  *     <jobs>/<job id>/job.log      what the program printed
@@ -36,39 +38,12 @@ export interface SubmitRequest extends JobDirectory {
   log: string | null;
   /** Fewer of our jobs than this must wait in Slurm; null: nobody looks. */
   maxPending: number | null;
+  /** What it must have to be submitted; null: nobody counts the trigger's jobs. */
+  seats: Seats | null;
   sbatchArguments: readonly string[];
   /** The run script, whole. */
   script: string;
 }
-
-/** Where a job was submitted again; null: none. */
-export interface MovedTo {
-  reservation: string | null;
-  partition: string | null;
-}
-
-export type SubmitAnswer =
-  /** `request` is what the call that made the job has written into the run script's second line. */
-  | {
-      kind: "submitted";
-      /** Slurm's job id, or the process's. */
-      runId: string;
-      /** Of a process: where it runs. */
-      host: string | null;
-      request: unknown;
-      movedTo: MovedTo | null;
-    }
-  | { kind: "missing"; path: string; found: number | null }
-  | { kind: "outside"; path: string; real: string }
-  /** The data is there, but of unknown size and written lately: what was seen of it. */
-  | { kind: "changing"; look: string }
-  /** As many of our jobs wait in Slurm as may. */
-  | { kind: "full" }
-  | { kind: "none" }
-  /** Not submitted again, since Slurm no longer holds it. */
-  | { kind: "running"; slurmState: string }
-  | { kind: "in-flight" }
-  | { kind: "failed"; exitCode: number };
 
 /**
  * `sbatch` retries by itself: for 120 s and longer, if each try is slow or a backup controller answers (sbatch.c). It is
@@ -116,6 +91,7 @@ answered
 ${request.maxPending === null ? "" : `[ "$(${PENDING_COMMAND})" -lt ${request.maxPending} ] || say full`}
 ${request.data === null ? "" : dataCheck(request.data)}
 [ -d ${quote(spoolOf(request.jobsDirectory))} ] || mkdir -p ${quote(spoolOf(request.jobsDirectory))} || exit 1
+${seatsOf(request)}
 mkdir "$d" || {
   [ ! -d "$d" ] || say in-flight
   exit 1
@@ -123,10 +99,14 @@ mkdir "$d" || {
 ${writeAndSubmit(request, account)}`;
 }
 
+function seatsOf({ jobsDirectory, jobId, seats }: SubmitRequest): string {
+  return seats === null ? "" : takeSeats(jobsDirectory, jobId, seats);
+}
+
 /**
  * The functions of the scripts: `say` answers and ends; `answered` does so if the directory already holds a whole answer;
  * `found` looks for our job in a list of ids, comments and directories, as itself or as a task of its array; `adopt` makes it
- * the directory's answer.
+ * the directory's answer; `keep_cancelled` cancels a job that was to be cancelled before Slurm had it.
  */
 export function functions(jobsDirectory: string, jobId: string): string {
   return `${namesOf(jobsDirectory, jobId)} arrays=${quote(arraysOf(jobsDirectory))} array= index=
@@ -137,6 +117,10 @@ answered() {
   { read -r line; read -r line; } < "$d/run.sh"
   say "submitted $id \${slot:+$slot }$line"
 }
+keep_cancelled() {
+  one=\${1%%;*}
+  [ ! -f "$d/.cancelled" ] || ${cancelOne('"$one"', '"$m"')}
+}
 found() {
   printf '%s\\n' "$list" | awk -F'|' -v m="$m" -v d="$d" -v a="$array" -v p="$arrays/$array" -v i="$index" '
     $2 == m || $3 == d { print $1; exit }
@@ -145,6 +129,7 @@ found() {
 adopt() {
   [ -n "$1" ] || return 0
   echo "$1" > "$d/.submitted.$$" && mv "$d/.submitted.$$" "$d/submitted" || exit 1
+  keep_cancelled "$1"
   answered
 }`;
 }
@@ -170,6 +155,7 @@ ${SBATCH} ${quoteAll(request.sbatchArguments)} "$d/run.sh" > "$d/submitted" || {
   say "failed $code"
 }
 read -r id < "$d/submitted"
+keep_cancelled "$id"
 say "submitted $id"`;
 }
 
@@ -195,6 +181,7 @@ export function logTo(log: string | null): string {
  */
 export function recoverCommand(request: SubmitRequest, account: string): string {
   return `${adoptOrGoOn(request, account)}
+${seatsOf(request)}
 if ! mkdir "$d/.again.$looked" 2>/dev/null; then
   locked=$(stat -c %Y "$d/.again.$looked") || exit 1
   # Whoever took it has died: the looks begin anew.
@@ -246,11 +233,12 @@ export function listCommand(account: string): string {
   return `squeue --noheader --states=all --user=${quote(account)} --format='%i|%k'`;
 }
 
-/** Answers with the job that the directory holds, or `none`; makes nothing. */
-export function findCommand({ jobsDirectory, jobId }: JobDirectory): string {
+/** Answers with the job that the directory holds, or, if its data is whole, `none`; makes nothing. */
+export function findCommand({ jobsDirectory, jobId }: JobDirectory, data: DataWanted | null = null): string {
   return `${functions(jobsDirectory, jobId)}
 answered
 [ ! -d "$d" ] || say in-flight
+${data === null ? "" : dataCheck(data)}
 say none`;
 }
 
@@ -260,16 +248,20 @@ export interface ResubmitRequest extends JobDirectory {
   sbatchArguments: readonly string[];
   reservation: string | null;
   partition: string | null;
+  /** Why it is submitted again: its reservation was deleted before it could run, or its run has failed for this. */
+  why: ExitReason;
 }
 
 /**
- * Cancels a job that Slurm holds because its reservation was deleted, and submits its script again, as the same job.
- * Of several callers one can make the lock, named after the Slurm job that is cancelled: while it stands, that job's
- * cancellation means nothing. A caller that died between lock and answer is followed by one that finds the new job by
- * its marker, or submits. Only a whole listing says that the old job is gone, and only one that never ran is replaced.
+ * Submits the script of a job again, as the same job: of one that Slurm holds because its reservation was deleted, which
+ * is cancelled first, or of one that its node or another job has ended. Of several callers one can make the lock, named
+ * after the Slurm job that is replaced: while it stands, that job's cancellation means nothing. A caller that died between
+ * lock and answer is followed by one that finds the new job by its marker, or submits. Only a whole listing says that the
+ * old job is gone; and of a held one, only one that never ran is replaced.
  */
 export function resubmitCommand(request: ResubmitRequest, account: string): string {
-  const { jobsDirectory, jobId, slurmJobId, sbatchArguments, reservation, partition } = request;
+  const { jobsDirectory, jobId, slurmJobId, sbatchArguments, reservation, partition, why } = request;
+  const isHeld = why === "reservation-deleted";
   return `${functions(jobsDirectory, jobId)}
 old=${quote(slurmJobId)}
 read -r id < "$d/submitted" || exit 1
@@ -279,90 +271,47 @@ if ! mkdir "$lock" 2>/dev/null; then
   made=$(stat -c %Y "$d") && now=$(date +%s) || exit 1
   [ $((now - made)) -ge ${CUT_OFF_AFTER_SECONDS} ] && mkdir "$lock.$made" 2>/dev/null || say in-flight
 fi
+array_of() { echo "\${1%%_*}"; }
 look() {
   list=$(squeue --array --noheader --states=all --user=${quote(account)} --format='%i %T %k') || exit 1
   state=$(printf '%s\\n' "$list" | awk -v id="$old" '$1 == id { print $2; exit }')
 }
 leave() { rmdir "$lock" "$lock".* 2>/dev/null; say "running $1"; }
 look
-case $state in RESV_DEL_HOLD | PENDING) ${cancelWaiting('"$old"', '"$m"')}; look ;; esac
-case $state in '' | CANCELLED*) ;; *) leave "$state" ;; esac
-new=$(printf '%s\\n' "$list" | awk -v m="$m" -v o="$old" '$3 == m && $1 != o && $2 !~ /^CANCELLED/ { print $1; exit }')
-[ ! -f "$d/started.$old" ] || leave "$old"
+${isHeld ? CANCEL_HELD : LEAVE_ALIVE}
+new=$(printf '%s\\n' "$list" | awk -v m="$m" -v o="$old" '$3 == m && $1 + 0 > o + 0 && $2 !~ /^CANCELLED/ { print $1; exit }')
+${isHeld ? '[ ! -f "$d/started.$old" ] || leave "$old"' : ""}
 for one in "$d"/started.[0-9]*; do
-  [ -n "$new" ] || [ ! -f "$one" ] || new=\${one##*.}
+  [ -n "$new" ] || [ ! -f "$one" ] || [ "$(array_of "\${one##*.}")" -le "$(array_of "$old")" ] || new=\${one##*.}
 done
+[ -n "$new" ] || [ ! -f "$d/.cancelled" ] || leave CANCELLED
 # By the directory's time others judge whether this was cut off.
 [ -n "$new" ] || { touch "$d" && new=$(${SBATCH} ${quoteAll(sbatchArguments)} "$d/run.sh"); } || say "failed $?"
-printf '%s\\n%s\\n' "$new" ${quote(`${reservation ?? "-"} ${partition ?? "-"}`)} > "$d/.submitted.$$" || exit 1
-mv "$d/.submitted.$$" "$d/submitted" && answered`;
+printf '%s\\n%s\\n' "$new" ${quote(`${reservation ?? "-"} ${partition ?? "-"} ${why}`)} > "$d/.submitted.$$" || exit 1
+mv "$d/.submitted.$$" "$d/submitted" && keep_cancelled "$new" && answered`;
 }
+
+const CANCEL_HELD = `case $state in RESV_DEL_HOLD | PENDING) ${cancelWaiting('"$old"', '"$m"')}; look ;; esac
+case $state in '' | CANCELLED*) ;; *) leave "$state" ;; esac`;
+/** Slurm may have started it again by itself. */
+const LEAVE_ALIVE = `case $state in
+  PENDING | RUNNING | CONFIGURING | COMPLETING | REQUEUED | SUSPENDED | REQUEUE_HOLD | SPECIAL_EXIT) leave "$state" ;;
+  CANCELLED*) leave "$state" ;;
+esac`;
 
 /**
  * Removes a directory whose submit Slurm has refused for good, so that a replay can try again: but not if somebody is at
  * it again. It is renamed first, so that nobody finds half of it.
  */
-export function withdrawCommand(jobsDirectory: string, jobId: string): string {
+export function withdrawCommand(jobsDirectory: string, jobId: string, seats: Seats | null): string {
+  const rows = seats?.rows.map(({ name }) => name) ?? [];
   const aside = quote(`${jobsDirectory}/.removed.${jobId}`);
   return `d=${quote(directoryOf(jobsDirectory, jobId))}
-[ ! -f "$d/.failed" ] || [ -s "$d/submitted" ] || { mv "$d" ${aside}.$$ && rm -rf ${aside}.$$; }`;
-}
-
-/** The answer is the last line that begins with `mento:`; a login shell may print before it, even without a line end. */
-export function parseSubmitAnswer(stdout: string, paths: readonly string[]): SubmitAnswer | undefined {
-  const line = stdout
-    .split("\n")
-    .filter((one) => one.startsWith("mento:"))
-    .at(-1);
-  const [word, ...rest] = (line ?? "").slice("mento:".length).split(" ");
-  switch (word) {
-    case "submitted": {
-      // A cluster's name may follow Slurm's id, and a host's does a process's: `4711;maxwell`.
-      const [, runId, host = null] = /^(\d+(?:_\d+)?)(?:;(\S+))?/.exec(rest[0] ?? "") ?? [];
-      const isMoved = rest[1] !== undefined && rest[1] !== "" && rest[1] !== "#";
-      const [reservation = null, partition = null] = rest
-        .slice(1, 3)
-        .map((name) => (name === "-" ? null : name));
-      const movedTo = isMoved ? { reservation, partition } : null;
-      const request = parseRequest(rest.slice(isMoved ? 3 : 1).join(" "));
-      return runId === undefined ? undefined : { kind: "submitted", runId, host, request, movedTo };
-    }
-    case "missing": {
-      const path = paths[Number(rest[0])];
-      return path === undefined
-        ? undefined
-        : { kind: "missing", path, found: rest[1] === "-" ? null : Number(rest[1]) };
-    }
-    case "companion": {
-      const path = paths[Number(rest[0])];
-      const folder = path?.slice(0, path.lastIndexOf("/") + 1) ?? "";
-      return path === undefined
-        ? undefined
-        : { kind: "missing", path: folder + rest.slice(1).join(" "), found: null };
-    }
-    case "outside": {
-      const path = paths[Number(rest[0])];
-      return path === undefined ? undefined : { kind: "outside", path, real: rest.slice(1).join(" ") };
-    }
-    case "changing":
-      return { kind: "changing", look: rest.join(" ") };
-    case "in-flight":
-    case "full":
-    case "none":
-      return { kind: word };
-    case "running":
-      return { kind: "running", slurmState: rest[0] ?? "" };
-    case "failed":
-      return { kind: "failed", exitCode: Number(rest[0]) };
-    default:
-      return undefined;
-  }
-}
-
-function parseRequest(line: string): unknown {
-  try {
-    return JSON.parse(line.slice(REQUEST_PREFIX.length));
-  } catch {
-    return undefined;
-  }
+[ ! -f "$d/.failed" ] || [ -s "$d/submitted" ] || { mv "$d" ${aside}.$$ && rm -rf ${aside}.$$; }
+${
+  rows.length === 0
+    ? ""
+    : `[ -d "$d" ] || { ${leaveCommand(jobsDirectory, jobId, rows)}
+}`
+}`;
 }

@@ -1,6 +1,7 @@
 import type { EventError, JobEventData, JobResult } from "../messages/job-event.ts";
 import type { SubmittedJob } from "../methods/method.ts";
 import type { JobPlan } from "../triggers/plan.ts";
+import type { AskedToCancel } from "./cancel-request.ts";
 import { advance, describeFailure, type JobEnd } from "./job.ts";
 
 /** When a message came, and what is to be said of the place that its job got. */
@@ -45,6 +46,7 @@ export function submittedData(plan: JobPlan, job: SubmittedJob, submit: Submit):
       ended: null,
     },
     exit: null,
+    cancelledBy: null,
     results: [],
     error: submit.notice,
   };
@@ -71,16 +73,19 @@ export interface EndFacts {
   slurmState: string | null;
   /** What else is to be said of it. */
   why?: string;
+  /** Somebody has asked Mento to cancel it. */
+  cancelled?: AskedToCancel | undefined;
 }
 
 export function endedData(data: JobEventData, end: JobEnd, facts: EndFacts): JobEventData {
   const { job, times } = data;
-  const { at, results, log, slurmState, why = "" } = facts;
+  const { at, results, log, slurmState, why = "", cancelled } = facts;
   return {
     ...data,
     job: { ...job, state: advance(job.state, end.state) },
     times: { ...times, ended: at },
     exit: { code: end.code, signal: end.signal, reason: end.reason },
+    cancelledBy: end.state === "cancelled" ? (cancelled?.by ?? null) : null,
     results,
     error:
       end.reason === null

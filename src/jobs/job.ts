@@ -116,11 +116,19 @@ export function endFromRecord(record: EndRecord): JobEnd | undefined {
     : { state: "failed", code: record.code, signal, reason: "signal" };
 }
 
-/** The same when Slurm has nothing to say any more. */
-export function endFromRecordAlone(record: EndRecord): JobEnd {
+/** Nothing more is known of it. */
+export const CANCELLED: JobEnd = { state: "cancelled", code: null, signal: null, reason: null };
+
+/**
+ * The same when Slurm has nothing to say any more.
+ *
+ * @param isAsked whether somebody has asked Mento to cancel it
+ */
+export function endFromRecordAlone(record: EndRecord, isAsked = false): JobEnd {
   const { code } = record;
   if (code === 0) return { state: "completed", code, signal: null, reason: null };
   const signal = signalOf(code) ?? record.stoppedBy;
+  if (isAsked && record.stoppedBy !== null) return { ...CANCELLED, code, signal };
   if (record.outOfMemory) return { state: "failed", code, signal, reason: "out-of-memory" };
   return { state: "failed", code, signal, reason: signal === null ? "exit-code" : "signal" };
 }
@@ -146,6 +154,8 @@ export interface SlurmEnd {
   nodes: string;
   /** Whether its script has recorded its start. */
   hasStarted: boolean;
+  /** Whether somebody has asked Mento to cancel it. */
+  isAsked?: boolean;
   /** The end of its log, where the node's slurmstepd writes too. */
   log: string;
 }
@@ -159,14 +169,21 @@ const MEMORY_KILL = /exceeded (job |step )?memory limit|oom.kill/i;
  * The end of a job that left no record. What Slurm 22.05 says was recorded: `JobLaunchFailure` is the reason of every job
  * that a signal has ended, and a failed prolog makes it CANCELLED, on a node and before its script began.
  */
-export function endFromSlurmAlone({ state, exitCode, nodes, hasStarted, log }: SlurmEnd): JobEnd | undefined {
+export function endFromSlurmAlone({
+  state,
+  exitCode,
+  nodes,
+  hasStarted,
+  isAsked = false,
+  log,
+}: SlurmEnd): JobEnd | undefined {
   const end = endFromSlurm(state);
   if (end === undefined) return undefined;
   const without = { code: null, signal: null };
   // The script's first act is to record its start: an exit code without that is slurmstepd's.
   const hasExitCode =
     exitCode === LAUNCH_FAILED || (end.reason === "exit-code" && /^[1-9]\d*:0$/.test(exitCode));
-  const neverRan = hasExitCode || (end.state === "cancelled" && nodes !== "");
+  const neverRan = hasExitCode || (end.state === "cancelled" && nodes !== "" && !isAsked);
   if (!hasStarted && neverRan) return { state: "failed", ...without, reason: "launch-failed" };
   const [code = 0, number = 0] = exitCode.split(":").map(Number);
   const signal = number > 0 ? (SIGNALS[number] ?? `signal ${number}`) : null;

@@ -1,7 +1,9 @@
 import { quote } from "../shells/quote.ts";
+import { askFunction, type CancelRequest } from "./cancel-request.ts";
 import { dataCheck, type DataWanted } from "./data-check.ts";
 import { functions, logTo, spoolOf, type JobDirectory } from "./directory.ts";
 import { LAUNCHED } from "./run-script.ts";
+import { takeSeats, type Seats } from "./seats.ts";
 import type { JobWord } from "./watched.ts";
 
 /**
@@ -11,6 +13,8 @@ import type { JobWord } from "./watched.ts";
 export interface LaunchRequest extends JobDirectory {
   /** null: nobody looks at the data. */
   data: DataWanted | null;
+  /** What it must have to be started; null: nobody counts the trigger's jobs. */
+  seats: Seats | null;
   script: string;
   /** Where the program's output goes; null: to `job.log` in the directory. */
   log: string | null;
@@ -21,13 +25,15 @@ export interface LaunchRequest extends JobDirectory {
 /** How often, each 20 ms, a started process is asked for its first sign: 10 s. */
 const LOOKS = 500;
 
-/** Answers as the submit commands do. */
-export function launchCommand({ jobsDirectory, jobId, data, script, log, host }: LaunchRequest): string {
+/** Answers as the submit commands do. What was launched before, and has not answered yet, may still come up. */
+export function launchCommand(request: LaunchRequest): string {
+  const { jobsDirectory, jobId, data, seats, script, log, host } = request;
   const spool = quote(spoolOf(jobsDirectory));
   return `${functions(jobsDirectory, jobId)}
 answered
 ${data === null ? "" : dataCheck(data)}
 [ -d ${spool} ] || mkdir -p ${spool} || exit 1
+${seats === null ? "" : `[ -d "$d" ] || {\n${takeSeats(jobsDirectory, jobId, seats)}\n}`}
 [ -d "$d" ] || mkdir "$d" 2>/dev/null || [ -d "$d" ] || exit 1
 [ -s "$d/run.sh" ] || {
   ${logTo(log)}printf %s ${quote(script)} > "$d/.run.$$" && mv -n "$d/.run.$$" "$d/run.sh" || exit 1
@@ -85,16 +91,37 @@ export function parseProcesses(
   return words;
 }
 
+/** A process that is asked to end and does not is killed after so long. */
+const KILL_AFTER_SECONDS = 10;
+
 /**
- * Ends a process and all that it has started: by SIGTERM, after a while by SIGKILL. Prints `mento:cancelled` if it ran,
- * `mento:gone` if it had ended before.
+ * Ends processes and all that they have started: by SIGTERM, then by SIGKILL. Prints a line for each that ran and got the
+ * signal. Who asked is in the job directory before.
  */
-export function cancelProcessCommand({ pid, directory }: ProcessJob): string {
+export function cancelProcessesCommand(jobs: readonly ProcessJob[], request: CancelRequest): string {
+  const calls = jobs.map(({ pid, directory }) => `cancel ${pid} ${quote(directory)}`);
   return `${IS_RUNNING}
-d=${quote(directory)}
-is_running ${pid} "$d" || { echo mento:gone; exit 0; }
-: > "$d/.cancelled" || exit 1
-kill -s TERM -- -${pid}
-(sleep 10; is_running ${pid} "$d" && kill -s KILL -- -${pid}) < /dev/null > /dev/null 2>&1 &
-echo mento:cancelled`;
+${askFunction(request)}
+cancel() {
+  is_running "$1" "$2" || return
+  # Even if it cannot be written down.
+  ask "$2"
+  kill -s TERM -- "-$1" || return
+  (
+    # While one of the group is left, no other process gets its number.
+    seconds=0
+    while kill -s 0 -- "-$1"; do
+      [ $seconds -lt ${KILL_AFTER_SECONDS} ] || { kill -s KILL -- "-$1"; break; }
+      sleep 1
+      seconds=$((seconds + 1))
+    done
+  ) < /dev/null > /dev/null 2>&1 &
+  echo "mento-cancelled $1"
+}
+${calls.join("\n")}`;
+}
+
+/** The numbers of those that got the signal. */
+export function parseCancelled(output: string): Set<string> {
+  return new Set([...output.matchAll(/^mento-cancelled (\d+)$/gm)].map(([, pid = ""]) => pid));
 }

@@ -1,4 +1,6 @@
+import { ExitReason } from "../messages/job-event.ts";
 import { quote } from "../shells/quote.ts";
+import { parseCancelRequest, type AskedToCancel } from "./cancel-request.ts";
 import { spoolOf } from "./directory.ts";
 import type { EndRecord } from "./job.ts";
 import { parseRecord } from "./run-script.ts";
@@ -9,12 +11,18 @@ export interface JobRecords {
   submitted?: {
     /** Slurm's, or the process's. */
     runId: string;
+    /** Of a process: where it runs. */
+    host: string | null;
     reservation: string | null;
     partition: string | null;
+    /** Why it was submitted again. */
+    why: ExitReason;
     /** Somebody is about to submit it again, or has died doing so. */
     isBeingResubmitted: boolean;
   };
   started?: { at: string; node: string };
+  /** Somebody has asked Mento to cancel it. */
+  cancelled?: AskedToCancel;
   ended?: { record: EndRecord; results: RecordedResult[]; log: string };
 }
 
@@ -35,20 +43,26 @@ export function readRecordsCommand(jobsDirectory: string, jobIds: readonly strin
   const spool = spoolOf(jobsDirectory);
   const files = jobIds.flatMap((id) => [`${id}.started`, `${id}.ended`]);
   return `cd ${quote(spool)} && rm -f ${files.map(quote).join(" ")}
-cd ${quote(jobsDirectory)} || exit 1
+${printRecordsCommand(jobsDirectory, jobIds)}`;
+}
+
+/** The same for whoever the bells are not for. */
+export function printRecordsCommand(jobsDirectory: string, jobIds: readonly string[]): string {
+  return `cd ${quote(jobsDirectory)} || exit 1
 echo
+print() {
+  [ -f "$3" ] || return 0
+  printf '${HEADER} %s %s %s\\n' "$1" "$2" "$(stat -c %s "$3")"
+  cat "$3"
+}
 for id in ${jobIds.map(quote).join(" ")}; do
   again= slurm= slot=
   { read -r slurm && read -r slot; } < "$id/submitted" 2>/dev/null
   [ ! -d "$id/.resubmit.\${slurm%%;*}" ] || again=again
   line="$slurm,$slot,$again"
   printf '${HEADER} %s submitted %s\\n%s' "$id" "\${#line}" "$line"
-  for kind in started ended; do
-    file="$id/$kind.\${slurm%%;*}"
-    [ -f "$file" ] || continue
-    printf '${HEADER} %s %s %s\\n' "$id" "$kind" "$(stat -c %s "$file")"
-    cat "$file"
-  done
+  for kind in started ended; do print "$id" "$kind" "$id/$kind.\${slurm%%;*}"; done
+  print "$id" cancelled "$id/.cancelled"
 done`;
 }
 
@@ -69,16 +83,20 @@ export function parseRecords(output: Buffer): Map<string, JobRecords> {
     if (kind === "submitted") Object.assign(records, { submitted: submittedFrom(bytes) });
     if (kind === "started") Object.assign(records, { started: startedFrom(bytes) });
     if (kind === "ended") Object.assign(records, { ended: endedFrom(bytes) });
+    if (kind === "cancelled") Object.assign(records, { cancelled: parseCancelRequest(bytes) });
   }
   return found;
 }
 
 function submittedFrom(bytes: Buffer): JobRecords["submitted"] {
   const [first = "", slot = "", again] = bytes.toString("utf8").split(",");
-  const runId = /^\d+(_\d+)?/.exec(first)?.[0];
+  const [, runId, host = null] = /^(\d+(?:_\d+)?)(?:;(\S+))?/.exec(first) ?? [];
   if (runId === undefined) return undefined;
-  const [reservation = null, partition = null] = slot.split(" ").map((name) => (name === "-" ? null : name));
-  return { runId, reservation, partition, isBeingResubmitted: again === "again" };
+  const [reservation = null, partition = null, said] = slot
+    .split(" ")
+    .map((name) => (name === "-" ? null : name));
+  const why = ExitReason.safeParse(said).data ?? "reservation-deleted";
+  return { runId, host, reservation, partition, why, isBeingResubmitted: again === "again" };
 }
 
 function startedFrom(bytes: Buffer): JobRecords["started"] {

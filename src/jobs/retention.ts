@@ -3,7 +3,7 @@ import { quote } from "../shells/quote.ts";
 /**
  * Removes directories of jobs that were last written to before `retentionDays`, but of none that Slurm still has: it may
  * run for weeks. If Slurm does not answer, nothing is removed. A directory is renamed first: one that is half removed
- * would look like a submit that was cut off. Prints how many there were.
+ * would look like a submit that was cut off. What is left of turns of that time goes too. Prints how many there were.
  */
 export function retentionCommand(jobsDirectory: string, account: string, retentionDays: number): string {
   const minutes = Math.ceil(retentionDays * 24 * 60);
@@ -31,6 +31,8 @@ mento:array:\${d#.arrays/}
 "*) ;; *) rm -rf "$d" ;; esac
 done
 rm -rf .removed.*
+find .seats -path '*/newest/*' -type f -mmin +${minutes} -delete 2>/dev/null
+find .seats -mindepth 1 -type d -empty -mmin +${minutes} -delete 2>/dev/null
 find .spool .copies -type f -mmin +${minutes} -delete 2>/dev/null
 echo "mento:$removed"`;
 }

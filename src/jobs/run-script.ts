@@ -1,4 +1,4 @@
-import { quote, quoteAll } from "../shells/quote.ts";
+import { quote } from "../shells/quote.ts";
 import { globToRegex, plainRegex } from "./glob.ts";
 
 export interface RunScript {
@@ -64,9 +64,10 @@ export function runScript(job: RunScript): string {
   const patterns = job.resultGlobs.map((glob) => `${plainRegex(resultsDirectory)}/${globToRegex(glob)}`);
   return `#!/bin/sh
 ${[REQUEST_PREFIX + JSON.stringify(job.request), ...job.directives].join("\n")}
+cr=$(printf '\\r')
 directory=${quote(job.directory)}
 spool=${quote(job.spool)}
-results=${quote(resultsDirectory)}
+results=${literal(resultsDirectory)}
 job=${quote(job.jobId)}
 ${RUN[job.launch]}
 ${FUNCTIONS}${job.copyBack === null ? "" : copyBack(job.copyBack)}
@@ -85,11 +86,11 @@ submitted=$(($(stat -c %Y "$directory/run.sh") - 1))
 } | record started
 
 printf %s ${quote(JSON.stringify(job.parameters))} > "$directory/parameters.json"
-${job.stdin === null ? "stdin=/dev/null" : `stdin="$directory/stdin"; printf %s ${quote(job.stdin)} > "$stdin"`}
+${job.stdin === null ? "stdin=/dev/null" : `stdin="$directory/stdin"; printf %s ${literal(job.stdin)} > "$stdin"`}
 rm -f "$directory/results.$run"
 unset SSH_CLIENT SSH_CONNECTION SSH_TTY ${LAUNCHED}
 ${environmentOf(job)}
-{ cd ${job.workdir === null ? '"$directory"' : quote(job.workdir)} && exec ${quoteAll(job.argv)}; } < "$stdin" &
+{ cd ${job.workdir === null ? '"$directory"' : literal(job.workdir)} && exec ${job.argv.map(literal).join(" ")}; } < "$stdin" &
 child=$!
 wait "$child"
 code=$?
@@ -97,6 +98,8 @@ while kill -0 "$child" 2>/dev/null; do
   wait "$child"
   code=$?
 done
+# What has completed is not stopped any more. Of any other end the signal may be the reason, though it comes later.
+[ "$code" != 0 ] || trap '' TERM HUP USR1 USR2
 child=
 count_kills
 
@@ -106,7 +109,7 @@ count_kills
   field stoppedBy "$stopped_by"
   [ "$kills" = "$kills_before" ] || field outOfMemory yes
   [ "$code" = 0 ] || field log "$(tail -c 600 "$directory/job.log" 2>/dev/null)"
-  results ${patterns.map((one) => `-e ${quote(one)}`).join(" ")} | ${job.copyBack === null ? "with_sizes" : "copied_back"}
+  results ${patterns.map((one) => `-e ${literal(one)}`).join(" ")} | ${job.copyBack === null ? "with_sizes" : "copied_back"}
 } | record ended
 
 trap - TERM HUP USR1 USR2
@@ -115,8 +118,13 @@ exit "$code"
 `;
 }
 
+/** One literal word of this script, in which sbatch wants no line to end with a carriage return ("DOS line breaks"). */
+function literal(word: string): string {
+  return quote(word).replaceAll("\r", `'"$cr"'`);
+}
+
 function environmentOf({ env }: RunScript): string {
-  const own = Object.entries(env).map(([name, value]) => `export ${name}=${quote(value)}`);
+  const own = Object.entries(env).map(([name, value]) => `export ${name}=${literal(value)}`);
   return [
     ...own,
     'export MENTO_JOB_ID="$job" MENTO_RESULTS_DIR="$results" MENTO_RESULTS="$directory/results.$run"',
@@ -135,7 +143,7 @@ const RUN = {
   echo "$$;$${LAUNCHED}" > "$directory/.submitted.$$" || exit 1
   ln "$directory/.submitted.$$" "$directory/submitted" 2>/dev/null || run=
   rm -f "$directory/.submitted.$$"
-  [ -n "$run" ] || exit 0
+  [ -n "$run" ] && [ ! -f "$directory/.cancelled" ] || exit 0
 }`,
   rest: `run=\${SLURM_JOB_ID:-by-hand}
 [ "$run" = by-hand ] || {

@@ -66,9 +66,23 @@ function endedWithReservation(state: string, used: string, limit: string): boole
  * them, and without it the task leaves no trace (Slurm 22.05): a change of its own, here of its comment, parts it from them.
  */
 export function cancelWaiting(id: string, marker: string): string {
+  return cancelCommand(id, marker, "--state=PENDING ");
+}
+
+/** The same, whether it waits or runs. */
+export function cancelOne(id: string, marker: string): string {
+  return cancelCommand(id, marker, "");
+}
+
+function cancelCommand(id: string, marker: string, which: string): string {
   return `{
-  case ${id} in *_*) scontrol update JobId=${id} Comment=${marker} ;; esac && scancel --state=PENDING ${id}
+  case ${id} in *_*) scontrol update JobId=${id} Comment=${marker} ;; esac && scancel ${which}${id}
 }`;
+}
+
+/** Makes a task of an array, of this id, a job of its own in Slurm's eyes. */
+export function partTask(slurmJobId: string, marker: string): string {
+  return `scontrol update JobId=${quote(slurmJobId)} Comment=${quote(marker)}`;
 }
 
 /** Cancels a job that waits, and prints what it is then. */

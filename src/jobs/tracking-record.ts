@@ -15,6 +15,12 @@ export const TrackingRecord = z.strictObject({
   arrayId: z.string().optional(),
   /** What the trigger asked of Slurm, if the job must be submitted again. */
   slurm: TriggerSlurm.optional(),
+  /** How often the job may be submitted again after its node failed or another job took it, and was so far. */
+  retries: z.int().nonnegative().optional(),
+  retried: z.int().nonnegative().optional(),
+  priority: z.int().optional(),
+  /** The rows in which it has a seat; see jobs/seats.ts. */
+  rows: z.array(z.string()).optional(),
   /** When Slurm last knew it; default: when it was submitted. */
   seenAt: z.iso.datetime().optional(),
   /** Since when Slurm holds it because its reservation was deleted. */

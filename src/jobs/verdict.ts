@@ -1,4 +1,6 @@
+import type { AskedToCancel } from "./cancel-request.ts";
 import {
+  CANCELLED,
   endFromBoth,
   endFromRecordAlone,
   endFromSlurm,
@@ -36,6 +38,8 @@ export interface Known {
   /** Since when this worker finds that Slurm no longer knows it. */
   forgottenSince: number | undefined;
   isBeingResubmitted: boolean;
+  /** Somebody has asked Mento to cancel it. */
+  cancelled?: AskedToCancel | undefined;
 }
 
 export type Verdict =
@@ -64,18 +68,26 @@ const REASON_GRACE_MS = 60_000;
  * state that nobody knows.
  */
 export function judge(known: Known, word: SlurmWord | undefined, time: number, lostAfterMs: number): Verdict {
-  const { endRecord, endedWithoutRecordSince, seenAt, forgottenSince = time, isBeingResubmitted } = known;
+  const { endRecord, endedWithoutRecordSince, seenAt, forgottenSince = time, cancelled } = known;
+  // Whoever submits it again then finds that it is to be cancelled.
+  const isBeingResubmitted = known.isBeingResubmitted && cancelled === undefined;
   if (endRecord !== undefined) {
     if (word === undefined) {
       // Slurm has forgotten it: then the record is all that is known.
       const isLate = time - endRecord.since > REASON_GRACE_MS;
-      return isLate ? { end: endFromRecordAlone(endRecord.record), slurmState: null } : "goes-on";
+      return isLate
+        ? { end: endFromRecordAlone(endRecord.record, cancelled !== undefined), slurmState: null }
+        : "goes-on";
     }
     const end = endFromBoth(endRecord.record, word.state);
     return end === undefined ? "goes-on" : { end, slurmState: word.state };
   }
   if (word === undefined) {
     if (isBeingResubmitted) return "held";
+    // Slurm had taken the cancellation, and has had the time to forget the job.
+    if (cancelled?.isAccepted === true && time - forgottenSince > REASON_GRACE_MS) {
+      return { end: CANCELLED, slurmState: null };
+    }
     return time - seenAt > lostAfterMs && time - forgottenSince > LOOK_FIRST_MS ? "lost" : "goes-on";
   }
   if (isHeldForReservation(word)) return "held";
@@ -86,6 +98,8 @@ export function judge(known: Known, word: SlurmWord | undefined, time: number, l
   const { state, exitCode, nodes = "", log } = word;
   if (exitCode === undefined || log === undefined) return "ask-exit-code";
   if (isBeingResubmitted) return "held";
-  const end = endFromSlurmAlone({ state, exitCode, nodes, hasStarted: known.hasStarted, log });
+  const { hasStarted } = known;
+  const isAsked = cancelled !== undefined;
+  const end = endFromSlurmAlone({ state, exitCode, nodes, hasStarted, isAsked, log });
   return end === undefined ? "goes-on" : { end, slurmState: word.state };
 }

@@ -1,6 +1,8 @@
+import type { AskedToCancel } from "./cancel-request.ts";
 import { arrayMarkerOf, markerOf } from "./directory.ts";
 import type { JobResult } from "../messages/job-event.ts";
-import type { EndRecord } from "./job.ts";
+import type { EndFacts } from "./event-data.ts";
+import type { EndRecord, JobEnd } from "./job.ts";
 import type { TrackingRecord } from "./tracking-record.ts";
 import type { SlurmWord } from "./verdict.ts";
 
@@ -23,6 +25,10 @@ export interface Watched {
   forgottenSince: number | undefined;
   /** Its cancellation in Slurm means nothing: it is submitted again. */
   isBeingResubmitted: boolean;
+  /** How its run has ended, while it is to be submitted again for that. */
+  retrying: { end: JobEnd; facts: EndFacts } | undefined;
+  /** Somebody has asked Mento to cancel it. */
+  cancelled: AskedToCancel | undefined;
   /** Why it cannot be submitted again at the moment: said once. */
   heldBecause: string | undefined;
 }
@@ -79,6 +85,8 @@ export function watch(
     unknownState: old?.unknownState,
     forgottenSince: old?.forgottenSince,
     isBeingResubmitted: old?.isBeingResubmitted ?? false,
+    retrying: old?.retrying,
+    cancelled: old?.cancelled,
     heldBecause: old?.heldBecause,
   };
 }

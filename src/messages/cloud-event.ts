@@ -31,6 +31,8 @@ export interface MessageProperties {
   type?: string | undefined;
   /** Seconds since 1970, as AMQP has it. */
   timestamp?: number | undefined;
+  /** The login that published it: RabbitMQ takes no other (https://www.rabbitmq.com/docs/validated-user-id). */
+  userId?: string | undefined;
 }
 
 /**

@@ -11,7 +11,7 @@ const text = z.string().min(1).regex(new RegExp(NO_NUL), "must not contain NUL b
 /** `data` of a `mento.data.ready.v1` message: a detector has written files. */
 export const DataReady = z.strictObject({
   path: z
-    .union([text, z.array(text).min(1)])
+    .union([text, z.array(text).min(1)], "must be a path, or a list of at least one, without NUL bytes")
     .describe("The file or files, absolute, as seen at the beamline or on the core file system."),
   beamtimeId: z
     .string()
@@ -24,12 +24,15 @@ export const DataReady = z.strictObject({
     .optional()
     .describe("Default: the worker's beamline."),
   bytes: z
-    .union([z.int().nonnegative(), z.array(z.int().nonnegative()).min(1)])
+    .union(
+      [z.int().nonnegative(), z.array(z.int().nonnegative()).min(1)],
+      "must be a whole number of bytes, or a list of them",
+    )
     .optional()
     .describe("Expected size in bytes, one a path; with it, data counts as there only at that size."),
   detector: text.optional(),
   technique: text.optional(),
-  scan: z.union([text, z.int()]).optional(),
+  scan: z.union([text, z.int()], "must be text or a whole number").optional(),
   sample: text.optional(),
   parameters: z
     .record(z.string(), z.json())

@@ -66,6 +66,9 @@ export type MessageFacts = z.infer<typeof MessageFacts>;
 export const ChainLink = z.strictObject({ job: z.string(), trigger: z.string() });
 export type ChainLink = z.infer<typeof ChainLink>;
 
+export const CancelledBy = z.strictObject({ who: z.string(), reason: z.string().nullable() });
+export type CancelledBy = z.infer<typeof CancelledBy>;
+
 /** `data` of every `mento.job.*.v1` event. */
 export const JobEventData = z.strictObject({
   job: z.strictObject({
@@ -112,6 +115,9 @@ export const JobEventData = z.strictObject({
     })
     .nullable()
     .describe("null until the job has ended."),
+  cancelledBy: CancelledBy.nullable().describe(
+    "Who asked Mento to cancel it; null unless cancelled, and null if somebody cancelled it in Slurm.",
+  ),
   results: z.array(JobResult),
   error: EventError.nullable(),
 });
@@ -126,7 +132,7 @@ export const MessageEventData = z.strictObject({
   error: EventError.nullable().describe("Why it was rejected or deferred; null if ignored."),
   reasons: z
     .array(z.strictObject({ trigger: z.string(), reason: z.string() }))
-    .describe("Why each trigger did not want it; empty unless ignored."),
+    .describe("Why each trigger did not want it, or that it was superseded; empty unless ignored."),
 });
 export type MessageEventData = z.infer<typeof MessageEventData>;
 

@@ -1,7 +1,9 @@
 import { lookId } from "../jobs/data-check.ts";
-import { LONGEST_SUBMIT_SECONDS, parseSubmitAnswer } from "../jobs/directory.ts";
+import { LONGEST_SUBMIT_SECONDS } from "../jobs/directory.ts";
+import { parseSubmitAnswer } from "../jobs/submit-said.ts";
 import { launchCommand } from "../jobs/process.ts";
 import { jobScript } from "./job-script.ts";
+import { find } from "./find.ts";
 import type { Method } from "./method.ts";
 import { conclude, dataOf, requestOf } from "./submit-answer.ts";
 
@@ -9,7 +11,8 @@ import { conclude, dataOf, requestOf } from "./submit-answer.ts";
 export const command: Method = {
   async submit(plan, place, options) {
     const { jobsDirectory, shell } = place;
-    const data = dataOf(plan, place);
+    const { seats = null } = options;
+    const data = dataOf(plan, place, seats !== null);
     const script = jobScript(plan, jobsDirectory, {
       launch: "process",
       request: requestOf(plan, options.now),
@@ -18,7 +21,8 @@ export const command: Method = {
       const request = {
         jobsDirectory,
         jobId: plan.jobId,
-        data: data && { ...data, isSettled },
+        data: isSettled && data !== null ? { ...data, isSettled } : data,
+        seats,
         script,
         log: plan.logFile,
         host: shell.host,
@@ -32,4 +36,5 @@ export const command: Method = {
     const refusal = () => Promise.resolve(new Error("a process is not refused"));
     return conclude({ answer, end, plan, place, options, refusal });
   },
+  find,
 };

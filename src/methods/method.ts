@@ -1,5 +1,6 @@
 import type { Slot } from "../beamtime/reservation.ts";
 import type { MentoError } from "../errors.ts";
+import type { Seats } from "../jobs/seats.ts";
 import type { EventError } from "../messages/job-event.ts";
 import type { JobPlan } from "../triggers/plan.ts";
 import type { TriggerSlurm } from "../triggers/trigger-config.ts";
@@ -57,6 +58,8 @@ export interface SubmitOptions {
   dataTimeout: number;
   /** What was seen of the data before, if it is of unknown size. */
   dataLook: string | undefined;
+  /** What the job must have to be submitted, if its trigger's jobs are counted. */
+  seats?: Seats | null;
   now: Date;
 }
 
@@ -67,8 +70,15 @@ export interface Method {
    * latter is possible where the place has no slot: else its error is thrown.
    *
    * @throws Rejected `submit-refused`, `path-outside-beamtime`, `id-reused`
-   * @throws Deferred `data-not-there`, `data-changing`, `submit-in-flight`, `submit-not-now`, `ssh-login-refused`
+   * @throws Deferred `data-not-there`, `data-changing`, `submit-in-flight`, `submit-not-now`, `ssh-login-refused`,
+   *   `trigger-full`, `session-full`
+   * @throws Superseded a newer message has had its turn
    * @throws Unavailable `ssh-unreachable`, `ssh-lost`, `slurm-unavailable`, `too-many-pending`
    */
   submit(plan: JobPlan, place: Place, options: SubmitOptions): Promise<SubmittedJob>;
+  /**
+   * Answers with the job that an earlier call has submitted, or with null if there is none and its data is whole. Makes
+   * nothing. A method without it cannot count jobs. Throws what {@link submit} does for the data.
+   */
+  find?(plan: JobPlan, place: Place, options: SubmitOptions): Promise<SubmittedJob | null>;
 }

@@ -9,7 +9,8 @@ import {
   SBATCH_SAYS,
 } from "../jobs/array.ts";
 import { lookId } from "../jobs/data-check.ts";
-import { arrayMarkerOf, type SubmitAnswer, type SubmitRequest } from "../jobs/directory.ts";
+import { arrayMarkerOf, type SubmitRequest } from "../jobs/directory.ts";
+import type { SubmitAnswer } from "../jobs/submit-said.ts";
 import { directiveLines } from "../jobs/sbatch-script.ts";
 import type { CommandEnd } from "../shells/shell.ts";
 import type { JobPlan } from "../triggers/plan.ts";
@@ -70,7 +71,7 @@ async function submitOnce(
   const arrayId = randomUUID();
   const unique = [...new Map(members.map((member) => [member.plan.jobId, member])).values()];
   const jobs = unique.map((member): SubmitRequest => {
-    const request = submitRequest(member.plan, place, slot, member.options.now, arrayId);
+    const request = submitRequest(member.plan, place, slot, { now: member.options.now }, arrayId);
     return settled.includes(member) && request.data !== null
       ? { ...request, data: { ...request.data, isSettled: true } }
       : request;
@@ -88,6 +89,7 @@ async function submitOnce(
         // `%a` is the task's index, and what has this name a link to its job's directory.
         output: `${folder}/%a/job.log`,
         name: trigger?.name ?? "",
+        priority: trigger?.priority ?? 0,
         ...{ slurm, slot },
       }),
     },
@@ -104,6 +106,6 @@ async function submitOnce(
     answers.set(plan.jobId, isNew === true && answer?.kind === "submitted" ? { ...answer, request } : answer);
   });
   const refused = plans.filter(({ jobId }) => answers.get(jobId)?.kind === "failed");
-  if (refused.length > 0) await withdrawRefused(end.stderr, refused, place);
+  if (refused.length > 0) await withdrawRefused(end.stderr, refused, place, null);
   return { end, answers };
 }

@@ -6,7 +6,6 @@ import {
   directoryOf,
   findCommand,
   markerOf,
-  parseSubmitAnswer,
   recoverCommand,
   submitCommand,
   withdrawCommand,
@@ -14,10 +13,13 @@ import {
   type SubmitRequest,
 } from "../jobs/directory.ts";
 import { directiveLines } from "../jobs/sbatch-script.ts";
+import type { Seats } from "../jobs/seats.ts";
+import { parseSubmitAnswer } from "../jobs/submit-said.ts";
 import type { JobPlan } from "../triggers/plan.ts";
 import type { TriggerSlurm } from "../triggers/trigger-config.ts";
 import { jobScript } from "./job-script.ts";
-import type { Method, Place } from "./method.ts";
+import { find } from "./find.ts";
+import type { Method, Place, SubmitOptions } from "./method.ts";
 import { conclude, dataOf, lastLine, requestOf } from "./submit-answer.ts";
 
 /** `sbatch` on a host that has it; which host that is, the shell knows. */
@@ -36,7 +38,7 @@ export const sbatch: Method = {
       if (answer?.kind === "none") throw slot;
       return conclude({ answer, end, plan, place, options, refusal });
     }
-    const request = submitRequest(plan, place, slot, options.now);
+    const request = submitRequest(plan, place, slot, options);
     let { end, answer } = await call(submitCommand(request, shell.account));
     if (answer?.kind === "changing" && lookId(answer.look) === options.dataLook) {
       const settled = { ...request, data: request.data && { ...request.data, isSettled: true } };
@@ -45,6 +47,7 @@ export const sbatch: Method = {
     if (answer?.kind === "in-flight") ({ end, answer } = await call(recoverCommand(request, shell.account)));
     return conclude({ answer, end, plan, place, options, refusal });
   },
+  find,
 };
 
 /** With `arrayId`: for the job as a task of that array. */
@@ -52,10 +55,10 @@ export function submitRequest(
   plan: JobPlan,
   place: Place,
   slot: Slot,
-  now: Date,
+  { seats = null, now }: Pick<SubmitOptions, "seats" | "now">,
   arrayId?: string,
 ): SubmitRequest {
-  const { jobsDirectory, maxPending, userScript } = place;
+  const { jobsDirectory, maxPending, userScript, slurm } = place;
   const { trigger, jobId } = plan;
   const directory = directoryOf(jobsDirectory, jobId);
   const common = { marker: markerOf(jobId), directory, output: `${directory}/job.log` };
@@ -63,10 +66,11 @@ export function submitRequest(
     jobsDirectory,
     jobId,
     maxPending,
+    seats,
     program: userScript?.path ?? null,
     log: plan.logFile,
-    data: dataOf(plan, place),
-    sbatchArguments: sbatchArguments({ ...common, name: trigger.name, slurm: place.slurm, slot }),
+    data: dataOf(plan, place, seats !== null),
+    sbatchArguments: sbatchArguments({ ...common, ...trigger, slurm, slot }),
     script: jobScript(plan, jobsDirectory, {
       launch: "slurm",
       request: { ...requestOf(plan, now), slot, ...(arrayId !== undefined && { array: arrayId }) },
@@ -99,8 +103,13 @@ const REFUSALS: { text: RegExp; meaning: "never" | "later" | "nobody" }[] = [
   { text: /Requested time limit is invalid|Node count specification invalid/i, meaning: "never" },
 ];
 
-async function refusal(stderr: string, plan: JobPlan, place: Place): Promise<Error> {
-  await withdrawRefused(stderr, [plan], place);
+async function refusal(
+  stderr: string,
+  plan: JobPlan,
+  place: Place,
+  { seats = null }: SubmitOptions,
+): Promise<Error> {
+  await withdrawRefused(stderr, [plan], place, seats);
   return whyFailed(stderr, plan, place);
 }
 
@@ -108,11 +117,12 @@ async function refusal(stderr: string, plan: JobPlan, place: Place): Promise<Err
 export async function withdrawRefused(
   stderr: string,
   plans: readonly JobPlan[],
-  place: Place,
+  { shell, jobsDirectory }: Place,
+  seats: Seats | null,
 ): Promise<void> {
   const meaning = meaningOf(stderr);
   if (meaning === undefined || meaning === "nobody") return;
-  await place.shell.run(plans.map(({ jobId }) => withdrawCommand(place.jobsDirectory, jobId)).join("\n"));
+  await shell.run(plans.map(({ jobId }) => withdrawCommand(jobsDirectory, jobId, seats)).join("\n"));
 }
 
 /** What follows from what `sbatch` has said. */
@@ -149,6 +159,9 @@ export function whyRefused(said: string, plan: JobPlan): Error {
   });
 }
 
+/** Without its multifactor plugin Slurm's priorities differ by 1 from job to job: a step is more than a flood of jobs. */
+const NICE_PER_STEP = 1000;
+
 /** What `sbatch` is told of a job. */
 export function sbatchArguments(job: {
   marker: string;
@@ -156,9 +169,10 @@ export function sbatchArguments(job: {
   output: string;
   name: string;
   slurm: TriggerSlurm;
+  priority: number;
   slot: Slot;
 }): string[] {
-  const { slurm, slot, directory, marker, output } = job;
+  const { slurm, slot, directory, marker, output, priority } = job;
   const { reservation, partition, time } = slot;
   const optional = (flag: string, value: string | number | null | undefined) =>
     value == null ? [] : [`${flag}=${value}`];
@@ -178,5 +192,14 @@ export function sbatchArguments(job: {
     ...optional("--constraint", slurm.constraint),
     ...optional("--cpus-per-task", slurm.cpusPerTask),
     ...optional("--mem", slurm.memory),
+    ...optional("--ntasks", slurm.tasks),
+    ...optional("--gres", slurm.gres),
+    ...optional("--account", slurm.account),
+    ...optional("--qos", slurm.qos),
+    ...optional("--dependency", slurm.dependency),
+    ...(slurm.exclusive === true ? ["--exclusive"] : []),
+    // A plain account can only let others pass.
+    ...optional("--nice", priority < 0 ? -priority * NICE_PER_STEP : null),
+    ...(slurm.extra ?? []),
   ];
 }

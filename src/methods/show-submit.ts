@@ -15,6 +15,6 @@ export function showSubmit(plan: JobPlan, place: Place): string {
   if (slot === null) {
     return `${at}, outside Slurm\n${jobScript(plan, jobsDirectory, { launch: "process", request: requestOf(plan, now) })}`;
   }
-  const { sbatchArguments, script } = submitRequest(plan, place, slot, now);
+  const { sbatchArguments, script } = submitRequest(plan, place, slot, { now });
   return `${at}\nsbatch ${quoteAll(sbatchArguments)} <<'EOF'\n${script}EOF`;
 }

@@ -1,6 +1,7 @@
 import { Deferred, MentoError, Unavailable } from "../errors.ts";
 import { dataCheck } from "../jobs/data-check.ts";
-import { directoryOf, functions, markerOf, parseSubmitAnswer } from "../jobs/directory.ts";
+import { directoryOf, functions, markerOf } from "../jobs/directory.ts";
+import { parseSubmitAnswer } from "../jobs/submit-said.ts";
 import { slurmSeconds } from "../jobs/slurm-time.ts";
 import { quote } from "../shells/quote.ts";
 import type { JobPlan } from "../triggers/plan.ts";

@@ -1,7 +1,8 @@
 import { z } from "zod";
-import { Deferred, MentoError, Rejected } from "../errors.ts";
+import { Deferred, MentoError, Rejected, Superseded } from "../errors.ts";
 import { lookId, type DataWanted } from "../jobs/data-check.ts";
-import { directoryOf, type SubmitAnswer } from "../jobs/directory.ts";
+import { directoryOf } from "../jobs/directory.ts";
+import type { SubmitAnswer } from "../jobs/submit-said.ts";
 import { tooManyPending } from "../jobs/slurm-now.ts";
 import type { CommandEnd } from "../shells/shell.ts";
 import type { JobPlan } from "../triggers/plan.ts";
@@ -19,13 +20,21 @@ const SubmittedRequest = z.looseObject({
 
 /** What the run script's second line says of a submit. */
 export function requestOf({ trigger, cause, paths, argv }: JobPlan, now: Date) {
-  return { submittedAt: now.toISOString(), trigger: trigger.name, cause, paths, argv };
+  const { name, method } = trigger;
+  return { submittedAt: now.toISOString(), trigger: name, method, cause, paths, argv };
 }
 
-/** The data that the job needs; null where nobody looks: here, and for what follows on a job that had it. */
-export function dataOf({ trigger, paths, bytes, chain }: JobPlan, { corePath }: Place): DataWanted | null {
+/**
+ * The data that the job needs; null where nobody looks: here, and for what follows on a job that had it. What waits for
+ * its turn had settled before.
+ */
+export function dataOf(
+  { trigger, paths, bytes, chain }: JobPlan,
+  { corePath }: Place,
+  isSettled = false,
+): DataWanted | null {
   if (corePath === null || chain.length > 0 || paths.length === 0) return null;
-  return { root: corePath, paths, bytes, companions: trigger.companions, isSettled: false };
+  return { root: corePath, paths, bytes, companions: trigger.companions, isSettled };
 }
 
 /** The remote call's answer, and all that it may be about. */
@@ -36,7 +45,7 @@ interface Concluded {
   place: Place;
   options: SubmitOptions;
   /** Why a submit failed, by what it has said. */
-  refusal: (stderr: string, plan: JobPlan, place: Place) => Promise<Error>;
+  refusal: (stderr: string, plan: JobPlan, place: Place, options: SubmitOptions) => Promise<Error>;
 }
 
 /** What follows from the answer: the job, or the reason why there is none. */
@@ -77,6 +86,10 @@ export async function conclude({
       });
     case "full":
       throw tooManyPending(shell.account, place.maxPending ?? 0);
+    case "busy":
+      throw noTurnYet(plan.trigger.name, answer.of);
+    case "superseded":
+      throw new Superseded(answer.by);
     case "in-flight":
       throw new Deferred({
         code: "submit-in-flight",
@@ -85,7 +98,7 @@ export async function conclude({
         giveUpAfterSeconds: 24 * 3600,
       });
     case "failed":
-      throw await refusal(end.stderr, plan, place);
+      throw await refusal(end.stderr, plan, place, options);
     default:
       throw new Deferred({
         code: "submit-not-now",
@@ -94,6 +107,18 @@ export async function conclude({
         giveUpAfterSeconds: 3600,
       });
   }
+}
+
+/** Not now: as many of these jobs as may have not ended yet. */
+export function noTurnYet(trigger: string, of: "trigger" | "session"): Deferred {
+  const what = of === "trigger" ? `jobs of trigger ${trigger}` : `jobs of the session`;
+  return new Deferred({
+    code: of === "trigger" ? "trigger-full" : "session-full",
+    message: `As many ${what} as may have not ended yet.`,
+    hint: "The message waits for its turn; the trigger's concurrency says how many there may be.",
+    giveUpAfterSeconds: Infinity,
+    isSilent: true,
+  });
 }
 
 function dataNotThere(path: string, found: number | null, plan: JobPlan, giveUpAfterSeconds: number) {

@@ -1,6 +1,9 @@
 import picomatch from "picomatch";
 import type { TriggerInput } from "../messages/trigger-input.ts";
-import type { Trigger, TriggerCondition } from "./trigger-config.ts";
+import { asList, type Condition, type Exclusion, type TriggerCondition } from "./condition.ts";
+import { compileCondition, shown } from "./fits.ts";
+import type { Trigger } from "./trigger-config.ts";
+import { stepsOf, valueAt } from "./value-name.ts";
 
 export interface Unmatched {
   trigger: string;
@@ -16,38 +19,120 @@ export function matchTriggers(
   const matched: Trigger[] = [];
   const unmatched: Unmatched[] = [];
   for (const trigger of triggers) {
-    const reason = whyNot(input, trigger.on);
+    const reason = whyNot(input, trigger);
     if (reason === undefined) matched.push(trigger);
     else unmatched.push({ trigger: trigger.name, reason });
   }
   return { matched, unmatched };
 }
 
-function whyNot(input: TriggerInput, on: TriggerCondition): string | undefined {
-  const types = asList(on.type);
-  if (!types.includes(input.type)) return `it is ${input.type}; the trigger wants ${types.join(" or ")}`;
-  const triggers = asList(on.trigger);
-  const trigger = input.job?.job.trigger;
-  if (triggers.length > 0 && (trigger === undefined || !triggers.includes(trigger))) {
-    return `its trigger is ${trigger ?? "none"}; the trigger wants ${triggers.join(" or ")}`;
+function whyNot(input: TriggerInput, { on, unless }: Trigger): string | undefined {
+  for (const field of compiled(on)) {
+    // Data is of no group: it only tells whose jobs count.
+    if (field.name === "group" && input.job === null) continue;
+    if (!field.fits(input)) return field.whyNot(input);
   }
-  for (const field of ["detector", "technique", "scan", "sample"] as const) {
-    const wanted = asList<string | number>(on[field]);
-    const value = input.facts[field];
-    if (wanted.length === 0) continue;
-    if (value === null) return `the message has no ${field}; the trigger wants ${wanted.join(" or ")}`;
-    if (!wanted.some((one) => String(one) === String(value))) {
-      return `${field} is ${value}; the trigger wants ${wanted.join(" or ")}`;
-    }
-  }
-  const globs = asList(on.path);
-  if (globs.length === 0) return undefined;
-  const fits = picomatch(globs, { dot: true });
-  const odd = input.paths.find((path) => !fits(path));
-  return odd === undefined ? undefined : `the path ${odd} does not fit ${globs.join(" or ")}`;
+  if (unless === undefined) return undefined;
+  const exclusion = compiled(unless);
+  if (!exclusion.every((field) => field.fits(input))) return undefined;
+  return `${exclusion.map((field) => field.is(input)).join(" and ")}, which the trigger excludes (unless)`;
 }
 
-function asList<T>(value: T | T[] | undefined): T[] {
-  if (value === undefined) return [];
-  return Array.isArray(value) ? value : [value];
+/** One field of `on` or `unless`, ready for many messages. */
+interface Field {
+  name: string;
+  fits(input: TriggerInput): boolean;
+  /** `technique is xpcs`. */
+  is(input: TriggerInput): string;
+  whyNot(input: TriggerInput): string;
+}
+
+// Globs are costly to compile, and every message is held against every trigger.
+const known = new WeakMap<object, readonly Field[]>();
+
+function compiled(conditions: TriggerCondition | Exclusion): readonly Field[] {
+  const found = known.get(conditions);
+  if (found !== undefined) return found;
+  const fields = fieldsOf(conditions);
+  known.set(conditions, fields);
+  return fields;
+}
+
+function fieldsOf(conditions: TriggerCondition | Exclusion): Field[] {
+  const { type, path, parameters } = conditions;
+  const values = Object.entries(VALUES).flatMap(([name, read]) => {
+    const condition = conditions[name as keyof typeof VALUES];
+    return condition === undefined ? [] : [valueField(name, read, condition)];
+  });
+  const ofParameters = Object.entries(parameters ?? {}).map(([name, condition]) => {
+    const steps = stepsOf(name) ?? [];
+    return valueField(`parameters.${name}`, ({ facts }) => valueAt(facts.parameters, steps), condition);
+  });
+  return [
+    ...(type === undefined ? [] : [typeField(asList(type))]),
+    ...values,
+    ...(path === undefined ? [] : [pathField(asList(path))]),
+    ...ofParameters,
+  ];
+}
+
+/** What a message says for each field that holds one value; undefined or null where it says nothing. */
+const VALUES = {
+  trigger: ({ job }: TriggerInput) => job?.job.trigger,
+  group: ({ job, event }: TriggerInput) =>
+    job === null ? undefined : /^\/mento\/(.+)$/.exec(event.source)?.[1],
+  exitCode: ({ job }: TriggerInput) => job?.exit?.code,
+  reason: ({ job }: TriggerInput) => job?.exit?.reason,
+  detector: ({ facts }: TriggerInput) => facts.detector,
+  technique: ({ facts }: TriggerInput) => facts.technique,
+  scan: ({ facts }: TriggerInput) => facts.scan,
+  sample: ({ facts }: TriggerInput) => facts.sample,
+  beamline: ({ beamline }: TriggerInput) => beamline,
+  beamtimeId: ({ beamtimeId }: TriggerInput) => beamtimeId,
+  source: ({ cause }: TriggerInput) => cause.source,
+  bytes: ({ bytes }: TriggerInput) => bytes?.reduce((sum, size) => sum + size, 0),
+} as const satisfies Partial<Record<keyof TriggerCondition, (input: TriggerInput) => unknown>>;
+
+function valueField(name: string, read: (input: TriggerInput) => unknown, condition: Condition): Field {
+  const { fits, wanted } = compileCondition(condition);
+  const is = (input: TriggerInput) => {
+    const value = read(input);
+    return value == null
+      ? `the ${input.job === null ? "message" : "event"} has no ${name}`
+      : `${name} is ${shown(value)}`;
+  };
+  return {
+    name,
+    fits: (input) => fits(read(input)),
+    is,
+    whyNot: (input) => `${is(input)}; the trigger wants ${wanted}`,
+  };
+}
+
+function typeField(types: readonly string[]): Field {
+  const is = ({ type }: TriggerInput) => `it is ${type}`;
+  return {
+    name: "type",
+    fits: ({ type }) => types.includes(type),
+    is,
+    whyNot: (input) => `${is(input)}; the trigger wants ${types.join(" or ")}`,
+  };
+}
+
+/** Linux's limits of a path and of a name in it: what is longer is no file, and could take a glob for ever. */
+const CAN_BE_FILE = /^(?=[^]{1,4096}$)[^/]{0,255}(\/[^/]{0,255})*$/;
+
+function pathField(globs: readonly string[]): Field {
+  const match = picomatch([...globs], { dot: true });
+  const fits = (path: string) => CAN_BE_FILE.test(path) && match(path);
+  const wanted = globs.join(" or ");
+  return {
+    name: "path",
+    fits: ({ paths }) => paths.length > 0 && paths.every((path) => fits(path)),
+    is: ({ paths }) => `the path ${shown(paths[0])} fits ${wanted}`,
+    whyNot: ({ paths }) =>
+      paths.length === 0
+        ? `it has no path; the trigger wants ${wanted}`
+        : `the path ${shown(paths.find((path) => !fits(path)))} does not fit ${wanted}`,
+  };
 }

@@ -10,7 +10,7 @@ import {
 import type { Cause, ChainLink, JobMethod, MessageFacts } from "../messages/job-event.ts";
 import type { TriggerInput } from "../messages/trigger-input.ts";
 import { derivedId } from "../messages/derived-id.ts";
-import { fillArguments, fillText, type TemplateValues } from "./template.ts";
+import { asksForBeamlineView, fillArguments, fillText, type TemplateValues } from "./template.ts";
 import { traceparentFor } from "./traceparent.ts";
 import type { Trigger } from "./trigger-config.ts";
 
@@ -36,6 +36,8 @@ export interface JobPlan {
   env: Record<string, string>;
   workdir: string | null;
   stdin: string | null;
+  /** What the trigger's `key` is for this message; null: it has none. */
+  key: string | null;
   /** Where the program's output goes; null: to `job.log` in the job directory. */
   logFile: string | null;
   /** Where the program puts its results; null: in the job directory. */
@@ -54,13 +56,16 @@ export const RESULTS_FOLDER = "processed/onlineanalysis";
 /** Methods whose jobs run on this host, and see the beamline's file system. */
 export const HERE: readonly JobMethod[] = ["local-bash-script"];
 
+/** So many jobs may follow from one another: a longer chain is a circle, perhaps by way of another group. */
+export const LONGEST_CHAIN = 16;
+
 /** A job's id: the same cause, group and trigger always give the same id, and nothing else does. */
 export function jobIdFor(cause: Pick<Cause, "source" | "id">, group: string, trigger: string): string {
   return derivedId(cause.source, cause.id, group, trigger);
 }
 
 /**
- * @throws Rejected `path-outside-beamtime`, `path-not-synced`, `template-value-missing`, `wrong-argument`
+ * @throws Rejected `path-outside-beamtime`, `path-not-synced`, `template-value-missing`, `wrong-argument`, `chain-too-long`
  */
 export function planJob(
   input: TriggerInput,
@@ -70,6 +75,7 @@ export function planJob(
 ): JobPlan {
   const { event, cause, chain, facts, bytes } = input;
   const jobId = jobIdFor(event, group, trigger.name);
+  checkChain(chain, trigger);
   const isHere = HERE.includes(trigger.method);
   const view = (path: string) => viewOf(path, session?.roots, isHere);
   const paths = input.paths.map(view);
@@ -79,13 +85,21 @@ export function planJob(
       ? null
       : resultsDirectoryFor(first, trigger.name, session.roots);
   const values = valuesOf(input, session, { jobId, paths, results: resultsDirectory });
-  const text = (template: string) => fillText(template, values);
   const mapped = (argument: string) => argumentFor(argument, session, trigger.method);
+  const fill = (template: string) => {
+    const filled = fillArguments([template], values);
+    return asksForBeamlineView(template) ? filled : filled.map(mapped);
+  };
+  const text = (template: string) => {
+    const filled = fillText(template, values);
+    return asksForBeamlineView(template) ? filled : mapped(filled);
+  };
   const plan = {
-    argv: fillArguments(trigger.run, values).map(mapped),
-    env: Object.fromEntries(Object.entries(trigger.env).map(([name, value]) => [name, mapped(text(value))])),
-    workdir: trigger.workdir === undefined ? null : mapped(text(trigger.workdir)),
-    stdin: trigger.stdin === undefined ? null : text(trigger.stdin),
+    argv: trigger.run.flatMap(fill),
+    env: Object.fromEntries(Object.entries(trigger.env).map(([name, value]) => [name, text(value)])),
+    workdir: trigger.workdir === undefined ? null : text(trigger.workdir),
+    stdin: trigger.stdin === undefined ? null : fillText(trigger.stdin, values),
+    key: trigger.key === undefined ? null : fillText(trigger.key, values),
   };
   for (const argument of [...plan.argv, ...Object.values(plan.env), plan.workdir ?? ""]) {
     checkArgument(argument, trigger);
@@ -132,9 +146,13 @@ function valuesOf(
     roots === undefined ? undefined : input.paths.map((path) => map(path, roots));
   const [core, beamline, node] = [inView(toCorePath), inView(toBeamlinePath), inView(toNodePath)];
   const causeResults = input.job?.results;
+  const file = job.paths[0] === undefined ? undefined : posix.parse(job.paths[0]);
   return {
     path: job.paths[0],
     paths: job.paths,
+    "path.name": file?.base,
+    "path.stem": file?.name,
+    "path.folder": file?.dir,
     "path.core": core?.[0],
     "paths.core": core,
     "path.beamline": beamline?.[0],
@@ -164,6 +182,16 @@ function valuesOf(
     parameters: facts.parameters,
     causeResults,
   };
+}
+
+function checkChain(chain: readonly ChainLink[], trigger: Trigger): void {
+  if (chain.length < LONGEST_CHAIN) return;
+  const last = chain.slice(-3).map((link) => link.trigger);
+  throw new Rejected({
+    code: "chain-too-long",
+    message: `Trigger ${trigger.name} would follow ${chain.length} jobs, the last of ${last.join(" → ")}; ${LONGEST_CHAIN} jobs are the limit.`,
+    hint: "Triggers of several groups start one another in a circle: name the triggers or the group in on, or exclude with unless.",
+  });
 }
 
 function checkArgument(argument: string, trigger: Trigger): void {

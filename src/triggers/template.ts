@@ -1,98 +1,90 @@
 import { Rejected } from "../errors.ts";
 import type { JobResult } from "../messages/job-event.ts";
+import { readName, scopeMistake, type TemplateName, type TemplateScope } from "./template-names.ts";
+import { parseTemplate, type Place } from "./template-syntax.ts";
+import { valueAt } from "./value-name.ts";
 
-/**
- * Templates fill single arguments of a program, never a command line. `{{ name }}` stands for a value;
- * an argument that is nothing but one `{{ name }}` whose value is a list becomes several arguments.
- */
-const PLACE = /\{\{\s*([^{}]*?)\s*\}\}/g;
-const WHOLE = /^\{\{\s*([^{}]*?)\s*\}\}$/;
-
-/** What a trigger's templates can name. Below `parameters`, any key of the message's parameters. */
-export const TEMPLATE_NAMES = [
-  "path",
-  "paths",
-  "path.core",
-  "paths.core",
-  "path.beamline",
-  "paths.beamline",
-  "path.node",
-  "paths.node",
-  "results",
-  "jobId",
-  "corePath",
-  "beamline",
-  "beamtimeId",
-  "session.core",
-  "session.beamline",
-  "session.node",
-  "message.id",
-  "message.source",
-  "message.time",
-  "cause.results",
-  "cause.job",
-  "cause.trigger",
-  "cause.directory",
-  "cause.exitCode",
-  "detector",
-  "technique",
-  "scan",
-  "sample",
-] as const;
-
-export type TemplateValues = Partial<Record<(typeof TEMPLATE_NAMES)[number], unknown>> & {
+export type TemplateValues = Partial<Record<TemplateName, unknown>> & {
   parameters: Record<string, unknown>;
   /** Of the job whose event this is: named `results[0].path`. */
   causeResults?: readonly JobResult[] | undefined;
 };
 
 /** Why a template can never be filled, or undefined. For the configuration's check at load. */
-export function templateMistake(template: string): string | undefined {
-  for (const [place, name = ""] of template.matchAll(PLACE)) {
-    if (/^parameters(\.[^.\s]+)+$/.test(name)) continue;
-    if (!(TEMPLATE_NAMES as readonly string[]).includes(name)) {
-      return `${place} names no known value; known are ${TEMPLATE_NAMES.join(", ")} and parameters.NAME`;
-    }
+export function templateMistake(template: string, scope?: TemplateScope): string | undefined {
+  const parsed = parseTemplate(template);
+  if ("mistake" in parsed) return parsed.mistake;
+  for (const part of parsed.parts) {
+    if (typeof part === "string" || "text" in part.term) continue;
+    const named = readName(part.term.name);
+    const mistake = typeof named === "string" ? named : scope && scopeMistake(named, scope);
+    if (mistake !== undefined) return `${part.source} ${mistake}`;
   }
-  const rest = template.replace(PLACE, "");
-  return rest.includes("{{") || rest.includes("}}") ? "has a {{ or }} without its other half" : undefined;
+  return undefined;
 }
 
 /**
+ * `{{ name }}` stands for a value; an argument that is nothing but one `{{ name }}` whose value is a list becomes several
+ * arguments.
+ *
  * @throws Rejected `template-value-missing`: names the template and the value
  */
 export function fillArguments(templates: readonly string[], values: TemplateValues): string[] {
   return templates.flatMap((template) => {
-    const name = WHOLE.exec(template)?.[1];
-    const value = name === undefined ? undefined : lookUp(name, template, values);
-    if (Array.isArray(value)) return value.map(asText);
-    return [fillText(template, values)];
+    const parts = partsOf(template);
+    const [only] = parts;
+    if (parts.length === 1 && typeof only === "object" && only.join === undefined) {
+      const value = valueOf(only, template, values);
+      return Array.isArray(value) ? value.map(asText) : [asText(value)];
+    }
+    return [filled(parts, template, values)];
   });
 }
 
 /** One text, whatever it names. Throws as {@link fillArguments}. */
 export function fillText(template: string, values: TemplateValues): string {
-  return template.replace(PLACE, (_, name: string) => asText(lookUp(name, template, values)));
+  return filled(partsOf(template), template, values);
 }
 
-function lookUp(name: string, template: string, values: TemplateValues): unknown {
-  let value: unknown = Object.hasOwn(values, name) ? values[name as keyof TemplateValues] : undefined;
-  if (name.startsWith("parameters.")) {
-    value = values.parameters;
-    for (const key of name.split(".").slice(1)) {
-      value = isObject(value) && Object.hasOwn(value, key) ? value[key] : undefined;
-    }
-  }
-  if (value !== undefined && value !== null) return value;
-  throw new Rejected({
-    code: "template-value-missing",
-    message: `The trigger's argument ${JSON.stringify(template)} needs ${name}, which the message does not have.`,
-    hint: "Send the value in the message, or let the trigger match only messages that have it.",
+/** Whether it asks for a path as the beamline sees it, by name: then that is what the program wants. */
+export function asksForBeamlineView(template: string): boolean {
+  return partsOf(template).some((part) => {
+    if (typeof part === "string" || "text" in part.term) return false;
+    return /^(paths?|session)\.beamline\b|\.beamlinePath$/.test(part.term.name);
   });
 }
 
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
+function partsOf(template: string): readonly (string | Place)[] {
+  const parsed = parseTemplate(template);
+  // The configuration's check lets none of these through.
+  if ("mistake" in parsed) throw new Error(`the template ${JSON.stringify(template)} ${parsed.mistake}`);
+  return parsed.parts;
+}
+
+function filled(parts: readonly (string | Place)[], template: string, values: TemplateValues): string {
+  const texts = parts.map((part) => {
+    if (typeof part === "string") return part;
+    const value = valueOf(part, template, values);
+    return Array.isArray(value) && part.join !== undefined
+      ? value.map(asText).join(part.join)
+      : asText(value);
+  });
+  return texts.join("");
+}
+
+function valueOf(place: Place, template: string, values: TemplateValues): unknown {
+  if ("text" in place.term) return place.term.text;
+  const { name } = place.term;
+  const named = readName(name);
+  if (typeof named === "string") throw new Error(`${place.source} ${named}`);
+  const found = valueAt(Object.hasOwn(values, named.base) ? values[named.base] : undefined, named.steps);
+  const value = found ?? place.default;
+  if (value !== undefined) return value;
+  throw new Rejected({
+    code: "template-value-missing",
+    message: `The trigger's argument ${JSON.stringify(template)} needs ${name}, which the message does not have.`,
+    hint: "Send the value in the message, give the template a default, or let the trigger match only messages that have it.",
+  });
 }
 
 function asText(value: unknown): string {

@@ -1,6 +1,6 @@
 import { pino } from "pino";
 import { describe, expect, it } from "vitest";
-import { isSameTrouble, openIntake } from "../../src/broker/intake.ts";
+import { isSameTrouble, LeftWaiting, openIntake } from "../../src/broker/intake.ts";
 import type { BrokerLink } from "../../src/broker/connection.ts";
 import { topologyFor } from "../../src/broker/topology.ts";
 import { Deferred, Unavailable } from "../../src/errors.ts";
@@ -21,6 +21,7 @@ function linkByHand() {
   let unblock: () => void = () => undefined;
   const blocked = new Promise<void>((resolve) => (unblock = resolve));
   let failed: unknown;
+  let acks = 0;
   let lose: () => void = () => undefined;
   const lost = new Promise<undefined>((resolve) => (lose = () => resolve(undefined)));
   const channel = {
@@ -36,7 +37,7 @@ function linkByHand() {
       consuming.count -= 1;
       return Promise.resolve();
     },
-    ack: () => undefined,
+    ack: () => (acks += 1),
   };
   const link = {
     consuming: { createChannel: () => Promise.resolve(channel) },
@@ -56,6 +57,7 @@ function linkByHand() {
     deliver: (headers = {}) => deliver({ ...message, properties: { ...message.properties, headers } }),
     unblock: () => unblock(),
     failed: () => failed,
+    acks: () => acks,
   };
 }
 
@@ -67,9 +69,11 @@ describe("an intake that has paused because everybody was out", () => {
     const intake = await openIntake({
       link: hand.link,
       topology: topologyFor("mento", "default"),
+      queue: "mento.default.intake",
       publish: () => Promise.resolve(),
       prefetch: 1,
       handle: () => Promise.reject(new Unavailable({ code: "ssh-unreachable", message: "away", hint: "" })),
+      cancel: () => Promise.resolve({ outcomes: [] }),
       announce: () => Promise.resolve(),
       whenOpen: () => whenOpen,
       log: pino({ level: "silent" }),
@@ -130,11 +134,13 @@ it("a message whose own command fails each time is given up at last, whatever it
   await openIntake({
     link: hand.link,
     topology: topologyFor("mento", "default"),
+    queue: "mento.default.intake",
     publish: ({ routingKey, properties }) => {
       published.push({ routingKey, headers: properties.headers as Record<string, unknown> });
       return Promise.resolve();
     },
     prefetch: 1,
+    cancel: () => Promise.resolve({ outcomes: [] }),
     handle: () => Promise.reject(new Deferred(times++ % 2 === 0 ? own : between)),
     announce: () => Promise.resolve(),
     whenOpen: () => Promise.resolve(),
@@ -149,4 +155,34 @@ it("a message whose own command fails each time is given up at last, whatever it
     ...Array.from({ length: 6 }, () => "mento.default.wait.1"),
     "mento.dead",
   ]);
+});
+
+it("a message that waits for its turn when its worker stops is neither acked nor put away: the broker has it", async () => {
+  const hand = linkByHand();
+  let leave: (error: unknown) => void = () => undefined;
+  const intake = await openIntake({
+    link: hand.link,
+    topology: topologyFor("mento", "default"),
+    cancel: () => Promise.reject(new Error("not reached")),
+    queue: "mento.default.trigger.t",
+    publish: () => Promise.reject(new Error("nothing is to be published")),
+    prefetch: 1,
+    handle: ({ queuedTurn, onlyTrigger }) => {
+      expect({ queuedTurn, onlyTrigger }).toEqual({
+        queuedTurn: { door: "d", order: "1-x", session: "1", beamline: null },
+        onlyTrigger: "t",
+      });
+      return new Promise((_, reject) => (leave = reject));
+    },
+    announce: () => Promise.reject(new Error("nothing is to be announced")),
+    whenOpen: () => Promise.resolve(),
+    log: pino({ level: "silent" }),
+    now: () => new Date(),
+  });
+  hand.deliver({ "mento-door": "d", "mento-order": "1-x", "mento-session": "1", "mento-trigger": "t" });
+  const stopped = intake.stop();
+  leave(new LeftWaiting());
+  await stopped;
+  expect(hand.acks()).toBe(0);
+  expect(hand.failed()).toBeUndefined();
 });

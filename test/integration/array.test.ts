@@ -6,6 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { publishDataReady } from "../../src/broker/client.ts";
 import { OwnFacility } from "../support/own-facility.ts";
+import { mento } from "../support/mento.ts";
 import { eventually, TestSite, writeOnCore, type AnyEvent, type TestWorker } from "../support/site.ts";
 
 /** Leaves a line for each run, and fails if it is asked to. */
@@ -35,6 +36,7 @@ beforeEach(() => {
   const triggers = [
     trigger("many", { size: 100, window: 2, limit: 8 }),
     trigger("few", { size: 10, window: 2 }),
+    trigger("capped", { size: 10, window: 2, limit: 1 }),
     trigger("slow", { size: 10, window: 60 }),
   ];
   site = new TestSite(triggers, { worker: { maxPending: 1000, concurrency: 4, reconcileSeconds: 2 } }, own);
@@ -230,4 +232,31 @@ it("what Slurm refuses is said of each message, and nothing is left of it", asyn
   const ends = await Promise.all(ids.map((id) => site.event("message.rejected", id)));
   expect(ends.map(({ data }) => data.error?.code)).toEqual(ids.map(() => "submit-refused"));
   expect(sbatchCalls()).toHaveLength(1);
+});
+
+it("one of its jobs can be cancelled, whether it waits or runs, and the others are not", async () => {
+  await site.startWorker();
+  const ids = await publishAll(4, { technique: "capped", nap: 6 });
+  const jobs = await Promise.all(ids.map(async (id) => (await site.event("job.submitted", id)).data));
+  const states = () =>
+    new Map(
+      slurm("squeue", "--array", "--noheader", "--format=%i %T")
+        .split("\n")
+        .map((line) => line.split(" "))
+        .map(([id = "", state = ""]) => [id, state]),
+    );
+  const inState = (state: string) =>
+    jobs.filter(({ slurm: { jobId } }) => states().get(jobId ?? "") === state);
+  const running = await eventually("one of the array runs", () => inState("RUNNING")[0]);
+  const [waiting] = inState("PENDING");
+  const chosen = [running, waiting].map((one) => one?.job.id ?? "");
+  expect(await mento("cancel", "-c", site.configFile, ...chosen)).toMatchObject({
+    stdout: expect.stringContaining("cancelled") as string,
+  });
+  const ends = await Promise.all(
+    ids.map((id, at) =>
+      site.event(chosen.includes(jobs[at]?.job.id ?? "") ? "job.cancelled" : "job.completed", id, 60_000),
+    ),
+  );
+  expect(ends.filter(({ data }) => data.cancelledBy != null)).toHaveLength(2);
 });

@@ -21,6 +21,7 @@ const SCENARIOS = {
   quick: { events: ["job.submitted", "job.started", "job.completed"] },
   /** It waits for others, and nobody comes. */
   array: { events: ["job.submitted", "job.started", "job.completed"] },
+  counted: { events: ["job.submitted", "job.started", "job.completed"] },
   killed: { events: ["job.submitted", "job.started", "job.failed"] },
   late: { events: ["message.deferred", "job.submitted", "job.started", "job.completed"] },
   wrong: { events: ["message.rejected"] },
@@ -31,6 +32,11 @@ type Scenario = keyof typeof SCENARIOS;
 const TRIGGERS = [
   { name: "quick", on: { technique: "quick" }, run: ["/bin/true"] },
   { name: "array", on: { technique: "array" }, run: ["/bin/true"], array: { window: 0.3 } },
+  {
+    ...{ name: "counted", on: { technique: "counted" }, run: ["/bin/true"] },
+    // Cases share the session, whose seats are of the group and not of the broker's names.
+    ...{ latest: true, key: "{{ message.id }}", concurrency: { perTrigger: 1, perSession: 100 } },
+  },
   { name: "late", on: { technique: "late" }, run: ["/bin/true"] },
   // Slurm must be asked whether it was its memory limit.
   { name: "killed", on: { technique: "killed" }, run: ["/bin/sh", "-c", "kill -KILL $$"] },
@@ -197,7 +203,8 @@ describe("a worker killed at any step", () => {
     stop.abort();
     await Promise.all(workers);
     await Promise.all(cases.map(({ one }) => one.close()));
-  });
+    // As many points as there are, and each is a worker that starts.
+  }, 300_000);
 });
 
 it("a poison message, which ends every worker that takes it, ends in the dead-letter queue", async () => {

@@ -2,7 +2,15 @@ import { execFileSync } from "node:child_process";
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
-import { Trigger, TriggerMethod, type TriggerOptions } from "../../src/index.ts";
+import {
+  findSession,
+  resultsPath,
+  toCorePath,
+  toNodePath,
+  Trigger,
+  TriggerMethod,
+  type TriggerOptions,
+} from "../../src/index.ts";
 import { beamtime, facility, TestSite } from "../support/site.ts";
 import { MAIN, run, tryMento } from "../support/mento.ts";
 
@@ -103,6 +111,19 @@ describe("Trigger, without a broker", () => {
     expect(said).toMatch(/TimeLimit=00:05:00/);
   });
 
+  it("runs a job after the one that it depends on", async () => {
+    const trigger = open();
+    const first = await trigger.run(["/bin/sleep", "2"]);
+    const second = await trigger.run([PROGRAM], { jobDependency: `afterok:${first.slurmJobId ?? ""}` });
+    const { times } = await second.ended();
+    const { times: before, state } = await first.ended();
+    expect(state).toBe("completed");
+    expect(Date.parse(times.started ?? "")).toBeGreaterThanOrEqual(Date.parse(before.ended ?? ""));
+    await expect(trigger.run([PROGRAM], { jobDependency: "soon" })).rejects.toMatchObject({
+      code: "wrong-usage",
+    });
+  });
+
   it("of one id makes one job", async () => {
     const trigger = open();
     const [one, other] = await Promise.all([
@@ -113,6 +134,19 @@ describe("Trigger, without a broker", () => {
     expect((await other.ended()).state).toBe("completed");
     expect((await one.ended()).state).toBe("completed");
   });
+
+  it.each(Object.values(TriggerMethod).filter((one) => !/^local-sbatch|rest/.test(one)))(
+    "cancels a job of %s, and tells one that has ended apart",
+    async (method) => {
+      const trigger = open(method);
+      const job = await trigger.run(["/bin/sleep", "300"]);
+      await job.started();
+      expect(await job.cancel("enough")).toMatchObject({ outcome: "cancelled" });
+      const end = await job.ended();
+      expect(end).toMatchObject({ state: "cancelled", cancelledBy: { reason: "enough" } });
+      expect(await job.cancel()).toMatchObject({ outcome: "gone", end: { state: "cancelled" } });
+    },
+  );
 
   it("says what is missing when no beamtime is open", async () => {
     const config = new TestSite([], { site: { gpfs: localJobs, core: localJobs, localJobs } });
@@ -125,6 +159,42 @@ describe("Trigger, without a broker", () => {
     ]);
     expect((await job.ended()).state).toBe("completed");
     await config.tearDown();
+  });
+});
+
+describe("findSession", () => {
+  const data = join(facility.roots.gpfs, "current/raw/s1/data.h5");
+
+  it("says what the facility has given the session: folders, account, reservations", async () => {
+    const session = await findSession({ config: site.configFile });
+    expect(session).toMatchObject({
+      kind: "beamtime",
+      id: beamtime.beamtimeId,
+      beamline: "p11",
+      isOpen: true,
+      online: { account: beamtime.account },
+    });
+    expect(session.online?.privateKey.file).toMatch(/shared\/id_rsa$/);
+    expect(session.online?.reservations[0]?.name).toBe(beamtime.reservation);
+    expect(session.metadataFile).toMatch(/beamtime-metadata-11010000\.json$/);
+    const { roots } = session;
+    expect(toCorePath(data, roots)).toBe(join(beamtime.corePath, "raw/s1/data.h5"));
+    expect(toNodePath(data, roots)).toBe(join(facility.roots.beamline, "p11/current/raw/s1/data.h5"));
+    expect(resultsPath(data, roots)).toBe(
+      join(facility.roots.gpfs, "current/processed/onlineanalysis/s1/data_results.h5"),
+    );
+  });
+
+  it("finds it by its id and by its data, and says if there is none", async () => {
+    const config = site.configFile;
+    const { id } = await findSession({ config, beamtimeId: beamtime.beamtimeId });
+    expect((await findSession({ config, path: join(beamtime.corePath, "raw/x") })).id).toBe(id);
+    await expect(findSession({ config, beamtimeId: "1" })).rejects.toMatchObject({
+      code: "unknown-beamtime",
+    });
+    await expect(findSession({ config, beamlineRoot: localJobs })).rejects.toMatchObject({
+      code: "no-session-open",
+    });
   });
 });
 
@@ -174,8 +244,29 @@ describe("mento run", () => {
     expect(stdout).toContain("#SBATCH --mail-type=NONE");
   });
 
+  it("takes options behind the program for the program's", async () => {
+    const { code, stdout } = await mentoRun("--follow", "/bin/echo", "--json", "-n", "a");
+    expect({ code, stdout }).toEqual({ code: 0, stdout: "--json -n a\n" });
+  });
+
+  it("says where the output is, if nobody follows it", async () => {
+    const { code, stderr } = await mentoRun("/bin/echo", "told");
+    const [, log = ""] = /what it prints goes to (.*)/.exec(stderr) ?? [];
+    expect({ code, text: readFileSync(log, "utf8") }).toEqual({ code: 0, text: "told\n" });
+  });
+
+  it("starts a program of this host where it is called", async () => {
+    writeFileSync(join(localJobs, "here.sh"), "#!/bin/sh\npwd\n", { mode: 0o755 });
+    const args = ["run", "-c", site.configFile, "--method", "local-bash-script", "--follow", "./here.sh"];
+    const { code, stdout } = await tryMento(args, { cwd: localJobs });
+    expect({ code, stdout }).toEqual({ code: 0, stdout: `${localJobs}\n` });
+  });
+
   it.each([
-    [["--"], /names no program/],
+    [["--"], /no program to run/],
+    [["--json", "--follow", "--", "x"], /--json.* cannot be used with .*--follow/],
+    [["--method", "slurm-rest-api", "--", "x"], /the configuration has no slurmRest/],
+    [["-c", "/nowhere/mento.yaml", "--", "x"], /\/nowhere\/mento.yaml cannot be read/],
     [["--method", "remote", "--", "x"], /remote-sbatch-script/],
     [["--time", "2h", "--", "x"], /Slurm time/],
   ])("says what is wrong with %j", async (args, what) => {
@@ -188,5 +279,6 @@ describe("mento run", () => {
     const { code, stderr } = await run(process.execPath, [MAIN, "run", "--", "true"], { cwd: localJobs });
     expect(code).toBe(1);
     expect(stderr).toMatch(/No beamtime is open: there is no metadata file in \/gpfs\/current/);
+    expect(stderr).not.toMatch(/message/i);
   });
 });

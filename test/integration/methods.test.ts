@@ -1,19 +1,12 @@
-import { execFileSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
-import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { publishDataReady } from "../../src/broker/client.ts";
 import type { DataReady } from "../../src/messages/data-ready.ts";
 import type { JobMethod } from "../../src/messages/job-event.ts";
-import {
-  beamtime,
-  eventually,
-  facility,
-  TestSite,
-  writeOnCore,
-  type WorkerAccount,
-} from "../support/site.ts";
+import { beamtime, eventually, facility, TestSite, writeOnCore } from "../support/site.ts";
+import { slurmRestSection, submitHostIn } from "../support/submit-host.ts";
 
 const METHODS: JobMethod[] = [
   "remote-sbatch-script",
@@ -34,15 +27,9 @@ pwd > "$MENTO_RESULTS_DIR/pwd"
 cat "$MENTO_PARAMETERS" > "$MENTO_RESULTS_DIR/parameters.json"
 echo seen`;
 
-const id = (flag: string, account: string) =>
-  Number(execFileSync("id", [flag, account], { encoding: "utf8" }));
-const home = `/tmp/mento-home-${randomUUID().slice(0, 8)}`;
-/** A submit host's account is the beamtime's own. */
-const asBeamtime: WorkerAccount = {
-  uid: id("-u", beamtime.account),
-  gid: id("-g", beamtime.account),
-  env: { SLURM_CONF: facility.slurm.conf, HOME: home, USER: beamtime.account, SECRET_OF_THE_WORKER: "1" },
-};
+const top = mkdtempSync("/tmp/mento-methods-");
+const asBeamtime = submitHostIn(top);
+asBeamtime.env = { ...asBeamtime.env, SECRET_OF_THE_WORKER: "1" };
 
 const triggersOf = (method: JobMethod) => [
   {
@@ -66,14 +53,11 @@ const triggersOf = (method: JobMethod) => [
     ),
   },
 ];
-const tokenCommand = ["scontrol", "token", `username=${beamtime.account}`, "lifespan=600"];
 const configuration = {
-  site: { localJobs: join(home, "jobs") },
+  // A home belongs to the account: what the worker of root keeps is beside it.
+  site: { localJobs: join(top, "jobs") },
   worker: { reconcileSeconds: 1 },
-  slurmRest: {
-    url: facility.slurm.restUrl,
-    tokenCommand: ["/usr/bin/env", `SLURM_CONF=${facility.slurm.conf}`, ...tokenCommand],
-  },
+  slurmRest: slurmRestSection(),
 };
 const ofSubmitHost: JobMethod = "local-sbatch-script";
 const site = new TestSite(METHODS.filter((one) => one !== ofSubmitHost).flatMap(triggersOf), configuration);
@@ -83,14 +67,15 @@ const startWorker = (method: JobMethod) =>
   siteOf(method).startWorker(method === ofSubmitHost ? asBeamtime : { env: { SECRET_OF_THE_WORKER: "1" } });
 
 beforeAll(async () => {
-  mkdirSync(home);
-  execFileSync("chown", [beamtime.account, home]);
   chmodSync(submitHost.folder, 0o755);
   writeFileSync(join(facility.dir, "runs"), "");
   chmodSync(join(facility.dir, "runs"), 0o666);
   await Promise.all([startWorker("remote-command"), startWorker(ofSubmitHost)]);
 });
-afterAll(() => Promise.all([site.tearDown(), submitHost.tearDown()]));
+afterAll(async () => {
+  await Promise.all([site.tearDown(), submitHost.tearDown()]);
+  rmSync(top, { recursive: true, force: true });
+});
 
 async function publish(method: JobMethod, what: "look" | "end", parameters: DataReady["parameters"]) {
   const message = { path: writeOnCore(), technique: `${what}-${method}`, parameters };

@@ -3,14 +3,15 @@ import { mkdirSync, readFileSync, utimesSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { publishDataReady } from "../../src/broker/client.ts";
+import { mento } from "../support/mento.ts";
 import { beamtime, eventually, facility, TestSite, writeOnCore } from "../support/site.ts";
 
 /** Two nodes that the beamtime of the tests has not reserved; only they have a GPU. */
 const [busy, free] = ["max-p11-003", "max-p11-004"];
 const numbered = (number: number) => `${beamtime.reservation}_${number}`;
 const [first, second, third, fourth] = [numbered(71), numbered(72), numbered(73), numbered(74)];
-const [fifth, sixth] = [numbered(75), numbered(76)];
-const [seventh, eighth] = [numbered(77), numbered(78)];
+const [fifth, sixth, seventh] = [numbered(75), numbered(76), numbered(77)];
+const [eighth, ninth] = [numbered(78), numbered(79)];
 
 const gpu = { constraint: "gpu", time: "00:02:00" };
 const site = new TestSite([
@@ -136,29 +137,54 @@ it("a resubmit that was cut off after the old job was cancelled is taken up: one
 });
 
 it("so is each job of an array, once, and the others are not cancelled with it", async () => {
-  reserve(seventh, busy, "Duration=1:00:00", "Flags=IGNORE_JOBS");
+  reserve(eighth, busy, "Duration=1:00:00", "Flags=IGNORE_JOBS");
   const ids = await Promise.all(["array", "array", "array"].map(publish));
   const before = await Promise.all(ids.map((id) => site.event("job.submitted", id)));
   const [first = ""] = before.map(({ data }) => data.slurm.jobId);
   expect(new Set(before.map(({ data }) => data.slurm.jobId.split("_")[0])).size).toBe(1);
-  end(seventh);
+  end(eighth);
   await eventually("Slurm holds the array", () =>
     slurm("squeue", "--noheader", `--jobs=${first}`, "--format=%T").includes("RESV_DEL_HOLD")
       ? true
       : undefined,
   );
-  reserve(eighth, free, "Duration=1:00:00");
+  reserve(ninth, free, "Duration=1:00:00");
   const ends = await Promise.all(ids.map((id) => site.event("job.completed", id, 90_000)));
   for (const { data } of ends) {
     expect(data.slurm).toMatchObject({
-      reservation: eighth,
+      reservation: ninth,
       jobId: expect.stringMatching(/^\d+$/) as string,
     });
     expect(readFileSync(join(data.job.directory, "job.log"), "utf8")).toBe("ran\n");
   }
   expect(new Set(ends.map(({ data }) => data.slurm.jobId)).size).toBe(3);
-  remove(eighth);
+  remove(ninth);
 });
+
+it.each(["held by Slurm", "cancelled by a resubmit that was cut off"])(
+  "a job that is %s can be cancelled, and is not submitted again",
+  async (how) => {
+    reserve(seventh, busy, "Duration=1:00:00", "Flags=IGNORE_JOBS");
+    const id = await publish("gpu");
+    const { data: before } = await site.event("job.submitted", id);
+    end(seventh);
+    const state = () =>
+      slurm("squeue", "--noheader", "--states=all", `--jobs=${before.slurm.jobId}`, "--format=%T").trim();
+    await eventually("Slurm holds the job", () => (state() === "RESV_DEL_HOLD" ? true : undefined));
+    if (how !== "held by Slurm") {
+      mkdirSync(join(before.job.directory, `.resubmit.${before.slurm.jobId}`));
+      slurm("scancel", before.slurm.jobId);
+    }
+    const { stdout } = await mento("cancel", "-c", site.configFile, before.job.id, "--reason", how);
+    expect(stdout).toContain("cancelled");
+    reserve(seventh, free, "Duration=1:00:00");
+    const { data: after } = await site.event("job.cancelled", id);
+    expect(after.cancelledBy).toMatchObject({ reason: how });
+    expect(after.slurm.jobId).toBe(before.slurm.jobId);
+    expect(slurm("squeue", "--noheader", "--format=%k")).not.toContain(before.job.id);
+    remove(seventh);
+  },
+);
 
 it("a job that runs when its reservation ends has failed: deadline", async () => {
   reserve(third, free, "EndTime=now+200seconds");

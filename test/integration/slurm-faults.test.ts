@@ -32,6 +32,17 @@ const TRIGGERS = [
     name: "again",
     run: ["/bin/sh", "-c", "[ ${SLURM_RESTART_COUNT:-0} = 0 ] && exec sleep 300 || exec sleep 1"],
   },
+  // Only its first run does not end by itself.
+  {
+    name: "retried",
+    run: [
+      "/bin/sh",
+      "-c",
+      "echo run >> runs; [ $(wc -l < runs) -gt $0 ] || exec sleep 300",
+      "{{ parameters.sleeps }}",
+    ],
+    retries: 1,
+  },
 ].map((trigger) => ({ on: { technique: trigger.name }, ...trigger }));
 
 beforeAll(async () => {
@@ -45,8 +56,8 @@ afterAll(async () => {
   await own.tearDown();
 });
 
-async function publish(technique: string): Promise<string> {
-  const message = { path: writeOnCore("data\n", own), technique };
+async function publish(technique: string, parameters: Record<string, number> = {}): Promise<string> {
+  const message = { path: writeOnCore("data\n", own), technique, parameters };
   return (await publishDataReady(await site.client(), message, { id: randomUUID() })).id;
 }
 
@@ -252,4 +263,43 @@ it("a job that ends by the failure of its node says so", async () => {
   const end = await endOf(id, "job.failed");
   await bringBack(node);
   expect(end.data.exit?.reason).toBe("node-failure");
+});
+
+describe("a trigger with retries", () => {
+  const failNodeOf = async (id: string, slurmJobId: string | null) => {
+    const started = await eventually(`another start of ${id}`, () =>
+      site
+        .jobEventsOf(id)
+        .find(({ type, data }) => type === "mento.job.started.v1" && data.slurm.jobId !== slurmJobId),
+    );
+    const [node = ""] = started.data.slurm.nodes;
+    slurm("scontrol", "update", `NodeName=${node}`, "State=DOWN", "Reason=test");
+    return { node, slurmJobId: started.data.slurm.jobId };
+  };
+
+  it("has its job submitted again, as the same job, when the node fails", async () => {
+    const id = await publish("retried", { sleeps: 1 });
+    const first = await failNodeOf(id, null);
+    const { data } = await endOf(id, "job.completed", 60_000);
+    await bringBack(first.node);
+    expect(data.slurm.jobId).not.toBe(first.slurmJobId);
+    expect(readFileSync(join(data.job.directory, "runs"), "utf8")).toBe("run\nrun\n");
+    const events = site.jobEventsOf(id);
+    expect(events.map(({ type }) => type.split(".")[2])).toEqual([
+      ...["submitted", "started", "submitted", "started", "completed"],
+    ]);
+    expect(new Set(events.map((one) => one.id)).size).toBe(5);
+    expect(events[2]?.data.error).toMatchObject({ code: "node-failure" });
+    expect(new Set(events.map((one) => one.data.job.id)).size).toBe(1);
+  });
+
+  it("has it fail when it has been submitted again so often", async () => {
+    const id = await publish("retried", { sleeps: 9 });
+    const first = await failNodeOf(id, null);
+    const second = await failNodeOf(id, first.slurmJobId);
+    const { data } = await endOf(id, "job.failed", 60_000);
+    await bringBack(first.node);
+    await bringBack(second.node);
+    expect(data.exit?.reason).toBe("node-failure");
+  });
 });

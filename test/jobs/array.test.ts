@@ -14,7 +14,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeEach, describe, expect, it } from "vitest";
 import { arrayCommand, parseArrayAnswers } from "../../src/jobs/array.ts";
-import { parseSubmitAnswer, recoverCommand, submitCommand } from "../../src/jobs/directory.ts";
+import { recoverCommand, submitCommand } from "../../src/jobs/directory.ts";
+import { parseSubmitAnswer } from "../../src/jobs/submit-said.ts";
 import type { SubmitRequest } from "../../src/jobs/directory.ts";
 import { parseRecords, readRecordsCommand } from "../../src/jobs/records.ts";
 import { retentionCommand } from "../../src/jobs/retention.ts";
@@ -58,7 +59,7 @@ function shell(script: string) {
 function job(jobId: string, more: Partial<SubmitRequest> = {}): SubmitRequest {
   const directory = join(jobsDirectory, jobId);
   return {
-    ...{ jobsDirectory, jobId, program: null, log: null, data: null, maxPending: null },
+    ...{ jobsDirectory, jobId, program: null, log: null, data: null, maxPending: null, seats: null },
     sbatchArguments: ["--alone"],
     script: runScript({
       ...{ jobId, directory, spool: join(jobsDirectory, ".spool"), workdir: null, stdin: null },

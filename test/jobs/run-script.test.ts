@@ -100,6 +100,29 @@ describe("the run script, in a real shell", () => {
     });
   });
 
+  it("that is told to end when its program has completed has completed, with all results", async () => {
+    const job = makeJob(["sh", "-c", 'echo 12345 > "$MENTO_RESULTS_DIR/x"']);
+    const slow = join(top, "slow");
+    mkdirSync(slow, { recursive: true });
+    const collecting = join(job.directory, "collecting");
+    writeFileSync(
+      join(slow, "find"),
+      `#!/bin/sh\n: > '${collecting}'; sleep 1; PATH=\${PATH#*:} exec find "$@"\n`,
+      { mode: 0o755 },
+    );
+    const env = { ...asSlurmJob("4711"), PATH: `${slow}:${process.env["PATH"] ?? ""}` };
+    const child = spawn("sh", [job.script], { stdio: "ignore", env, detached: true });
+    while (!existsSync(collecting)) await sleep(20);
+    // To all of its processes, as Slurm does it.
+    process.kill(-(child.pid ?? 0), "SIGTERM");
+    const code = await new Promise((resolve) => child.on("exit", resolve));
+    expect(code).toBe(0);
+    expect(readRecords(job.jobId)?.ended).toMatchObject({
+      record: { code: 0, stoppedBy: null },
+      results: [{ path: join(job.resultsDirectory, "x"), bytes: 6 }],
+    });
+  });
+
   it("reports a program that is not there as exit code 127, with the shell's words", () => {
     const { status, records } = run(["/no/such/program"]);
     expect(status).toBe(127);

@@ -47,6 +47,30 @@ describe("a job without a record of its end", () => {
     expect(verdict({ ...unseen, forgottenSince: NOW - 6 * MINUTE })).toBe("lost");
   });
 
+  it("that Slurm has forgotten was cancelled, if we had cancelled it; not if Slurm did not take that", () => {
+    const by = { who: "me", reason: null };
+    const forgotten = { ...nothing, forgottenSince: NOW - 2 * MINUTE };
+    const end = { state: "cancelled", code: null, signal: null, reason: null };
+    expect(verdict({ ...forgotten, cancelled: { by, isAccepted: true } })).toEqual({ end, slurmState: null });
+    expect(verdict({ ...nothing, cancelled: { by, isAccepted: true } })).toBe("goes-on");
+    expect(verdict({ ...forgotten, cancelled: { by, isAccepted: false } })).toBe("goes-on");
+  });
+
+  it("was cancelled on its node before its script began: by us, or its launch has failed", () => {
+    const waited = { ...nothing, hasStarted: false, endedWithoutRecordSince: NOW - 11_000 };
+    const said = word("CANCELLED", { exitCode: "0:0", log: "", nodes: "n" });
+    const cancelled = { by: { who: "me", reason: null }, isAccepted: true };
+    expect(verdict(waited, said)).toMatchObject({ end: { reason: "launch-failed" } });
+    expect(verdict({ ...waited, cancelled }, said)).toMatchObject({ end: { state: "cancelled" } });
+  });
+
+  it("is not submitted again if somebody has cancelled it", () => {
+    const cutOff = { ...nothing, isBeingResubmitted: true, endedWithoutRecordSince: NOW - 11_000 };
+    const cancelled = { by: { who: "me", reason: null }, isAccepted: false };
+    const said = word("CANCELLED", { exitCode: "0:0", log: "" });
+    expect(verdict({ ...cutOff, cancelled }, said)).toMatchObject({ end: { state: "cancelled" } });
+  });
+
   it("is submitted again if its reservation was deleted, or if that was cut off", () => {
     expect(verdict(nothing, word("PENDING", { reason: "ReservationDeleted" }))).toBe("held");
     expect(verdict(nothing, word("RESV_DEL_HOLD"))).toBe("held");

@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { Deferred, MentoError, Rejected, Unavailable } from "../../src/errors.ts";
-import { sbatch } from "../../src/methods/sbatch.ts";
+import { sbatch, sbatchArguments } from "../../src/methods/sbatch.ts";
 import type { Shell } from "../../src/shells/shell.ts";
 import type { JobPlan } from "../../src/triggers/plan.ts";
-import { Trigger } from "../../src/triggers/trigger-config.ts";
+import { Trigger, TriggerSlurm } from "../../src/triggers/trigger-config.ts";
 
 const plan: JobPlan = {
   jobId: "k3f7",
@@ -18,6 +18,7 @@ const plan: JobPlan = {
   env: {},
   workdir: null,
   stdin: null,
+  key: null,
   logFile: null,
   paths: ["/c/raw/a.h5"],
   bytes: undefined,
@@ -128,5 +129,50 @@ describe("the answer of the remote call", () => {
     for (const stdout of ["", "mento:submitted \n", "mento:hello\n"]) {
       expect((await submitWith(stdout, "cannot create")).result).toMatchObject({ code: "submit-not-now" });
     }
+  });
+});
+
+describe("sbatchArguments", () => {
+  const argumentsOf = (slurm: object) =>
+    sbatchArguments({
+      marker: "mento:k3f7",
+      directory: "/c/k3f7",
+      output: "/c/k3f7/job.log",
+      name: "t",
+      priority: 0,
+      slurm: TriggerSlurm.parse(slurm),
+      slot: { reservation: "r", partition: "p", time: "0-00:05:00" },
+    });
+
+  it("pass on what the trigger says, and no flag for what it does not", () => {
+    const few = argumentsOf({});
+    expect(few).toContain("--time=0-00:05:00");
+    const slurm = {
+      nodes: 2,
+      tasks: 8,
+      cpusPerTask: 4,
+      memory: "4G",
+      constraint: "gpu&A100",
+      gres: "gpu:1",
+      account: "cfel",
+      qos: "high",
+      exclusive: true,
+      dependency: "singleton",
+      extra: ["--nice=10", "--mail-type=FAIL"],
+    };
+    const flags = [
+      "--nodes=2",
+      "--ntasks=8",
+      "--cpus-per-task=4",
+      "--mem=4G",
+      "--constraint=gpu&A100",
+      "--gres=gpu:1",
+    ];
+    const more = ["--account=cfel", "--qos=high", "--exclusive", "--dependency=singleton", ...slurm.extra];
+    expect(new Set(argumentsOf(slurm))).toEqual(new Set([...few, ...flags, ...more]));
+  });
+
+  it("ask for nodes of one's own only when told to", () => {
+    expect(argumentsOf({ exclusive: false })).not.toContain("--exclusive");
   });
 });

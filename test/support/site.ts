@@ -40,8 +40,11 @@ export function writeData(content = "data\n", name = `scan_${randomUUID().slice(
 }
 
 /** A file that is on the core file system already: a message about it never waits. */
-export function writeOnCore(content = "data\n", place = shared): string {
-  const path = join(place.beamtime.corePath, "raw", `scan_${randomUUID().slice(0, 8)}.dat`);
+export function writeOnCore(
+  content = "data\n",
+  place = shared,
+  path = join(place.beamtime.corePath, "raw", `scan_${randomUUID().slice(0, 8)}.dat`),
+): string {
   writeFileSync(path, content);
   const before = Date.now() / 1000 - 60;
   utimesSync(path, before, before);
@@ -155,6 +158,8 @@ export interface WorkerAccount {
   env?: NodeJS.ProcessEnv;
   uid?: number;
   gid?: number;
+  /** Options of the command. */
+  args?: string[];
 }
 
 /** The compiled worker, as a process of its own. */
@@ -163,9 +168,9 @@ export class TestWorker {
   log = "";
   readonly ended: Promise<number | null>;
 
-  constructor(configFile: string, { env = {}, ...account }: WorkerAccount = {}) {
+  constructor(configFile: string, { env = {}, args = [], ...account }: WorkerAccount = {}) {
     const options = { stdio: "pipe", env: { ...process.env, ...env }, ...account } as const;
-    this.process = spawn(process.execPath, [MAIN, "worker", "-c", configFile], options);
+    this.process = spawn(process.execPath, [MAIN, "worker", "-c", configFile, ...args], options);
     const take = (chunk: Buffer) => (this.log += chunk.toString("utf8"));
     this.process.stdout?.on("data", take);
     this.process.stderr?.on("data", take);

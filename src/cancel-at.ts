@@ -1,0 +1,305 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { MentoError, Unavailable } from "./errors.ts";
+import { accountingCommand, parseAccounting } from "./jobs/accounting.ts";
+import {
+  askCommand,
+  cancelInSlurmCommand,
+  isWordOn,
+  lookCommand,
+  LONGEST_CANCEL_SECONDS,
+  ownIdOf,
+  parseLook,
+  standingInSlurm,
+  standingOfProcess,
+  type CancelLook,
+  type FoundJob,
+  type Standing,
+} from "./jobs/cancel.ts";
+import type { CancelRequest } from "./jobs/cancel-request.ts";
+import { endFromSlurmAlone } from "./jobs/job.ts";
+import {
+  cancelProcessesCommand,
+  parseCancelled,
+  parseProcesses,
+  processesCommand,
+  type ProcessJob,
+} from "./jobs/process.ts";
+import type { CancelOutcome } from "./messages/job-cancel.ts";
+import type { JobMethod } from "./messages/job-event.ts";
+import type { Shell } from "./shells/shell.ts";
+
+/** A folder of job directories, and the way to it. */
+export interface CancelPlace {
+  jobsDirectory: string;
+  /** Of the account that the jobs there are of. */
+  shell: Shell;
+  /** Jobs of other ways, which can be in the same folder, are not touched. */
+  methods: readonly JobMethod[];
+  /** Where a process of the host with this name is ended. */
+  shellOn(host: string): Promise<Shell>;
+}
+
+const BY_SLURM: readonly JobMethod[] = ["remote-sbatch-script", "local-sbatch-script", "slurm-rest-api"];
+
+/** A submit, or a resubmit, may come between a look and a cancel. */
+const TRIES = 5;
+const BETWEEN_TRIES_MS = 1_000;
+const DAY_SECONDS = 24 * 3600;
+
+/**
+ * Cancels jobs whose directories are in one folder; needs no broker. A job that is not there is not in the answer.
+ *
+ * @param jobIds Mento's own
+ * @throws Unavailable `ssh-unreachable`, `ssh-lost` and whatever else the shell throws, if nothing could be found out
+ */
+export async function cancelAt(
+  place: CancelPlace,
+  jobIds: readonly string[],
+  request: CancelRequest,
+): Promise<Map<string, CancelOutcome>> {
+  const { shell, methods } = place;
+  const hasSlurm = methods.some((method) => BY_SLURM.includes(method));
+  const here: Group = { ...place, account: hasSlurm ? shell.account : null, jobIds };
+  const look = await lookAt(here);
+  const found = [...look.found.values()]
+    .map((job) => ({ ...job, method: job.method ?? methods[0] }))
+    .filter(({ method }) => method !== undefined && methods.includes(method));
+  const outcomes = new Map<string, CancelOutcome>();
+  const take = async (jobs: readonly FoundJob[], work: () => Promise<Map<string, CancelOutcome>>) => {
+    if (jobs.length === 0) return;
+    try {
+      for (const [id, outcome] of await work()) outcomes.set(id, outcome);
+    } catch (error) {
+      for (const { id } of jobs) outcomes.set(id, failed(id, error));
+    }
+  };
+
+  const isProcess = ({ method }: FoundJob) => method !== undefined && !BY_SLURM.includes(method);
+  const started = await stopUnstarted(found.filter(isProcess), here, request);
+  for (const host of new Set(started.map(hostOf))) {
+    const jobs = started.filter((job) => hostOf(job) === host);
+    await take(jobs, async () => {
+      // The look at it, and the request, are all that there is to do of one that has not started.
+      if (host === "")
+        return new Map(jobs.map((job) => [job.id, outcomeOf(job, { kind: "in-flight" }, true)]));
+      return cancelProcesses(jobs, await place.shellOn(host), here, request);
+    });
+  }
+  const inSlurm = found.filter((job) => !isProcess(job));
+  const ids = inSlurm.map(({ id }) => id);
+  await take(inSlurm, () => cancelInSlurm({ ...here, jobIds: ids }, request, look));
+  return outcomes;
+}
+
+/** Mento's ids by Slurm's, for those that Slurm knows of the account; null: another program's. */
+export async function ownIds(
+  { shell, jobsDirectory }: CancelPlace,
+  slurmJobIds: readonly string[],
+): Promise<Map<string, string | null>> {
+  const { slurm } = await lookAt({ shell, jobsDirectory, account: shell.account, jobIds: [] });
+  if (slurm === undefined) throw slurmSilent(shell);
+  return new Map(
+    slurmJobIds.flatMap((slurmJobId) => {
+      const job = slurm.get(slurmJobId);
+      return job === undefined ? [] : [[slurmJobId, ownIdOf(job) ?? null] as const];
+    }),
+  );
+}
+
+/** Jobs of one folder that are cancelled over one shell. */
+interface Group {
+  shell: Shell;
+  jobsDirectory: string;
+  jobIds: readonly string[];
+  account: string | null;
+}
+
+async function lookAt(group: Group): Promise<CancelLook> {
+  const end = await group.shell.run(lookCommand(group), { timeout: LONGEST_CANCEL_SECONDS * 1000 });
+  if (end.code === 0) return parseLook(end.stdout, group);
+  throw new MentoError({
+    code: "cancel-refused",
+    message: `The job directories in ${group.jobsDirectory} cannot be read on ${group.shell.host}: ${end.stderr.trim()}.`,
+    hint: `Can ${group.shell.account} read and write there?`,
+  });
+}
+
+async function cancelInSlurm(
+  group: Group,
+  request: CancelRequest,
+  before: CancelLook,
+): Promise<Map<string, CancelOutcome>> {
+  const { shell, jobIds } = group;
+  const outcomes = new Map<string, CancelOutcome>();
+  const asked = new Set<string>();
+  let look = before;
+  let said = "";
+  for (let tried = 0; ; tried++) {
+    const living = new Map<string, readonly string[]>();
+    for (const job of [...look.found.values()].filter(({ id }) => jobIds.includes(id) && !outcomes.has(id))) {
+      const standing = standingInSlurm(job);
+      const isAsked = asked.has(job.id);
+      if (standing.kind === "living") living.set(job.id, standing.slurmJobIds);
+      else if (look.slurm === undefined && standing.kind !== "ended") {
+        outcomes.set(job.id, failed(job.id, slurmSilent(shell)));
+      } else if (standing.kind === "in-flight" && !isAsked) living.set(job.id, []);
+      else if (standing.kind === "forgotten" && !isAsked) {
+        outcomes.set(job.id, await askAccounting(job, shell));
+      } else outcomes.set(job.id, outcomeOf(job, standing, isAsked));
+    }
+    if (living.size === 0) return outcomes;
+    if (tried === TRIES) {
+      for (const id of living.keys()) outcomes.set(id, failed(id, refused(id, said)));
+      return outcomes;
+    }
+    if (tried > 0) await sleep(BETWEEN_TRIES_MS);
+    const jobs = { ...group, jobIds: [...living.keys()], living };
+    const end = await shell.run(cancelInSlurmCommand(jobs, request), {
+      timeout: LONGEST_CANCEL_SECONDS * 1000,
+    });
+    for (const id of living.keys()) asked.add(id);
+    look = parseLook(end.stdout, jobs);
+    said = end.stderr;
+  }
+}
+
+/** A run script looks for a request before its program starts. Returns the jobs as they are then. */
+async function stopUnstarted(
+  jobs: readonly FoundJob[],
+  group: Group,
+  request: CancelRequest,
+): Promise<FoundJob[]> {
+  const unstarted = jobs.filter(({ records }) => records.submitted === undefined);
+  if (unstarted.length === 0) return [...jobs];
+  const directories = unstarted.map(({ directory }) => directory);
+  await group.shell.run(askCommand(directories, request));
+  const { found } = await lookAt({ ...group, jobIds: unstarted.map(({ id }) => id) });
+  return [...jobs.filter((job) => !unstarted.includes(job)), ...found.values()];
+}
+
+/** On their host. */
+async function cancelProcesses(
+  jobs: readonly FoundJob[],
+  shell: Shell,
+  group: Group,
+  request: CancelRequest,
+): Promise<Map<string, CancelOutcome>> {
+  const outcomes = new Map<string, CancelOutcome>();
+  const living: FoundJob[] = [];
+  for (const [job, standing] of await standingsOn(shell, jobs)) {
+    if (standing.kind === "living") living.push(job);
+    else outcomes.set(job.id, outcomeOf(job, standing, false));
+  }
+  if (living.length === 0) return outcomes;
+  const end = await shell.run(cancelProcessesCommand(living.map(processOf), request));
+  const cancelled = parseCancelled(end.stdout.toString("utf8"));
+  const { found } = await lookAt({ ...group, jobIds: living.map(({ id }) => id) });
+  for (const [job, standing] of await standingsOn(shell, [...found.values()])) {
+    const isAsked = cancelled.has(job.records.submitted?.runId ?? "");
+    const lives = standing.kind === "living" && !isAsked;
+    outcomes.set(
+      job.id,
+      lives ? failed(job.id, refused(job.id, end.stderr)) : outcomeOf(job, standing, isAsked),
+    );
+  }
+  return outcomes;
+}
+
+async function standingsOn(shell: Shell, jobs: readonly FoundJob[]): Promise<Map<FoundJob, Standing>> {
+  const processes = jobs.map(processOf);
+  const end = await shell.run(processesCommand(processes));
+  const words = parseProcesses(end.stdout.toString("utf8"), processes, shell.host);
+  return new Map(
+    jobs.map((job) => [job, standingOfProcess(job, words.get(job.records.submitted?.runId ?? ""))]),
+  );
+}
+
+/** Empty: it has not started. */
+function hostOf({ records }: FoundJob): string {
+  return records.submitted?.host ?? "";
+}
+
+function processOf({ records, directory }: FoundJob): ProcessJob {
+  return { pid: Number(records.submitted?.runId), directory };
+}
+
+/** Slurm's controller has forgotten it, and it has left no record of its end. */
+async function askAccounting(job: FoundJob, shell: Shell): Promise<CancelOutcome> {
+  const { records, submittedAt } = job;
+  const runId = records.submitted?.runId ?? "";
+  const since =
+    submittedAt === undefined ? Date.now() / 1000 - 14 * DAY_SECONDS : Date.parse(submittedAt) / 1000;
+  const end = await shell.run(accountingCommand(shell.account, [runId], since - 3600));
+  const word = parseAccounting(end.stdout.toString("utf8")).get(runId);
+  const isOurs = word !== undefined && isWordOn(job, word);
+  const hasStarted = records.started !== undefined;
+  const isAsked = records.cancelled !== undefined;
+  const found = isOurs ? endFromSlurmAlone({ ...word, hasStarted, isAsked, log: "" }) : undefined;
+  return outcomeOf(
+    job,
+    found === undefined ? { kind: "forgotten" } : { kind: "ended", end: found, at: null },
+    false,
+  );
+}
+
+/** @param isAsked whether it was living when it was told to end */
+function outcomeOf({ id, records }: FoundJob, standing: Standing, isAsked: boolean): CancelOutcome {
+  const cancelledBy = records.cancelled?.by ?? null;
+  const common = { job: id, id, end: null, cancelledBy: null, error: null };
+  switch (standing.kind) {
+    case "ended": {
+      const { end, at } = standing;
+      const isCancelled = end.state === "cancelled";
+      if (isAsked && isCancelled) return { ...common, outcome: "cancelled", cancelledBy };
+      return {
+        ...common,
+        outcome: "gone",
+        end: { ...end, at },
+        cancelledBy: isCancelled ? cancelledBy : null,
+      };
+    }
+    case "forgotten":
+      if (isAsked) return { ...common, outcome: "cancelled", cancelledBy };
+      return unknown(
+        id,
+        `Of job ${id} neither Slurm nor its own records say how it has ended.`,
+        `Look at job.log in its directory, and with \`sacct -j ${records.submitted?.runId ?? ""}\`.`,
+      );
+    case "ending":
+      if (isAsked) return { ...common, outcome: "cancelled", cancelledBy };
+      return { ...common, outcome: "gone", cancelledBy };
+    case "living":
+      return { ...common, outcome: "cancelled", cancelledBy };
+    case "in-flight":
+      if (cancelledBy === null) return failed(id, refused(id, "its directory cannot be written to"));
+      return { ...common, outcome: "cancelled", cancelledBy };
+  }
+}
+
+export function unknown(job: string, message: string, hint: string): CancelOutcome {
+  const error = { code: "job-unknown", message, hint } as const;
+  return { job, id: null, outcome: "unknown", end: null, cancelledBy: null, error };
+}
+
+/** @throws what is no error of ours */
+export function failed(job: string, error: unknown): CancelOutcome {
+  if (!(error instanceof MentoError)) throw error;
+  const { code, message, hint } = error;
+  return { job, id: job, outcome: "failed", end: null, cancelledBy: null, error: { code, message, hint } };
+}
+
+function slurmSilent({ host }: Shell): Unavailable {
+  return new Unavailable({
+    code: "slurm-unavailable",
+    message: `Slurm on ${host} does not answer: whether the job lives is not known.`,
+    hint: "Try again when it does; `squeue` on the node says more.",
+  });
+}
+
+function refused(id: string, said: string): MentoError {
+  return new MentoError({
+    code: "cancel-refused",
+    message: `Job ${id} still lives: ${said.trim().split("\n").at(-1) || "nobody says why"}.`,
+    hint: "Try it with scancel, or kill, as the account that the job runs as.",
+  });
+}

@@ -1,0 +1,194 @@
+import { posix } from "node:path";
+import { requireOnline, type Session, type Sessions } from "./beamtime/session.ts";
+import type { LastJobEvent } from "./broker/job-history.ts";
+import { cancelAt, failed, ownIds, unknown, type CancelPlace } from "./cancel-at.ts";
+import { jobsDirectory, localJobsDirectory, type MentoConfig } from "./config.ts";
+import { MentoError } from "./errors.ts";
+import type { CancelRequest } from "./jobs/cancel-request.ts";
+import { isTerminal } from "./jobs/job.ts";
+import { JobName, type CancelOutcome } from "./messages/job-cancel.ts";
+import type { JobMethod } from "./messages/job-event.ts";
+import type { SessionShells } from "./session-shells.ts";
+import type { Shell } from "./shells/shell.ts";
+
+export interface CancelEffects {
+  site: MentoConfig["site"];
+  sessions: Sessions;
+  shells: SessionShells;
+  here: Shell;
+  /** What was last announced of jobs that are not where jobs of open sessions are, by the names that are asked for. */
+  lastEvents: (names: readonly string[]) => Promise<ReadonlyMap<string, LastJobEvent>>;
+  /** Has a job cancelled by its host's worker, which alone can reach it. */
+  askHost: (host: string, group: string, jobId: string, request: CancelRequest) => Promise<CancelOutcome>;
+}
+
+/**
+ * Cancels jobs, wherever they are: by their directories of open sessions and of this host, else by what was last
+ * announced of them. One outcome for each name, in their order; what could not be found out of one keeps no other.
+ *
+ * @param names Mento's ids, or Slurm's
+ */
+export async function cancelJobs(
+  names: readonly string[],
+  request: CancelRequest,
+  effects: CancelEffects,
+): Promise<CancelOutcome[]> {
+  const wanted = [...new Set(names)];
+  const search = new Search(wanted.filter((name) => JobName.safeParse(name).success));
+  await lookInOpenSessions(search, request, effects);
+  await lookInHistory(search, request, effects);
+  return wanted.map((name) => search.outcomeOf(name));
+}
+
+/** What is known so far of each name. */
+class Search {
+  readonly #names: readonly string[];
+  readonly #outcomes = new Map<string, CancelOutcome>();
+  /** Of jobs that are there, but do not tell how they have ended: their events may. */
+  readonly #silent = new Map<string, CancelOutcome>();
+  /** What could not be asked. */
+  readonly #troubles: MentoError[] = [];
+
+  constructor(names: readonly string[]) {
+    this.#names = names;
+  }
+
+  /** Those that are still to be looked for. */
+  get open(): string[] {
+    return this.#names.filter((name) => !this.#outcomes.has(name));
+  }
+
+  found(name: string, outcome: CancelOutcome): void {
+    this.#outcomes.set(name, { ...outcome, job: name });
+  }
+
+  silent(name: string, outcome: CancelOutcome): void {
+    this.#silent.set(name, { ...outcome, job: name });
+  }
+
+  /** What is no error of ours is a bug, and thrown. */
+  trouble(error: unknown): void {
+    if (!(error instanceof MentoError)) throw error;
+    this.#troubles.push(error);
+  }
+
+  outcomeOf(name: string): CancelOutcome {
+    const known = this.#outcomes.get(name) ?? this.#silent.get(name);
+    if (known !== undefined) return known;
+    const [trouble] = this.#troubles;
+    if (trouble !== undefined && this.#names.includes(name)) return { ...failed(name, trouble), id: null };
+    return unknown(
+      name,
+      `There is no job ${name}: neither an open session nor this host has it, nor is it in the events of the last 14 days.`,
+      "Ids of jobs are in their events.",
+    );
+  }
+}
+
+async function lookInOpenSessions(
+  search: Search,
+  request: CancelRequest,
+  effects: CancelEffects,
+): Promise<void> {
+  const { open, broken } = await effects.sessions.open();
+  if (broken !== undefined) search.trouble(broken);
+  const places = [
+    ...open.filter(({ online }) => online !== null).map((session) => placeOf(session, effects)),
+    ...open.map(({ roots }) =>
+      placeHere("local-sbatch-script", jobsDirectory(effects.site, roots.core), effects),
+    ),
+    placeHere("local-bash-script", localJobsDirectory(effects.site), effects),
+  ];
+  const looked = places.map(async (one) => {
+    try {
+      const place = await one;
+      await lookIn(place, search, request);
+    } catch (error) {
+      search.trouble(error);
+    }
+  });
+  await Promise.all(looked);
+}
+
+/** Where jobs of a session are that run as its account. */
+async function placeOf(session: Session, { site, shells }: CancelEffects): Promise<CancelPlace> {
+  const online = requireOnline(session);
+  return {
+    jobsDirectory: jobsDirectory(site, session.roots.core),
+    shell: await shells.open(online),
+    // All of Slurm's are cancelled by scancel, whoever has submitted them: the REST API is needed only where no SSH is.
+    methods: ["remote-sbatch-script", "slurm-rest-api", "remote-command"],
+    shellOn: (host) => shells.open(online, host),
+  };
+}
+
+/** Where jobs are that are of our own account. */
+function placeHere(method: JobMethod, folder: string, { here }: CancelEffects): Promise<CancelPlace> {
+  const shellOn = () => Promise.resolve(here);
+  return Promise.resolve({ jobsDirectory: folder, shell: here, methods: [method], shellOn });
+}
+
+async function lookIn(place: CancelPlace, search: Search, request: CancelRequest): Promise<void> {
+  const names = search.open;
+  const numbers = names.filter((name) => /^\d+$/.test(name));
+  const ids = new Map(names.map((name) => [name, name]));
+  // This host need not have Slurm; of its jobs the events know the number.
+  if (place.methods.includes("remote-sbatch-script") && numbers.length > 0) {
+    for (const [number, id] of await ownIds(place, numbers)) {
+      if (id !== null) ids.set(number, id);
+      else search.found(number, notOurs(number));
+    }
+  }
+  const outcomes = await cancelAt(place, [...new Set(ids.values())], request);
+  for (const [name, id] of ids) {
+    const outcome = outcomes.get(id);
+    if (outcome?.outcome === "unknown") search.silent(name, outcome);
+    else if (outcome !== undefined) search.found(name, outcome);
+  }
+}
+
+async function lookInHistory(search: Search, request: CancelRequest, effects: CancelEffects): Promise<void> {
+  if (search.open.length === 0) return;
+  const events = await effects.lastEvents(search.open).catch((error: unknown) => {
+    // Where no worker has ever run, there is no history to ask.
+    if (!(error instanceof MentoError) || error.code !== "exchange-missing") search.trouble(error);
+    return new Map<string, LastJobEvent>();
+  });
+  for (const [name, event] of events) {
+    try {
+      const outcome = await followEvent(event, request, effects);
+      if (outcome !== undefined) search.found(name, outcome);
+    } catch (error) {
+      search.found(name, { ...failed(name, error), id: event.data.job.id });
+    }
+  }
+}
+
+/** Undefined: what it leads to has no such job. */
+async function followEvent(
+  { data, group }: LastJobEvent,
+  request: CancelRequest,
+  effects: CancelEffects,
+): Promise<CancelOutcome | undefined> {
+  const { job, session, exit, times, process, cancelledBy } = data;
+  const { id, state } = job;
+  if (isTerminal(state) && state !== "lost") {
+    const { code, signal, reason } = exit ?? { code: null, signal: null, reason: null };
+    const end = { state, code, signal, reason, at: times.ended };
+    return { job: id, id, outcome: "gone", end, cancelledBy, error: null };
+  }
+  if (job.method === "local-bash-script") return effects.askHost(process?.host ?? "", group, id, request);
+  const place =
+    job.method === "local-sbatch-script"
+      ? await placeHere(job.method, posix.dirname(job.directory), effects)
+      : await placeOf(await effects.sessions.find(session.id ?? undefined), effects);
+  return (await cancelAt(place, [id], request)).get(id);
+}
+
+function notOurs(slurmJobId: string): CancelOutcome {
+  return unknown(
+    slurmJobId,
+    `Slurm job ${slurmJobId} is not one of Mento's.`,
+    `Whoever has submitted it can cancel it: scancel ${slurmJobId}`,
+  );
+}

@@ -1,0 +1,100 @@
+import { Command, InvalidArgumentError } from "commander";
+import { hostname, userInfo } from "node:os";
+import type { BrokerClient } from "../broker/client.ts";
+import { lastJobEvents } from "../broker/job-history.ts";
+import { topologyFor } from "../broker/topology.ts";
+import { cancelJobs } from "../cancel-jobs.ts";
+import { askHost } from "../cancel-on-host.ts";
+import type { ErrorCode } from "../errors.ts";
+import type { CancelOutcome } from "../messages/job-cancel.ts";
+import { LocalShell } from "../shells/local.ts";
+import { byWhom } from "./event-line.ts";
+import { CONFIG_OPTION, connectFromConfig, openConfig } from "./open-config.ts";
+import { openSessions } from "./open-sessions.ts";
+import { plainLine } from "./plain-text.ts";
+
+interface CancelOptions {
+  config?: string;
+  reason?: string;
+  json?: true;
+}
+
+export function cancelCommand(): Command {
+  return new Command("cancel")
+    .description(
+      "cancel jobs; says of each whether it was cancelled, was gone already and how, or is unknown",
+    )
+    .argument("<job...>", "ids of jobs, as events have them, or Slurm's")
+    .option(...CONFIG_OPTION)
+    .option("--reason <text>", "why; the event job.cancelled has it, beside who called this command", reason)
+    .option("--json", "one JSON object a line")
+    .action(cancel);
+}
+
+function reason(text: string): string {
+  if (text !== "" && text.length <= 500) return text;
+  throw new InvalidArgumentError("It has 1 to 500 characters.");
+}
+
+async function cancel(jobs: string[], options: CancelOptions): Promise<void> {
+  const config = openConfig(options.config);
+  const open = openSessions(config);
+  let connecting: Promise<BrokerClient> | undefined;
+  // Only for jobs that are not where those of open sessions are: the command works while the broker is away.
+  const client = () => (connecting ??= connectFromConfig(config, "cancel"));
+  try {
+    const { sessions, shells } = open;
+    const here = new LocalShell(config.ssh.commandTimeoutMs);
+    const at = new Date().toISOString();
+    const who = `${userInfo().username}@${hostname()}`;
+    const request = { who, reason: options.reason ?? null, at };
+    const outcomes = await cancelJobs(jobs, request, {
+      ...{ site: config.site, sessions, shells, here },
+      lastEvents: async (names) => lastJobEvents(await client(), names),
+      askHost: async (host, group, job, wanted) => {
+        const { link, publisher } = await client();
+        const queue = topologyFor(config.broker.prefix, group, host).hostJobsQueue;
+        return askHost({ link, publisher, queue }, job, wanted);
+      },
+    });
+    for (const one of outcomes) console.log(options.json === true ? JSON.stringify(one) : outcomeLine(one));
+    process.exitCode = Math.max(...outcomes.map(exitStatus));
+  } finally {
+    await (await connecting?.catch(() => undefined))?.close();
+    open.close();
+  }
+}
+
+/** Those of a server that is out of reach. */
+const OUT_OF_REACH: readonly (ErrorCode | undefined)[] = [
+  "broker-unreachable",
+  "broker-refused",
+  "broker-lost",
+  "publish-unconfirmed",
+  "publish-refused",
+  "ssh-unreachable",
+  "ssh-lost",
+  "slurm-unavailable",
+  "worker-silent",
+];
+
+function exitStatus({ outcome, error }: CancelOutcome): number {
+  if (outcome === "cancelled" || outcome === "gone") return 0;
+  return OUT_OF_REACH.includes(error?.code) ? 3 : 1;
+}
+
+/** `k3f7…  gone: failed (exit code 7) at 2026-11-22T02:32:33Z`; Slurm's id if that was asked for, then ours. */
+export function outcomeLine({ job, id, outcome, end, cancelledBy, error }: CancelOutcome): string {
+  const name = plainLine(job, 100) + (id === null || id === job ? "" : ` (${id})`);
+  const by = cancelledBy === null ? "" : ` ${byWhom(cancelledBy)}`;
+  if (outcome === "cancelled") return `${name}  cancelled`;
+  if (error !== null) {
+    const code = outcome === "unknown" ? "" : ` [${error.code}]`;
+    return `${name}  ${outcome}: ${plainLine(error.message)} ${plainLine(error.hint)}${code}`;
+  }
+  if (end === null) return `${name}  gone: it was just ending${by === "" ? "" : `, cancelled${by}`}`;
+  const how =
+    end.signal ?? (end.code === null || end.state === "completed" ? end.reason : `exit code ${end.code}`);
+  const detail = how === null || end.state === "cancelled" ? by : ` (${how})`;
+  return `${name}  gone: ${end.state}${detail}${end.at === null ? "" : ` at ${end.at.slice(0, 19)}Z`}`;
+}

@@ -1,0 +1,51 @@
+import { z } from "zod";
+import type { CancelledBy } from "../messages/job-event.ts";
+import { quote } from "../shells/quote.ts";
+
+/** Who asks for a job to be cancelled, and why; kept in the job's directory. */
+export const CancelRequest = z.object({
+  who: z.string(),
+  reason: z.string().nullable(),
+  at: z.iso.datetime(),
+});
+export type CancelRequest = z.infer<typeof CancelRequest>;
+
+/** What a job directory says of it. */
+export interface AskedToCancel {
+  by: CancelledBy;
+  /** Slurm has taken the cancellation, while the job lived. */
+  isAccepted: boolean;
+}
+
+const ACCEPTED = "accepted";
+
+/** Whoever can write to the directory can write anything into the file: an event is a message of at most 1 MiB. */
+const MAX_TEXT = 500;
+
+/**
+ * Defines the shell function `ask <directory>`: leaves the request in `.cancelled`, before anything is done, so that
+ * whoever sees the job end can tell who has ended it. A link is made by one caller only: the first who asked is named.
+ */
+export function askFunction({ who, reason, at }: CancelRequest): string {
+  return `ask() {
+  printf %s ${quote(JSON.stringify({ who, reason, at }))} > "$1/.cancel.$$" || return
+  ln "$1/.cancel.$$" "$1/.cancelled" 2>/dev/null
+  rm -f "$1/.cancel.$$"
+  [ -f "$1/.cancelled" ]
+}`;
+}
+
+/** Defines the shell function `accepted <directory>`: also when Slurm has forgotten the job, its end is then known. */
+export const ACCEPTED_FUNCTION = `accepted() { printf '\\n${ACCEPTED}\\n' >> "$1/.cancelled"; }`;
+
+/** Undefined if it is not of ours. */
+export function parseCancelRequest(bytes: Uint8Array): AskedToCancel | undefined {
+  try {
+    const [request = "", ...more] = new TextDecoder().decode(bytes).split("\n");
+    const { who, reason } = CancelRequest.parse(JSON.parse(request));
+    const by = { who: who.slice(0, MAX_TEXT), reason: reason?.slice(0, MAX_TEXT) ?? null };
+    return { by, isAccepted: more.includes(ACCEPTED) };
+  } catch {
+    return undefined;
+  }
+}

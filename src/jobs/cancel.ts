@@ -1,0 +1,236 @@
+import { z } from "zod";
+import { JobMethod } from "../messages/job-event.ts";
+import { quote, quoteAll } from "../shells/quote.ts";
+import { ACCEPTED_FUNCTION, askFunction, type CancelRequest } from "./cancel-request.ts";
+import { arrayMarkerOf, directoryOf, markerOf } from "./directory.ts";
+import {
+  CANCELLED,
+  endFromBoth,
+  endFromRecord,
+  endFromRecordAlone,
+  endFromSlurm,
+  endFromSlurmAlone,
+  meaningOf,
+  type JobEnd,
+} from "./job.ts";
+import { parseRecords, printRecordsCommand, type JobRecords } from "./records.ts";
+import { REQUEST_PREFIX } from "./run-script.ts";
+import { parseSqueue, partTask, squeueCommand, type SlurmJob } from "./squeue.ts";
+import type { JobWord } from "./watched.ts";
+
+/** Jobs of one folder of job directories. */
+export interface CancelJobs {
+  jobsDirectory: string;
+  jobIds: readonly string[];
+  /** Whose jobs in Slurm are looked at; null: these are no jobs of Slurm. */
+  account: string | null;
+}
+
+/** What is found of a job that is to be cancelled. */
+export interface FoundJob {
+  id: string;
+  directory: string;
+  records: JobRecords;
+  /** What it was submitted by; undefined if its directory does not say. */
+  method: JobMethod | undefined;
+  submittedAt: string | undefined;
+  /** The array that it was submitted with as a task. */
+  array: string | undefined;
+  /** Jobs of Slurm that are this one, by our marker; a number alone may be another's. */
+  inSlurm: readonly SlurmJob[];
+}
+
+/** One look, which changes nothing. */
+export interface CancelLook {
+  /** By our id; who is not in it is not here. */
+  found: ReadonlyMap<string, FoundJob>;
+  /** All jobs of the account, by Slurm's id; undefined: Slurm did not answer. */
+  slurm: ReadonlyMap<string, SlurmJob> | undefined;
+}
+
+/** How a job stands, as far as one look tells. */
+export type Standing =
+  | { kind: "living"; slurmJobIds: readonly string[] }
+  /** It has stopped, and how will be known when its node is done with it. */
+  | { kind: "ending" }
+  | { kind: "ended"; end: JobEnd; at: string | null }
+  /** It is just being submitted, for the first time or again, or that was cut off. */
+  | { kind: "in-flight" }
+  /** Slurm, or its host, has nothing of it, and it has left no record. */
+  | { kind: "forgotten" };
+
+const NO_SLURM = "mento-slurm-does-not-answer";
+/** What is behind it is not Slurm's. */
+const DIRECTORIES = "mento-directories";
+const SQUEUE_SECONDS = 20;
+/** `scancel` tries again by itself, for minutes. */
+const SCANCEL_SECONDS = 40;
+/** So long the commands here can take. */
+export const LONGEST_CANCEL_SECONDS = SQUEUE_SECONDS + SCANCEL_SECONDS + 30;
+
+/** A directory that the account cannot write to is another's. */
+export function lookCommand({ jobsDirectory, jobIds, account }: CancelJobs): string {
+  const slurm =
+    account === null ? "" : `timeout ${SQUEUE_SECONDS} ${squeueCommand(account)} || echo ${NO_SLURM}\n`;
+  return `${slurm}echo ${DIRECTORIES}
+[ -d ${quote(jobsDirectory)} ] || exit 0
+cd ${quote(jobsDirectory)} || exit 1
+for id in ${quoteAll(jobIds)}; do
+  [ -d "$id" ] && [ -w "$id" ] || continue
+  line=
+  { read -r line; read -r line; } < "$id/run.sh" 2>/dev/null
+  printf 'mento-request %s %s\\n' "$id" "$line"
+done
+${printRecordsCommand(jobsDirectory, jobIds)}`;
+}
+
+/**
+ * Cancels these jobs of Slurm, and then looks. Each directory says before who has asked: a submit that comes later is
+ * then cancelled by whoever sends it.
+ */
+export function cancelInSlurmCommand(
+  jobs: CancelJobs & { living: ReadonlyMap<string, readonly string[]> },
+  request: CancelRequest,
+): string {
+  const { jobsDirectory, jobIds, living } = jobs;
+  const directories = (ids: readonly string[]) => ids.map((id) => directoryOf(jobsDirectory, id));
+  const inSlurm = jobIds.filter((id) => living.get(id)?.length);
+  const slurmJobIds = inSlurm.flatMap((id) => living.get(id) ?? []);
+  // A waiting task of an array leaves no trace if it is not parted from the others first; see squeue.ts.
+  const tasks = inSlurm.flatMap((id) =>
+    (living.get(id) ?? []).filter((one) => one.includes("_")).map((one) => partTask(one, markerOf(id))),
+  );
+  const scancel = `${ACCEPTED_FUNCTION}
+${tasks.join("\n")}
+timeout ${SCANCEL_SECONDS} scancel ${quoteAll(slurmJobIds)} && for d in ${quoteAll(directories(inSlurm))}; do
+  accepted "$d"
+done`;
+  return `${askCommand(directories(jobIds), request)}
+${inSlurm.length === 0 ? "" : scancel}
+${lookCommand(jobs)}`;
+}
+
+/** A job that Slurm was given without a directory gets one. What cannot be written down is cancelled all the same. */
+export function askCommand(directories: readonly string[], request: CancelRequest): string {
+  return `${askFunction(request)}
+for d in ${quoteAll(directories)}; do
+  mkdir -p "$d" && ask "$d"
+done`;
+}
+
+const Request = z.object({
+  method: JobMethod.optional(),
+  submittedAt: z.iso.datetime().optional(),
+  array: z.string().optional(),
+});
+
+export function parseLook(output: Buffer, { jobsDirectory, jobIds, account }: CancelJobs): CancelLook {
+  // Behind them come the ends of logs, in which anything can stand.
+  const [text = ""] = output.toString("utf8").split("\nmento-record ", 1);
+  const [fromSlurm = "", fromDirectories] = text.split(`${DIRECTORIES}\n`);
+  const isKnown = account !== null && fromDirectories !== undefined && !fromSlurm.includes(NO_SLURM);
+  const slurm = isKnown ? parseSqueue(fromSlurm) : undefined;
+  const lines = (fromDirectories ?? "").matchAll(/^mento-request (\S+) (.*)$/gm);
+  const requests = new Map([...lines].map(([, id = "", line = ""]) => [id, line]));
+  const records = parseRecords(output);
+  const found = new Map<string, FoundJob>();
+  for (const id of jobIds) {
+    const directory = directoryOf(jobsDirectory, id);
+    const written = records.get(id) ?? {};
+    const line = requests.get(id);
+    const request = readRequest(line ?? "");
+    const job = { id, directory, array: request.array };
+    const runId = written.submitted?.runId;
+    const inSlurm = [...(slurm?.values() ?? [])].filter((one) =>
+      one.id === runId ? isWordOn(job, one) : one.comment === markerOf(id),
+    );
+    if (line === undefined && inSlurm.length === 0) continue;
+    found.set(id, { id, directory, records: written, inSlurm, ...request });
+  }
+  return { found, slurm };
+}
+
+/** What is said of the Slurm id that our job has, as itself or as a task of its array: another's job may have it by now. */
+export function isWordOn(
+  { id, directory, array }: Pick<FoundJob, "id" | "directory" | "array">,
+  word: { comment: string; directory: string },
+): boolean {
+  if (word.comment === markerOf(id) || word.directory === directory) return true;
+  return array !== undefined && word.comment === arrayMarkerOf(array);
+}
+
+function readRequest(line: string): Pick<FoundJob, "method" | "submittedAt" | "array"> {
+  try {
+    const { method, submittedAt, array } = Request.parse(JSON.parse(line.slice(REQUEST_PREFIX.length)));
+    return { method, submittedAt, array };
+  } catch {
+    return { method: undefined, submittedAt: undefined, array: undefined };
+  }
+}
+
+/** Our job's id by Slurm's; undefined if Slurm's job is not of ours. */
+export function ownIdOf(job: SlurmJob): string | undefined {
+  return /^mento:([A-Za-z0-9_-]+)$/.exec(job.comment)?.[1];
+}
+
+/** A job that has recorded how it ended by itself has ended so, whatever Slurm is still at. */
+export function standingInSlurm({ records, inSlurm }: FoundJob): Standing {
+  const { submitted } = records;
+  const byItself = endByItself(records);
+  if (byItself !== undefined) return byItself;
+  const isEnding = (job: SlurmJob) => job.state === "COMPLETING" || job.state === "CG";
+  const living = inSlurm.filter((job) => !isEnding(job) && endFromSlurm(job.state) === undefined);
+  // A state that is not known is no end either.
+  if (living.length > 0) return { kind: "living", slurmJobIds: living.map(({ id }) => id) };
+  if (inSlurm.some(isEnding)) return { kind: "ending" };
+  if (submitted === undefined || submitted.isBeingResubmitted) return { kind: "in-flight" };
+  const word = inSlurm.find(({ id }) => id === submitted.runId) ?? inSlurm[0];
+  if (word !== undefined) return endedBy(word, records);
+  return endedSilently(records);
+}
+
+/** @param word what its host says; undefined if it was not asked */
+export function standingOfProcess({ records }: FoundJob, word: JobWord | undefined): Standing {
+  const byItself = endByItself(records);
+  if (byItself !== undefined) return byItself;
+  if (records.submitted === undefined) return { kind: "in-flight" };
+  if (word === undefined) return { kind: "forgotten" };
+  return meaningOf(word.state) === "goes-on" ? { kind: "living", slurmJobIds: [] } : endedBy(word, records);
+}
+
+function endByItself({ ended }: JobRecords): Standing | undefined {
+  if (ended === undefined) return undefined;
+  const end = endFromRecord(ended.record);
+  return end && { kind: "ended", end, at: ended.record.at };
+}
+
+/** By Slurm's word, or that of its host, which alone has an exit code. */
+function endedBy(word: SlurmJob | JobWord, records: JobRecords): Standing {
+  const { state } = word;
+  const record = records.ended?.record;
+  const end = (record && endFromBoth(record, state)) ?? endedWithoutRecord(word, records);
+  return end === undefined ? { kind: "forgotten" } : { kind: "ended", end, at: record?.at ?? null };
+}
+
+function endedWithoutRecord(
+  word: SlurmJob | JobWord,
+  { started, cancelled }: JobRecords,
+): JobEnd | undefined {
+  const { state } = word;
+  if ("exitCode" in word) {
+    const { exitCode = "0:0", nodes = "" } = word;
+    const isAsked = cancelled !== undefined;
+    return endFromSlurmAlone({ state, exitCode, nodes, hasStarted: started !== undefined, isAsked, log: "" });
+  }
+  const end = endFromSlurm(state);
+  return end && { ...end, code: null, signal: null };
+}
+
+/** Slurm has nothing of it any more. */
+function endedSilently({ ended, cancelled }: JobRecords): Standing {
+  if (ended !== undefined) {
+    const end = endFromRecordAlone(ended.record, cancelled !== undefined);
+    return { kind: "ended", end, at: ended.record.at };
+  }
+  return cancelled?.isAccepted === true ? { kind: "ended", end: CANCELLED, at: null } : { kind: "forgotten" };
+}

@@ -1,0 +1,144 @@
+import { quote } from "../shells/quote.ts";
+
+/**
+ * How many jobs of a trigger may be unfinished is kept by seats, folders beside the job directories. A job's seat is taken
+ * in the remote call that submits it, by renaming a folder that holds the job's name to the seat's: that replaces an empty
+ * folder, and fails for one that is not, in one step, for all workers and nodes. So a seat always says whose it is, and
+ * only the file of that name is removed to free it. It is free when its job has left a record of its end, or when the
+ * tracker has found that it has ended without one.
+ *
+ *     <jobs>/.seats/<row>/1/<job id>       the seats of a row, from 1 to its limit
+ *     <jobs>/.seats/<row>/newest/<order>   the newest message that has had a seat; holds the message's id, as JSON
+ */
+export interface Seats {
+  /** Whose jobs are counted together; a job needs a seat of each. */
+  rows: readonly Row[];
+  /** Only a message that is newer than all that have had a seat of the first row may take one. */
+  newest: Newest | null;
+}
+
+export interface Row {
+  name: string;
+  limit: number;
+  of: "trigger" | "session";
+}
+
+export interface Newest {
+  /** Texts in the order of the messages, all of one length; each ends with `-<job id>`. */
+  order: string;
+  messageId: string;
+}
+
+/** A seat whose job's directory was never made, or is gone, is free after so long. */
+const ORPHANED_MINUTES = 5;
+
+/**
+ * Shell that takes the job's seats, or says why it cannot; needs `say`. What it says is `busy trigger`, `busy session` or
+ * `superseded <the newer message's id as JSON>`.
+ */
+export function takeSeats(jobsDirectory: string, jobId: string, { rows, newest }: Seats): string {
+  const first = rows[0]?.name ?? "";
+  return `${seatFunctions(jobsDirectory, jobId)}
+${newest === null ? "" : outdated(first, newest.order)}
+${rows.map(({ name, limit, of }) => `take ${quote(name)} ${limit} || { leave_seats ${quoteNames(rows)}; say 'busy ${of}'; }`).join("\n")}
+${newest === null ? "" : markNewest(first, newest, rows)}`;
+}
+
+/** Says the same, or `none` if there is room; takes none. */
+export function roomCommand(jobsDirectory: string, jobId: string, { rows, newest }: Seats): string {
+  return `say() { printf '\\nmento:%s\\n' "$1"; exit 0; }
+${seatFunctions(jobsDirectory, jobId)}
+[ ! -d "$jobs/$job" ] || say none
+${newest === null ? "" : outdated(rows[0]?.name ?? "", newest.order)}
+${rows.map(({ name, limit, of }) => `room ${quote(name)} ${limit} || say 'busy ${of}'`).join("\n")}
+say none`;
+}
+
+/** Frees the seats of a job that has ended. */
+export function leaveCommand(jobsDirectory: string, jobId: string, rows: readonly string[]): string {
+  return `${seatFunctions(jobsDirectory, jobId)}
+leave_seats ${rows.map(quote).join(" ")}`;
+}
+
+/**
+ * Of the jobs of messages that were overtaken, prints those that are there all the same: a submit was under way. The seats
+ * that others had taken are free.
+ */
+export function overtakenCommand(jobsDirectory: string, jobIds: readonly string[], row: string): string {
+  return `jobs=${quote(jobsDirectory)}
+for job in ${jobIds.map(quote).join(" ")}; do
+  if [ -d "$jobs/$job" ]; then
+    echo "mento-job $job"
+  else
+    for one in "$jobs/.seats/"${quote(row)}/*/"$job"; do [ ! -e "$one" ] || rm -f "$one"; done
+  fi
+done
+echo mento-end`;
+}
+
+/** undefined: the answer is not whole. */
+export function parseOvertaken(output: string): Set<string> | undefined {
+  if (!/^mento-end$/m.test(output)) return undefined;
+  return new Set([...output.matchAll(/^mento-job (\S+)$/gm)].map(([, id = ""]) => id));
+}
+
+function quoteNames(rows: readonly Row[]): string {
+  return rows.map(({ name }) => quote(name)).join(" ");
+}
+
+/** `room` sets `seat` to a free one; it is `own` if the job has one already. */
+function seatFunctions(jobsDirectory: string, jobId: string): string {
+  return `jobs=${quote(jobsDirectory)} job=${quote(jobId)} seats=${quote(`${jobsDirectory}/.seats`)}
+is_over() {
+  [ -d "$jobs/$1" ] || { [ -n "$(find "$2" -maxdepth 0 -mmin +${ORPHANED_MINUTES} 2>/dev/null)" ]; return; }
+  run=
+  { read -r run < "$jobs/$1/submitted"; } 2>/dev/null && [ -f "$jobs/$1/ended.\${run%%;*}" ]
+}
+room() {
+  seat= number=1
+  while [ $number -le "$2" ]; do
+    for one in "$seats/$1/$number"/*; do
+      [ "\${one##*/}" != "$job" ] || { seat=own; return 0; }
+      if [ ! -e "$one" ]; then seat=\${seat:-$number}
+      elif is_over "\${one##*/}" "$one"; then rm -f "$one"; seat=\${seat:-$number}
+      fi
+    done
+    number=$((number + 1))
+  done
+  [ -n "$seat" ]
+}
+take() {
+  room "$1" "$2" || return 1
+  [ "$seat" != own ] || { touch -c "$one"; return 0; }
+  new=$seats/.new.$job.$$
+  mkdir -p "$seats/$1" "$new" && : > "$new/$job" || exit 1
+  mv -fT "$new" "$seats/$1/$seat" 2>/dev/null || { rm -rf "$new"; return 1; }
+}
+leave_seats() {
+  for row; do
+    for one in "$seats/$row"/*/"$job"; do [ ! -e "$one" ] || rm -f "$one"; done
+  done
+}`;
+}
+
+function outdated(row: string, order: string): string {
+  return `newest=$seats/${quote(row)}/newest order=${quote(order)}
+outdated() {
+  last=
+  for one in "$newest"/*; do last=\${one##*/}; done
+  # Also of the same message, if it came twice.
+  [ "\${last##*-}" != "$job" ] && [ "$last" \\> "$order" ] || return 1
+  { read -r by < "$newest/$last"; } 2>/dev/null || by='""'
+}
+! outdated || say "superseded $by"`;
+}
+
+/** Names come from a pattern in their order, the newest last; a newer one may be there by now. */
+function markNewest(row: string, { messageId }: Newest, rows: readonly Row[]): string {
+  return `mkdir -p "$newest" && printf '%s\\n' ${quote(JSON.stringify(messageId))} > "$newest/$order" || exit 1
+! outdated || { leave_seats ${quoteNames(rows)}; say "superseded $by"; }
+keep_last() {
+  while [ $# -gt 1 ]; do rm -f "$1"; shift; done
+}
+keep_last "$newest"/*`;
+}

@@ -1,0 +1,29 @@
+import { lookId } from "../jobs/data-check.ts";
+import { findCommand } from "../jobs/directory.ts";
+import { parseSubmitAnswer } from "../jobs/submit-said.ts";
+import type { JobPlan } from "../triggers/plan.ts";
+import type { Place, SubmitOptions, SubmittedJob } from "./method.ts";
+import { conclude, dataOf } from "./submit-answer.ts";
+
+/** Looks into the job directory, and at the data; see {@link Method.find}. A job being submitted counts as none. */
+export async function find(
+  plan: JobPlan,
+  place: Place,
+  options: SubmitOptions,
+): Promise<SubmittedJob | null> {
+  const data = dataOf(plan, place);
+  // Whether there is a job already is seen again when it is submitted.
+  if (data === null) return null;
+  const { jobsDirectory, shell } = place;
+  const call = async (isSettled: boolean) => {
+    const command = findCommand({ jobsDirectory, jobId: plan.jobId }, { ...data, isSettled });
+    const end = await shell.run(command);
+    return { end, answer: parseSubmitAnswer(end.stdout.toString("utf8"), plan.paths) };
+  };
+  let { end, answer } = await call(false);
+  if (answer?.kind === "changing" && lookId(answer.look) === options.dataLook)
+    ({ end, answer } = await call(true));
+  if (answer?.kind === "none" || answer?.kind === "in-flight") return null;
+  const refusal = () => Promise.resolve(new Error("nothing was submitted"));
+  return conclude({ answer, end, plan, place, options, refusal });
+}

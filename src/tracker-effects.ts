@@ -1,0 +1,22 @@
+import type { TrackingRecord } from "./jobs/tracking-record.ts";
+import type { Log } from "./log.ts";
+import type { ExitReason, OutgoingEvent } from "./messages/job-event.ts";
+import type { Sight } from "./sight.ts";
+
+/** What the second half of the line, track-jobs.ts, needs from outside. */
+export interface TrackerEffects {
+  /** Where the job, and others of its session and kind, can be seen. */
+  sightOf: (record: TrackingRecord) => Promise<Sight>;
+  announce: (event: OutgoingEvent) => Promise<void>;
+  /** Puts a fresh copy of a record on the group's queue of jobs, confirmed. */
+  track: (record: TrackingRecord) => Promise<void>;
+  /** Frees the seats of a job that has ended. */
+  leaveSeats: (record: TrackingRecord) => Promise<void>;
+  /** Submits a job again whose reservation was deleted, or whose node failed; its directory then says which Slurm job it is. */
+  resubmit: (record: TrackingRecord, seenAt: number, why: ExitReason) => Promise<void>;
+  reconcileSeconds: number;
+  /** A job of which nothing was seen for so long is lost. */
+  lostAfterHours: number;
+  log: Log;
+  now: () => Date;
+}

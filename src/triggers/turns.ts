@@ -1,0 +1,53 @@
+import type { Seats } from "../jobs/seats.ts";
+import { derivedId } from "../messages/derived-id.ts";
+import type { TriggerInput } from "../messages/trigger-input.ts";
+import type { JobPlan } from "./plan.ts";
+import type { Concurrency, Trigger } from "./trigger-config.ts";
+
+/** Where a message waits for its turn with a trigger whose jobs are counted. */
+export interface Turn {
+  /** What waits at one door has its turns one after the other: it is of one trigger, session and key. */
+  door: string;
+  /** Texts in the order of the messages, all of one length; each ends with the id of the message's job. */
+  order: string;
+  seats: Seats;
+}
+
+/** Whether messages wait for their turn with this trigger, in a queue of its own. */
+export function hasTurns({ concurrency, latest }: Trigger): boolean {
+  return latest || concurrency !== undefined;
+}
+
+/** null: nobody counts the trigger's jobs. */
+export function turnOf(plan: JobPlan, input: TriggerInput, receivedAt: Date, group: string): Turn | null {
+  const { trigger, session, key, jobId } = plan;
+  if (!hasTurns(trigger)) return null;
+  const { perTrigger = trigger.latest ? 1 : undefined, perSession }: Concurrency = trigger.concurrency ?? {};
+  const sessionId = session?.id ?? "";
+  const door = `${group}.${trigger.name}.${derivedId(sessionId, key ?? "")}`;
+  const order = orderOf(input, receivedAt, jobId);
+  const rows = [
+    ...(perTrigger === undefined ? [] : [{ name: door, limit: perTrigger, of: "trigger" as const }]),
+    ...(perSession === undefined
+      ? []
+      : [{ name: `${group}.${derivedId(sessionId)}`, limit: perSession, of: "session" as const }]),
+  ];
+  const newest = trigger.latest ? { order, messageId: input.event.id } : null;
+  return { door, order, seats: { rows, newest } };
+}
+
+/**
+ * By when the data was ready, as far as its producer says, and not in the future: a wrong clock must not outdate all that
+ * comes later. AMQP's times are whole seconds: then by when it came.
+ */
+function orderOf({ event, job }: TriggerInput, receivedAt: Date, jobId: string): string {
+  const ready = Date.parse((job === null ? event.time : job.times.ready) ?? "");
+  const received = receivedAt.getTime();
+  const time = Number.isNaN(ready) ? received : Math.min(Math.max(ready, 0), received);
+  return [time, received].map((one) => String(one).padStart(15, "0")).join("-") + `-${jobId}`;
+}
+
+/** The job's id in the order of its message. */
+export function jobIdIn(order: string): string {
+  return order.slice(order.lastIndexOf("-") + 1);
+}

@@ -1,0 +1,63 @@
+import type { Sessions } from "./beamtime/session.ts";
+import type { BrokerLink } from "./broker/connection.ts";
+import type { Delivery } from "./broker/consumer.ts";
+import { lastJobEvents } from "./broker/job-history.ts";
+import type { Publisher } from "./broker/publisher.ts";
+import { topologyFor, type Topology } from "./broker/topology.ts";
+import { cancelJobs } from "./cancel-jobs.ts";
+import { askHost, cancelHere } from "./cancel-on-host.ts";
+import { localJobsDirectory, type MentoConfig } from "./config.ts";
+import { MentoError } from "./errors.ts";
+import { handleCancel } from "./handle-cancel.ts";
+import type { ReceivedMessage } from "./handle-message.ts";
+import type { Log } from "./log.ts";
+import type { CancelAnswer } from "./messages/job-cancel.ts";
+import type { SessionShells } from "./session-shells.ts";
+import type { Shell } from "./shells/shell.ts";
+
+export interface CancelParts {
+  config: MentoConfig;
+  sessions: Sessions;
+  shells: SessionShells;
+  here: Shell;
+  link: BrokerLink;
+  publisher: Publisher;
+  topology: Topology;
+  log: Log;
+}
+
+/** What a worker does with requests to cancel: as messages, and from other hosts. */
+export function cancelling(parts: CancelParts) {
+  const { config, here, link, publisher, log } = parts;
+  const effects = {
+    ...{ site: config.site, sessions: parts.sessions, shells: parts.shells, here },
+    lastEvents: (names: readonly string[]) => lastJobEvents(parts, names),
+    askHost: (...[host, group, job, request]: Parameters<Parameters<typeof cancelJobs>[2]["askHost"]>) => {
+      const queue = topologyFor(config.broker.prefix, group, host).hostJobsQueue;
+      return askHost({ link, publisher, queue }, job, request);
+    },
+  };
+  return {
+    message: (received: ReceivedMessage): Promise<CancelAnswer> =>
+      handleCancel(received, {
+        mayCancel: config.worker.mayCancel,
+        cancel: (jobs, request) => cancelJobs(jobs, request, effects),
+        log,
+        now: () => new Date(),
+      }),
+    /** Never rejects: a request that cannot be answered is delivered again over another link. */
+    fromHost: async ({ message, ack }: Delivery): Promise<void> => {
+      try {
+        await cancelHere(message, { here, jobsDirectory: localJobsDirectory(config.site), publisher });
+        ack();
+      } catch (error) {
+        if (error instanceof MentoError) {
+          link.fail(error);
+          return;
+        }
+        log.error({ err: error }, "a request of another host cannot be read; it is dropped");
+        ack();
+      }
+    },
+  };
+}
