@@ -245,8 +245,7 @@ it("one of its jobs can be cancelled, whether it waits or runs, and the others a
         .map((line) => line.split(" "))
         .map(([id = "", state = ""]) => [id, state]),
     );
-  const inState = (state: string) =>
-    jobs.filter(({ slurm: { jobId } }) => states().get(jobId ?? "") === state);
+  const inState = (state: string) => jobs.filter(({ slurm: { jobId } }) => states().get(jobId) === state);
   const running = await eventually("one of the array runs", () => inState("RUNNING")[0]);
   const [waiting] = inState("PENDING");
   const chosen = [running, waiting].map((one) => one?.job.id ?? "");
