@@ -4,6 +4,7 @@ import { accountingCommand, parseAccounting } from "./jobs/accounting.ts";
 import {
   askCommand,
   cancelInSlurmCommand,
+  isWordOn,
   lookCommand,
   LONGEST_CANCEL_SECONDS,
   ownIdOf,
@@ -15,7 +16,6 @@ import {
   type Standing,
 } from "./jobs/cancel.ts";
 import type { CancelRequest } from "./jobs/cancel-request.ts";
-import { markerOf } from "./jobs/directory.ts";
 import { endFromSlurmAlone } from "./jobs/job.ts";
 import {
   cancelProcessesCommand,
@@ -225,13 +225,13 @@ function processOf({ records, directory }: FoundJob): ProcessJob {
 
 /** Slurm's controller has forgotten it, and it has left no record of its end. */
 async function askAccounting(job: FoundJob, shell: Shell): Promise<CancelOutcome> {
-  const { id, directory, records, submittedAt } = job;
+  const { records, submittedAt } = job;
   const runId = records.submitted?.runId ?? "";
   const since =
     submittedAt === undefined ? Date.now() / 1000 - 14 * DAY_SECONDS : Date.parse(submittedAt) / 1000;
   const end = await shell.run(accountingCommand(shell.account, [runId], since - 3600));
   const word = parseAccounting(end.stdout.toString("utf8")).get(runId);
-  const isOurs = word !== undefined && (word.comment === markerOf(id) || word.directory === directory);
+  const isOurs = word !== undefined && isWordOn(job, word);
   const hasStarted = records.started !== undefined;
   const isAsked = records.cancelled !== undefined;
   const found = isOurs ? endFromSlurmAlone({ ...word, hasStarted, isAsked, log: "" }) : undefined;
