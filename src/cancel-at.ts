@@ -6,6 +6,7 @@ import {
   acceptedCommand,
   askCommand,
   cancelInSlurmCommand,
+  isWordOn,
   lookCommand,
   LONGEST_CANCEL_SECONDS,
   ownIdOf,
@@ -280,13 +281,13 @@ function processOf({ records, directory }: FoundJob): ProcessJob {
 
 /** Slurm's controller has forgotten it, and it has left no record of its end. */
 async function askAccounting(job: FoundJob, shell: Shell): Promise<CancelOutcome> {
-  const { id, directory, records, submittedAt } = job;
+  const { records, submittedAt } = job;
   const runId = records.submitted?.runId ?? "";
   const since =
     submittedAt === undefined ? Date.now() / 1000 - 14 * DAY_SECONDS : Date.parse(submittedAt) / 1000;
   const end = await shell.run(accountingCommand(shell.account, [runId], since - 3600));
   const word = parseAccounting(end.stdout.toString("utf8")).get(runId);
-  const isOurs = word !== undefined && (word.comment === markerOf(id) || word.directory === directory);
+  const isOurs = word !== undefined && isWordOn(job, word);
   const hasStarted = records.started !== undefined;
   const isAsked = records.cancelled !== undefined;
   const found = isOurs ? endFromSlurmAlone({ ...word, hasStarted, isAsked, log: "" }) : undefined;

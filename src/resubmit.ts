@@ -1,5 +1,6 @@
 import { Deferred, ERROR_CODES, MentoError, Rejected } from "./errors.ts";
-import { directoryOf, LONGEST_SUBMIT_SECONDS, parseSubmitAnswer, resubmitCommand } from "./jobs/directory.ts";
+import { directoryOf, markerOf, LONGEST_SUBMIT_SECONDS, resubmitCommand } from "./jobs/directory.ts";
+import { parseSubmitAnswer } from "./jobs/submit-said.ts";
 import type { JobEnd } from "./jobs/job.ts";
 import type { JobRecords } from "./jobs/records.ts";
 import type { TrackingRecord } from "./jobs/tracking-record.ts";
@@ -38,14 +39,16 @@ export async function resubmit(
   if (slot instanceof MentoError) throw slot;
   const { id: jobId, trigger: name } = data.job;
   const { reservation, partition } = slot;
+  const directory = directoryOf(jobsDirectory, jobId);
   const command = resubmitCommand(
     {
       jobsDirectory,
       jobId,
       slurmJobId,
       sbatchArguments: sbatchArguments({
-        jobId,
-        directory: directoryOf(jobsDirectory, jobId),
+        marker: markerOf(jobId),
+        directory,
+        output: `${directory}/job.log`,
         name,
         slurm: asked,
         priority,

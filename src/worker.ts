@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { hostname } from "node:os";
 import { Admission } from "./admission.ts";
+import { ArrayCollector, arraySizes, type ArrayEffects } from "./collect-array.ts";
 import { requireOnline, Sessions, type OnlineSession } from "./beamtime/session.ts";
 import { brokerLost, type BrokerAddress, type BrokerLink } from "./broker/connection.ts";
 import { openConsumer } from "./broker/consumer.ts";
@@ -18,6 +19,7 @@ import { TrackingRecord } from "./jobs/tracking-record.ts";
 import type { Log } from "./log.ts";
 import { toCloudEvent, type JobMethod, type OutgoingEvent } from "./messages/job-event.ts";
 import { METHODS } from "./methods/methods.ts";
+import { submitArray } from "./methods/sbatch-array.ts";
 import { openTriggerQueues, roomAt, type TriggerQueues } from "./open-trigger-queues.ts";
 import { resubmit } from "./resubmit.ts";
 import { RuntimeDirectory } from "./runtime-directory.ts";
@@ -276,13 +278,21 @@ class Worker {
       }
     }
     if (worker.roles.includes("intake")) {
+      const submitEffects: ArrayEffects = {
+        enter: (session, jobs, priority) => this.#admission.enter(session, jobs, priority),
+        placeFor: (session, wish) => this.#places.placeFor(session, wish),
+        submitArray,
+      };
+      const arrays = new ArrayCollector(this.#between("message", submitEffects));
+      void link.lost.then((why) => arrays.refuse(why ?? brokerLost("it was closed")));
+      const { enter, placeFor } = submitEffects;
       const messageEffects: IntakeEffects = this.#between("message", {
         group: worker.group,
         triggers: this.#config.triggers,
         findSession: (id, paths) => this.#sessions.find(id, paths),
-        enter: (session, jobs, priority) => this.#admission.enter(session, jobs, priority),
+        ...{ enter, placeFor },
+        collect: (session, plan, options) => arrays.collect(session, plan, options),
         report: (session, trouble) => this.#admission.report(session, trouble),
-        placeFor: (session, trigger) => this.#places.placeFor(session, trigger),
         requireRoom: roomAt(this.#places),
         queueFor: (trigger, copy) =>
           publisher.publish({ exchange: "", routingKey: topology.triggerQueue(trigger), ...copy }),
@@ -306,10 +316,13 @@ class Worker {
       };
       const opened = await openTriggerQueues(this.#config.triggers, edges, this.#sessions, this.#places);
       queues = opened;
-      const prefetch = worker.concurrency * PREFETCH_PER_SLOT;
+      const prefetch = worker.concurrency * PREFETCH_PER_SLOT + arraySizes(this.#config.triggers);
       const intake = await openIntake({ ...edges, queue: topology.intakeQueue, prefetch });
       stops.unshift(
-        () => intake.stop(),
+        () => {
+          arrays.hurry();
+          return intake.stop();
+        },
         () => opened.stop(),
       );
     }

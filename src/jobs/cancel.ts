@@ -2,7 +2,7 @@ import { z } from "zod";
 import { JobMethod } from "../messages/job-event.ts";
 import { quote, quoteAll } from "../shells/quote.ts";
 import { ACCEPTED_FUNCTION, askFunction, type CancelRequest } from "./cancel-request.ts";
-import { directoryOf, markerOf } from "./directory.ts";
+import { arrayMarkerOf, directoryOf, markerOf } from "./directory.ts";
 import {
   CANCELLED,
   endFromBoth,
@@ -15,7 +15,7 @@ import {
 } from "./job.ts";
 import { parseRecords, printRecordsCommand, type JobRecords } from "./records.ts";
 import { REQUEST_PREFIX } from "./run-script.ts";
-import { parseSqueue, squeueCommand, type SlurmJob } from "./squeue.ts";
+import { parseSqueue, partTask, squeueCommand, type SlurmJob } from "./squeue.ts";
 import type { JobWord } from "./watched.ts";
 
 /** Jobs of one folder of job directories. */
@@ -34,6 +34,8 @@ export interface FoundJob {
   /** What it was submitted by; undefined if its directory does not say. */
   method: JobMethod | undefined;
   submittedAt: string | undefined;
+  /** The array that it was submitted with as a task. */
+  array: string | undefined;
   /** Jobs of Slurm that are this one, by our marker; a number alone may be another's. */
   inSlurm: readonly SlurmJob[];
 }
@@ -93,9 +95,16 @@ export function cancelInSlurmCommand(jobs: CancelJobs, living: Living, request: 
   const directories = jobs.jobIds.map((id) => directoryOf(jobs.jobsDirectory, id));
   const inSlurm = jobs.jobIds.filter((id) => living.get(id)?.length);
   const slurmJobIds = inSlurm.flatMap((id) => living.get(id) ?? []);
+  // A waiting task of an array leaves no trace if it is not parted from the others first; see squeue.ts.
+  const tasks = inSlurm.flatMap((id) =>
+    (living.get(id) ?? []).filter((one) => one.includes("_")).map((one) => partTask(one, markerOf(id))),
+  );
+  const scancel = `${tasks.join("\n")}
+timeout ${SCANCEL_SECONDS} scancel ${quoteAll(slurmJobIds)} && {
+${acceptedCommand(jobs.jobsDirectory, inSlurm)}
+}`;
   return `${askCommand(directories, request)}
-${slurmJobIds.length === 0 ? "" : `timeout ${SCANCEL_SECONDS} scancel ${quoteAll(slurmJobIds)} && {`}
-${slurmJobIds.length === 0 ? "" : `${acceptedCommand(jobs.jobsDirectory, inSlurm)}\n}`}
+${inSlurm.length === 0 ? "" : scancel}
 ${lookCommand(jobs)}`;
 }
 
@@ -113,7 +122,11 @@ for d in ${quoteAll(directories)}; do
 done`;
 }
 
-const Request = z.object({ method: JobMethod.optional(), submittedAt: z.iso.datetime().optional() });
+const Request = z.object({
+  method: JobMethod.optional(),
+  submittedAt: z.iso.datetime().optional(),
+  array: z.string().optional(),
+});
 
 /** @param known Slurm's jobs, if they were asked for in another way */
 export function parseLook(
@@ -133,23 +146,34 @@ export function parseLook(
   for (const id of jobIds) {
     const directory = directoryOf(jobsDirectory, id);
     const written = records.get(id) ?? {};
-    const inSlurm = [...(slurm?.values() ?? [])].filter(
-      (job) =>
-        job.comment === markerOf(id) || (job.id === written.submitted?.runId && job.directory === directory),
-    );
     const line = requests.get(id);
+    const request = readRequest(line ?? "");
+    const job = { id, directory, array: request.array };
+    const runId = written.submitted?.runId;
+    const inSlurm = [...(slurm?.values() ?? [])].filter((one) =>
+      one.id === runId ? isWordOn(job, one) : one.comment === markerOf(id),
+    );
     if (line === undefined && inSlurm.length === 0) continue;
-    found.set(id, { id, directory, records: written, inSlurm, ...readRequest(line ?? "") });
+    found.set(id, { id, directory, records: written, inSlurm, ...request });
   }
   return { found, slurm };
 }
 
-function readRequest(line: string): Pick<FoundJob, "method" | "submittedAt"> {
+/** What is said of the Slurm id that our job has, as itself or as a task of its array: another's job may have it by now. */
+export function isWordOn(
+  { id, directory, array }: Pick<FoundJob, "id" | "directory" | "array">,
+  word: { comment: string; directory: string },
+): boolean {
+  if (word.comment === markerOf(id) || word.directory === directory) return true;
+  return array !== undefined && word.comment === arrayMarkerOf(array);
+}
+
+function readRequest(line: string): Pick<FoundJob, "method" | "submittedAt" | "array"> {
   try {
-    const { method, submittedAt } = Request.parse(JSON.parse(line.slice(REQUEST_PREFIX.length)));
-    return { method, submittedAt };
+    const { method, submittedAt, array } = Request.parse(JSON.parse(line.slice(REQUEST_PREFIX.length)));
+    return { method, submittedAt, array };
   } catch {
-    return { method: undefined, submittedAt: undefined };
+    return { method: undefined, submittedAt: undefined, array: undefined };
   }
 }
 

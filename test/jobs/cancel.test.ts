@@ -115,7 +115,7 @@ const job: SlurmJob = {
   directory: "/j/j",
 };
 const found = (records: JobRecords, ...states: string[]): FoundJob => ({
-  ...{ id: "j", directory: "/j/j", method: "remote-sbatch-script", submittedAt: undefined },
+  ...{ id: "j", directory: "/j/j", method: "remote-sbatch-script", submittedAt: undefined, array: undefined },
   records,
   inSlurm: states.map((state, index) => ({ ...job, id: String(4711 + index), state })),
 });
