@@ -20,7 +20,7 @@ import {
   type Standing,
 } from "./jobs/cancel.ts";
 import type { CancelRequest } from "./jobs/cancel-request.ts";
-import { directoryOf, markerOf } from "./jobs/directory.ts";
+import { directoryOf } from "./jobs/directory.ts";
 import { endFromSlurmAlone, isTerminal } from "./jobs/job.ts";
 import {
   cancelProcessesCommand,
