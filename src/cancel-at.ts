@@ -1,22 +1,27 @@
+import { hostname, userInfo } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { MentoError, Unavailable } from "./errors.ts";
 import { accountingCommand, parseAccounting } from "./jobs/accounting.ts";
 import {
+  acceptedCommand,
   askCommand,
   cancelInSlurmCommand,
+  isWordOn,
   lookCommand,
   LONGEST_CANCEL_SECONDS,
   ownIdOf,
   parseLook,
   standingInSlurm,
   standingOfProcess,
+  type CancelJobs,
   type CancelLook,
   type FoundJob,
+  type Living,
   type Standing,
 } from "./jobs/cancel.ts";
 import type { CancelRequest } from "./jobs/cancel-request.ts";
-import { markerOf } from "./jobs/directory.ts";
-import { endFromSlurmAlone } from "./jobs/job.ts";
+import { directoryOf } from "./jobs/directory.ts";
+import { endFromSlurmAlone, isTerminal } from "./jobs/job.ts";
 import {
   cancelProcessesCommand,
   parseCancelled,
@@ -25,7 +30,9 @@ import {
   type ProcessJob,
 } from "./jobs/process.ts";
 import type { CancelOutcome } from "./messages/job-cancel.ts";
-import type { JobMethod } from "./messages/job-event.ts";
+import type { JobEventData, JobMethod } from "./messages/job-event.ts";
+import { isWorthRetrying } from "./resubmit.ts";
+import type { SlurmRest } from "./slurm-rest/slurm-rest.ts";
 import type { Shell } from "./shells/shell.ts";
 
 /** A folder of job directories, and the way to it. */
@@ -37,9 +44,19 @@ export interface CancelPlace {
   methods: readonly JobMethod[];
   /** Where a process of the host with this name is ended. */
   shellOn(host: string): Promise<Shell>;
+  /** Slurm's REST API, where Slurm is asked over it. */
+  rest?: SlurmRest | null;
 }
 
+/** Their directories lie among those of other ways: one that does not say is not taken for theirs. */
+const BESIDE_OTHERS: readonly JobMethod[] = ["local-sbatch-script", "slurm-rest-api"];
 const BY_SLURM: readonly JobMethod[] = ["remote-sbatch-script", "local-sbatch-script", "slurm-rest-api"];
+
+/** Whoever runs this program asks. */
+export function requestFromHere(reason: string | null): CancelRequest {
+  const who = `${userInfo().username}@${hostname()}`;
+  return { who, reason, at: new Date().toISOString() };
+}
 
 /** A submit, or a resubmit, may come between a look and a cancel. */
 const TRIES = 5;
@@ -57,12 +74,12 @@ export async function cancelAt(
   jobIds: readonly string[],
   request: CancelRequest,
 ): Promise<Map<string, CancelOutcome>> {
-  const { shell, methods } = place;
-  const hasSlurm = methods.some((method) => BY_SLURM.includes(method));
-  const here: Group = { ...place, account: hasSlurm ? shell.account : null, jobIds };
-  const look = await lookAt(here);
+  const { methods } = place;
+  const isKnownHere = ({ inSlurm }: FoundJob) =>
+    inSlurm.length > 0 || !methods.some((method) => BESIDE_OTHERS.includes(method));
+  const look = await lookAt(place, jobIds);
   const found = [...look.found.values()]
-    .map((job) => ({ ...job, method: job.method ?? methods[0] }))
+    .map((job) => ({ ...job, method: job.method ?? (isKnownHere(job) ? methods[0] : undefined) }))
     .filter(({ method }) => method !== undefined && methods.includes(method));
   const outcomes = new Map<string, CancelOutcome>();
   const take = async (jobs: readonly FoundJob[], work: () => Promise<Map<string, CancelOutcome>>) => {
@@ -75,29 +92,29 @@ export async function cancelAt(
   };
 
   const isProcess = ({ method }: FoundJob) => method !== undefined && !BY_SLURM.includes(method);
-  const started = await stopUnstarted(found.filter(isProcess), here, request);
+  const started = await stopUnstarted(found.filter(isProcess), place, request);
   for (const host of new Set(started.map(hostOf))) {
     const jobs = started.filter((job) => hostOf(job) === host);
     await take(jobs, async () => {
       // The look at it, and the request, are all that there is to do of one that has not started.
       if (host === "")
         return new Map(jobs.map((job) => [job.id, outcomeOf(job, { kind: "in-flight" }, true)]));
-      return cancelProcesses(jobs, await place.shellOn(host), here, request);
+      return cancelProcesses(jobs, await place.shellOn(host), place, request);
     });
   }
   const inSlurm = found.filter((job) => !isProcess(job));
   const ids = inSlurm.map(({ id }) => id);
-  await take(inSlurm, () => cancelInSlurm({ ...here, jobIds: ids }, request, look));
+  await take(inSlurm, () => cancelInSlurm(place, ids, request, look));
   return outcomes;
 }
 
 /** Mento's ids by Slurm's, for those that Slurm knows of the account; null: another program's. */
 export async function ownIds(
-  { shell, jobsDirectory }: CancelPlace,
+  place: CancelPlace,
   slurmJobIds: readonly string[],
 ): Promise<Map<string, string | null>> {
-  const { slurm } = await lookAt({ shell, jobsDirectory, account: shell.account, jobIds: [] });
-  if (slurm === undefined) throw slurmSilent(shell);
+  const { slurm } = await lookAt(place, []);
+  if (slurm === undefined) throw slurmSilent(place.shell);
   return new Map(
     slurmJobIds.flatMap((slurmJobId) => {
       const job = slurm.get(slurmJobId);
@@ -106,30 +123,31 @@ export async function ownIds(
   );
 }
 
-/** Jobs of one folder that are cancelled over one shell. */
-interface Group {
-  shell: Shell;
-  jobsDirectory: string;
-  jobIds: readonly string[];
-  account: string | null;
-}
-
-async function lookAt(group: Group): Promise<CancelLook> {
-  const end = await group.shell.run(lookCommand(group), { timeout: LONGEST_CANCEL_SECONDS * 1000 });
-  if (end.code === 0) return parseLook(end.stdout, group);
+async function lookAt(place: CancelPlace, jobIds: readonly string[]): Promise<CancelLook> {
+  const { shell, rest } = place;
+  const jobs = jobsOf(place, jobIds);
+  const listed = rest == null ? undefined : new Map((await rest.list()).map((job) => [job.id, job]));
+  const end = await shell.run(lookCommand(jobs), { timeout: LONGEST_CANCEL_SECONDS * 1000 });
+  if (end.code === 0) return parseLook(end.stdout, jobs, listed);
   throw new MentoError({
     code: "cancel-refused",
-    message: `The job directories in ${group.jobsDirectory} cannot be read on ${group.shell.host}: ${end.stderr.trim()}.`,
-    hint: `Can ${group.shell.account} read and write there?`,
+    message: `The job directories in ${place.jobsDirectory} cannot be read on ${shell.host}: ${end.stderr.trim()}.`,
+    hint: `Can ${shell.account} read and write there?`,
   });
 }
 
+function jobsOf({ jobsDirectory, shell, methods, rest }: CancelPlace, jobIds: readonly string[]): CancelJobs {
+  const isAsked = rest == null && methods.some((method) => BY_SLURM.includes(method));
+  return { jobsDirectory, jobIds, account: isAsked ? shell.account : null };
+}
+
 async function cancelInSlurm(
-  group: Group,
+  place: CancelPlace,
+  jobIds: readonly string[],
   request: CancelRequest,
   before: CancelLook,
 ): Promise<Map<string, CancelOutcome>> {
-  const { shell, jobIds } = group;
+  const { shell } = place;
   const outcomes = new Map<string, CancelOutcome>();
   const asked = new Set<string>();
   let look = before;
@@ -142,8 +160,8 @@ async function cancelInSlurm(
       if (standing.kind === "living") living.set(job.id, standing.slurmJobIds);
       else if (look.slurm === undefined && standing.kind !== "ended") {
         outcomes.set(job.id, failed(job.id, slurmSilent(shell)));
-      } else if (standing.kind === "in-flight" && !isAsked) living.set(job.id, []);
-      else if (standing.kind === "forgotten" && !isAsked) {
+      } else if (mayComeAgain(standing) && !isAsked) living.set(job.id, []);
+      else if (standing.kind === "forgotten" && !isAsked && place.rest == null) {
         outcomes.set(job.id, await askAccounting(job, shell));
       } else outcomes.set(job.id, outcomeOf(job, standing, isAsked));
     }
@@ -153,27 +171,62 @@ async function cancelInSlurm(
       return outcomes;
     }
     if (tried > 0) await sleep(BETWEEN_TRIES_MS);
-    const jobs = { ...group, jobIds: [...living.keys()], living };
-    const end = await shell.run(cancelInSlurmCommand(jobs, request), {
-      timeout: LONGEST_CANCEL_SECONDS * 1000,
-    });
     for (const id of living.keys()) asked.add(id);
-    look = parseLook(end.stdout, jobs);
-    said = end.stderr;
+    ({ look, said } = await cancelThere(place, living, request));
   }
+}
+
+/** What has ended without its own fault may be submitted again, unless its directory says that it is not to be. */
+function mayComeAgain(standing: Standing): boolean {
+  if (standing.kind === "in-flight") return true;
+  return standing.kind === "ended" && isWorthRetrying(standing.end);
+}
+
+async function cancelThere(
+  place: CancelPlace,
+  living: Living,
+  request: CancelRequest,
+): Promise<{ look: CancelLook; said: string }> {
+  const { shell, jobsDirectory, rest } = place;
+  const jobs = jobsOf(place, [...living.keys()]);
+  if (rest == null) {
+    const command = cancelInSlurmCommand(jobs, living, request);
+    const end = await shell.run(command, { timeout: LONGEST_CANCEL_SECONDS * 1000 });
+    return { look: parseLook(end.stdout, jobs), said: end.stderr };
+  }
+  const ask = askCommand(
+    jobs.jobIds.map((id) => directoryOf(jobsDirectory, id)),
+    request,
+  );
+  // A directory that its script has not made yet is made when the script will not run any more: it must be its own.
+  const there = await lookAt(place, jobs.jobIds);
+  const made = jobs.jobIds.filter((id) => there.found.get(id)?.records.submitted !== undefined);
+  await shell.run(
+    askCommand(
+      made.map((id) => directoryOf(jobsDirectory, id)),
+      request,
+    ),
+  );
+  for (const slurmJobId of [...living.values()].flat()) await rest.cancel(slurmJobId);
+  const inSlurm = jobs.jobIds.filter((id) => living.get(id)?.length);
+  await shell.run(`${ask}\n${acceptedCommand(jobsDirectory, inSlurm)}`);
+  return { look: await lookAt(place, jobs.jobIds), said: "" };
 }
 
 /** A run script looks for a request before its program starts. Returns the jobs as they are then. */
 async function stopUnstarted(
   jobs: readonly FoundJob[],
-  group: Group,
+  place: CancelPlace,
   request: CancelRequest,
 ): Promise<FoundJob[]> {
   const unstarted = jobs.filter(({ records }) => records.submitted === undefined);
   if (unstarted.length === 0) return [...jobs];
   const directories = unstarted.map(({ directory }) => directory);
-  await group.shell.run(askCommand(directories, request));
-  const { found } = await lookAt({ ...group, jobIds: unstarted.map(({ id }) => id) });
+  await place.shell.run(askCommand(directories, request));
+  const { found } = await lookAt(
+    place,
+    unstarted.map(({ id }) => id),
+  );
   return [...jobs.filter((job) => !unstarted.includes(job)), ...found.values()];
 }
 
@@ -181,7 +234,7 @@ async function stopUnstarted(
 async function cancelProcesses(
   jobs: readonly FoundJob[],
   shell: Shell,
-  group: Group,
+  place: CancelPlace,
   request: CancelRequest,
 ): Promise<Map<string, CancelOutcome>> {
   const outcomes = new Map<string, CancelOutcome>();
@@ -193,7 +246,10 @@ async function cancelProcesses(
   if (living.length === 0) return outcomes;
   const end = await shell.run(cancelProcessesCommand(living.map(processOf), request));
   const cancelled = parseCancelled(end.stdout.toString("utf8"));
-  const { found } = await lookAt({ ...group, jobIds: living.map(({ id }) => id) });
+  const { found } = await lookAt(
+    place,
+    living.map(({ id }) => id),
+  );
   for (const [job, standing] of await standingsOn(shell, [...found.values()])) {
     const isAsked = cancelled.has(job.records.submitted?.runId ?? "");
     const lives = standing.kind === "living" && !isAsked;
@@ -225,13 +281,13 @@ function processOf({ records, directory }: FoundJob): ProcessJob {
 
 /** Slurm's controller has forgotten it, and it has left no record of its end. */
 async function askAccounting(job: FoundJob, shell: Shell): Promise<CancelOutcome> {
-  const { id, directory, records, submittedAt } = job;
+  const { records, submittedAt } = job;
   const runId = records.submitted?.runId ?? "";
   const since =
     submittedAt === undefined ? Date.now() / 1000 - 14 * DAY_SECONDS : Date.parse(submittedAt) / 1000;
   const end = await shell.run(accountingCommand(shell.account, [runId], since - 3600));
   const word = parseAccounting(end.stdout.toString("utf8")).get(runId);
-  const isOurs = word !== undefined && (word.comment === markerOf(id) || word.directory === directory);
+  const isOurs = word !== undefined && isWordOn(job, word);
   const hasStarted = records.started !== undefined;
   const isAsked = records.cancelled !== undefined;
   const found = isOurs ? endFromSlurmAlone({ ...word, hasStarted, isAsked, log: "" }) : undefined;
@@ -274,6 +330,15 @@ function outcomeOf({ id, records }: FoundJob, standing: Standing, isAsked: boole
       if (cancelledBy === null) return failed(id, refused(id, "its directory cannot be written to"));
       return { ...common, outcome: "cancelled", cancelledBy };
   }
+}
+
+/** By its last event; undefined if that was not its end. A lost job may live. */
+export function goneSince({ job, exit, times, cancelledBy }: JobEventData): CancelOutcome | undefined {
+  const { id, state } = job;
+  if (!isTerminal(state) || state === "lost") return undefined;
+  const { code, signal, reason } = exit ?? { code: null, signal: null, reason: null };
+  const end = { state, code, signal, reason, at: times.ended };
+  return { job: id, id, outcome: "gone", end, cancelledBy, error: null };
 }
 
 export function unknown(job: string, message: string, hint: string): CancelOutcome {

@@ -1,14 +1,14 @@
 import { posix } from "node:path";
 import { requireOnline, type Session, type Sessions } from "./beamtime/session.ts";
 import type { LastJobEvent } from "./broker/job-history.ts";
-import { cancelAt, failed, ownIds, unknown, type CancelPlace } from "./cancel-at.ts";
+import { cancelAt, failed, goneSince, ownIds, unknown, type CancelPlace } from "./cancel-at.ts";
 import { jobsDirectory, localJobsDirectory, type MentoConfig } from "./config.ts";
 import { MentoError } from "./errors.ts";
 import type { CancelRequest } from "./jobs/cancel-request.ts";
-import { isTerminal } from "./jobs/job.ts";
 import { JobName, type CancelOutcome } from "./messages/job-cancel.ts";
 import type { JobMethod } from "./messages/job-event.ts";
 import type { SessionShells } from "./session-shells.ts";
+import type { SlurmRest } from "./slurm-rest/slurm-rest.ts";
 import type { Shell } from "./shells/shell.ts";
 
 export interface CancelEffects {
@@ -16,6 +16,7 @@ export interface CancelEffects {
   sessions: Sessions;
   shells: SessionShells;
   here: Shell;
+  rest: SlurmRest | null;
   /** What was last announced of jobs that are not where jobs of open sessions are, by the names that are asked for. */
   lastEvents: (names: readonly string[]) => Promise<ReadonlyMap<string, LastJobEvent>>;
   /** Has a job cancelled by its host's worker, which alone can reach it. */
@@ -40,6 +41,9 @@ export async function cancelJobs(
   return wanted.map((name) => search.outcomeOf(name));
 }
 
+/** The more certain, the earlier. */
+const CERTAIN: readonly CancelOutcome["outcome"][] = ["cancelled", "gone", "failed", "unknown"];
+
 /** What is known so far of each name. */
 class Search {
   readonly #names: readonly string[];
@@ -58,8 +62,10 @@ class Search {
     return this.#names.filter((name) => !this.#outcomes.has(name));
   }
 
+  /** A job of the REST API's account may be found over SSH too: whoever has cancelled it is right. */
   found(name: string, outcome: CancelOutcome): void {
-    this.#outcomes.set(name, { ...outcome, job: name });
+    const rank = (one: CancelOutcome | undefined) => (one === undefined ? 9 : CERTAIN.indexOf(one.outcome));
+    if (rank(outcome) < rank(this.#outcomes.get(name))) this.#outcomes.set(name, { ...outcome, job: name });
   }
 
   silent(name: string, outcome: CancelOutcome): void {
@@ -92,12 +98,15 @@ async function lookInOpenSessions(
 ): Promise<void> {
   const { open, broken } = await effects.sessions.open();
   if (broken !== undefined) search.trouble(broken);
+  const { site, rest } = effects;
   const places = [
     ...open.filter(({ online }) => online !== null).map((session) => placeOf(session, effects)),
-    ...open.map(({ roots }) =>
-      placeHere("local-sbatch-script", jobsDirectory(effects.site, roots.core), effects),
-    ),
-    placeHere("local-bash-script", localJobsDirectory(effects.site), effects),
+    ...open.flatMap(({ roots }) => {
+      const folder = jobsDirectory(site, roots.core);
+      const bySbatch = placeHere("local-sbatch-script", folder, effects);
+      return rest === null ? [bySbatch] : [bySbatch, placeHere("slurm-rest-api", folder, effects)];
+    }),
+    placeHere("local-bash-script", localJobsDirectory(site), effects),
   ];
   const looked = places.map(async (one) => {
     try {
@@ -116,24 +125,28 @@ async function placeOf(session: Session, { site, shells }: CancelEffects): Promi
   return {
     jobsDirectory: jobsDirectory(site, session.roots.core),
     shell: await shells.open(online),
-    // All of Slurm's are cancelled by scancel, whoever has submitted them: the REST API is needed only where no SSH is.
-    methods: ["remote-sbatch-script", "slurm-rest-api", "remote-command"],
+    methods: ["remote-sbatch-script", "remote-command"],
     shellOn: (host) => shells.open(online, host),
   };
 }
 
-/** Where jobs are that are of our own account. */
-function placeHere(method: JobMethod, folder: string, { here }: CancelEffects): Promise<CancelPlace> {
-  const shellOn = () => Promise.resolve(here);
-  return Promise.resolve({ jobsDirectory: folder, shell: here, methods: [method], shellOn });
+/** Where jobs are that are seen from this host: of our own account, or of that of Slurm's REST API. */
+function placeHere(method: JobMethod, folder: string, { here, rest }: CancelEffects): Promise<CancelPlace> {
+  const place = {
+    jobsDirectory: folder,
+    shell: here,
+    methods: [method],
+    shellOn: () => Promise.resolve(here),
+  };
+  return Promise.resolve(method === "slurm-rest-api" ? { ...place, rest } : place);
 }
 
 async function lookIn(place: CancelPlace, search: Search, request: CancelRequest): Promise<void> {
   const names = search.open;
   const numbers = names.filter((name) => /^\d+$/.test(name));
   const ids = new Map(names.map((name) => [name, name]));
-  // This host need not have Slurm; of its jobs the events know the number.
-  if (place.methods.includes("remote-sbatch-script") && numbers.length > 0) {
+  // This host need not have Slurm's commands; of jobs that it has submitted with them, the events know the number.
+  if ((place.rest != null || place.methods.includes("remote-sbatch-script")) && numbers.length > 0) {
     for (const [number, id] of await ownIds(place, numbers)) {
       if (id !== null) ids.set(number, id);
       else search.found(number, notOurs(number));
@@ -170,16 +183,13 @@ async function followEvent(
   request: CancelRequest,
   effects: CancelEffects,
 ): Promise<CancelOutcome | undefined> {
-  const { job, session, exit, times, process, cancelledBy } = data;
-  const { id, state } = job;
-  if (isTerminal(state) && state !== "lost") {
-    const { code, signal, reason } = exit ?? { code: null, signal: null, reason: null };
-    const end = { state, code, signal, reason, at: times.ended };
-    return { job: id, id, outcome: "gone", end, cancelledBy, error: null };
-  }
+  const { job, session, process } = data;
+  const { id } = job;
+  const ended = goneSince(data);
+  if (ended !== undefined) return ended;
   if (job.method === "local-bash-script") return effects.askHost(process?.host ?? "", group, id, request);
   const place =
-    job.method === "local-sbatch-script"
+    job.method === "local-sbatch-script" || job.method === "slurm-rest-api"
       ? await placeHere(job.method, posix.dirname(job.directory), effects)
       : await placeOf(await effects.sessions.find(session.id ?? undefined), effects);
   return (await cancelAt(place, [id], request)).get(id);

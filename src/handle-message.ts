@@ -1,4 +1,5 @@
 import type { Trouble } from "./admission.ts";
+import type { Collected } from "./collect-array.ts";
 import { Deferred, MentoError, Misconfigured, Rejected, Superseded, Unavailable } from "./errors.ts";
 import type { Session } from "./beamtime/session.ts";
 import { submittedData } from "./jobs/event-data.ts";
@@ -14,7 +15,7 @@ import type { PlaceWish } from "./session-places.ts";
 import { matchTriggers } from "./triggers/match.ts";
 import { HERE, jobIdFor, planJob, type JobPlan } from "./triggers/plan.ts";
 import type { Trigger } from "./triggers/trigger-config.ts";
-import { hasTurns, turnOf } from "./triggers/turns.ts";
+import { hasTurns, turnOf, type Turn } from "./triggers/turns.ts";
 
 export interface ReceivedMessage {
   body: Uint8Array;
@@ -61,6 +62,8 @@ export interface IntakeEffects {
   /** Puts a copy of the message into the queue of the trigger, confirmed. */
   queueFor: (trigger: string, copy: Outgoing) => Promise<void>;
   methods: Readonly<Record<Trigger["method"], Method>>;
+  /** Submits the job together with others of its trigger, when these have come or a time has passed. */
+  collect: (session: Session, plan: JobPlan, options: SubmitOptions) => Promise<Collected>;
   /** Puts a record on the group's queue of jobs, confirmed. */
   track: (record: TrackingRecord) => Promise<void>;
   /** Publishes an event, confirmed. */
@@ -118,36 +121,62 @@ export async function handleMessage(received: ReceivedMessage, effects: IntakeEf
   if (failures.length > 0) throw worst(failures);
 }
 
-/** The triggers whose jobs run at the session's nodes: in its turn, and until nobody can work. */
+/** The triggers whose jobs run at the session's nodes: by themselves or in arrays, which may take their time. */
 async function runTriggers(
   triggers: readonly Trigger[],
   resolved: Resolved & { session: Session },
   effects: IntakeEffects,
 ): Promise<unknown[]> {
-  const { session, received } = resolved;
+  const alone = triggers.filter(({ array }) => array === undefined);
+  const inArrays = triggers.filter((trigger) => !alone.includes(trigger));
   const failures: unknown[] = [];
+  const works = inArrays.map(async (trigger) => {
+    const failure = await tryTrigger(trigger, resolved, effects);
+    if (failure !== undefined) failures.push(failure);
+  });
+  if (alone.length > 0) works.push(runInTurn(alone, resolved, effects, failures));
+  await Promise.all(works.map((work) => work.catch((error: unknown) => failures.push(error))));
+  return failures;
+}
+
+/** In the session's turn, and until nobody can work. */
+async function runInTurn(
+  triggers: readonly Trigger[],
+  resolved: Resolved & { session: Session },
+  effects: IntakeEffects,
+  failures: unknown[],
+): Promise<void> {
+  const { session, received } = resolved;
   const submits = triggers.filter((trigger) => received.turn === "now" || !hasTurns(trigger));
   const priority = Math.max(...triggers.map((trigger) => trigger.priority));
   const leave = await effects.enter(session, submits.length, priority);
   try {
     for (const trigger of triggers) {
-      try {
-        await runTrigger(trigger, resolved, effects);
-      } catch (error) {
-        if (!isTroubleOfOthers(error)) {
-          failures.push(endedIfClosed(error, session));
-          continue;
-        }
-        const told = await effects.report(session, error);
-        failures.push(told);
-        // Nobody can work. Else it may be this trigger's command alone, which keeps no other from its job.
-        if (!(told instanceof Deferred)) break;
-      }
+      const failure = await tryTrigger(trigger, resolved, effects);
+      if (failure === undefined) continue;
+      failures.push(failure);
+      // Nobody can work. Else it may be this trigger's command alone, which keeps no other from its job.
+      if (isTroubleOfOthers(failure)) break;
     }
   } finally {
     leave();
   }
-  return failures;
+}
+
+/** Runs a trigger, or says what becomes of the message. */
+async function tryTrigger(
+  trigger: Trigger,
+  resolved: Resolved & { session: Session },
+  effects: IntakeEffects,
+): Promise<unknown> {
+  const { session } = resolved;
+  try {
+    await runTrigger(trigger, resolved, effects);
+    return undefined;
+  } catch (error) {
+    if (!isTroubleOfOthers(error)) return endedIfClosed(error, session);
+    return effects.report(session, error);
+  }
 }
 
 /** Of this one trigger's job, which the event's id tells from others of the message. */
@@ -223,29 +252,18 @@ async function submitOrQueue(trigger: Trigger, resolved: Resolved, effects: Inta
   const { input, received, session } = resolved;
   const plan = planJob(input, trigger, session, effects.group);
   const turn = turnOf(plan, input, received.receivedAt, effects.group);
-  const mustWait = turn !== null && received.turn === undefined;
-  if (turn !== null && !mustWait) await effects.requireRoom(session, plan, turn.seats);
-  const place = await effects.placeFor(session, { ...trigger, program: plan.argv[0] });
-  const method = effects.methods[trigger.method];
   const options: SubmitOptions = {
     dataTimeout: trigger.dataTimeout ?? DATA_TIMEOUT_SECONDS[session?.kind ?? "beamtime"],
     dataLook: received.dataLook,
     seats: turn?.seats ?? null,
     now: effects.now(),
   };
-  const found = mustWait ? await method.find?.(plan, place, options) : null;
-  if (mustWait && found == null) {
-    if (place.slot instanceof MentoError) throw place.slot;
-    const { door, order } = turn;
-    const { beamline = null, id = null } = session ?? {};
-    await effects.queueFor(
-      trigger.name,
-      received.copyFor(trigger.name, { door, order, beamline, session: id }),
-    );
-    received.queuedFor.push(trigger.name);
-    return;
-  }
-  const job = found ?? (await method.submit(plan, place, options));
+  const submitted =
+    trigger.array === undefined || session === null
+      ? await submitAlone(plan, turn, options, resolved, effects)
+      : await effects.collect(session, plan, options);
+  if (submitted === undefined) return;
+  const { job, place } = submitted;
   effects.log.info({ job: plan.jobId, slurmJob: job.slurmJobId, process: job.process }, "submitted");
   const data = submittedData(plan, job, {
     ready: input.event.time ?? null,
@@ -257,11 +275,38 @@ async function submitOrQueue(trigger: Trigger, resolved: Resolved, effects: Inta
     data,
     jobsDirectory: place.jobsDirectory,
     slurm: place.slurm,
+    ...(job.arrayId !== null && { arrayId: job.arrayId }),
     ...(trigger.retries > 0 && { retries: trigger.retries }),
     priority: trigger.priority,
     ...(turn === null ? {} : { rows: turn.seats.rows.map(({ name }) => name) }),
   });
   await effects.announce(jobEvent(data, effects.now()));
+}
+
+/** Undefined: the message waits for its turn, in the queue of the trigger. */
+async function submitAlone(
+  plan: JobPlan,
+  turn: Turn | null,
+  options: SubmitOptions,
+  { received, session }: Resolved,
+  effects: IntakeEffects,
+): Promise<Collected | undefined> {
+  const { trigger, argv } = plan;
+  const mustWait = turn !== null && received.turn === undefined;
+  if (turn !== null && !mustWait) await effects.requireRoom(session, plan, turn.seats);
+  const place = await effects.placeFor(session, { ...trigger, program: argv[0] });
+  const method = effects.methods[trigger.method];
+  const found = mustWait ? await method.find?.(plan, place, options) : null;
+  if (!mustWait || found != null) return { place, job: found ?? (await method.submit(plan, place, options)) };
+  if (place.slot instanceof MentoError) throw place.slot;
+  const { door, order } = turn;
+  const { beamline = null, id = null } = session ?? {};
+  await effects.queueFor(
+    trigger.name,
+    received.copyFor(trigger.name, { door, order, beamline, session: id }),
+  );
+  received.queuedFor.push(trigger.name);
+  return undefined;
 }
 
 /** One trigger's trouble does not keep the others from their jobs; of several, the one that can pass decides. */

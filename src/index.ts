@@ -36,6 +36,7 @@ export {
 } from "./messages/announced-event.ts";
 export { CloudEvent } from "./messages/cloud-event.ts";
 export { DataReady, DATA_READY_TYPE } from "./messages/data-ready.ts";
+export { CancelOutcome } from "./messages/job-cancel.ts";
 export type { EventFilter } from "./messages/event-filter.ts";
 export { ExitReason, JobEventData, JobState, MessageEventData } from "./messages/job-event.ts";
 export { findSession, type SessionOptions } from "./find-session.ts";

@@ -2,7 +2,7 @@ import type { Sessions } from "./beamtime/session.ts";
 import { openIntake, type IntakeEdges } from "./broker/intake.ts";
 import { Superseded } from "./errors.ts";
 import type { IntakeEffects } from "./handle-message.ts";
-import { parseSubmitAnswer } from "./jobs/directory.ts";
+import { parseSubmitAnswer } from "./jobs/submit-said.ts";
 import { overtakenCommand, parseOvertaken, roomCommand } from "./jobs/seats.ts";
 import { noTurnYet } from "./methods/submit-answer.ts";
 import type { SessionPlaces } from "./session-places.ts";

@@ -1,5 +1,6 @@
 import { Deferred, ERROR_CODES, MentoError, Rejected } from "./errors.ts";
-import { directoryOf, LONGEST_SUBMIT_SECONDS, parseSubmitAnswer, resubmitCommand } from "./jobs/directory.ts";
+import { directoryOf, markerOf, LONGEST_SUBMIT_SECONDS, resubmitCommand } from "./jobs/directory.ts";
+import { parseSubmitAnswer } from "./jobs/submit-said.ts";
 import type { JobEnd } from "./jobs/job.ts";
 import type { JobRecords } from "./jobs/records.ts";
 import type { TrackingRecord } from "./jobs/tracking-record.ts";
@@ -11,9 +12,13 @@ import { TriggerSlurm } from "./triggers/trigger-config.ts";
 /** What another run may do better: the program was not asked. */
 const RETRIED: readonly (ExitReason | null)[] = ["node-failure", "preempted"];
 
+export function isWorthRetrying({ reason }: JobEnd): boolean {
+  return RETRIED.includes(reason);
+}
+
 /** Whether the job is to be submitted again for the way in which it has ended. */
-export function isRetried({ data, retries = 0, retried = 0 }: TrackingRecord, { reason }: JobEnd): boolean {
-  return data.process === null && retried < retries && RETRIED.includes(reason);
+export function isRetried({ data, retries = 0, retried = 0 }: TrackingRecord, end: JobEnd): boolean {
+  return data.process === null && retried < retries && isWorthRetrying(end);
 }
 
 /**
@@ -34,14 +39,16 @@ export async function resubmit(
   if (slot instanceof MentoError) throw slot;
   const { id: jobId, trigger: name } = data.job;
   const { reservation, partition } = slot;
+  const directory = directoryOf(jobsDirectory, jobId);
   const command = resubmitCommand(
     {
       jobsDirectory,
       jobId,
       slurmJobId,
       sbatchArguments: sbatchArguments({
-        jobId,
-        directory: directoryOf(jobsDirectory, jobId),
+        marker: markerOf(jobId),
+        directory,
+        output: `${directory}/job.log`,
         name,
         slurm: asked,
         priority,

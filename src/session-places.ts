@@ -20,6 +20,8 @@ const WAIT_FOR_RESERVATION_SECONDS = 24 * 3600;
 export type PlaceWish = Pick<Trigger, "method" | "slurm" | "destination"> & {
   /** The program, if it may be a user's own sbatch script. */
   program?: string | undefined;
+  /** How many jobs are to be submitted together; default 1. */
+  jobs?: number;
 };
 
 interface Surroundings {
@@ -58,7 +60,7 @@ export class SessionPlaces {
    */
   async placeFor(
     session: Session | null,
-    { method, slurm: wanted, destination, program }: PlaceWish,
+    { method, slurm: wanted, destination, program, jobs = 1 }: PlaceWish,
     notBefore = 0,
   ): Promise<Place> {
     const none = { slurm: withDefaults(wanted), userScript: null, rest: this.#rest };
@@ -90,7 +92,7 @@ export class SessionPlaces {
       userScript,
       slurm,
       shell,
-      maxPending: this.#pendingAllowed(online, now, shell),
+      maxPending: this.#pendingAllowed(online, now, shell, jobs),
       notice: null,
     };
     const { reservations } = online.online;
@@ -168,10 +170,15 @@ export class SessionPlaces {
    * Only Slurm knows how many jobs wait: other workers submit too. While there are few, its last word will do; from a
    * quarter of the limit on each submit looks for itself.
    */
-  #pendingAllowed({ online: { account } }: OnlineSession, now: SlurmNow, shell: Shell): number | null {
+  #pendingAllowed(
+    { online: { account } }: OnlineSession,
+    now: SlurmNow,
+    shell: Shell,
+    jobs: number,
+  ): number | null {
     if (now.pending >= this.#maxPending) throw tooManyPending(account, this.#maxPending);
     const asked = this.#asked.get(shell);
-    if (asked !== undefined) asked.submits += 1;
+    if (asked !== undefined) asked.submits += jobs;
     const few = now.pending + (asked?.submits ?? 0) < this.#maxPending / 4;
     return few ? null : this.#maxPending;
   }

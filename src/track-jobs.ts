@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { Accounting } from "./ask-accounting.ts";
 import { errorText, MentoError } from "./errors.ts";
-import { spoolOf } from "./jobs/directory.ts";
+import { markerOf, spoolOf } from "./jobs/directory.ts";
 import { endedData, lostData, startedData, type EndFacts } from "./jobs/event-data.ts";
 import { endFromRecord, endFromSlurm, meaningOf, type JobEnd } from "./jobs/job.ts";
 import { parseRecords, readRecordsCommand, type JobRecords } from "./jobs/records.ts";
@@ -9,7 +9,7 @@ import { resultsOf } from "./jobs/results.ts";
 import { cancelHeldCommand, exitCommand, parseExit } from "./jobs/squeue.ts";
 import type { TrackingRecord } from "./jobs/tracking-record.ts";
 import { judge, LOOK_FIRST_MS, type SlurmWord } from "./jobs/verdict.ts";
-import { isOurs, runIdOf, seenAtOf, watch, type Watched } from "./jobs/watched.ts";
+import { isOurs, runIdOf, seenAtOf, watch, wordOn, type Watched } from "./jobs/watched.ts";
 import { jobEvent, type JobEventData } from "./messages/job-event.ts";
 import { isGivenUp, isRetried, movedTo } from "./resubmit.ts";
 import { quote } from "./shells/quote.ts";
@@ -186,7 +186,7 @@ export class Tracker {
     const words = await sight.look([...session.jobs.values()].map(({ record }) => record));
     const forgotten: Watched[] = [];
     for (const watched of [...session.jobs.values()]) {
-      const word = words.get(runIdOf(watched.record));
+      const word = wordOn(watched.record, words);
       if (word === undefined || !isOurs(watched, word)) {
         forgotten.push(watched);
         continue;
@@ -240,7 +240,7 @@ export class Tracker {
       watched.endedWithoutRecordSince ??= time;
     } else if (verdict === "ask-exit-code") {
       const { job } = watched.record.data;
-      const answer = await sight.shell.run(exitCommand(runIdOf(watched.record), job.directory));
+      const answer = await sight.shell.run(exitCommand(word?.id ?? runIdOf(watched.record), job.directory));
       const said = parseExit(answer.stdout.toString("utf8"));
       const exitCode = word?.exitCode ?? said.exitCode;
       // Once more: the record may have come late.
@@ -268,8 +268,10 @@ export class Tracker {
     const now = this.#effects.now();
     const heldSince = watched.record.heldSince ?? now.toISOString();
     watched.record = { ...watched.record, heldSince };
+    const { job } = watched.record.data;
     const { retrying } = watched;
     const why = retrying?.end.reason ?? "reservation-deleted";
+    if (retrying && watched.cancelled) return this.#end(watched, retrying.end, retrying.facts, session);
     try {
       await this.#effects.resubmit(watched.record, now.getTime(), why);
       watched.rung = true;
@@ -280,7 +282,7 @@ export class Tracker {
         return;
       }
       if (isOver) {
-        const answer = await shell.run(cancelHeldCommand(runIdOf(watched.record)));
+        const answer = await shell.run(cancelHeldCommand(runIdOf(watched.record), markerOf(job.id)));
         // Somebody may have let it run meanwhile.
         if (!answer.stdout.toString("utf8").trim().startsWith("CANCELLED")) return;
         const end = { state: "failed", code: null, signal: null, reason: "reservation-deleted" } as const;

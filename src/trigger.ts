@@ -5,6 +5,7 @@ import { pino } from "pino";
 import { argumentsOf, type ArgumentList } from "./argument-list.ts";
 import { Sessions, type Session } from "./beamtime/session.ts";
 import type { BrokerClient } from "./broker/client.ts";
+import { requestFromHere } from "./cancel-at.ts";
 import { cancelJobs } from "./cancel-jobs.ts";
 import type { MentoConfig } from "./config.ts";
 import { Deferred, MentoError, Misconfigured, errorText } from "./errors.ts";
@@ -23,6 +24,7 @@ import { openSlurmRest } from "./open-slurm-rest.ts";
 import { RuntimeDirectory } from "./runtime-directory.ts";
 import { SessionPlaces } from "./session-places.ts";
 import { SessionShells } from "./session-shells.ts";
+import type { SlurmRest } from "./slurm-rest/slurm-rest.ts";
 import { LocalShell } from "./shells/local.ts";
 import { Sights } from "./sight.ts";
 import { Tracker } from "./track-jobs.ts";
@@ -83,6 +85,7 @@ export class Trigger {
   readonly #places: SessionPlaces;
   readonly #here: LocalShell;
   readonly #sights: Sights;
+  readonly #slurmRest: SlurmRest | null;
   readonly #runtime = new RuntimeDirectory();
   readonly #tracker: Tracker;
   readonly #jobs = new Map<string, Job>();
@@ -100,6 +103,7 @@ export class Trigger {
     this.#shells = new SessionShells(ssh, this.#runtime, log);
     this.#here = new LocalShell(ssh.commandTimeoutMs);
     const rest = openSlurmRest(this.#config.slurmRest);
+    this.#slurmRest = rest;
     this.#places = new SessionPlaces(site, this.#shells, { here: this.#here, rest });
     this.#sights = new Sights(this.#here, this.#sessions, this.#shells, rest);
     this.#tracker = new Tracker({
@@ -243,9 +247,9 @@ export class Trigger {
   }
 
   async #cancel(jobId: string, reason: string | null): Promise<CancelOutcome> {
-    const request = { who: `${userInfo().username}@${hostname()}`, reason, at: new Date().toISOString() };
-    const [outcome] = await cancelJobs([jobId], request, {
-      ...{ site: this.#config.site, sessions: this.#sessions, shells: this.#shells, here: this.#here },
+    const [outcome] = await cancelJobs([jobId], requestFromHere(reason), {
+      ...{ site: this.#config.site, sessions: this.#sessions, shells: this.#shells },
+      ...{ here: this.#here, rest: this.#slurmRest },
       // It is where this trigger has put it.
       lastEvents: () => Promise.resolve(new Map()),
       askHost: () => Promise.reject(new Error("a job of another host")),

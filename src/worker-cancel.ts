@@ -13,13 +13,19 @@ import type { ReceivedMessage } from "./handle-message.ts";
 import type { Log } from "./log.ts";
 import type { CancelAnswer } from "./messages/job-cancel.ts";
 import type { SessionShells } from "./session-shells.ts";
+import type { SlurmRest } from "./slurm-rest/slurm-rest.ts";
 import type { Shell } from "./shells/shell.ts";
 
-export interface CancelParts {
-  config: MentoConfig;
+/** The ways on which a worker reaches jobs. */
+export interface Reach {
   sessions: Sessions;
   shells: SessionShells;
   here: Shell;
+  rest: SlurmRest | null;
+}
+
+export interface CancelParts extends Reach {
+  config: MentoConfig;
   link: BrokerLink;
   publisher: Publisher;
   topology: Topology;
@@ -30,7 +36,7 @@ export interface CancelParts {
 export function cancelling(parts: CancelParts) {
   const { config, here, link, publisher, log } = parts;
   const effects = {
-    ...{ site: config.site, sessions: parts.sessions, shells: parts.shells, here },
+    ...{ site: config.site, sessions: parts.sessions, shells: parts.shells, here, rest: parts.rest },
     lastEvents: (names: readonly string[]) => lastJobEvents(parts, names),
     askHost: (...[host, group, job, request]: Parameters<Parameters<typeof cancelJobs>[2]["askHost"]>) => {
       const queue = topologyFor(config.broker.prefix, group, host).hostJobsQueue;

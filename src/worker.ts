@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { hostname } from "node:os";
 import { Admission } from "./admission.ts";
+import { ArrayCollector, arraySizes, type ArrayEffects } from "./collect-array.ts";
 import { requireOnline, Sessions, type OnlineSession } from "./beamtime/session.ts";
 import { brokerLost, type BrokerAddress, type BrokerLink } from "./broker/connection.ts";
 import { openConsumer } from "./broker/consumer.ts";
@@ -18,6 +19,7 @@ import { TrackingRecord } from "./jobs/tracking-record.ts";
 import type { Log } from "./log.ts";
 import { toCloudEvent, type JobMethod, type OutgoingEvent } from "./messages/job-event.ts";
 import { METHODS } from "./methods/methods.ts";
+import { submitArray } from "./methods/sbatch-array.ts";
 import { openTriggerQueues, roomAt, type TriggerQueues } from "./open-trigger-queues.ts";
 import { resubmit } from "./resubmit.ts";
 import { RuntimeDirectory } from "./runtime-directory.ts";
@@ -29,7 +31,7 @@ import { hasTurns } from "./triggers/turns.ts";
 import { Sights } from "./sight.ts";
 import { Tracker } from "./track-jobs.ts";
 import type { TrackerEffects } from "./tracker-effects.ts";
-import { cancelling } from "./worker-cancel.ts";
+import { cancelling, type Reach } from "./worker-cancel.ts";
 import { firstLink, isLost, nextLink } from "./worker-link.ts";
 
 const SWEEP_EVERY_MS = 30_000;
@@ -102,7 +104,7 @@ class Worker {
   readonly #shells: SessionShells;
   readonly #places: SessionPlaces;
   readonly #sights: Sights;
-  readonly #here: LocalShell;
+  readonly #reach: Reach;
   readonly #admission: Admission;
   readonly #log: Log;
   readonly #between: Between;
@@ -114,9 +116,9 @@ class Worker {
     this.#config = config;
     this.#sessions = sessions;
     this.#shells = shells;
-    this.#here = new LocalShell(config.ssh.commandTimeoutMs);
-    const here = this.#here;
+    const here = new LocalShell(config.ssh.commandTimeoutMs);
     const rest = openSlurmRest(config.slurmRest);
+    this.#reach = { sessions, shells, here, rest };
     this.#places = new SessionPlaces(config.site, shells, { here, rest, maxPending: worker.maxPending });
     this.#sights = new Sights(here, sessions, shells, rest);
     this.#log = log;
@@ -191,8 +193,7 @@ class Worker {
     let queues: TriggerQueues | undefined;
     const publisher = await Publisher.open(link);
     const now = () => new Date();
-    const own = { config: this.#config, sessions: this.#sessions, shells: this.#shells, here: this.#here };
-    const cancels = cancelling({ ...own, link, publisher, topology, log });
+    const cancels = cancelling({ config: this.#config, ...this.#reach, link, publisher, topology, log });
 
     const announce = async (event: OutgoingEvent) => {
       const published = publisher.publish({
@@ -277,13 +278,21 @@ class Worker {
       }
     }
     if (worker.roles.includes("intake")) {
+      const submitEffects: ArrayEffects = {
+        enter: (session, jobs, priority) => this.#admission.enter(session, jobs, priority),
+        placeFor: (session, wish) => this.#places.placeFor(session, wish),
+        submitArray,
+      };
+      const arrays = new ArrayCollector(this.#between("message", submitEffects));
+      void link.lost.then((why) => arrays.refuse(why ?? brokerLost("it was closed")));
+      const { enter, placeFor } = submitEffects;
       const messageEffects: IntakeEffects = this.#between("message", {
         group: worker.group,
         triggers: this.#config.triggers,
         findSession: (id, paths) => this.#sessions.find(id, paths),
-        enter: (session, jobs, priority) => this.#admission.enter(session, jobs, priority),
+        ...{ enter, placeFor },
+        collect: (session, plan, options) => arrays.collect(session, plan, options),
         report: (session, trouble) => this.#admission.report(session, trouble),
-        placeFor: (session, trigger) => this.#places.placeFor(session, trigger),
         requireRoom: roomAt(this.#places),
         queueFor: (trigger, copy) =>
           publisher.publish({ exchange: "", routingKey: topology.triggerQueue(trigger), ...copy }),
@@ -307,10 +316,13 @@ class Worker {
       };
       const opened = await openTriggerQueues(this.#config.triggers, edges, this.#sessions, this.#places);
       queues = opened;
-      const prefetch = worker.concurrency * PREFETCH_PER_SLOT;
+      const prefetch = worker.concurrency * PREFETCH_PER_SLOT + arraySizes(this.#config.triggers);
       const intake = await openIntake({ ...edges, queue: topology.intakeQueue, prefetch });
       stops.unshift(
-        () => intake.stop(),
+        () => {
+          arrays.hurry();
+          return intake.stop();
+        },
         () => opened.stop(),
       );
     }

@@ -18,6 +18,19 @@ describe("parseConfig", () => {
     });
   });
 
+  it("knows which triggers can have arrays, and how large", () => {
+    const trigger = (more: string) => `triggers:\n  - name: a\n    run: [prog]\n    ${more}\n`;
+    const parsed = parseConfig(trigger("array: {}"), {}).config?.triggers[0]?.array;
+    expect(parsed).toEqual({ size: 200, window: 2 });
+    expect(mistakesOf(trigger("array: { size: 1001, limit: 10 }"))[0]).toMatch(
+      /^4 triggers\.0\.array\.size: /,
+    );
+    expect(mistakesOf(trigger("array: { window: 2s }"))[0]).toMatch(/^4 triggers\.0\.array\.window: /);
+    expect(mistakesOf(trigger("array: {}\n    method: remote-command"))).toEqual([
+      "4 triggers.0.array: remote-command has no arrays; remote-sbatch-script and local-sbatch-script have",
+    ]);
+  });
+
   it("reports every mistake at once, each with its line and what would be right", () => {
     const text = `broker:
   url: http://localhost

@@ -58,6 +58,7 @@ async function outcome(
     requireRoom: () => Promise.reject(new Error("not reached")),
     queueFor: () => Promise.reject(new Error("not reached")),
     methods: METHODS,
+    collect: () => Promise.reject(new Error("not reached")),
     track: () => Promise.reject(new Error("not reached")),
     announce: () => Promise.reject(new Error("not reached")),
     log: pino({ level: "silent" }),
@@ -137,6 +138,7 @@ describe("a trigger that counts its jobs", () => {
       ...{
         slurmJobId: null,
         process: null,
+        arrayId: null,
         submittedAt: at.toISOString(),
         name,
         directory: "/j",
@@ -165,6 +167,7 @@ describe("a trigger that counts its jobs", () => {
         return Promise.resolve(() => undefined);
       },
       report: () => Promise.reject(new Error("not reached")),
+      collect: () => Promise.reject(new Error("not reached")),
       placeFor: () => Promise.resolve(place),
       requireRoom: (_, { trigger }) => Promise.resolve(void did.push(`look for ${trigger.name}`)),
       queueFor: (_, { properties }) => Promise.resolve(void did.push(`queue ${properties.messageId}`)),

@@ -1,12 +1,13 @@
 import { Command, InvalidArgumentError } from "commander";
-import { hostname, userInfo } from "node:os";
 import type { BrokerClient } from "../broker/client.ts";
 import { lastJobEvents } from "../broker/job-history.ts";
 import { topologyFor } from "../broker/topology.ts";
+import { requestFromHere } from "../cancel-at.ts";
 import { cancelJobs } from "../cancel-jobs.ts";
 import { askHost } from "../cancel-on-host.ts";
 import type { ErrorCode } from "../errors.ts";
 import type { CancelOutcome } from "../messages/job-cancel.ts";
+import { openSlurmRest } from "../open-slurm-rest.ts";
 import { LocalShell } from "../shells/local.ts";
 import { byWhom } from "./event-line.ts";
 import { CONFIG_OPTION, connectFromConfig, openConfig } from "./open-config.ts";
@@ -45,11 +46,8 @@ async function cancel(jobs: string[], options: CancelOptions): Promise<void> {
   try {
     const { sessions, shells } = open;
     const here = new LocalShell(config.ssh.commandTimeoutMs);
-    const at = new Date().toISOString();
-    const who = `${userInfo().username}@${hostname()}`;
-    const request = { who, reason: options.reason ?? null, at };
-    const outcomes = await cancelJobs(jobs, request, {
-      ...{ site: config.site, sessions, shells, here },
+    const outcomes = await cancelJobs(jobs, requestFromHere(options.reason ?? null), {
+      ...{ site: config.site, sessions, shells, here, rest: openSlurmRest(config.slurmRest) },
       lastEvents: async (names) => lastJobEvents(await client(), names),
       askHost: async (host, group, job, wanted) => {
         const { link, publisher } = await client();

@@ -19,7 +19,7 @@ export interface AccountedJob {
  * jobs of this account since this time (seconds since 1970), and those only with their directory (blackfish#484).
  */
 export function accountingCommand(account: string, slurmJobIds: readonly string[], since: number): string {
-  const fields = "JobIDRaw,State,ExitCode,NodeList,Comment,WorkDir";
+  const fields = "JobID,State,ExitCode,NodeList,Comment,WorkDir";
   return `since=$(date -d @${Math.floor(since)} +%Y-%m-%dT%H:%M:%S) || exit 1
 timeout ${ACCOUNTING_SECONDS} sacct -n -P -X -u ${quote(account)} -S "$since" -j ${quoteAll([slurmJobIds.join(",")])} -o ${fields}`;
 }
@@ -28,7 +28,7 @@ export function parseAccounting(output: string): Map<string, AccountedJob> {
   const jobs = new Map<string, AccountedJob>();
   for (const line of output.split("\n")) {
     const [id = "", state = "", exitCode = "", node = "", comment = "", ...directory] = line.split("|");
-    if (!/^\d+$/.test(id) || !/^\d+:\d+$/.test(exitCode)) continue;
+    if (!/^\d+(_\d+)?$/.test(id) || !/^\d+:\d+$/.test(exitCode)) continue;
     const nodes = node === "None assigned" ? "" : node;
     jobs.set(id, { id, state, exitCode, nodes, comment, directory: directory.join("|") });
   }

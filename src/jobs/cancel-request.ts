@@ -31,12 +31,14 @@ export function askFunction({ who, reason, at }: CancelRequest): string {
   printf %s ${quote(JSON.stringify({ who, reason, at }))} > "$1/.cancel.$$" || return
   ln "$1/.cancel.$$" "$1/.cancelled" 2>/dev/null
   rm -f "$1/.cancel.$$"
+  # Rings for whoever watches the job: what is to be submitted again shall not be. (A \`:\` that fails ends some shells.)
+  { true > "\${1%/*}/.spool/\${1##*/}.ended"; } 2>/dev/null
   [ -f "$1/.cancelled" ]
 }`;
 }
 
 /** Defines the shell function `accepted <directory>`: also when Slurm has forgotten the job, its end is then known. */
-export const ACCEPTED_FUNCTION = `accepted() { printf '\\n${ACCEPTED}\\n' >> "$1/.cancelled"; }`;
+export const ACCEPTED_FUNCTION = `accepted() { [ ! -f "$1/.cancelled" ] || printf '\\n${ACCEPTED}\\n' >> "$1/.cancelled"; }`;
 
 /** Undefined if it is not of ours. */
 export function parseCancelRequest(bytes: Uint8Array): AskedToCancel | undefined {

@@ -2,7 +2,7 @@ import { z } from "zod";
 import { JobMethod } from "../messages/job-event.ts";
 import { quote, quoteAll } from "../shells/quote.ts";
 import { ACCEPTED_FUNCTION, askFunction, type CancelRequest } from "./cancel-request.ts";
-import { directoryOf, markerOf } from "./directory.ts";
+import { arrayMarkerOf, directoryOf, markerOf } from "./directory.ts";
 import {
   CANCELLED,
   endFromBoth,
@@ -15,7 +15,7 @@ import {
 } from "./job.ts";
 import { parseRecords, printRecordsCommand, type JobRecords } from "./records.ts";
 import { REQUEST_PREFIX } from "./run-script.ts";
-import { parseSqueue, squeueCommand, type SlurmJob } from "./squeue.ts";
+import { parseSqueue, partTask, squeueCommand, type SlurmJob } from "./squeue.ts";
 import type { JobWord } from "./watched.ts";
 
 /** Jobs of one folder of job directories. */
@@ -34,6 +34,8 @@ export interface FoundJob {
   /** What it was submitted by; undefined if its directory does not say. */
   method: JobMethod | undefined;
   submittedAt: string | undefined;
+  /** The array that it was submitted with as a task. */
+  array: string | undefined;
   /** Jobs of Slurm that are this one, by our marker; a number alone may be another's. */
   inSlurm: readonly SlurmJob[];
 }
@@ -82,43 +84,61 @@ done
 ${printRecordsCommand(jobsDirectory, jobIds)}`;
 }
 
+/** Jobs, and what Slurm calls those of them that live. */
+export type Living = ReadonlyMap<string, readonly string[]>;
+
 /**
  * Cancels these jobs of Slurm, and then looks. Each directory says before who has asked: a submit that comes later is
  * then cancelled by whoever sends it.
  */
-export function cancelInSlurmCommand(
-  jobs: CancelJobs & { living: ReadonlyMap<string, readonly string[]> },
-  request: CancelRequest,
-): string {
-  const { jobsDirectory, jobIds, living } = jobs;
-  const directories = (ids: readonly string[]) => ids.map((id) => directoryOf(jobsDirectory, id));
-  const inSlurm = jobIds.filter((id) => living.get(id)?.length);
+export function cancelInSlurmCommand(jobs: CancelJobs, living: Living, request: CancelRequest): string {
+  const directories = jobs.jobIds.map((id) => directoryOf(jobs.jobsDirectory, id));
+  const inSlurm = jobs.jobIds.filter((id) => living.get(id)?.length);
   const slurmJobIds = inSlurm.flatMap((id) => living.get(id) ?? []);
-  const scancel = `${ACCEPTED_FUNCTION}
-timeout ${SCANCEL_SECONDS} scancel ${quoteAll(slurmJobIds)} && for d in ${quoteAll(directories(inSlurm))}; do
-  accepted "$d"
-done`;
-  return `${askCommand(directories(jobIds), request)}
+  // A waiting task of an array leaves no trace if it is not parted from the others first; see squeue.ts.
+  const tasks = inSlurm.flatMap((id) =>
+    (living.get(id) ?? []).filter((one) => one.includes("_")).map((one) => partTask(one, markerOf(id))),
+  );
+  const scancel = `${tasks.join("\n")}
+timeout ${SCANCEL_SECONDS} scancel ${quoteAll(slurmJobIds)} && {
+${acceptedCommand(jobs.jobsDirectory, inSlurm)}
+}`;
+  return `${askCommand(directories, request)}
 ${inSlurm.length === 0 ? "" : scancel}
 ${lookCommand(jobs)}`;
 }
 
-/** A job that Slurm was given without a directory gets one. What cannot be written down is cancelled all the same. */
+/** Slurm has taken the cancellation of these jobs, while they lived. */
+export function acceptedCommand(jobsDirectory: string, jobIds: readonly string[]): string {
+  return `${ACCEPTED_FUNCTION}
+for d in ${quoteAll(jobIds.map((id) => directoryOf(jobsDirectory, id)))}; do accepted "$d"; done`;
+}
+
+/** What cannot be written down is cancelled all the same. A job that Slurm was given without a directory gets one. */
 export function askCommand(directories: readonly string[], request: CancelRequest): string {
   return `${askFunction(request)}
 for d in ${quoteAll(directories)}; do
-  mkdir -p "$d" && ask "$d"
+  { [ -d "$d" ] || mkdir "$d"; } && ask "$d"
 done`;
 }
 
-const Request = z.object({ method: JobMethod.optional(), submittedAt: z.iso.datetime().optional() });
+const Request = z.object({
+  method: JobMethod.optional(),
+  submittedAt: z.iso.datetime().optional(),
+  array: z.string().optional(),
+});
 
-export function parseLook(output: Buffer, { jobsDirectory, jobIds, account }: CancelJobs): CancelLook {
+/** @param known Slurm's jobs, if they were asked for in another way */
+export function parseLook(
+  output: Buffer,
+  { jobsDirectory, jobIds, account }: CancelJobs,
+  known?: CancelLook["slurm"],
+): CancelLook {
   // Behind them come the ends of logs, in which anything can stand.
   const [text = ""] = output.toString("utf8").split("\nmento-record ", 1);
   const [fromSlurm = "", fromDirectories] = text.split(`${DIRECTORIES}\n`);
   const isKnown = account !== null && fromDirectories !== undefined && !fromSlurm.includes(NO_SLURM);
-  const slurm = isKnown ? parseSqueue(fromSlurm) : undefined;
+  const slurm = known ?? (isKnown ? parseSqueue(fromSlurm) : undefined);
   const lines = (fromDirectories ?? "").matchAll(/^mento-request (\S+) (.*)$/gm);
   const requests = new Map([...lines].map(([, id = "", line = ""]) => [id, line]));
   const records = parseRecords(output);
@@ -126,23 +146,34 @@ export function parseLook(output: Buffer, { jobsDirectory, jobIds, account }: Ca
   for (const id of jobIds) {
     const directory = directoryOf(jobsDirectory, id);
     const written = records.get(id) ?? {};
-    const inSlurm = [...(slurm?.values() ?? [])].filter(
-      (job) =>
-        job.comment === markerOf(id) || (job.id === written.submitted?.runId && job.directory === directory),
-    );
     const line = requests.get(id);
+    const request = readRequest(line ?? "");
+    const job = { id, directory, array: request.array };
+    const runId = written.submitted?.runId;
+    const inSlurm = [...(slurm?.values() ?? [])].filter((one) =>
+      one.id === runId ? isWordOn(job, one) : one.comment === markerOf(id),
+    );
     if (line === undefined && inSlurm.length === 0) continue;
-    found.set(id, { id, directory, records: written, inSlurm, ...readRequest(line ?? "") });
+    found.set(id, { id, directory, records: written, inSlurm, ...request });
   }
   return { found, slurm };
 }
 
-function readRequest(line: string): Pick<FoundJob, "method" | "submittedAt"> {
+/** What is said of the Slurm id that our job has, as itself or as a task of its array: another's job may have it by now. */
+export function isWordOn(
+  { id, directory, array }: Pick<FoundJob, "id" | "directory" | "array">,
+  word: { comment: string; directory: string },
+): boolean {
+  if (word.comment === markerOf(id) || word.directory === directory) return true;
+  return array !== undefined && word.comment === arrayMarkerOf(array);
+}
+
+function readRequest(line: string): Pick<FoundJob, "method" | "submittedAt" | "array"> {
   try {
-    const { method, submittedAt } = Request.parse(JSON.parse(line.slice(REQUEST_PREFIX.length)));
-    return { method, submittedAt };
+    const { method, submittedAt, array } = Request.parse(JSON.parse(line.slice(REQUEST_PREFIX.length)));
+    return { method, submittedAt, array };
   } catch {
-    return { method: undefined, submittedAt: undefined };
+    return { method: undefined, submittedAt: undefined, array: undefined };
   }
 }
 
@@ -161,10 +192,12 @@ export function standingInSlurm({ records, inSlurm }: FoundJob): Standing {
   // A state that is not known is no end either.
   if (living.length > 0) return { kind: "living", slurmJobIds: living.map(({ id }) => id) };
   if (inSlurm.some(isEnding)) return { kind: "ending" };
-  if (submitted === undefined || submitted.isBeingResubmitted) return { kind: "in-flight" };
-  const word = inSlurm.find(({ id }) => id === submitted.runId) ?? inSlurm[0];
+  const word = inSlurm.find(({ id }) => id === submitted?.runId) ?? inSlurm[0];
+  const isToCome = submitted?.isBeingResubmitted === true && (word?.state ?? "CANCELLED") === "CANCELLED";
+  if (isToCome) return { kind: "in-flight" };
   if (word !== undefined) return endedBy(word, records);
-  return endedSilently(records);
+  const isAccepted = records.cancelled?.isAccepted === true;
+  return submitted === undefined && !isAccepted ? { kind: "in-flight" } : endedSilently(records);
 }
 
 /** @param word what its host says; undefined if it was not asked */

@@ -1,8 +1,8 @@
 import type { ExitReason } from "../messages/job-event.ts";
 import { quote, quoteAll } from "../shells/quote.ts";
 import { dataCheck, type DataWanted } from "./data-check.ts";
-import { REQUEST_PREFIX } from "./run-script.ts";
 import { PENDING_COMMAND } from "./slurm-now.ts";
+import { cancelOne, cancelWaiting } from "./squeue.ts";
 import { leaveCommand, takeSeats, type Seats } from "./seats.ts";
 
 /**
@@ -17,6 +17,7 @@ import { leaveCommand, takeSeats, type Seats } from "./seats.ts";
  *                                  has the reservation and partition that it was submitted to again
  *     <jobs>/<job id>/.failed      there if the last `sbatch` has ended without an answer
  *     <jobs>/<job id>/.looked      when somebody first looked for the job and did not find it
+ *     <jobs>/<job id>/.array       of a job that was submitted as a task of an array: the array's id, the task's index
  *     <jobs>/<job id>/.cancelled   who has asked for it to be cancelled: a submit that comes after it is cancelled at once
  *     <jobs>/<job id>/.resubmit.<Slurm's job id>   the lock of whoever submits it again in place of that one
  *     <jobs>/<job id>/started.<Slurm's job id>, ended.<…>   written by run.sh
@@ -44,44 +45,11 @@ export interface SubmitRequest extends JobDirectory {
   script: string;
 }
 
-/** Where a job was submitted again; null: none. */
-export interface MovedTo {
-  reservation: string | null;
-  partition: string | null;
-}
-
-export type SubmitAnswer =
-  /** `request` is what the call that made the job has written into the run script's second line. */
-  | {
-      kind: "submitted";
-      /** Slurm's job id, or the process's. */
-      runId: string;
-      /** Of a process: where it runs. */
-      host: string | null;
-      request: unknown;
-      movedTo: MovedTo | null;
-    }
-  | { kind: "missing"; path: string; found: number | null }
-  | { kind: "outside"; path: string; real: string }
-  /** The data is there, but of unknown size and written lately: what was seen of it. */
-  | { kind: "changing"; look: string }
-  /** As many of our jobs wait in Slurm as may. */
-  | { kind: "full" }
-  /** As many jobs of the trigger, or of the session, are unfinished as may. */
-  | { kind: "busy"; of: "trigger" | "session" }
-  /** A newer message, of this id, has had its turn. */
-  | { kind: "superseded"; by: string }
-  | { kind: "none" }
-  /** Not submitted again, since Slurm no longer holds it. */
-  | { kind: "running"; slurmState: string }
-  | { kind: "in-flight" }
-  | { kind: "failed"; exitCode: number };
-
 /**
  * `sbatch` retries by itself: for 120 s and longer, if each try is slow or a backup controller answers (sbatch.c). It is
  * not let do so: a submit must have an end before it counts as cut off.
  */
-const SBATCH = "timeout -k 5 120 sbatch";
+export const SBATCH = "timeout -k 5 120 sbatch";
 const CUT_OFF_AFTER_SECONDS = 150;
 /** So long a remote call that submits is waited for. */
 export const LONGEST_SUBMIT_SECONDS = 150;
@@ -103,6 +71,16 @@ export function spoolOf(jobsDirectory: string): string {
 /** What Slurm carries for us, so that a job can be found without its id. */
 export function markerOf(jobId: string): string {
   return `mento:${jobId}`;
+}
+
+/** The same for an array of jobs, whose tasks share a comment. */
+export function arrayMarkerOf(arrayId: string): string {
+  return markerOf(`array:${arrayId}`);
+}
+
+/** Folders of arrays: their dispatch scripts, and links to their jobs' directories. */
+export function arraysOf(jobsDirectory: string): string {
+  return `${jobsDirectory}/.arrays`;
 }
 
 /** The one remote call. Every process that it starts costs a millisecond or two: `mkdir`, `timeout` and `sbatch`. */
@@ -127,11 +105,11 @@ function seatsOf({ jobsDirectory, jobId, seats }: SubmitRequest): string {
 
 /**
  * The functions of the scripts: `say` answers and ends; `answered` does so if the directory already holds a whole answer;
- * `marked` finds our job in a list; `adopt` makes it the directory's answer; `keep_cancelled` cancels a job that was to be
- * cancelled before Slurm had it.
+ * `found` looks for our job in a list of ids, comments and directories, as itself or as a task of its array; `adopt` makes it
+ * the directory's answer; `keep_cancelled` cancels a job that was to be cancelled before Slurm had it.
  */
 export function functions(jobsDirectory: string, jobId: string): string {
-  return `d=${quote(directoryOf(jobsDirectory, jobId))} m=${quote(markerOf(jobId))}
+  return `${namesOf(jobsDirectory, jobId)} arrays=${quote(arraysOf(jobsDirectory))} array= index=
 say() { printf '\\nmento:%s\\n' "$1"; exit 0; }
 answered() {
   slot=
@@ -139,8 +117,15 @@ answered() {
   { read -r line; read -r line; } < "$d/run.sh"
   say "submitted $id \${slot:+$slot }$line"
 }
-keep_cancelled() { [ ! -f "$d/.cancelled" ] || scancel "\${1%%;*}"; }
-marked() { printf '%s\\n' "$list" | awk -v m="$m" '$2 == m { print $1; exit }'; }
+keep_cancelled() {
+  one=\${1%%;*}
+  [ ! -f "$d/.cancelled" ] || ${cancelOne('"$one"', '"$m"')}
+}
+found() {
+  printf '%s\\n' "$list" | awk -F'|' -v m="$m" -v d="$d" -v a="$array" -v p="$arrays/$array" -v i="$index" '
+    $2 == m || $3 == d { print $1; exit }
+    a != "" && ($2 == "${arrayMarkerOf("")}" a || $3 == p) { sub(/_.*/, "", $1); print $1 "_" i; exit }'
+}
 adopt() {
   [ -n "$1" ] || return 0
   echo "$1" > "$d/.submitted.$$" && mv "$d/.submitted.$$" "$d/submitted" || exit 1
@@ -149,26 +134,35 @@ adopt() {
 }`;
 }
 
+/** The directory and the marker, as the functions know them. */
+export function namesOf(jobsDirectory: string, jobId: string): string {
+  return `d=${quote(directoryOf(jobsDirectory, jobId))} m=${quote(markerOf(jobId))}`;
+}
+
 /**
  * Inside a directory that this call has made. An `sbatch` that failed may have made the job all the same: if Slurm has
  * it, that is the answer; else `.failed` says that nobody is at it any more.
  */
 function writeAndSubmit(request: SubmitRequest, account: string): string {
   const { program, log } = request;
-  const copy =
-    program === null ? "" : `cp -- ${quote(program)} "$d/program" && chmod u+x "$d/program" || exit 1\n`;
-  return `${copy}${logTo(log)}printf %s ${quote(request.script)} > "$d/run.sh" || { rm -f "$d/.looked"; exit 1; }
-rm -f "$d/.failed" "$d/.looked"
+  return `${copyOf(program)}${logTo(log)}printf %s ${quote(request.script)} > "$d/run.sh" || { rm -f "$d/.looked"; exit 1; }
+rm -f "$d/.failed" "$d/.looked" "$d/.array"
 ${SBATCH} ${quoteAll(request.sbatchArguments)} "$d/run.sh" > "$d/submitted" || {
   code=$?
   rm -f "$d/.looked"
   : > "$d/.failed"
-  list=$(${listCommand(account)} 2>/dev/null) && adopt "$(marked)"
+  list=$(${listCommand(account)} 2>/dev/null) && adopt "$(found)"
   say "failed $code"
 }
 read -r id < "$d/submitted"
 keep_cancelled "$id"
 say "submitted $id"`;
+}
+
+/** A user's own script is copied, as Slurm would copy it. */
+export function copyOf(program: string | null): string {
+  if (program === null) return "";
+  return `cp -- ${quote(program)} "$d/program" && chmod u+x "$d/program" || exit 1\n`;
 }
 
 /** `job.log` is then a link to the file that was asked for. */
@@ -212,17 +206,18 @@ clock=${quote(spoolOf(jobsDirectory))}/.now.$$
 : > "$clock" && now=$(stat -c %Y "$clock") && rm -f "$clock" || exit 1
 made=$(stat -c %Y "$d/run.sh" 2>/dev/null || stat -c %Y "$d") || exit 1
 [ -f "$d/.failed" ] || [ $((now - made)) -ge ${CUT_OFF_AFTER_SECONDS} ] || say in-flight
+[ ! -s "$d/.array" ] || read -r array index < "$d/.array"
 list=$(${listCommand(account)}) || exit 1
-adopt "$(marked)"
+adopt "$(found)"
 for one in "$d"/started.[0-9]*; do
   [ ! -f "$one" ] || adopt "\${one##*.}"
 done
 since=$(date -d "@$((made - 60))" +%Y-%m-%dT%H:%M:%S)
-list=$(timeout ${ACCOUNTING_SECONDS} sacct -n -P -X -u ${quote(account)} -S "$since" -E now+2hour -o JobIDRaw,Comment,WorkDir 2>&1) || case $list in
+list=$(timeout ${ACCOUNTING_SECONDS} sacct -n -P -X -u ${quote(account)} -S "$since" -E now+2hour -o JobID,Comment,WorkDir 2>&1) || case $list in
   *"accounting storage is disabled"*) list= ;;
   *) say in-flight ;;
 esac
-adopt "$(printf '%s\\n' "$list" | awk -F'|' -v m="$m" -v d="$d" '$2 == m || $3 == d { print $1; exit }')"
+adopt "$(found)"
 failed=$(stat -c %Y "$d/.failed" 2>/dev/null || echo 0)
 looked=$(stat -c %Y "$d/.looked" 2>/dev/null || echo 0)
 if [ "$looked" = 0 ] || [ "$looked" -lt "$failed" ]; then
@@ -233,9 +228,9 @@ fi
 [ $((now - looked)) -ge ${BETWEEN_LOOKS_SECONDS} ] || say in-flight`;
 }
 
-/** Every job of the account that Slurm's controller knows: id and comment. */
-function listCommand(account: string): string {
-  return `squeue --noheader --states=all --user=${quote(account)} --format='%A %k'`;
+/** Every job of the account that Slurm's controller knows: id, `4711_3` of a task, `4711_[4-9]` of those that wait, and comment. */
+export function listCommand(account: string): string {
+  return `squeue --noheader --states=all --user=${quote(account)} --format='%i|%k'`;
 }
 
 /** Answers with the job that the directory holds, or, if its data is whole, `none`; makes nothing. */
@@ -276,8 +271,9 @@ if ! mkdir "$lock" 2>/dev/null; then
   made=$(stat -c %Y "$d") && now=$(date +%s) || exit 1
   [ $((now - made)) -ge ${CUT_OFF_AFTER_SECONDS} ] && mkdir "$lock.$made" 2>/dev/null || say in-flight
 fi
+array_of() { echo "\${1%%_*}"; }
 look() {
-  list=$(squeue --noheader --states=all --user=${quote(account)} --format='%A %T %k') || exit 1
+  list=$(squeue --array --noheader --states=all --user=${quote(account)} --format='%i %T %k') || exit 1
   state=$(printf '%s\\n' "$list" | awk -v id="$old" '$1 == id { print $2; exit }')
 }
 leave() { rmdir "$lock" "$lock".* 2>/dev/null; say "running $1"; }
@@ -286,7 +282,7 @@ ${isHeld ? CANCEL_HELD : LEAVE_ALIVE}
 new=$(printf '%s\\n' "$list" | awk -v m="$m" -v o="$old" '$3 == m && $1 + 0 > o + 0 && $2 !~ /^CANCELLED/ { print $1; exit }')
 ${isHeld ? '[ ! -f "$d/started.$old" ] || leave "$old"' : ""}
 for one in "$d"/started.[0-9]*; do
-  [ -n "$new" ] || [ ! -f "$one" ] || [ "\${one##*.}" -le "$old" ] || new=\${one##*.}
+  [ -n "$new" ] || [ ! -f "$one" ] || [ "$(array_of "\${one##*.}")" -le "$(array_of "$old")" ] || new=\${one##*.}
 done
 [ -n "$new" ] || [ ! -f "$d/.cancelled" ] || leave CANCELLED
 # By the directory's time others judge whether this was cut off.
@@ -295,7 +291,7 @@ printf '%s\\n%s\\n' "$new" ${quote(`${reservation ?? "-"} ${partition ?? "-"} ${
 mv "$d/.submitted.$$" "$d/submitted" && keep_cancelled "$new" && answered`;
 }
 
-const CANCEL_HELD = `case $state in RESV_DEL_HOLD | PENDING) scancel --state=PENDING "$old"; look ;; esac
+const CANCEL_HELD = `case $state in RESV_DEL_HOLD | PENDING) ${cancelWaiting('"$old"', '"$m"')}; look ;; esac
 case $state in '' | CANCELLED*) ;; *) leave "$state" ;; esac`;
 /** Slurm may have started it again by itself. */
 const LEAVE_ALIVE = `case $state in
@@ -318,77 +314,4 @@ ${
     : `[ -d "$d" ] || { ${leaveCommand(jobsDirectory, jobId, rows)}
 }`
 }`;
-}
-
-/** The answer is the last line that begins with `mento:`; a login shell may print before it, even without a line end. */
-export function parseSubmitAnswer(stdout: string, paths: readonly string[]): SubmitAnswer | undefined {
-  const line = stdout
-    .split("\n")
-    .filter((one) => one.startsWith("mento:"))
-    .at(-1);
-  const [word, ...rest] = (line ?? "").slice("mento:".length).split(" ");
-  switch (word) {
-    case "submitted": {
-      // A cluster's name may follow Slurm's id, and a host's does a process's: `4711;maxwell`.
-      const [, runId, host = null] = /^(\d+)(?:;(\S+))?/.exec(rest[0] ?? "") ?? [];
-      const requestAt = rest.indexOf("#");
-      const isMoved = requestAt > 1;
-      const [reservation = null, partition = null] = rest
-        .slice(1, 3)
-        .map((name) => (name === "-" ? null : name));
-      const movedTo = isMoved ? { reservation, partition } : null;
-      const request = parseRequest(rest.slice(requestAt < 0 ? 1 : requestAt).join(" "));
-      return runId === undefined ? undefined : { kind: "submitted", runId, host, request, movedTo };
-    }
-    case "missing": {
-      const path = paths[Number(rest[0])];
-      return path === undefined
-        ? undefined
-        : { kind: "missing", path, found: rest[1] === "-" ? null : Number(rest[1]) };
-    }
-    case "companion": {
-      const path = paths[Number(rest[0])];
-      const folder = path?.slice(0, path.lastIndexOf("/") + 1) ?? "";
-      return path === undefined
-        ? undefined
-        : { kind: "missing", path: folder + rest.slice(1).join(" "), found: null };
-    }
-    case "outside": {
-      const path = paths[Number(rest[0])];
-      return path === undefined ? undefined : { kind: "outside", path, real: rest.slice(1).join(" ") };
-    }
-    case "changing":
-      return { kind: "changing", look: rest.join(" ") };
-    case "busy":
-      return { kind: "busy", of: rest[0] === "session" ? "session" : "trigger" };
-    case "superseded":
-      return { kind: "superseded", by: textIn(rest.join(" ")) };
-    case "in-flight":
-    case "full":
-    case "none":
-      return { kind: word };
-    case "running":
-      return { kind: "running", slurmState: rest[0] ?? "" };
-    case "failed":
-      return { kind: "failed", exitCode: Number(rest[0]) };
-    default:
-      return undefined;
-  }
-}
-
-function parseRequest(line: string): unknown {
-  return parseJson(line.slice(REQUEST_PREFIX.length));
-}
-
-function textIn(json: string): string {
-  const value = parseJson(json);
-  return typeof value === "string" ? value : "";
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }

@@ -109,8 +109,9 @@ export function endFromRecord(record: EndRecord): JobEnd | undefined {
   if (record.stoppedBy !== null || record.outOfMemory) return undefined;
   if (record.code === 0) return { state: "completed", code: 0, signal: null, reason: null };
   const signal = signalOf(record.code);
-  // Slurm's memory limit kills with SIGKILL; only Slurm can tell that from any other kill.
-  if (signal === "SIGKILL") return undefined;
+  // Slurm's memory limit kills with SIGKILL; only Slurm can tell that from any other kill. Its SIGTERM, for a
+  // cancellation or the time limit, goes to one process after the other: to the script perhaps too late.
+  if (signal === "SIGKILL" || signal === "SIGTERM") return undefined;
   return signal === null
     ? { state: "failed", code: record.code, signal: null, reason: "exit-code" }
     : { state: "failed", code: record.code, signal, reason: "signal" };

@@ -90,7 +90,7 @@ export function parseRecords(output: Buffer): Map<string, JobRecords> {
 
 function submittedFrom(bytes: Buffer): JobRecords["submitted"] {
   const [first = "", slot = "", again] = bytes.toString("utf8").split(",");
-  const [, runId, host = null] = /^(\d+)(?:;(\S+))?/.exec(first) ?? [];
+  const [, runId, host = null] = /^(\d+(?:_\d+)?)(?:;(\S+))?/.exec(first) ?? [];
   if (runId === undefined) return undefined;
   const [reservation = null, partition = null, said] = slot
     .split(" ")

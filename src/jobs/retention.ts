@@ -12,12 +12,23 @@ living=$(squeue --noheader --states=all --user=${quote(account)} --format=%k) ||
 removed=0
 for d in $(find . -mindepth 1 -maxdepth 1 -type d -name '[a-z0-9]*' -mmin +${minutes}); do
   id=\${d#./}
+  array=
+  [ ! -s "$id/.array" ] || read -r array rest < "$id/.array"
   case "
 $living
 " in *"
 mento:$id
+"* | *"
+mento:array:$array
 "*) continue ;; esac
   mv "$id" ".removed.$id" 2>/dev/null && removed=$((removed + 1))
+done
+for d in $(find .arrays -mindepth 1 -maxdepth 1 -type d -mmin +${minutes} 2>/dev/null); do
+  case "
+$living
+" in *"
+mento:array:\${d#.arrays/}
+"*) ;; *) rm -rf "$d" ;; esac
 done
 rm -rf .removed.*
 find .seats -path '*/newest/*' -type f -mmin +${minutes} -delete 2>/dev/null

@@ -134,7 +134,8 @@ function environmentOf({ env }: RunScript): string {
 
 /** Sets `run`, or ends what must not run. */
 const RUN = {
-  slurm: `run=\${SLURM_JOB_ID:-by-hand}`,
+  // An array's dispatch script calls it with the task's id.
+  slurm: `run=\${1:-\${SLURM_JOB_ID:-by-hand}}`,
   // A link is made by one caller only: of several processes that were started for the job one goes on.
   process: `run=by-hand
 [ -z "\${${LAUNCHED}-}" ] || {

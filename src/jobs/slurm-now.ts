@@ -32,7 +32,7 @@ export interface SlurmNode {
   idleCpus: number;
 }
 
-const OURS_PENDING = "squeue --noheader --me --states=PENDING --format=%k";
+const OURS_PENDING = "squeue --array --noheader --me --states=PENDING --format=%k";
 const COUNT_OURS = "grep -c '^mento:'";
 
 /** Prints how many of our jobs of this account wait. */

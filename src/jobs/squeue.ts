@@ -3,6 +3,7 @@ import { slurmSeconds } from "./slurm-time.ts";
 
 /** One job as `squeue` has it. */
 export interface SlurmJob {
+  /** `4711`, or `4711_3` of an array's task: that is known when the array is submitted, its own number is not. */
   id: string;
   /** The long form, e.g. `RUNNING`. */
   state: string;
@@ -16,7 +17,7 @@ export interface SlurmJob {
 
 /** All jobs of the account that Slurm's controller still knows: also those that ended lately (MinJobAge). */
 export function squeueCommand(account: string): string {
-  return `squeue --noheader --states=all --user=${quote(account)} --format='%A|%T|%M|%l|%N|%k|%Z|%r'`;
+  return `squeue --array --noheader --states=all --user=${quote(account)} --format='%i|%T|%M|%l|%N|%k|%Z|%r'`;
 }
 
 export function parseSqueue(output: string): Map<string, SlurmJob> {
@@ -24,7 +25,7 @@ export function parseSqueue(output: string): Map<string, SlurmJob> {
   for (const line of output.split("\n")) {
     const [id = "", said = "", used = "", limit = "", nodes = "", comment = "", directory = "", ...reason] =
       line.trim().split("|");
-    if (!/^\d+$/.test(id) || said === "") continue;
+    if (!/^\d+(_\d+)?$/.test(id) || said === "") continue;
     const state = endedWithReservation(said, used, limit) ? "DEADLINE" : said;
     jobs.set(id, { id, state, nodes, comment, directory, reason: reason.join("|") });
   }
@@ -60,8 +61,32 @@ function endedWithReservation(state: string, used: string, limit: string): boole
   return (slurmSeconds(used) ?? Infinity) < (slurmSeconds(limit) ?? 0);
 }
 
+/**
+ * Cancels a job if it waits; both are words of the shell. For one waiting task of an array `scancel --state` takes all of
+ * them, and without it the task leaves no trace (Slurm 22.05): a change of its own, here of its comment, parts it from them.
+ */
+export function cancelWaiting(id: string, marker: string): string {
+  return cancelCommand(id, marker, "--state=PENDING ");
+}
+
+/** The same, whether it waits or runs. */
+export function cancelOne(id: string, marker: string): string {
+  return cancelCommand(id, marker, "");
+}
+
+function cancelCommand(id: string, marker: string, which: string): string {
+  return `{
+  case ${id} in *_*) scontrol update JobId=${id} Comment=${marker} ;; esac && scancel ${which}${id}
+}`;
+}
+
+/** Makes a task of an array, of this id, a job of its own in Slurm's eyes. */
+export function partTask(slurmJobId: string, marker: string): string {
+  return `scontrol update JobId=${quote(slurmJobId)} Comment=${quote(marker)}`;
+}
+
 /** Cancels a job that waits, and prints what it is then. */
-export function cancelHeldCommand(slurmJobId: string): string {
+export function cancelHeldCommand(slurmJobId: string, marker: string): string {
   const id = quote(slurmJobId);
-  return `scancel --state=PENDING ${id}; squeue --noheader --states=all --jobs=${id} --format=%T`;
+  return `${cancelWaiting(id, quote(marker))}; squeue --array --noheader --states=all --jobs=${id} --format=%T`;
 }

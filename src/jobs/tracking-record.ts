@@ -11,6 +11,8 @@ export const TrackingRecord = z.strictObject({
   data: JobEventData,
   /** The folder of the session's job directories. */
   jobsDirectory: z.string(),
+  /** Of a job that was submitted as a task of an array: what the array's marker and folder are named after. */
+  arrayId: z.string().optional(),
   /** What the trigger asked of Slurm, if the job must be submitted again. */
   slurm: TriggerSlurm.optional(),
   /** How often the job may be submitted again after its node failed or another job took it, and was so far. */

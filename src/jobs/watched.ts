@@ -1,5 +1,5 @@
 import type { AskedToCancel } from "./cancel-request.ts";
-import { markerOf } from "./directory.ts";
+import { arrayMarkerOf, markerOf } from "./directory.ts";
 import type { JobResult } from "../messages/job-event.ts";
 import type { EndFacts } from "./event-data.ts";
 import type { EndRecord, JobEnd } from "./job.ts";
@@ -47,7 +47,19 @@ export function runIdOf({ data }: TrackingRecord): string {
 /** By our marker or the job directory; a person may have changed the one, and Slurm forget the other. */
 export function isOurs({ record }: Watched, word: { comment: string; directory: string }): boolean {
   const { id, directory } = record.data.job;
-  return word.comment === markerOf(id) || word.directory === directory;
+  if (word.comment === markerOf(id) || word.directory === directory) return true;
+  return record.arrayId !== undefined && word.comment === arrayMarkerOf(record.arrayId);
+}
+
+/**
+ * The word on a job. Tasks that were cancelled together before they ran may have left one entry, under the array's id
+ * (Slurm 22.05, `scancel --state`).
+ */
+export function wordOn<Word>(record: TrackingRecord, words: ReadonlyMap<string, Word>): Word | undefined {
+  const id = runIdOf(record);
+  const [arrayJob = "", task] = id.split("_");
+  const hasRun = record.data.times.started !== null;
+  return words.get(id) ?? (task === undefined || hasRun ? undefined : words.get(arrayJob));
 }
 
 /** When anything was last seen of a job, in milliseconds since 1970. */

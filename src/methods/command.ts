@@ -1,5 +1,6 @@
 import { lookId } from "../jobs/data-check.ts";
-import { LONGEST_SUBMIT_SECONDS, parseSubmitAnswer } from "../jobs/directory.ts";
+import { LONGEST_SUBMIT_SECONDS } from "../jobs/directory.ts";
+import { parseSubmitAnswer } from "../jobs/submit-said.ts";
 import { launchCommand } from "../jobs/process.ts";
 import { jobScript } from "./job-script.ts";
 import { find } from "./find.ts";

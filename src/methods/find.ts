@@ -1,5 +1,6 @@
 import { lookId } from "../jobs/data-check.ts";
-import { findCommand, parseSubmitAnswer } from "../jobs/directory.ts";
+import { findCommand } from "../jobs/directory.ts";
+import { parseSubmitAnswer } from "../jobs/submit-said.ts";
 import type { JobPlan } from "../triggers/plan.ts";
 import type { Place, SubmitOptions, SubmittedJob } from "./method.ts";
 import { conclude, dataOf } from "./submit-answer.ts";

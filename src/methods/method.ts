@@ -47,6 +47,8 @@ export interface SubmittedJob {
   name: string;
   /** The job directory. */
   directory: string;
+  /** The array that it was submitted with as a task; null: it was by itself. */
+  arrayId: string | null;
   /** Where it was submitted to; null if that is not known. */
   slot: Pick<Slot, "reservation" | "partition"> | null;
 }

@@ -6,7 +6,6 @@ import {
   directoryOf,
   findCommand,
   markerOf,
-  parseSubmitAnswer,
   recoverCommand,
   submitCommand,
   withdrawCommand,
@@ -14,6 +13,8 @@ import {
   type SubmitRequest,
 } from "../jobs/directory.ts";
 import { directiveLines } from "../jobs/sbatch-script.ts";
+import type { Seats } from "../jobs/seats.ts";
+import { parseSubmitAnswer } from "../jobs/submit-said.ts";
 import type { JobPlan } from "../triggers/plan.ts";
 import type { TriggerSlurm } from "../triggers/trigger-config.ts";
 import { jobScript } from "./job-script.ts";
@@ -49,15 +50,18 @@ export const sbatch: Method = {
   find,
 };
 
+/** With `arrayId`: for the job as a task of that array. */
 export function submitRequest(
   plan: JobPlan,
   place: Place,
   slot: Slot,
   { seats = null, now }: Pick<SubmitOptions, "seats" | "now">,
+  arrayId?: string,
 ): SubmitRequest {
   const { jobsDirectory, maxPending, userScript, slurm } = place;
   const { trigger, jobId } = plan;
   const directory = directoryOf(jobsDirectory, jobId);
+  const common = { marker: markerOf(jobId), directory, output: `${directory}/job.log` };
   return {
     jobsDirectory,
     jobId,
@@ -66,10 +70,10 @@ export function submitRequest(
     program: userScript?.path ?? null,
     log: plan.logFile,
     data: dataOf(plan, place, seats !== null),
-    sbatchArguments: sbatchArguments({ ...trigger, jobId, directory, slurm, slot }),
+    sbatchArguments: sbatchArguments({ ...common, ...trigger, slurm, slot }),
     script: jobScript(plan, jobsDirectory, {
       launch: "slurm",
-      request: { ...requestOf(plan, now), slot },
+      request: { ...requestOf(plan, now), slot, ...(arrayId !== undefined && { array: arrayId }) },
       ...(userScript !== null && {
         argv: [`${directory}/program`, ...plan.argv.slice(1)],
         directives: directiveLines(userScript.options),
@@ -105,16 +109,32 @@ async function refusal(
   place: Place,
   { seats = null }: SubmitOptions,
 ): Promise<Error> {
-  const said = lastLine(stderr) || "it said nothing";
+  await withdrawRefused(stderr, [plan], place, seats);
+  return whyFailed(stderr, plan, place);
+}
+
+/** Removes the directories of jobs that Slurm has refused. */
+export async function withdrawRefused(
+  stderr: string,
+  plans: readonly JobPlan[],
+  { shell, jobsDirectory }: Place,
+  seats: Seats | null,
+): Promise<void> {
   const meaning = meaningOf(stderr);
-  if (meaning === "nobody") {
+  if (meaning === undefined || meaning === "nobody") return;
+  await shell.run(plans.map(({ jobId }) => withdrawCommand(jobsDirectory, jobId, seats)).join("\n"));
+}
+
+/** What follows from what `sbatch` has said. */
+export function whyFailed(stderr: string, plan: JobPlan, place: Place): Error {
+  const said = lastLine(stderr) || "it said nothing";
+  if (meaningOf(stderr) === "nobody") {
     return new Unavailable({
       code: "slurm-unavailable",
       message: `Slurm's controller did not answer sbatch on ${place.shell.host}: ${said}.`,
       hint: "Mento tries again, and looks first whether the job was created all the same.",
     });
   }
-  if (meaning !== undefined) await place.shell.run(withdrawCommand(place.jobsDirectory, plan.jobId, seats));
   return whyRefused(said, plan);
 }
 
@@ -144,23 +164,24 @@ const NICE_PER_STEP = 1000;
 
 /** What `sbatch` is told of a job. */
 export function sbatchArguments(job: {
-  jobId: string;
+  marker: string;
   directory: string;
+  output: string;
   name: string;
   slurm: TriggerSlurm;
   priority: number;
   slot: Slot;
 }): string[] {
-  const { slurm, slot, directory, priority } = job;
+  const { slurm, slot, directory, marker, output, priority } = job;
   const { reservation, partition, time } = slot;
   const optional = (flag: string, value: string | number | null | undefined) =>
     value == null ? [] : [`${flag}=${value}`];
   return [
     "--parsable",
     `--job-name=${job.name}`,
-    `--comment=${markerOf(job.jobId)}`,
+    `--comment=${marker}`,
     `--chdir=${directory}`,
-    `--output=${directory}/job.log`,
+    `--output=${output}`,
     "--open-mode=append",
     // A trigger runs once for a message: Slurm does not start it again by itself.
     "--no-requeue",

@@ -1,6 +1,7 @@
 import { Deferred, MentoError, Unavailable } from "../errors.ts";
 import { dataCheck } from "../jobs/data-check.ts";
-import { directoryOf, functions, markerOf, parseSubmitAnswer } from "../jobs/directory.ts";
+import { directoryOf, functions, markerOf } from "../jobs/directory.ts";
+import { parseSubmitAnswer } from "../jobs/submit-said.ts";
 import { slurmSeconds } from "../jobs/slurm-time.ts";
 import { quote } from "../shells/quote.ts";
 import type { JobPlan } from "../triggers/plan.ts";
@@ -22,7 +23,7 @@ export const slurmRest: Method = {
     if (slot instanceof MentoError) throw slot;
     if (slot === null) throw new Error("a job of Slurm needs a slot");
     const submitted = (slurmJobId: string) => ({
-      ...{ slurmJobId, process: null, slot, name: plan.trigger.name },
+      ...{ slurmJobId, process: null, arrayId: null, slot, name: plan.trigger.name },
       submittedAt: options.now.toISOString(),
       directory: directoryOf(place.jobsDirectory, plan.jobId),
     });

@@ -1,7 +1,8 @@
 import { z } from "zod";
 import { Deferred, MentoError, Rejected, Superseded } from "../errors.ts";
 import { lookId, type DataWanted } from "../jobs/data-check.ts";
-import { directoryOf, type SubmitAnswer } from "../jobs/directory.ts";
+import { directoryOf } from "../jobs/directory.ts";
+import type { SubmitAnswer } from "../jobs/submit-said.ts";
 import { tooManyPending } from "../jobs/slurm-now.ts";
 import type { CommandEnd } from "../shells/shell.ts";
 import type { JobPlan } from "../triggers/plan.ts";
@@ -11,6 +12,7 @@ import type { Place, SubmitOptions, SubmittedJob } from "./method.ts";
 const SubmittedRequest = z.looseObject({
   submittedAt: z.iso.datetime(),
   paths: z.array(z.string()),
+  array: z.string().optional(),
   slot: z
     .object({ reservation: z.string().nullable(), partition: z.string().nullable(), time: z.string() })
     .optional(),
@@ -68,6 +70,7 @@ export async function conclude({
         submittedAt: earlier?.submittedAt ?? now.toISOString(),
         name: plan.trigger.name,
         directory: directoryOf(jobsDirectory, plan.jobId),
+        arrayId: earlier?.array ?? null,
         slot: answer.movedTo ?? earlier?.slot ?? (slot instanceof MentoError ? null : slot),
       };
     }

@@ -80,6 +80,18 @@ export const TriggerSlurm = z
   });
 export type TriggerSlurm = z.infer<typeof TriggerSlurm>;
 
+export const TriggerArray = z.strictObject({
+  // Slurm's MaxArraySize is 1001 by default: an index is at most 1000.
+  size: z.int().min(2).max(1000).default(200).describe("So many jobs become one array at most."),
+  window: z
+    .number()
+    .positive()
+    .max(300)
+    .default(2)
+    .describe("Seconds that a message waits for others, from the first one on."),
+  limit: z.int().positive().optional().describe("So many jobs of an array run at once at most."),
+});
+
 const limit = z.int().min(1).max(1000);
 
 export const Concurrency = z
@@ -121,6 +133,9 @@ const trigger = z.strictObject({
     .optional()
     .describe("The reserved node that the job is submitted from, or that a remote-command runs on."),
   slurm: TriggerSlurm.prefault({}).describe("What Slurm is told."),
+  array: TriggerArray.optional().describe(
+    "Messages that come shortly after each other become one Slurm job array.",
+  ),
   retries: z
     .int()
     .min(0)

@@ -4,6 +4,7 @@ import { DATA_FIELDS, JOB_FIELDS, asList } from "./condition.ts";
 import { programMistakes } from "./program-mistakes.ts";
 import { templateMistake } from "./template.ts";
 import { Trigger } from "./trigger-config.ts";
+import { hasTurns } from "./turns.ts";
 
 /**
  * What is wrong with triggers whose form is right: in one of them, or between them. Triggers whose form is wrong are
@@ -61,6 +62,7 @@ function mistakesOf(trigger: Trigger, raw: Record<string, unknown>): Mistake[] {
     ...programMistakes(trigger.run).map(({ place, message }) => ({ place: ["run", place], message })),
     ...templateMistakes(trigger),
     ...ownVariables(trigger),
+    ...arrayMistakes(trigger),
   ];
 }
 
@@ -139,6 +141,21 @@ function meaninglessKeys({ method, slurm }: Trigger, raw: Record<string, unknown
     raw[key] === undefined ? [] : [{ place: [key], message: `means nothing for ${method}: ${why}` }],
   );
   return [...keys, ...ofSlurm];
+}
+
+/** Methods whose jobs `sbatch` submits, and so arrays of them. */
+const BY_SBATCH: readonly Trigger["method"][] = ["remote-sbatch-script", "local-sbatch-script"];
+
+function arrayMistakes(trigger: Trigger): Mistake[] {
+  const { array, method } = trigger;
+  if (array === undefined) return [];
+  const mistakes = [];
+  if (!BY_SBATCH.includes(method)) mistakes.push(`${method} has no arrays; ${BY_SBATCH.join(" and ")} have`);
+  if (hasTurns(trigger)) {
+    const how = "array.limit says how many of an array run at once";
+    mistakes.push(`jobs of an array take no turns: leave it out, or latest and concurrency; ${how}`);
+  }
+  return mistakes.map((message) => ({ place: ["array"], message }));
 }
 
 /** Variables that Mento sets itself. */

@@ -1,4 +1,4 @@
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { chmodSync, existsSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -16,6 +16,7 @@ let worker: TestWorker;
 
 const TRIGGERS = [
   { name: "sleep", run: ["/bin/sleep", "300"] },
+  { name: "retried", run: ["/bin/sleep", "300"], retries: 1 },
   { name: "wide", run: ["/bin/true"], slurm: { nodes: 4, cpusPerTask: 8 } },
   // The script is killed with it: nothing records its end.
   { name: "silent", run: ["/bin/sh", "-c", "sleep 2; kill -KILL $PPID; kill -KILL $$"] },
@@ -184,6 +185,29 @@ describe("a job that is cancelled while its worker is away for so long that Slur
       cancelledBy: { reason: "night" },
     });
   }, 300_000);
+});
+
+describe("a job that would be retried because its node has failed", () => {
+  it("is not, once it is cancelled; how it has ended is told", async () => {
+    const id = await publish("retried");
+    const { data } = await site.event("job.started", id);
+    const [node = ""] = data.slurm.nodes;
+    await worker.stop();
+    slurm("scontrol", "update", `NodeName=${node}`, "State=DOWN", "Reason=test");
+    await eventually("Slurm says so", () => stateOf(data.slurm.jobId) === "NODE_FAIL" || undefined);
+    expect((await cancel(data.job.id, "--reason", "enough")).outcome).toMatchObject({
+      outcome: "gone",
+      end: { state: "failed", reason: "node-failure" },
+    });
+    worker = await site.startWorker();
+    const end = await site.event("job.failed", id);
+    expect(end.data).toMatchObject({ exit: { reason: "node-failure" }, cancelledBy: null });
+    const ours = slurm("squeue", "--noheader", "--states=all", "--format=%k").split("\n");
+    expect(ours.filter((one) => one.includes(data.job.id))).toHaveLength(1);
+    const env = { ...process.env, SLURM_CONF: own.facility.slurm.conf };
+    // Refused if it has come back by itself.
+    spawnSync("scontrol", ["update", `NodeName=${node}`, "State=RESUME"], { env });
+  });
 });
 
 describe("while no beamtime is open", () => {

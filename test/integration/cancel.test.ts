@@ -8,6 +8,7 @@ import { publishDataReady } from "../../src/broker/client.ts";
 import { CancelAnswer, CancelOutcome, JOB_CANCEL_TYPE } from "../../src/messages/job-cancel.ts";
 import { MessageEventData } from "../../src/messages/job-event.ts";
 import { tryMento } from "../support/mento.ts";
+import { slurmRestSection } from "../support/submit-host.ts";
 import { beamtime, eventually, facility, TestSite, writeOnCore, type AnyEvent } from "../support/site.ts";
 
 const ME = `${userInfo().username}@${hostname()}`;
@@ -31,13 +32,25 @@ const TRIGGERS = [
     // The reservation is for the beamtime's account alone.
     slurm: { reservation: 99, fallback: { partition: facility.slurm.partition } },
   },
+  { name: "by-rest", run: ["/bin/sleep", "300"], method: "slurm-rest-api" },
+  {
+    name: "wide-by-rest",
+    run: ["/bin/true"],
+    method: "slurm-rest-api",
+    slurm: { nodes: 2, cpusPerTask: 8 },
+  },
   { name: "here", run: ["/bin/sleep", "300"], method: "local-bash-script" },
   { name: "seven-on-node", run: ["/bin/sh", "-c", "exit 7"], method: "remote-command" },
   { name: "quick-here", run: ["/bin/true"], method: "local-bash-script" },
 ].map((trigger) => ({ on: { technique: trigger.name }, ...trigger }));
 
-const site = new TestSite(TRIGGERS, { worker: { mayCancel: [facility.broker.user] }, site: { localJobs } });
-const strict = new TestSite(TRIGGERS, { site: { localJobs } });
+const slurmRest = slurmRestSection();
+const site = new TestSite(TRIGGERS, {
+  worker: { mayCancel: [facility.broker.user] },
+  site: { localJobs },
+  slurmRest,
+});
+const strict = new TestSite(TRIGGERS, { site: { localJobs }, slurmRest });
 
 beforeAll(() => Promise.all([site.startWorker(), strict.startWorker()]));
 afterAll(async () => {
@@ -105,6 +118,21 @@ describe.concurrent("mento cancel", () => {
     await endsCancelled(id, { who: ME, reason: null });
     expect(site.jobEventsOf(id).map(({ type }) => type)).not.toContain("mento.job.started.v1");
     await cancel(busy.start.data.job.id);
+  });
+
+  it("does the same for jobs of Slurm's REST API: one that runs, and one that waits", async () => {
+    const busy = await startedJob("by-rest");
+    const id = await publish("wide-by-rest");
+    const { data } = await site.event("job.submitted", id);
+    expect((await cancel(data.slurm.jobId)).outcomes).toMatchObject([
+      { id: data.job.id, outcome: "cancelled" },
+    ]);
+    await endsCancelled(id, { who: ME, reason: null });
+    expect((await cancel(busy.start.data.job.id)).outcomes).toMatchObject([{ outcome: "cancelled" }]);
+    await endsCancelled(busy.id, { who: ME, reason: null });
+    expect((await cancel(data.job.id)).outcomes).toMatchObject([
+      { outcome: "gone", end: { state: "cancelled" }, cancelledBy: { who: ME } },
+    ]);
   });
 
   it("takes Slurm's id for one of ours", async () => {
@@ -288,7 +316,10 @@ describe.concurrent("mento cancel", () => {
 
 describe("a job whose worker is away", () => {
   it("is cancelled all the same, and announced by the next worker, with who asked", async () => {
-    const other = new TestSite(TRIGGERS, { site: { localJobs: mkdtempSync(join(localJobs, "other-")) } });
+    const other = new TestSite(TRIGGERS, {
+      site: { localJobs: mkdtempSync(join(localJobs, "other-")) },
+      slurmRest,
+    });
     const worker = await other.startWorker();
     const slurmJob = await startedJob("sleep", other);
     const process = await startedJob("here", other);
@@ -360,7 +391,7 @@ describe.concurrent("a message that cancels", () => {
   it("that does not say who sent it is rejected, and RabbitMQ lets nobody lie", async () => {
     const { answer } = await ask(site, { job: "nosuchjob" }, undefined);
     expect(MessageEventData.parse(answer).error?.code).toBe("cancel-not-allowed");
-    const liar = new TestSite(TRIGGERS);
+    const liar = new TestSite(TRIGGERS, { slurmRest });
     try {
       const worker = await liar.startWorker();
       await expect(ask(liar, { job: "nosuchjob" }, "somebody-else")).rejects.toThrow(/user_id/);

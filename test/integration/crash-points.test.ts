@@ -19,6 +19,8 @@ const CRASHING = fileURLToPath(new URL("../support/crashing-worker.mjs", import.
 /** Messages that between them go through every step; what each ends with. */
 const SCENARIOS = {
   quick: { events: ["job.submitted", "job.started", "job.completed"] },
+  /** It waits for others, and nobody comes. */
+  array: { events: ["job.submitted", "job.started", "job.completed"] },
   counted: { events: ["job.submitted", "job.started", "job.completed"] },
   killed: { events: ["job.submitted", "job.started", "job.failed"] },
   late: { events: ["message.deferred", "job.submitted", "job.started", "job.completed"] },
@@ -29,6 +31,7 @@ type Scenario = keyof typeof SCENARIOS;
 
 const TRIGGERS = [
   { name: "quick", on: { technique: "quick" }, run: ["/bin/true"] },
+  { name: "array", on: { technique: "array" }, run: ["/bin/true"], array: { window: 0.3 } },
   {
     ...{ name: "counted", on: { technique: "counted" }, run: ["/bin/true"] },
     // Cases share the session, whose seats are of the group and not of the broker's names.

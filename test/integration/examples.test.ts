@@ -28,7 +28,7 @@ describe("a pipeline", () => {
     const stdout = await runExample("pipelines/run.mjs", [name, ...at]);
     const ends = stdout.split("\n").flatMap((line) => /job\.completed +(\S+) /.exec(line)?.[1] ?? []);
     const results = stdout.split("\n").flatMap((line) => /^ {2}(\/.*)/.exec(line)?.[1] ?? []);
-    return { ends: ends.sort(), results };
+    return { ends: ends.sort(), results, stdout };
   };
 
   it.each(["powder-plot", "flood", "fit-copy-back", "own-sbatch"])(
@@ -48,8 +48,9 @@ describe("a pipeline", () => {
   });
 
   it("takes a flood of small files", async () => {
-    const { ends, results } = await runPipeline("flood", 12);
+    const { ends, results, stdout } = await runPipeline("flood", 12);
     expect(ends).toEqual(Array.from({ length: 12 }, () => "statistics"));
+    expect(stdout).toMatch(/Slurm job \d+_\d+,/);
     const counts = results.map((path) => JSON.parse(readFileSync(path, "utf8")) as { count: number });
     expect(counts.map(({ count }) => count)).toEqual(Array.from({ length: 12 }, () => 100));
   });

@@ -2,6 +2,7 @@ import { execFileSync } from "node:child_process";
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
+import { slurmRestSection } from "../support/submit-host.ts";
 import {
   findSession,
   resultsPath,
@@ -16,6 +17,7 @@ import { MAIN, run, tryMento } from "../support/mento.ts";
 
 const localJobs = mkdtempSync("/tmp/mento-library-");
 const site = new TestSite([], { site: { localJobs } });
+const withRest = new TestSite([], { slurmRest: slurmRestSection() });
 const opened: Trigger[] = [];
 const open = (method?: TriggerMethod, options: TriggerOptions = {}) => {
   const trigger = new Trigger(method, { config: site.configFile, ...options });
@@ -25,6 +27,7 @@ const open = (method?: TriggerMethod, options: TriggerOptions = {}) => {
 afterAll(async () => {
   await Promise.all(opened.map((trigger) => trigger.close()));
   await site.tearDown();
+  await withRest.tearDown();
 });
 
 /** Prints its arguments, one a line. */
@@ -135,10 +138,10 @@ describe("Trigger, without a broker", () => {
     expect((await one.ended()).state).toBe("completed");
   });
 
-  it.each(Object.values(TriggerMethod).filter((one) => !/^local-sbatch|rest/.test(one)))(
+  it.each(Object.values(TriggerMethod).filter((one) => one !== "local-sbatch-script"))(
     "cancels a job of %s, and tells one that has ended apart",
     async (method) => {
-      const trigger = open(method);
+      const trigger = open(method, method === "slurm-rest-api" ? { config: withRest.configFile } : {});
       const job = await trigger.run(["/bin/sleep", "300"]);
       await job.started();
       expect(await job.cancel("enough")).toMatchObject({ outcome: "cancelled" });

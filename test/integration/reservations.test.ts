@@ -11,10 +11,18 @@ const [busy, free] = ["max-p11-003", "max-p11-004"];
 const numbered = (number: number) => `${beamtime.reservation}_${number}`;
 const [first, second, third, fourth] = [numbered(71), numbered(72), numbered(73), numbered(74)];
 const [fifth, sixth, seventh] = [numbered(75), numbered(76), numbered(77)];
+const [eighth, ninth] = [numbered(78), numbered(79)];
 
 const gpu = { constraint: "gpu", time: "00:02:00" };
 const site = new TestSite([
   { name: "gpu", on: { technique: "gpu" }, run: ["/bin/echo", "ran"], slurm: gpu },
+  {
+    name: "array",
+    on: { technique: "array" },
+    run: ["/bin/echo", "ran"],
+    slurm: gpu,
+    array: { size: 3, window: 5 },
+  },
   { name: "long", on: { technique: "long" }, run: ["/bin/sleep", "300"], slurm: { ...gpu, reservation: 73 } },
   {
     name: "impatient",
@@ -126,6 +134,31 @@ it("a resubmit that was cut off after the old job was cancelled is taken up: one
   expect(readFileSync(join(after.job.directory, "job.log"), "utf8")).toBe("ran\n");
   expect(site.jobEventsOf(id).map(({ type }) => type)).not.toContain("mento.job.cancelled.v1");
   remove(sixth);
+});
+
+it("so is each job of an array, once, and the others are not cancelled with it", async () => {
+  reserve(eighth, busy, "Duration=1:00:00", "Flags=IGNORE_JOBS");
+  const ids = await Promise.all(["array", "array", "array"].map(publish));
+  const before = await Promise.all(ids.map((id) => site.event("job.submitted", id)));
+  const [first = ""] = before.map(({ data }) => data.slurm.jobId);
+  expect(new Set(before.map(({ data }) => data.slurm.jobId.split("_")[0])).size).toBe(1);
+  end(eighth);
+  await eventually("Slurm holds the array", () =>
+    slurm("squeue", "--noheader", `--jobs=${first}`, "--format=%T").includes("RESV_DEL_HOLD")
+      ? true
+      : undefined,
+  );
+  reserve(ninth, free, "Duration=1:00:00");
+  const ends = await Promise.all(ids.map((id) => site.event("job.completed", id, 90_000)));
+  for (const { data } of ends) {
+    expect(data.slurm).toMatchObject({
+      reservation: ninth,
+      jobId: expect.stringMatching(/^\d+$/) as string,
+    });
+    expect(readFileSync(join(data.job.directory, "job.log"), "utf8")).toBe("ran\n");
+  }
+  expect(new Set(ends.map(({ data }) => data.slurm.jobId)).size).toBe(3);
+  remove(ninth);
 });
 
 it.each(["held by Slurm", "cancelled by a resubmit that was cut off"])(

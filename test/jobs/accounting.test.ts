@@ -28,6 +28,12 @@ describe("accounting", () => {
     expect(called(evening, "UTC")).toEqual(expect.arrayContaining(["-u", "bt1", "-j", "4711,4712"]));
   });
 
+  it("knows an array's tasks by the array's id and their index", () => {
+    const said =
+      "4711_3|FAILED|7:0|max-p11-003|mento:array:a|/j\n4711_[4-9%10]|PENDING|0:0||mento:array:a|/j\n";
+    expect([...parseAccounting(said).values()]).toMatchObject([{ id: "4711_3", exitCode: "7:0" }]);
+  });
+
   it("says nothing where its lines are no records", () => {
     expect(parseAccounting("sacct: error: Problem talking to the database\n||||\n").size).toBe(0);
   });

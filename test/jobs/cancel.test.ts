@@ -115,14 +115,13 @@ const job: SlurmJob = {
   directory: "/j/j",
 };
 const found = (records: JobRecords, ...states: string[]): FoundJob => ({
-  ...{ id: "j", directory: "/j/j", method: "remote-sbatch-script", submittedAt: undefined },
+  ...{ id: "j", directory: "/j/j", method: "remote-sbatch-script", submittedAt: undefined, array: undefined },
   records,
   inSlurm: states.map((state, index) => ({ ...job, id: String(4711 + index), state })),
 });
 const me = { who: "me", reason: null };
 const submitted = {
   ...{ runId: "4711", host: null, reservation: null, partition: null, why: "reservation-deleted" as const },
-  why: "reservation-deleted" as const,
   isBeingResubmitted: false,
 };
 const ended = (code: number, stoppedBy: string | null = null) => ({

@@ -1,6 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { isHeldForReservation, parseSqueue } from "../../src/jobs/squeue.ts";
+import type { TrackingRecord } from "../../src/jobs/tracking-record.ts";
+import { isOurs, wordOn, type Watched } from "../../src/jobs/watched.ts";
 import { slurmSeconds, slurmTime } from "../../src/jobs/slurm-time.ts";
 
 /** Recorded from Slurm 22.05.8 when a reservation of 100 s ended. */
@@ -25,6 +27,46 @@ describe("squeue's listing", () => {
     expect(isHeldForReservation({ ...pending, reason: "ReservationDeleted" })).toBe(true);
     expect(isHeldForReservation({ ...pending, reason: "Reservation" })).toBe(false);
     expect(isHeldForReservation({ ...pending, reason: "Resources" })).toBe(false);
+  });
+});
+
+/** Recorded from Slurm 22.05.8: all tasks of 7 that waited were cancelled by `scancel --state=PENDING`, those of 6 by `scancel`. */
+const ARRAYS = `6_2|CANCELLED|0:00|1:00:00||mento:array:x|/j/.arrays/x|PartitionDown
+7_0|COMPLETED|0:03|1:00:00|max-p11-004|mento:array:y|/j/.arrays/y|None
+7|CANCELLED|0:00|1:00:00||mento:array:y|/j/.arrays/y|JobArrayTaskLimit
+`;
+
+describe("a task of an array", () => {
+  const words = parseSqueue(ARRAYS);
+  const task = (jobId: string, arrayId: string, started: string | null = null) =>
+    ({
+      arrayId,
+      data: { job: { id: "k3f7", directory: "/j/k3f7" }, slurm: { jobId }, times: { started } },
+    }) as unknown as TrackingRecord;
+  const isOf = (record: TrackingRecord) => {
+    const word = wordOn(record, words);
+    return word && isOurs({ record } as Watched, word);
+  };
+
+  it("is known by its array's id and its index", () => {
+    expect(wordOn(task("6_2", "x"), words)?.state).toBe("CANCELLED");
+    expect(wordOn(task("6_3", "x"), words)).toBeUndefined();
+    expect(isOf(task("6_2", "x"))).toBe(true);
+  });
+
+  it("is not ours if the array is another of the same id", () => {
+    expect(isOf(task("6_2", "z"))).toBe(false);
+  });
+
+  it("that never ran was cancelled with all that waited; one that has run was not", () => {
+    expect(wordOn(task("7_5", "y"), words)?.state).toBe("CANCELLED");
+    expect(wordOn(task("7_0", "y"), words)?.state).toBe("COMPLETED");
+    expect(wordOn(task("7_1", "y", "2026-11-22T06:00:00Z"), words)).toBeUndefined();
+  });
+
+  it("is no job that was submitted by itself", () => {
+    expect(wordOn(task("7", "y"), words)?.id).toBe("7");
+    expect(wordOn(task("5", "y"), words)).toBeUndefined();
   });
 });
 

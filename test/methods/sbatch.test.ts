@@ -135,8 +135,9 @@ describe("the answer of the remote call", () => {
 describe("sbatchArguments", () => {
   const argumentsOf = (slurm: object) =>
     sbatchArguments({
-      jobId: "k3f7",
+      marker: "mento:k3f7",
       directory: "/c/k3f7",
+      output: "/c/k3f7/job.log",
       name: "t",
       priority: 0,
       slurm: TriggerSlurm.parse(slurm),

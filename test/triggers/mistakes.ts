@@ -16,6 +16,11 @@ const B = ["", "- name: b", "  run: [prog]"].join("\n  ");
 
 /** What only `mento validate` sees, for it lies in the meaning of a text or between two keys. */
 const byMeaning: [text: string, line: number, says: string][] = [
+  [
+    trigger("array: {}", "latest: true"),
+    3,
+    "jobs of an array take no turns: leave it out, or latest and concurrency; array.limit says how many of an array run at once",
+  ],
   // Conditions
   [trigger("on: { scan: { min: 9, max: 5 } }"), 3, "min 9 is greater than max 5: nothing can fit"],
   [trigger("on: { scan: {} }"), 3, "must have min or max, or exists"],

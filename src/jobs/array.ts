@@ -1,0 +1,147 @@
+import { quote, quoteAll } from "../shells/quote.ts";
+import { dataCheck } from "./data-check.ts";
+import {
+  arraysOf,
+  copyOf,
+  functions,
+  listCommand,
+  logTo,
+  markerOf,
+  namesOf,
+  SBATCH,
+  spoolOf,
+  type SubmitRequest,
+} from "./directory.ts";
+import { parseSubmitAnswer, type SubmitAnswer } from "./submit-said.ts";
+import { PENDING_COMMAND } from "./slurm-now.ts";
+
+/**
+ * Submit many at once: one remote call makes the directories of all jobs, each its own lock as ever (directory.ts), and
+ * one `sbatch --array` submits those that it has made. A job that has its directory already is answered with what is
+ * inside. What the call leaves undone is found, job by job, by the array's marker, for `.array` in a job's directory
+ * names it.
+ *
+ *     <jobs>/.arrays/<array id>/run.sh      the dispatch script, which Slurm runs for each task
+ *     <jobs>/.arrays/<array id>/<index>     a link to the directory of the task's job
+ *     <jobs>/.arrays/<array id>/submitted   Slurm's id of the array
+ */
+export interface ArrayRequest {
+  arrayId: string;
+  jobsDirectory: string;
+  /** Each its own job; none twice. */
+  jobs: readonly SubmitRequest[];
+  sbatchArguments: readonly string[];
+  /** `#SBATCH` lines that are carried over from a user's own script. */
+  directives: readonly string[];
+  /** So many tasks run at once at most; null: as many as fit. */
+  limit: number | null;
+  /** Fewer of our jobs than this must wait in Slurm; null: nobody looks. */
+  maxPending: number | null;
+}
+
+/** An array that is not ready for `sbatch` by then is given up: its directories must not count as cut off before. */
+const PREPARE_AT_MOST_SECONDS = 60;
+/** So long the remote call is waited for, with `sbatch`. */
+export const LONGEST_ARRAY_SECONDS = 200;
+
+export function arrayFolder(jobsDirectory: string, arrayId: string): string {
+  return `${arraysOf(jobsDirectory)}/${arrayId}`;
+}
+
+/** Answers about the jobs come one by one, at last that about the array. A caller that has gone must not end it half way. */
+export function arrayCommand(request: ArrayRequest, account: string): string {
+  const { arrayId, jobsDirectory, jobs, limit, maxPending } = request;
+  const spool = quote(spoolOf(jobsDirectory));
+  return `trap '' PIPE
+${functions(jobsDirectory, "-")}
+a=${quote(arrayFolder(jobsDirectory, arrayId))} made=0 full=
+begun=$(date +%s)
+each() { i=0; while [ $i -lt $made ]; do "$1" "$a/$i"; i=$((i + 1)); done; }
+give_up() { : > "$1/.failed"; }
+note() {
+  echo "\${id}_$i" > "$1/submitted"
+  d=$1 m=${markerOf("")}$(basename "$(readlink "$1")")
+  keep_cancelled "\${id}_$i" >&2
+}
+${maxPending === null ? "" : `[ "$(${PENDING_COMMAND})" -lt ${maxPending} ] || full=yes`}
+mkdir -p ${spool} "$arrays" && mkdir "$a" && printf %s ${quote(dispatchScript(request))} > "$a/run.sh" || exit 1
+${jobs.map((job, at) => prepare(job, at, arrayId)).join("\n")}
+[ $made -gt 0 ] || { rm -rf "$a"; exit 0; }
+[ $(($(date +%s) - begun)) -lt ${PREPARE_AT_MOST_SECONDS} ] || { each give_up; exit 1; }
+# By their times others judge whether this was cut off.
+touch "$a"/*/run.sh || { each give_up; exit 1; }
+echo ${SBATCH_SAYS} >&2
+${SBATCH} ${quoteAll(request.sbatchArguments)} --array="0-$((made - 1))${limit === null ? "" : `%${limit}`}" "$a/run.sh" > "$a/submitted" || {
+  code=$?
+  list=$(${listCommand(account)} 2>/dev/null) && m=- d=- array=${quote(arrayId)} && id=$(found)
+  case $id in
+    [0-9]*) printf '%s\\n' "\${id%_}" > "$a/submitted" ;;
+    *) each give_up; printf '\\n${ARRAY} failed %s\\n' "$code"; exit 0 ;;
+  esac
+}
+read -r id < "$a/submitted" || exit 1
+id=\${id%%;*}
+each note
+printf '\\n${ARRAY} submitted %s\\n' "$id"`;
+}
+
+/** What follows it on stderr is of `sbatch`. */
+export const SBATCH_SAYS = "mento-sbatch";
+const TASK = "mento-task";
+const ARRAY = "mento-array";
+
+/** Its directory, if there is none, in a shell of its own: whatever ends it, the others go on. The link comes last. */
+function prepare(job: SubmitRequest, at: number, arrayId: string): string {
+  const { jobsDirectory, jobId, program, log, data, script } = job;
+  return `printf '\\n${TASK} ${at}\\n'
+(
+${namesOf(jobsDirectory, jobId)}
+answered
+[ ! -d "$d" ] || say in-flight
+[ -z "$full" ] || say full
+${data === null ? "" : dataCheck(data)}
+mkdir "$d" || {
+  [ ! -d "$d" ] || say in-flight
+  exit 1
+}
+${copyOf(program)}${logTo(log)}printf %s ${quote(script)} > "$d/run.sh" && echo ${quote(arrayId)} "$made" > "$d/.array" && ln -s ${quote(`../../${jobId}`)} "$a/$made" || {
+  rm -f "$d/.array"
+  : > "$d/.failed"
+  exit 1
+}
+printf '\\n${TASK} made %s\\n' "$made"
+)
+[ ! -L "$a/$made" ] || made=$((made + 1))`;
+}
+
+/** A job that was submitted again by itself meanwhile is none of the array's any more: its `.array` is gone. */
+function dispatchScript({ arrayId, jobsDirectory, directives }: ArrayRequest): string {
+  return `#!/bin/sh
+${directives.map((line) => `${line}\n`).join("")}cd ${quote(arrayFolder(jobsDirectory, arrayId))}/"$SLURM_ARRAY_TASK_ID" || exit 1
+read -r array index < .array && [ "$array" = ${quote(arrayId)} ] || exit 0
+exec /bin/sh ./run.sh "\${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"
+`;
+}
+
+/** What the call says of each job, in their order; `isNew` if it has made the job. */
+export function parseArrayAnswers(
+  stdout: string,
+  jobs: readonly { paths: readonly string[] }[],
+): { answer: SubmitAnswer | undefined; isNew: boolean }[] {
+  const said = /^mento-array (submitted|failed) (\d+)$/m.exec(stdout);
+  const parts = new Map<number, string>();
+  for (const part of stdout.split(/^mento-task (?=\d+$)/m).slice(1)) {
+    parts.set(Number.parseInt(part, 10), part);
+  }
+  return jobs.map(({ paths }, at) => {
+    const part = parts.get(at) ?? "";
+    const index = /^mento-task made (\d+)$/m.exec(part)?.[1];
+    if (index === undefined) return { answer: parseSubmitAnswer(part, paths), isNew: false };
+    const [, kind, number = ""] = said ?? [];
+    if (kind === "failed") return { answer: { kind, exitCode: Number(number) }, isNew: true };
+    const isSubmitted = kind === "submitted";
+    const runId = `${number}_${index}`;
+    const submitted = { kind: "submitted", runId, host: null, request: undefined, movedTo: null } as const;
+    return { answer: isSubmitted ? submitted : undefined, isNew: true };
+  });
+}

@@ -1,0 +1,111 @@
+import { randomUUID } from "node:crypto";
+import type { Slot } from "../beamtime/reservation.ts";
+import { MentoError } from "../errors.ts";
+import {
+  arrayCommand,
+  arrayFolder,
+  LONGEST_ARRAY_SECONDS,
+  parseArrayAnswers,
+  SBATCH_SAYS,
+} from "../jobs/array.ts";
+import { lookId } from "../jobs/data-check.ts";
+import { arrayMarkerOf, type SubmitRequest } from "../jobs/directory.ts";
+import type { SubmitAnswer } from "../jobs/submit-said.ts";
+import { directiveLines } from "../jobs/sbatch-script.ts";
+import type { CommandEnd } from "../shells/shell.ts";
+import type { JobPlan } from "../triggers/plan.ts";
+import type { Place, SubmitOptions, SubmittedJob } from "./method.ts";
+import { sbatch, sbatchArguments, submitRequest, whyFailed, withdrawRefused } from "./sbatch.ts";
+import { conclude, requestOf } from "./submit-answer.ts";
+
+/** One job of an array to be, and what its message says of the submit. */
+export interface ArrayMember {
+  plan: JobPlan;
+  options: SubmitOptions;
+}
+
+/**
+ * Submits jobs of one trigger as one Slurm job array, and answers for each as {@link sbatch} does: what keeps one from
+ * being submitted does not keep the others. What an earlier call has begun is that job's own affair, and so is a job
+ * that is alone.
+ */
+export async function submitArray(
+  members: readonly ArrayMember[],
+  place: Place,
+): Promise<PromiseSettledResult<SubmittedJob>[]> {
+  const { slot } = place;
+  const alone = ({ plan, options }: ArrayMember) => sbatch.submit(plan, place, options);
+  const isOneJob = new Set(members.map(({ plan }) => plan.jobId)).size === 1;
+  if (slot === null || slot instanceof MentoError || isOneJob) {
+    return Promise.allSettled(members.map(alone));
+  }
+  const first = await submitOnce(members, place, slot, []);
+  const settled = members.filter(({ plan, options }) => {
+    const answer = first.answers.get(plan.jobId);
+    return answer?.kind === "changing" && lookId(answer.look) === options.dataLook;
+  });
+  const second = settled.length === 0 ? undefined : await submitOnce(settled, place, slot, settled);
+  return Promise.allSettled(
+    members.map((member) => {
+      const { plan, options } = member;
+      const call = second?.answers.has(plan.jobId) === true ? second : first;
+      const answer = call.answers.get(plan.jobId);
+      if (answer?.kind === "in-flight") return alone(member);
+      const refusal = (stderr: string) => Promise.resolve(whyFailed(stderr, plan, place));
+      return conclude({ answer, end: call.end, plan, place, options, refusal });
+    }),
+  );
+}
+
+/** By the job's id. */
+type Answers = Map<string, SubmitAnswer | undefined>;
+
+/** A message that was published twice is one job. */
+async function submitOnce(
+  members: readonly ArrayMember[],
+  place: Place,
+  slot: Slot,
+  settled: readonly ArrayMember[],
+): Promise<{ end: CommandEnd; answers: Answers }> {
+  const { jobsDirectory, maxPending, shell, slurm, userScript } = place;
+  const arrayId = randomUUID();
+  const unique = [...new Map(members.map((member) => [member.plan.jobId, member])).values()];
+  const jobs = unique.map((member): SubmitRequest => {
+    const request = submitRequest(member.plan, place, slot, { now: member.options.now }, arrayId);
+    return settled.includes(member) && request.data !== null
+      ? { ...request, data: { ...request.data, isSettled: true } }
+      : request;
+  });
+  const trigger = unique[0]?.plan.trigger;
+  const folder = arrayFolder(jobsDirectory, arrayId);
+  const command = arrayCommand(
+    {
+      ...{ arrayId, jobsDirectory, jobs, maxPending },
+      limit: trigger?.array?.limit ?? null,
+      directives: userScript === null ? [] : directiveLines(userScript.options),
+      sbatchArguments: sbatchArguments({
+        marker: arrayMarkerOf(arrayId),
+        directory: folder,
+        // `%a` is the task's index, and what has this name a link to its job's directory.
+        output: `${folder}/%a/job.log`,
+        name: trigger?.name ?? "",
+        priority: trigger?.priority ?? 0,
+        ...{ slurm, slot },
+      }),
+    },
+    shell.account,
+  );
+  const call = await shell.run(command, { timeout: LONGEST_ARRAY_SECONDS * 1000 });
+  const end = { ...call, stderr: call.stderr.split(`${SBATCH_SAYS}\n`).at(-1) ?? "" };
+  const plans = unique.map(({ plan }) => plan);
+  const said = parseArrayAnswers(end.stdout.toString("utf8"), plans);
+  const answers: Answers = new Map();
+  unique.forEach(({ plan, options }, at) => {
+    const { answer, isNew } = said[at] ?? {};
+    const request = { ...requestOf(plan, options.now), slot, array: arrayId };
+    answers.set(plan.jobId, isNew === true && answer?.kind === "submitted" ? { ...answer, request } : answer);
+  });
+  const refused = plans.filter(({ jobId }) => answers.get(jobId)?.kind === "failed");
+  if (refused.length > 0) await withdrawRefused(end.stderr, refused, place, null);
+  return { end, answers };
+}

@@ -1,0 +1,112 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import type { Session } from "../src/beamtime/session.ts";
+import { ArrayCollector } from "../src/collect-array.ts";
+import { Deferred, Unavailable } from "../src/errors.ts";
+import type { Place, SubmittedJob } from "../src/methods/method.ts";
+import type { JobPlan } from "../src/triggers/plan.ts";
+import { Trigger } from "../src/triggers/trigger-config.ts";
+
+const session = (id: string) => ({ id }) as Session;
+const place = {} as Place;
+const trigger = (name: string, array: object) => Trigger.parse({ name, array, run: ["/bin/true"] });
+const xpcs = trigger("xpcs", { size: 3, window: 2 });
+const planOf = (jobId: string, of = xpcs) => ({ jobId, trigger: of, argv: of.run }) as unknown as JobPlan;
+const options = { dataTimeout: 1, dataLook: undefined, now: new Date(0) };
+
+let arrays: string[][];
+let turns: number;
+let refused: Error | undefined;
+let collector: ArrayCollector;
+
+beforeEach(() => {
+  vi.useFakeTimers();
+  arrays = [];
+  turns = 0;
+  refused = undefined;
+  collector = new ArrayCollector({
+    enter: () => {
+      turns += 1;
+      return Promise.resolve(() => (turns -= 1));
+    },
+    placeFor: () => (refused === undefined ? Promise.resolve(place) : Promise.reject(refused)),
+    submitArray: (members) => {
+      const ids = members.map(({ plan }) => plan.jobId);
+      arrays.push(ids);
+      const job = (id: string) => ({ directory: id }) as SubmittedJob;
+      return Promise.resolve(
+        ids.map((id) =>
+          id === "bad"
+            ? { status: "rejected", reason: new Error(id) }
+            : { status: "fulfilled", value: job(id) },
+        ),
+      );
+    },
+  });
+});
+afterEach(() => vi.useRealTimers());
+
+const collect = (id: string, of = xpcs, at = session("1")) =>
+  collector.collect(at, planOf(id, of), options).then(
+    ({ job }) => job.directory,
+    (error: unknown) => (error as Error).message,
+  );
+
+describe("jobs of one trigger and session", () => {
+  it("wait, without a turn, until the window has passed since the first", async () => {
+    const first = collect("a");
+    await vi.advanceTimersByTimeAsync(1500);
+    const second = collect("b");
+    await vi.advanceTimersByTimeAsync(499);
+    expect([arrays, turns]).toEqual([[], 0]);
+    await vi.advanceTimersByTimeAsync(1);
+    expect(arrays).toEqual([["a", "b"]]);
+    expect(await Promise.all([first, second])).toEqual(["a", "b"]);
+    expect(turns).toBe(0);
+  });
+
+  it("are submitted as soon as there are enough; the next begin anew", async () => {
+    const all = ["a", "b", "c", "d"].map((id) => collect(id));
+    await vi.advanceTimersByTimeAsync(0);
+    expect(arrays).toEqual([["a", "b", "c"]]);
+    await vi.advanceTimersByTimeAsync(2000);
+    expect(arrays).toEqual([["a", "b", "c"], ["d"]]);
+    expect(await Promise.all(all)).toEqual(["a", "b", "c", "d"]);
+  });
+
+  it("each have their own answer", async () => {
+    const all = ["a", "bad", "c"].map((id) => collect(id));
+    expect(await Promise.all(all)).toEqual(["a", "bad", "c"]);
+  });
+
+  it("all meet what keeps everybody from work", async () => {
+    refused = new Deferred({ code: "no-online-resources", message: "none", hint: "", giveUpAfterSeconds: 1 });
+    const all = ["a", "b", "c"].map((id) => collect(id));
+    expect(await Promise.all(all)).toEqual(["none", "none", "none"]);
+    expect([arrays, turns]).toEqual([[], 0]);
+  });
+});
+
+it("other triggers' and other sessions' jobs become arrays of their own", async () => {
+  const other = trigger("saxs", { size: 3, window: 1 });
+  void collect("a");
+  void collect("b", other);
+  void collect("c", xpcs, session("2"));
+  await vi.advanceTimersByTimeAsync(2000);
+  expect(arrays).toEqual([["b"], ["a"], ["c"]]);
+});
+
+it("a worker that stops submits at once, also what comes after", async () => {
+  const first = collect("a");
+  collector.hurry();
+  const second = collect("b");
+  expect(await Promise.all([first, second])).toEqual(["a", "b"]);
+  expect(arrays).toEqual([["a"], ["b"]]);
+});
+
+it("without its broker nothing is submitted: the messages are delivered again", async () => {
+  const first = collect("a");
+  collector.refuse(new Unavailable({ code: "broker-lost", message: "lost", hint: "" }));
+  expect([await first, await collect("b")]).toEqual(["lost", "lost"]);
+  await vi.advanceTimersByTimeAsync(5000);
+  expect(arrays).toEqual([]);
+});
