@@ -1,20 +1,6 @@
 #!/usr/bin/env node
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
-import { beamtimeCommand } from "./commands/beamtime.ts";
-import { cancelCommand } from "./commands/cancel.ts";
-import { deadCommand } from "./commands/dead.ts";
-import { doctorCommand } from "./commands/doctor.ts";
-import { facilityCommand } from "./commands/facility.ts";
-import { initCommand } from "./commands/init.ts";
-import { matchCommand } from "./commands/match.ts";
-import { publishCommand } from "./commands/publish.ts";
-import { replayCommand } from "./commands/replay.ts";
-import { runCommand } from "./commands/run.ts";
-import { sshCommand } from "./commands/ssh.ts";
-import { validateCommand } from "./commands/validate.ts";
-import { watchCommand } from "./commands/watch.ts";
-import { workerCommand } from "./commands/worker.ts";
 import { exitStatusOf, MentoError } from "./errors.ts";
 
 const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as {
@@ -29,23 +15,27 @@ const program = new Command("mento")
   .enablePositionalOptions()
   .showHelpAfterError("(mento --help lists the commands)");
 
-for (const command of [
-  workerCommand(),
-  publishCommand(),
-  watchCommand(),
-  runCommand(),
-  cancelCommand(),
-  deadCommand(),
-  replayCommand(),
-  validateCommand(),
-  matchCommand(),
-  initCommand(),
-  beamtimeCommand(),
-  sshCommand(),
-  doctorCommand(),
-  facilityCommand(),
-]) {
-  program.addCommand(command);
+/** Only the one that is asked for is loaded: all of them take half a second. */
+const COMMANDS = {
+  worker: async () => (await import("./commands/worker.ts")).workerCommand(),
+  publish: async () => (await import("./commands/publish.ts")).publishCommand(),
+  watch: async () => (await import("./commands/watch.ts")).watchCommand(),
+  run: async () => (await import("./commands/run.ts")).runCommand(),
+  cancel: async () => (await import("./commands/cancel.ts")).cancelCommand(),
+  dead: async () => (await import("./commands/dead.ts")).deadCommand(),
+  replay: async () => (await import("./commands/replay.ts")).replayCommand(),
+  validate: async () => (await import("./commands/validate.ts")).validateCommand(),
+  match: async () => (await import("./commands/match.ts")).matchCommand(),
+  init: async () => (await import("./commands/init.ts")).initCommand(),
+  beamtime: async () => (await import("./commands/beamtime.ts")).beamtimeCommand(),
+  ssh: async () => (await import("./commands/ssh.ts")).sshCommand(),
+  doctor: async () => (await import("./commands/doctor.ts")).doctorCommand(),
+  facility: async () => (await import("./commands/facility.ts")).facilityCommand(),
+};
+const [asked = ""] = process.argv.slice(2);
+const isCommand = Object.hasOwn(COMMANDS, asked);
+for (const [name, load] of Object.entries(COMMANDS)) {
+  if (!isCommand || name === asked) program.addCommand(await load());
 }
 exitOverrideAll(program);
 
