@@ -26,6 +26,8 @@ export interface RunScript {
    * - rest: by Slurm, which was given the script alone; of several jobs of Slurm one runs it
    */
   launch: "slurm" | "process" | "rest";
+  /** Of `rest`: where the program's output goes; default: to `job.log` in the job directory. */
+  log?: string | null;
   /** `#SBATCH` lines that are carried over from a user's own script. */
   directives: readonly string[];
   /** Kept in the script's second line, so that the directory says what was asked. */
@@ -46,6 +48,14 @@ export interface CopyBack {
 
 /** An event is a message of at most 1 MiB. */
 const MAX_RESULTS = 1000;
+
+/** Exit codes of a job of Slurm that has not run the program; of `rest` alone, where a program's own are told as 1. */
+export const NOT_RUN = {
+  /** Another job of Slurm, of the same marker, has run it or does. */
+  another: 121,
+  /** It was cancelled before. */
+  cancelled: 122,
+};
 
 export const REQUEST_PREFIX = "# mento-request: ";
 
@@ -69,7 +79,7 @@ directory=${quote(job.directory)}
 spool=${quote(job.spool)}
 results=${literal(resultsDirectory)}
 job=${quote(job.jobId)}
-${RUN[job.launch]}
+${RUN[job.launch](job)}
 ${FUNCTIONS}${job.copyBack === null ? "" : copyBack(job.copyBack)}
 count_kills
 kills_before=$kills
@@ -114,7 +124,7 @@ count_kills
 
 trap - TERM HUP USR1 USR2
 [ "$code" -le 128 ] || kill -s "$((code - 128))" $$ 2>/dev/null
-exit "$code"
+${job.launch === "rest" ? `case $code in ${NOT_RUN.another} | ${NOT_RUN.cancelled}) code=1 ;; esac\n` : ""}exit "$code"
 `;
 }
 
@@ -133,11 +143,11 @@ function environmentOf({ env }: RunScript): string {
 }
 
 /** Sets `run`, or ends what must not run. */
-const RUN = {
+const RUN: Record<RunScript["launch"], (job: RunScript) => string> = {
   // An array's dispatch script calls it with the task's id.
-  slurm: `run=\${1:-\${SLURM_JOB_ID:-by-hand}}`,
+  slurm: () => `run=\${1:-\${SLURM_JOB_ID:-by-hand}}`,
   // A link is made by one caller only: of several processes that were started for the job one goes on.
-  process: `run=by-hand
+  process: () => `run=by-hand
 [ -z "\${${LAUNCHED}-}" ] || {
   run=$$
   echo "$$;$${LAUNCHED}" > "$directory/.submitted.$$" || exit 1
@@ -145,20 +155,27 @@ const RUN = {
   rm -f "$directory/.submitted.$$"
   [ -n "$run" ] && [ ! -f "$directory/.cancelled" ] || exit 0
 }`,
-  rest: `run=\${SLURM_JOB_ID:-by-hand}
+  // The directory may be of whoever has cancelled the job before: then nothing can be written to it.
+  rest: ({ log = null }) => `run=\${SLURM_JOB_ID:-by-hand}
 [ "$run" = by-hand ] || {
+  [ ! -f "$directory/.cancelled" ] || exit ${NOT_RUN.cancelled}
   mkdir -p "$directory" "$spool" || exit 1
   [ -f "$directory/run.sh" ] || { cat "$0" > "$directory/.run.$run" && mv -f "$directory/.run.$run" "$directory/run.sh"; }
   echo "$run" > "$directory/.submitted.$run" || exit 1
   ln "$directory/.submitted.$run" "$directory/submitted" 2>/dev/null
   rm -f "$directory/.submitted.$run"
   read -r first < "$directory/submitted"
-  [ "$first" = "$run" ] || exit 0
-  exec >> "$directory/job.log" 2>&1
+  [ "$first" = "$run" ] || exit ${NOT_RUN.another}
+  ${log === null ? "" : linkLog(log)}exec >> "$directory/job.log" 2>&1
   # Slurm's REST API gives a job no environment but what it is told.
   [ -n "\${HOME-}" ] || export HOME="$(getent passwd "$(id -un)" | cut -d : -f 6)" USER="$(id -un)" LOGNAME="$(id -un)"
 }`,
 };
+
+function linkLog(log: string): string {
+  const folder = log.slice(0, log.lastIndexOf("/"));
+  return `mkdir -p ${literal(folder)} && ln -sfn ${literal(log)} "$directory/job.log" || exit 1\n  `;
+}
 
 const FUNCTIONS = `
 now() { date -u +%Y-%m-%dT%H:%M:%S.%3NZ; }

@@ -19,6 +19,7 @@ export function jobScript(
     env: environmentOf(plan),
     workdir,
     stdin,
+    log: plan.logFile,
     parameters: facts.parameters,
     resultsDirectory,
     resultGlobs: trigger.results,

@@ -1,12 +1,21 @@
 import { spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readlinkSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import fc from "fast-check";
 import { afterAll, describe, expect, it } from "vitest";
 import { parseRecords, readRecordsCommand } from "../../src/jobs/records.ts";
-import { runScript, type RunScript } from "../../src/jobs/run-script.ts";
+import { NOT_RUN, runScript, type RunScript } from "../../src/jobs/run-script.ts";
 
 const top = mkdtempSync(join(tmpdir(), "mento-run script-"));
 afterAll(() => rmSync(top, { recursive: true }));
@@ -158,5 +167,50 @@ describe("the run script, in a real shell", () => {
     const { script } = makeJob(["p", "a\nb"]);
     const line = readFileSync(script, "utf8").split("\n")[1] ?? "";
     expect(JSON.parse(line.replace("# mento-request: ", ""))).toEqual({ argv: ["p", "a\nb"] });
+  });
+});
+
+describe("the run script of a job over Slurm's REST API", () => {
+  function runIt(jobs: string[], more: Partial<RunScript> = {}, isCancelled = false) {
+    const { directory, jobId } = makeJob(["sh", "-c", "echo ran"], { launch: "rest", ...more });
+    const script = join(top, `${jobId}.sh`);
+    renameSync(join(directory, "run.sh"), script);
+    rmSync(directory, { recursive: true });
+    if (isCancelled) {
+      mkdirSync(directory);
+      writeFileSync(join(directory, ".cancelled"), "");
+    }
+    const codes = jobs.map((id) => spawnSync("sh", [script], { env: asSlurmJob(id) }).status);
+    return { codes, directory };
+  }
+
+  it("runs the program in one of two jobs of Slurm, and the other says by its exit code that it has not", () => {
+    const { codes, directory } = runIt(["4711", "4712"]);
+    expect(codes).toEqual([0, NOT_RUN.another]);
+    expect(readFileSync(join(directory, "job.log"), "utf8")).toBe("ran\n");
+  });
+
+  it("runs nothing once the job was cancelled, and says so by its exit code", () => {
+    const { codes, directory } = runIt(["4711"], {}, true);
+    expect(codes).toEqual([NOT_RUN.cancelled]);
+    expect(existsSync(join(directory, "job.log"))).toBe(false);
+    expect(existsSync(join(directory, "started.4711"))).toBe(false);
+  });
+
+  it("hands no exit code of the program's own through that would say so", () => {
+    for (const code of Object.values(NOT_RUN)) {
+      const argv = ["sh", "-c", `exit ${code}`];
+      const { codes, directory } = runIt(["4711"], { argv });
+      expect(codes).toEqual([1]);
+      expect(readFileSync(join(directory, "ended.4711"), "utf8")).toContain(`code=${code}\0`);
+    }
+  });
+
+  it("writes the program's output where it was asked to", () => {
+    const log = join(top, "a folder", "it's.log");
+    const { codes, directory } = runIt(["4711"], { log });
+    expect(codes).toEqual([0]);
+    expect(readFileSync(log, "utf8")).toBe("ran\n");
+    expect(readlinkSync(join(directory, "job.log"))).toBe(log);
   });
 });
