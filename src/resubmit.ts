@@ -1,9 +1,11 @@
 import { Deferred, ERROR_CODES, MentoError, Rejected } from "./errors.ts";
 import { directoryOf, markerOf, LONGEST_SUBMIT_SECONDS, resubmitCommand } from "./jobs/directory.ts";
 import { parseSubmitAnswer } from "./jobs/submit-said.ts";
+import type { EndFacts } from "./jobs/event-data.ts";
 import type { JobEnd } from "./jobs/job.ts";
 import type { JobRecords } from "./jobs/records.ts";
 import type { TrackingRecord } from "./jobs/tracking-record.ts";
+import type { Watched } from "./jobs/watched.ts";
 import type { ExitReason, JobEventData } from "./messages/job-event.ts";
 import type { Place } from "./methods/method.ts";
 import { sbatchArguments } from "./methods/sbatch.ts";
@@ -83,11 +85,34 @@ export function isGivenUp(error: unknown, heldSince: string | undefined, time: n
   return error instanceof Rejected || held > HELD_AT_MOST_MS;
 }
 
+/** Where a job was submitted again, or what other job of Slurm runs it. */
+export type Moved = Pick<NonNullable<JobRecords["submitted"]>, "runId" | "reservation" | "partition" | "why">;
+
+/** The record of a job that was submitted again. */
+export function movedRecord(record: TrackingRecord, moved: Moved): TrackingRecord {
+  const next = { ...record, data: movedTo(record, moved) };
+  if (moved.why !== "reservation-deleted") next.retried = (record.retried ?? 0) + 1;
+  delete next.heldSince;
+  return next;
+}
+
+/** How a job has ended that was cancelled because it was held, where nobody could submit it again. */
+export function endOfHeld(
+  { record: { data, heldSince }, cancelled }: Pick<Watched, "record" | "cancelled">,
+  end: JobEnd,
+  facts: EndFacts,
+): [JobEnd, EndFacts] {
+  const wasHeld = heldSince !== undefined && data.times.started === null && cancelled === undefined;
+  if (data.job.method !== "slurm-rest-api" || !wasHeld || end.state !== "cancelled") return [end, facts];
+  const why = "Over Slurm's REST API it is not submitted again; replay its message with --again.";
+  return [
+    { state: "failed", code: null, signal: null, reason: "reservation-deleted" },
+    { ...facts, why },
+  ];
+}
+
 /** What is announced of a job that was submitted again: it waits anew. */
-export function movedTo(
-  { data }: TrackingRecord,
-  { runId, reservation, partition, why }: NonNullable<JobRecords["submitted"]>,
-): JobEventData {
+function movedTo({ data }: TrackingRecord, { runId, reservation, partition, why }: Moved): JobEventData {
   const where = reservation === null ? `partition ${partition ?? ""}` : `reservation ${reservation}`;
   // Of two jobs that were submitted over the REST API at the same instant, the other one runs.
   const isOther = data.job.method === "slurm-rest-api";

@@ -1,10 +1,12 @@
 import { requireOnline, type Sessions } from "./beamtime/session.ts";
+import { hasNotRun, runnerOf, wasCancelledBefore } from "./jobs/not-run.ts";
 import { parseProcesses, processesCommand, type ProcessJob } from "./jobs/process.ts";
 import { parseSqueue, squeueCommand } from "./jobs/squeue.ts";
 import type { TrackingRecord } from "./jobs/tracking-record.ts";
-import type { JobWord } from "./jobs/watched.ts";
+import { runIdOf, type JobWord } from "./jobs/watched.ts";
 import type { SessionShells } from "./session-shells.ts";
 import type { SlurmRest } from "./slurm-rest/slurm-rest.ts";
+import type { ListedJob } from "./slurm-rest/versions.ts";
 import type { CommandEnd, Shell } from "./shells/shell.ts";
 
 /** Where jobs of one kind can be seen. */
@@ -18,6 +20,8 @@ export interface Sight {
   look(records: readonly TrackingRecord[]): Promise<ReadonlyMap<string, JobWord>>;
   /** Whether Slurm's accounting can be asked over the shell. */
   hasAccounting: boolean;
+  /** Cancels a job that Slurm holds, where nobody could submit it again: the script is Slurm's alone. */
+  cancelHeld?: (slurmJobId: string) => Promise<unknown>;
 }
 
 /** Where each job of a process can be seen, by its method. */
@@ -62,17 +66,44 @@ export function slurmSight(shell: Shell): Sight {
 }
 
 /** Slurm's REST API; records of the jobs can be read where the core file system is here. */
-function restSight(shell: Shell, rest: SlurmRest | null): Sight {
+export function restSight(shell: Shell, rest: Pick<SlurmRest, "list" | "cancel"> | null): Sight {
+  const known = () => {
+    if (rest !== null) return rest;
+    throw new Error("the configuration has no slurmRest, and a job was submitted over it");
+  };
   return {
     shell,
     hasAccounting: false,
-    look: async () => {
-      if (rest === null)
-        throw new Error("the configuration has no slurmRest, and a job was submitted over it");
-      const jobs = await rest.list();
-      return new Map(jobs.map((job) => [job.id, { ...job, exitCode: job.exitCode ?? "0:0", log: "" }]));
+    look: async (records) => {
+      const jobs = await known().list();
+      const byId = new Map(jobs.map((job) => [job.id, job]));
+      const words = records.flatMap((record) => {
+        const id = runIdOf(record);
+        const word = restWord(record.data.job.id, byId.get(id), jobs);
+        return word === undefined ? [] : [[id, word] as const];
+      });
+      return new Map(words);
     },
+    cancelHeld: (slurmJobId) => known().cancel(slurmJobId),
   };
+}
+
+/** Of a job that another has run, which Slurm has forgotten, its own end says nothing. */
+function restWord(
+  jobId: string,
+  job: ListedJob | undefined,
+  jobs: readonly ListedJob[],
+): JobWord | undefined {
+  if (job === undefined) return undefined;
+  const plain = { ...job, exitCode: job.exitCode ?? "0:0", log: "" };
+  if (!hasNotRun(job)) return plain;
+  const runner = runnerOf(jobId, jobs);
+  if (runner !== undefined && !hasNotRun(runner)) {
+    const { id: runId, reservation, partition } = runner;
+    const instead = { runId, reservation: reservation || null, partition: partition || null };
+    return { ...runner, exitCode: runner.exitCode ?? "0:0", log: "", instead };
+  }
+  return wasCancelledBefore(job) ? { ...plain, state: "CANCELLED", exitCode: "0:0", nodes: "" } : undefined;
 }
 
 /** The processes of one host. */

@@ -11,7 +11,7 @@ import type { TrackingRecord } from "./jobs/tracking-record.ts";
 import { judge, LOOK_FIRST_MS, type SlurmWord } from "./jobs/verdict.ts";
 import { isOurs, runIdOf, seenAtOf, watch, wordOn, type Watched } from "./jobs/watched.ts";
 import { jobEvent, type JobEventData } from "./messages/job-event.ts";
-import { isGivenUp, isRetried, movedTo } from "./resubmit.ts";
+import { endOfHeld, isGivenUp, isRetried, movedRecord, type Moved } from "./resubmit.ts";
 import { quote } from "./shells/quote.ts";
 import type { Sight } from "./sight.ts";
 import type { TrackerEffects } from "./tracker-effects.ts";
@@ -193,7 +193,11 @@ export class Tracker {
       }
       watched.record = { ...watched.record, seenAt: this.#effects.now().toISOString() };
       watched.forgottenSince = undefined;
-      await this.#each(watched, () => this.#settle(watched, word, sight, session));
+      await this.#each(watched, () =>
+        word.instead === undefined
+          ? this.#settle(watched, word, sight, session)
+          : this.#follow(watched, { ...word.instead, why: "reservation-deleted" }, session),
+      );
     }
     if (forgotten.length === 0) return;
     const time = this.#effects.now().getTime();
@@ -259,12 +263,26 @@ export class Tracker {
       if (isRetried(watched.record, verdict.end)) {
         watched.retrying = { end: verdict.end, facts };
         await this.#resubmit(watched, sight, session);
-      } else await this.#end(watched, verdict.end, facts, session);
+      } else await this.#end(watched, ...endOfHeld(watched, verdict.end, facts), session);
     }
   }
 
+  /** Once its record on the queue says why: whoever finds it cancelled must know. */
+  async #cancelHeld(
+    watched: Watched,
+    cancel: NonNullable<Sight["cancelHeld"]>,
+    session: SessionJobs,
+  ): Promise<void> {
+    const { record } = watched;
+    if (record.heldSince === undefined) {
+      watched.record = { ...record, heldSince: this.#effects.now().toISOString() };
+      await this.#handOn(watched, session);
+    } else await cancel(runIdOf(record));
+  }
+
   /** It could not run, or not to its end, and that was not its own fault: it is submitted again, or it has failed. */
-  async #resubmit(watched: Watched, { shell }: Sight, session: SessionJobs): Promise<void> {
+  async #resubmit(watched: Watched, { shell, cancelHeld }: Sight, session: SessionJobs): Promise<void> {
+    if (cancelHeld !== undefined) return this.#cancelHeld(watched, cancelHeld, session);
     const now = this.#effects.now();
     const heldSince = watched.record.heldSince ?? now.toISOString();
     watched.record = { ...watched.record, heldSince };
@@ -297,15 +315,8 @@ export class Tracker {
   }
 
   /** It was submitted again: the record on the queue must say so before the old one is let go. */
-  async #follow(
-    watched: Watched,
-    submitted: NonNullable<JobRecords["submitted"]>,
-    session: SessionJobs,
-  ): Promise<void> {
-    const { retried = 0 } = watched.record;
-    const moved = { ...watched.record, data: movedTo(watched.record, submitted) };
-    if (submitted.why !== "reservation-deleted") moved.retried = retried + 1;
-    delete moved.heldSince;
+  async #follow(watched: Watched, submitted: Moved, session: SessionJobs): Promise<void> {
+    const moved = movedRecord(watched.record, submitted);
     await this.#effects.announce(jobEvent(moved.data, this.#effects.now(), submitted.runId));
     watched.record = moved;
     await this.#handOn(watched, session);

@@ -37,6 +37,8 @@ export interface Watched {
 export interface JobWord extends SlurmWord {
   comment: string;
   directory: string;
+  /** The job of Slurm that runs ours in place of the one that was asked for, and where. */
+  instead?: { runId: string; reservation: string | null; partition: string | null };
 }
 
 /** What Slurm, or its host, calls the job. */

@@ -2,11 +2,13 @@ import type { Slot } from "../beamtime/reservation.ts";
 import { Deferred, MentoError, Unavailable } from "../errors.ts";
 import { dataCheck } from "../jobs/data-check.ts";
 import { directoryOf, functions, markerOf } from "../jobs/directory.ts";
+import { runnerOf } from "../jobs/not-run.ts";
 import { parseSubmitAnswer } from "../jobs/submit-said.ts";
 import { countPending, tooManyPending } from "../jobs/slurm-now.ts";
 import { slurmSeconds } from "../jobs/slurm-time.ts";
 import { quote } from "../shells/quote.ts";
 import type { JobPlan } from "../triggers/plan.ts";
+import type { SlurmRest } from "../slurm-rest/slurm-rest.ts";
 import type { RestJob } from "../slurm-rest/versions.ts";
 import { jobScript } from "./job-script.ts";
 import type { Method, Place, SubmitOptions, SubmittedJob } from "./method.ts";
@@ -36,9 +38,10 @@ export const slurmRest: Method = {
         return await conclude({ answer, end, plan, place, options, refusal });
       }
       const jobs = await rest.list();
-      const known = jobs.find(({ comment }) => comment === markerOf(plan.jobId));
+      const known = runnerOf(plan.jobId, jobs);
       if (known !== undefined) {
         const { id, reservation, partition } = known;
+        await keepCancelled(id, plan, place, rest);
         return submitted(id, { reservation: reservation || null, partition: partition || null });
       }
       if (slot instanceof MentoError) throw slot;
@@ -46,7 +49,10 @@ export const slurmRest: Method = {
         throw tooManyPending(await rest.account(), maxPending);
       }
       const outcome = await rest.submit(restJob(plan, place, slot, options));
-      if (outcome.kind === "submitted") return submitted(outcome.slurmJobId, slot);
+      if (outcome.kind === "submitted") {
+        await keepCancelled(outcome.slurmJobId, plan, place, rest);
+        return submitted(outcome.slurmJobId, slot);
+      }
       const said = outcome.kind === "refused" ? outcome.error : outcome.why;
       if (outcome.kind === "refused") throw whyRefused(said, plan);
       throw notSure(said);
@@ -81,6 +87,19 @@ fi`;
 answered
 ${check}
 say none`;
+}
+
+/** A job that was to be cancelled before Slurm had it, or when it had another of the same marker. */
+async function keepCancelled(
+  slurmJobId: string,
+  { jobId }: JobPlan,
+  { shell, jobsDirectory }: Place,
+  rest: SlurmRest,
+): Promise<void> {
+  const end = await shell.run(
+    `[ ! -f ${quote(directoryOf(jobsDirectory, jobId))}/.cancelled ] || echo cancelled`,
+  );
+  if (end.stdout.toString("utf8").trim() === "cancelled") await rest.cancel(slurmJobId);
 }
 
 function restJob(plan: JobPlan, place: Place, slot: Slot, { now }: SubmitOptions): RestJob {

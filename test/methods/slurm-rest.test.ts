@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, it } from "vitest";
 import { Deferred, type MentoError } from "../../src/errors.ts";
+import { NOT_RUN } from "../../src/jobs/run-script.ts";
 import type { Place } from "../../src/methods/method.ts";
 import { slurmRest } from "../../src/methods/slurm-rest.ts";
 import type { Shell } from "../../src/shells/shell.ts";
@@ -23,15 +24,26 @@ const noSlot = new Deferred({
 });
 
 /** The account's job folders are not where the worker runs. */
-const shell: Shell = {
-  host: "worker",
-  account: "mento",
-  run: () => Promise.resolve({ code: 0, signal: null, stdout: Buffer.from("\nmento:none\n"), stderr: "" }),
-};
+const shell = shellThatSays(() => "\nmento:none\n");
+
+function shellThatSays(answer: (script: string) => string): Shell {
+  return {
+    host: "worker",
+    account: "mento",
+    run: (script) =>
+      Promise.resolve({ code: 0, signal: null, stdout: Buffer.from(answer(script)), stderr: "" }),
+  };
+}
 
 /** Slurm has the recorded jobs, all of `mento:0123456789abcdef`; one of them waits. */
-async function submit(jobId: string, place: Partial<Place> = {}, slurm: object = {}, priority = 0) {
-  const server = await startServer(asRecorded(recordedOf(version)));
+async function submit(
+  jobId: string,
+  place: Partial<Place> = {},
+  slurm: object = {},
+  priority = 0,
+  recorded = recordedOf(version),
+) {
+  const server = await startServer(asRecorded(recorded));
   closings.push(server.close);
   const token = tokenOf({ exp: 4e9, sun: USER });
   const rest = new SlurmRest({
@@ -57,7 +69,8 @@ async function submit(jobId: string, place: Partial<Place> = {}, slurm: object =
   const result: unknown = await slurmRest.submit(plan, at, options).catch((error: unknown) => error);
   const sent = server.asked.find(({ method }) => method === "POST");
   const job = sent && (JSON.parse(sent.body) as { job: Record<string, unknown> }).job;
-  return { result, job };
+  const cancelled = server.asked.filter(({ method }) => method === "DELETE").map(({ path }) => path);
+  return { result, job, cancelled };
 }
 
 describe("a job over the REST API", () => {
@@ -107,5 +120,36 @@ describe("a job over the REST API", () => {
     expect((result as MentoError).message).toContain(USER);
     expect(job).toBeUndefined();
     expect((await submit("k3f7", { maxPending: 2 })).job).toBeDefined();
+  });
+
+  it("that was cancelled before Slurm had it is cancelled at once, found or submitted", async () => {
+    const asked = shellThatSays((script) =>
+      script.includes(".cancelled ]") ? "cancelled\n" : "\nmento:none\n",
+    );
+    const recorded = recordedOf(version);
+    const made = (recorded.answers["submit"]?.body as { job_id: number }).job_id;
+    expect((await submit("k3f7", { shell: asked }, {}, 0, recorded)).cancelled).toEqual([
+      `/slurm/${version}/job/${made}`,
+    ]);
+    const running = recorded.answers.list.body.jobs.find(({ job_id }) => job_id === recorded.jobs.running);
+    Object.assign(running ?? {}, { comment: "mento:other" });
+    const known = await submit("other", { shell: asked }, {}, 0, recorded);
+    expect(known.job).toBeUndefined();
+    expect(known.cancelled).toEqual([`/slurm/${version}/job/${recorded.jobs.running}`]);
+    expect((await submit("k3f7")).cancelled).toEqual([]);
+  });
+
+  it("of which Slurm has two is the one that runs it", async () => {
+    const recorded = structuredClone(recordedOf(version));
+    const [first, second] = recorded.answers.list.body.jobs;
+    const exit_code = {
+      return_code: { set: true, infinite: false, number: NOT_RUN.another },
+      signal: { id: { set: false, infinite: false, number: 0 } },
+    };
+    Object.assign(first ?? {}, { comment: "mento:k3f7", job_state: ["FAILED"], exit_code });
+    Object.assign(second ?? {}, { comment: "mento:k3f7" });
+    const { result, job } = await submit("k3f7", {}, {}, 0, recorded);
+    expect(job).toBeUndefined();
+    expect(result).toMatchObject({ slurmJobId: String(second?.job_id) });
   });
 });
