@@ -1,6 +1,9 @@
 /** How old an answer may be, and how long nobody asks again after a failure. */
 const GOOD_FOR_MS = 3000;
 
+/** A server that works has answered by then, on a busy machine too. */
+const ANSWERS_WITHIN_MS = 2000;
+
 interface Look<T> {
   askedAt: number;
   answer: Promise<T>;
@@ -13,7 +16,8 @@ interface Look<T> {
 
 /**
  * A question that is asked once for all who want to know. Failures are shared as answers are; and while somebody asks
- * again after one, the others are told the last: whoever waits for a server that hangs keeps others from their turn.
+ * again after one, the others wait a moment at most and are then told the last: whoever waits for a server that hangs
+ * keeps others from their turn, and whoever does not wait at all comes back long after one that works again.
  */
 export class SharedLook<T> {
   readonly #ask: () => Promise<T>;
@@ -27,8 +31,8 @@ export class SharedLook<T> {
   async get(notBefore: number): Promise<T> {
     const last = this.#last;
     if (last === undefined || Date.now() >= last.until || last.askedAt < notBefore) return this.#lookAgain();
-    if (last.until === Infinity && last.before !== undefined) throw last.before.why;
-    return last.answer;
+    if (last.until !== Infinity || last.before === undefined) return last.answer;
+    return orAfter(last.askedAt + ANSWERS_WITHIN_MS - Date.now(), last.before.why, last.answer);
   }
 
   /** Seen by somebody who asked something else. */
@@ -62,4 +66,16 @@ export class SharedLook<T> {
     );
     return look.answer;
   }
+}
+
+/** The answer, or this failure if there is none in so many milliseconds. */
+async function orAfter<T>(milliseconds: number, why: unknown, answer: Promise<T>): Promise<T> {
+  if (milliseconds <= 0) throw why;
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<undefined>((resolve) => (timer = setTimeout(resolve, milliseconds, undefined)));
+  const first = await Promise.race([answer.then((said) => ({ said })), late]).finally(() =>
+    clearTimeout(timer),
+  );
+  if (first === undefined) throw why;
+  return first.said;
 }

@@ -38,13 +38,29 @@ it("shares a failure for three seconds", async () => {
   expect(asked).toHaveLength(1);
 });
 
-it("while one asks again after a failure, the others are told that failure at once", async () => {
+it("that works again is good for all who ask while one does", async () => {
+  const { asked, get } = looking();
+  const first = get();
+  asked[0]?.fail(new Error("away"));
+  await first;
+  vi.advanceTimersByTime(3100);
+  const many = Promise.all(Array.from({ length: 60 }, () => get()));
+  vi.advanceTimersByTime(1500);
+  asked[1]?.say("back");
+  expect(new Set(await many)).toEqual(new Set(["back"]));
+  expect(asked).toHaveLength(2);
+});
+
+it("while one asks again after a failure, the others are told that failure, after two seconds of each look", async () => {
   const { asked, get } = looking();
   const first = get();
   asked[0]?.fail(new Error("hangs"));
   await first;
   vi.advanceTimersByTime(3100);
   const second = get();
+  const third = get();
+  vi.advanceTimersByTime(2000);
+  expect(await third).toBe("hangs");
   expect(await get()).toBe("hangs");
   // Longer than an answer is good for: nobody else asks meanwhile.
   vi.advanceTimersByTime(20_000);
