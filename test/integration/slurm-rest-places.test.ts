@@ -1,16 +1,18 @@
 import { execFileSync } from "node:child_process";
-import { chmodSync, existsSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { publishDataReady } from "../../src/broker/client.ts";
+import { Trigger, TriggerMethod } from "../../src/trigger.ts";
 import { OwnFacility } from "../support/own-facility.ts";
 import { eventually, TestSite, writeOnCore } from "../support/site.ts";
 
 /** In a reservation of its own; the one with an A100. */
 const GPU_NODE = "max-p11-003";
+const BUSY_NODE = "max-p11-004";
 
 let own: OwnFacility;
 let site: TestSite;
@@ -66,6 +68,7 @@ beforeAll(async () => {
     { name: "elsewhere", slurm: { reservation: 99, fallback: { partition: own.facility.slurm.partition } } },
     { name: "last", slurm: { tasks: 2, cpusPerTask: 2, memory: "1G", exclusive: true }, priority: -3 },
     { name: "own", run: [script] },
+    { name: "held", slurm: { reservation: 2, time: 5 } },
   ].map((trigger) => ({
     ...{ on: { technique: trigger.name }, method: "slurm-rest-api", run: ["/bin/true"] },
     ...trigger,
@@ -83,6 +86,8 @@ afterAll(async () => {
   counter.close();
   await own.tearDown();
 });
+
+const trigger = (): Trigger => new Trigger(TriggerMethod.SLURM_REST_API, { config: site.configFile });
 
 async function publish(technique: string): Promise<string> {
   const { id } = await publishDataReady(await site.client(), { path: writeOnCore("data\n", own), technique });
@@ -127,6 +132,44 @@ it("refuses a program that is an sbatch script, whose lines nobody would read", 
   expect(data.error).toMatchObject({ code: "submit-refused" });
   expect(data.error?.message).toContain("#SBATCH");
 });
+
+it("from the library has its log where it was asked for, waits for its dependency, and fits its default time", async () => {
+  const library = trigger();
+  const first = await library.run(["/bin/sleep", "3"]);
+  const log = join(own.beamtime.corePath, "processed", "a folder", "said.log");
+  const second = await library.run(["/bin/echo", "ran"], {
+    ...{ jobDependency: `afterok:${first.slurmJobId ?? ""}`, logFile: log },
+  });
+  const job = shown(second.slurmJobId ?? "");
+  expect(job).toContain(`Dependency=afterok:${first.slurmJobId ?? ""}`);
+  expect(job).not.toContain("TimeLimit=1-00:00:00 ");
+  expect((await second.ended()).state).toBe("completed");
+  expect(readFileSync(log, "utf8")).toBe("ran\n");
+  expect(readFileSync(join(second.directory, "job.log"), "utf8")).toBe("ran\n");
+  await library.close();
+});
+
+it("whose reservation is gone before it ran has failed, and Slurm does not keep it", async () => {
+  const { account, partition, reservation } = own.beamtime;
+  const name = `${reservation}_2`;
+  const occupant = ["--parsable", "--exclusive", `--nodelist=${BUSY_NODE}`, `--partition=${partition}`];
+  const busy = slurm("sbatch", ...occupant, "--output=/dev/null", "--wrap=sleep 600").trim();
+  await eventually("the node is busy", () => (shown(busy).includes("JobState=RUNNING") ? true : undefined));
+  slurm(
+    "scontrol",
+    ...["create", "reservation", `ReservationName=${name}`, "StartTime=now", "Duration=1:00:00"],
+    ...[`Nodes=${BUSY_NODE}`, `PartitionName=${partition}`, `Users=${account}`, "Flags=IGNORE_JOBS"],
+  );
+  const id = await publish("held");
+  const { data: before } = await site.event("job.submitted", id);
+  expect(before.slurm.reservation).toBe(name);
+  slurm("scontrol", "update", `ReservationName=${name}`, "EndTime=now+3seconds");
+  const { data } = await site.event("job.failed", id);
+  expect(data.error).toMatchObject({ code: "reservation-deleted" });
+  expect(data.slurm.jobId).toBe(before.slurm.jobId);
+  expect(shown(before.slurm.jobId)).toContain("JobState=CANCELLED");
+  slurm("scancel", busy);
+}, 120_000);
 
 it("while slurmrestd is away asks for it every three seconds, and then runs each message's job once", async () => {
   const messages = 20;
