@@ -141,6 +141,18 @@ describe("matchTriggers", () => {
     expect(Date.now() - started).toBeLessThan(5000);
   });
 
+  it("a text of many digits is told from a number at once", () => {
+    const data = { path: "/a", sample: "1".repeat(500_000) + "x", scan: ` ${" ".repeat(200_000)}x` };
+    const started = Date.now();
+    expect(why(message(data), { sample: { min: 1 } })).toContain("the trigger wants at least 1");
+    expect(why(message(data), { scan: 7 })).toContain("the trigger wants 7");
+    expect(Date.now() - started).toBeLessThan(1000);
+  });
+
+  it.each(["7", " +7. ", "7.0", "0.7e1", "70E-1"])("takes %j for the number 7", (scan) => {
+    expect(why(message({ path: "/a", scan }), { scan: 7 })).toBeUndefined();
+  });
+
   it("is quick: 20 triggers, thousands of messages a second", () => {
     const triggers = Array.from({ length: 20 }, (_, index) =>
       trigger(
