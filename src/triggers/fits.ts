@@ -15,7 +15,8 @@ export function compileCondition(condition: Condition): {
   const all = asList<Wanted>(condition).map(compileOne);
   const fitsOne = (value: unknown) => all.some(({ fits }) => fits(value));
   return {
-    fits: (value) => fitsOne(value) || (Array.isArray(value) && value.some(fitsOne)),
+    fits: (value) =>
+      fitsOne(value) || (Array.isArray(value) && value.some((item) => item != null && fitsOne(item))),
     wanted: all.map(({ words }) => words).join(" or "),
   };
 }

@@ -132,6 +132,22 @@ describe("matchTriggers", () => {
     expect(why(message({ path: "/a/".repeat(5000) }), { path: "**" })).toContain("does not fit");
   });
 
+  it("a path is held against globs as the file that it names", () => {
+    const on = { path: "**/raw/*" };
+    expect(why(message({ path: "/gpfs/raw/scan/" }), on)).toBeUndefined();
+    expect(why(message({ path: "/gpfs/processed/../raw//a.h5" }), on)).toBeUndefined();
+    expect(why(message({ path: "/gpfs/raw/../processed/a.h5" }), on)).toContain("does not fit");
+    expect(why(message({ path: "/gpfs/raw/../raw/dark/a" }), {}, { path: "**/dark/**" })).toContain(
+      "excludes",
+    );
+  });
+
+  it("a list that holds a null is there", () => {
+    const mask = message({ path: "/a", parameters: { mask: [1, null] } });
+    expect(why(mask, { parameters: { mask: { exists: false } } })).toContain("the trigger wants none");
+    expect(why(mask, { parameters: { mask: { exists: true } } })).toBeUndefined();
+  });
+
   it("values of any size are told from globs at once, and shown in part", () => {
     const parameters = { text: "a".repeat(500_000) };
     const started = Date.now();
