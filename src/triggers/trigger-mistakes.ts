@@ -103,6 +103,11 @@ function conditionMistakes({ on, unless }: Trigger): Mistake[] {
       mistakes.push({ place: ["unless", field], message });
     }
   }
+  for (const [key, wanted] of Object.entries({ on, unless })) {
+    const starts = asList<InputType>(wanted?.type ?? on.type);
+    if (wanted?.reason === undefined || !ofJobs || starts.includes("job.failed")) continue;
+    mistakes.push({ place: [key, "reason"], message: "only job.failed has a reason; set on.type to it" });
+  }
   for (const field of DATA_FIELDS) {
     const message = `${field} is of a data.ready message, and a job's event has none`;
     if (on[field] !== undefined && ofJobs) mistakes.push({ place: ["on", field], message });

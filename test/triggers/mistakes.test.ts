@@ -38,8 +38,12 @@ describe("what is no mistake", () => {
   const valid = (body: string) =>
     parseConfig(`triggers:\n  - name: a\n    run: [prog, "{{ path }}"]\n${body}`, {}).mistakes;
 
-  it.each([
+  it.each<readonly [string, string]>([
     ["a trigger on all jobs but its own", "    on: { type: job.completed }\n    unless: { trigger: a }\n"],
+    [
+      "one on another group's jobs but one trigger's",
+      "    on: { type: job.completed, group: p09 }\n    unless: { trigger: x }\n",
+    ],
     ["one on another group's jobs", "    on: { type: job.completed, trigger: x, group: p09 }\n"],
     [
       "one on the jobs of all groups but this",

@@ -53,6 +53,20 @@ const byMeaning: [text: string, line: number, says: string][] = [
     "must be a parameter's name, such as exposure or detector.distance",
   ],
   [trigger("unless: {}"), 3, "must have at least one field"],
+  [trigger("unless: { parameters: {} }"), 3, "must name at least one parameter"],
+  [
+    trigger("on: { type: job.completed, trigger: b, reason: timeout }") + B,
+    3,
+    "only job.failed has a reason; set on.type to it",
+  ],
+  [
+    trigger(
+      "on: { type: [job.completed, job.failed], trigger: b }",
+      "unless: { type: job.completed, reason: timeout }",
+    ) + B,
+    4,
+    "only job.failed has a reason",
+  ],
   [trigger("unless: { type: job.failed }"), 3, "the trigger does not start on job.failed anyway"],
   [trigger("unless: { trigger: a }"), 3, "this trigger starts on data.ready alone"],
   [
@@ -80,6 +94,16 @@ const byMeaning: [text: string, line: number, says: string][] = [
     trigger("on:", "  type: job.completed", "  trigger: [b, 'x*']") + B,
     5,
     "no trigger of this configuration is x*; known are a, b",
+  ],
+  [
+    trigger("on: { type: job.failed, trigger: bb }", "unless: { group: p09 }") + B,
+    3,
+    "no trigger of this configuration is bb; did you mean b?",
+  ],
+  [
+    trigger("on: { type: job.failed, group: p09 }", "unless: { group: default, trigger: bb }") + B,
+    4,
+    "no trigger of this configuration is bb; did you mean b?",
   ],
   [trigger("on: { type: job.completed }"), 3, "a would start itself again and again"],
   [
