@@ -161,7 +161,7 @@ it("a message whose own command fails each time is given up at last, whatever it
 });
 
 describe("what is announced of a job's event that cannot start the next job", () => {
-  async function announced(error: unknown, ids: readonly string[]) {
+  async function announced(error: Error, ids: readonly string[]) {
     const hand = linkByHand();
     const events: OutgoingEvent[] = [];
     await openIntake({
@@ -171,7 +171,7 @@ describe("what is announced of a job's event that cannot start the next job", ()
       publish: () => Promise.resolve(),
       prefetch: 1,
       cancel: () => Promise.reject(new Error("not reached")),
-      handle: () => Promise.reject(error as Error),
+      handle: () => Promise.reject(error),
       announce: (event) => {
         events.push(event);
         return Promise.resolve();
@@ -189,7 +189,7 @@ describe("what is announced of a job's event that cannot start the next job", ()
   }
   const trouble = { code: "no-session-open", message: "none", hint: "" } as const;
 
-  it.each([
+  it.each<[string, Error]>([
     ["rejected", new Rejected(trouble)],
     ["deferred", new Deferred({ ...trouble, giveUpAfterSeconds: 60 })],
   ])(
