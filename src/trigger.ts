@@ -175,8 +175,10 @@ export class Trigger {
     if (known !== undefined) return known;
     const job = new Job(data, shell, (reason) => this.#cancel(plan.jobId, reason));
     this.#jobs.set(plan.jobId, job);
-    await this.#announce(jobEvent(data, new Date()));
-    this.#tracker.take({ version: 1, data, jobsDirectory, slurm }, { ack: () => undefined, returns: 0 });
+    const { traceparent } = plan;
+    await this.#announce(jobEvent(data, new Date(), { traceparent }));
+    const record = { version: 1 as const, data, traceparent, jobsDirectory, slurm };
+    this.#tracker.take(record, { ack: () => undefined, returns: 0 });
     return job;
   }
 
@@ -308,6 +310,7 @@ function libraryInput(id: string): TriggerInput {
     cause: { source: event.source, id, type: event.type },
     chain: [],
     job: null,
+    ready: event.time,
     beamline: null,
     beamtimeId: null,
     paths: [],
