@@ -101,6 +101,7 @@ describe("of a submit that was cut off the new job is found, though Slurm's ids 
 
   it("by its own record", () => {
     writeFileSync(join(directory, "started.12"), "");
+    age(200);
     expect(resubmit().answer).toMatchObject({ runId: "12" });
     expect(slurm.calls("sbatch")).toEqual([]);
   });
