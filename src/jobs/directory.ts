@@ -155,6 +155,7 @@ function writeAndSubmit(request: SubmitRequest, account: string): string {
   const { program, log } = request;
   return `${copyOf(program)}${logTo(log)}printf %s ${quote(request.script)} > "$d/run.sh" || { rm -f "$d/.looked"; exit 1; }
 rm -f "$d/.failed" "$d/.looked" "$d/.array"
+array= index=
 ${SBATCH} ${quoteAll(request.sbatchArguments)} "$d/run.sh" > "$d/submitted" || {
   code=$?
   rm -f "$d/.looked"
