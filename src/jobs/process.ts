@@ -56,7 +56,7 @@ export interface ProcessJob {
 }
 
 /** A process is known by its script: another one may have got its number. */
-const IS_RUNNING = `is_running() { tr '\\0' '\\n' 2>/dev/null < "/proc/$1/cmdline" | grep -qxF "$2/run.sh"; }`;
+export const IS_RUNNING = `is_running() { tr '\\0' '\\n' 2>/dev/null < "/proc/$1/cmdline" | grep -qxF "$2/run.sh"; }`;
 
 /** What has become of these processes, on their host: a line each, in Slurm's words. */
 export function processesCommand(jobs: readonly ProcessJob[]): string {

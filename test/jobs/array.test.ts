@@ -303,9 +303,9 @@ it("directories of an array that Slurm still has are not removed, others are", (
     utimesSync(join(jobsDirectory, id), then, then);
   }
   answer("squeue", "echo mento:array:a1");
-  expect(shell(retentionCommand(jobsDirectory, "bttest", 1)).stdout).toBe("mento:0\n");
+  expect(shell(retentionCommand(jobsDirectory, { account: "bttest" }, 1)).stdout).toBe("mento:0\n");
   expect(existsSync(join(jobsDirectory, ".arrays", "a1", "0", "run.sh"))).toBe(true);
   answer("squeue", "echo mento:array:b2");
-  expect(shell(retentionCommand(jobsDirectory, "bttest", 1)).stdout).toBe("mento:2\n");
+  expect(shell(retentionCommand(jobsDirectory, { account: "bttest" }, 1)).stdout).toBe("mento:2\n");
   expect(readdirSync(join(jobsDirectory, ".arrays"))).toEqual([]);
 });
