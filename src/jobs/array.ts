@@ -59,7 +59,7 @@ begun=$(date +%s)
 each() { i=0; while [ $i -lt $made ]; do "$1" "$a/$i"; i=$((i + 1)); done; }
 is_ours() {
   [ ! -s "$1/submitted" ] && { read -r of at < "$1/.array"; } 2>/dev/null && [ "$of $at" = ${quote(arrayId)}" $i" ] && return
-  printf '\\n${TAKEN} %s\\n' "$i"
+  printf '${TAKEN} %s\\n' "$i"
   return 1
 }
 give_up() { ! is_ours "$1" || : > "$1/.failed"; }
@@ -81,13 +81,13 @@ ${SBATCH} ${quoteAll(request.sbatchArguments)} --array="0-$((made - 1))${limit =
   list=$(${listCommand(account)} 2>/dev/null) && m=- d=- array=${quote(arrayId)} && id=$(found)
   case $id in
     [0-9]*) printf '%s\\n' "\${id%_}" > "$a/submitted" ;;
-    *) each give_up; printf '\\n${ARRAY} failed %s\\n' "$code"; exit 0 ;;
+    *) each give_up; printf '${ARRAY} failed %s\\n' "$code"; exit 0 ;;
   esac
 }
 read -r id < "$a/submitted" || exit 1
 id=\${id%%;*}
 each note
-printf '\\n${ARRAY} submitted %s\\n' "$id"`;
+printf '${ARRAY} submitted %s\\n' "$id"`;
 }
 
 /** What follows it on stderr is of `sbatch`. */
@@ -100,7 +100,7 @@ const TAKEN = "mento-taken";
 /** Its directory, if there is none, in a shell of its own: whatever ends it, the others go on. The link comes last. */
 function prepare(job: SubmitRequest, at: number, arrayId: string): string {
   const { jobsDirectory, jobId, program, log, data, script } = job;
-  return `printf '\\n${TASK} ${at}\\n'
+  return `printf '${TASK} ${at}\\n'
 (
 ${namesOf(jobsDirectory, jobId)}
 answered
@@ -116,7 +116,7 @@ ${copyOf(program)}${logTo(log)}printf %s ${quote(script)} > "$d/run.sh" && echo 
   : > "$d/.failed"
   exit 1
 }
-printf '\\n${TASK} made %s\\n' "$made"
+printf '${TASK} made %s\\n' "$made"
 )
 [ ! -L "$a/$made" ] || made=$((made + 1))`;
 }

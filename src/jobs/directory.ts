@@ -114,7 +114,7 @@ function seatsOf({ jobsDirectory, jobId, seats }: SubmitRequest): string {
  */
 export function functions(jobsDirectory: string, jobId: string): string {
   return `${namesOf(jobsDirectory, jobId)} arrays=${quote(arraysOf(jobsDirectory))} array= index=
-say() { printf '\\nmento:%s\\n' "$1"; exit 0; }
+say() { printf 'mento:%s\\n' "$1"; exit 0; }
 answered() {
   slot=
   [ -s "$d/submitted" ] && { read -r id && { read -r slot || :; }; } < "$d/submitted" || return 0

@@ -53,7 +53,7 @@ ${newest === null ? "" : markNewest(first, newest, rows)}`;
 
 /** Says the same, or `none` if there is room; takes none. */
 export function roomCommand(jobsDirectory: string, jobId: string, { rows, newest }: Seats): string {
-  return `say() { printf '\\nmento:%s\\n' "$1"; exit 0; }
+  return `say() { printf 'mento:%s\\n' "$1"; exit 0; }
 ${seatFunctions(jobsDirectory, jobId)}
 [ ! -d "$jobs/$job" ] || say none
 ${newest === null ? "" : outdated(rows[0]?.name ?? "", newest.order, ":")}

@@ -33,7 +33,7 @@ export type SubmitAnswer =
   | { kind: "in-flight" }
   | { kind: "failed"; exitCode: number };
 
-/** The answer is the last line that begins with `mento:`; a login shell may print before it, even without a line end. */
+/** The answer is the last line that begins with `mento:`. */
 export function parseSubmitAnswer(stdout: string, paths: readonly string[]): SubmitAnswer | undefined {
   const line = stdout
     .split("\n")
