@@ -90,7 +90,11 @@ ${job.stdin === null ? "stdin=/dev/null" : `stdin="$directory/stdin"; printf %s 
 rm -f "$directory/results.$run"
 unset SSH_CLIENT SSH_CONNECTION SSH_TTY ${LAUNCHED}
 ${environmentOf(job)}
-{ cd ${job.workdir === null ? '"$directory"' : literal(job.workdir)} && exec ${job.argv.map(literal).join(" ")}; } < "$stdin" &
+{
+  cd ${job.workdir === null ? '"$directory"' : literal(job.workdir)} || exit
+  command -v ${literal(job.argv[0] ?? "")} > /dev/null || { printf 'mento: there is no program %s on %s\\n' ${literal(job.argv[0] ?? "")} "$(hostname)" >&2; exit 127; }
+  exec ${job.argv.map(literal).join(" ")}
+} < "$stdin" &
 child=$!
 wait "$child"
 code=$?

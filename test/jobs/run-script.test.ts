@@ -9,7 +9,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from "node:fs";
-import { tmpdir } from "node:os";
+import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import fc from "fast-check";
@@ -134,10 +134,19 @@ describe("the run script, in a real shell", () => {
     });
   });
 
-  it("reports a program that is not there as exit code 127, with the shell's words", () => {
-    const { status, records } = run(["/no/such/program"]);
-    expect(status).toBe(127);
-    expect(records?.ended?.log).toContain("/no/such/program");
+  it.each(["/no/such/program", "no-such-program", "no 'such'"])(
+    "reports that %s is not there as exit code 127, in one sentence",
+    (program) => {
+      const { status, records } = run([program, "x"]);
+      expect(status).toBe(127);
+      expect(records?.ended?.log).toBe(`mento: there is no program ${program} on ${hostname()}`);
+    },
+  );
+
+  it("leaves it to the shell to say why a program that is there cannot be started", () => {
+    const { status, records } = run([top]);
+    expect(status).toBe(126);
+    expect(records?.ended?.log).toContain(top);
   });
 
   describe("copies results back", () => {
