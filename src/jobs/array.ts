@@ -4,8 +4,8 @@ import {
   arraysOf,
   copyOf,
   functions,
+  linkLog,
   listCommand,
-  logTo,
   markerOf,
   namesOf,
   SBATCH,
@@ -111,7 +111,7 @@ mkdir "$d" || {
   [ ! -d "$d" ] || say in-flight
   exit 1
 }
-${copyOf(program)}${logTo(log)}printf %s ${quote(script)} > "$d/run.sh" && echo ${quote(arrayId)} "$made" > "$d/.array" && ln -s ${quote(`../../${jobId}`)} "$a/$made" || {
+${copyOf(program)}${linkLog(log)}printf %s ${quote(script)} > "$d/run.sh" && echo ${quote(arrayId)} "$made" > "$d/.array" && ln -s ${quote(`../../${jobId}`)} "$a/$made" || {
   rm -f "$d/.array"
   : > "$d/.failed"
   exit 1

@@ -94,7 +94,7 @@ answered
 ${request.maxPending === null ? "" : `[ "$(${PENDING_COMMAND})" -lt ${request.maxPending} ] || say full`}
 ${request.data === null ? "" : dataCheck(request.data)}
 [ -d ${quote(spoolOf(request.jobsDirectory))} ] || mkdir -p ${quote(spoolOf(request.jobsDirectory))} || exit 1
-${seatsOf(request)}
+${checkLog(request.log)}${seatsOf(request)}
 mkdir "$d" || {
   [ ! -d "$d" ] || say in-flight
   exit 1
@@ -153,7 +153,7 @@ export function namesOf(jobsDirectory: string, jobId: string): string {
  */
 function writeAndSubmit(request: SubmitRequest, account: string): string {
   const { program, log } = request;
-  return `${copyOf(program)}${logTo(log)}printf %s ${quote(request.script)} > "$d/run.sh" || { rm -f "$d/.looked"; exit 1; }
+  return `${copyOf(program)}${linkLog(log)}printf %s ${quote(request.script)} > "$d/run.sh" || { rm -f "$d/.looked"; exit 1; }
 rm -f "$d/.failed" "$d/.looked" "$d/.array"
 array= index=
 ${SBATCH} ${quoteAll(request.sbatchArguments)} "$d/run.sh" > "$d/submitted" || {
@@ -174,11 +174,16 @@ export function copyOf(program: string | null): string {
   return `cp -- ${quote(program)} "$d/program" && chmod u+x "$d/program" || exit 1\n`;
 }
 
-/** `job.log` is then a link to the file that was asked for. */
-export function logTo(log: string | null): string {
+/** Without a file for its output a job would end without a word. */
+export function checkLog(log: string | null): string {
   if (log === null) return "";
   const folder = log.slice(0, log.lastIndexOf("/"));
-  return `mkdir -p ${quote(folder)} && ln -sfn ${quote(log)} "$d/job.log" || exit 1\n`;
+  return `why=$({ mkdir -p ${quote(folder)} && : >> ${quote(log)}; } 2>&1) || say "no-log \${why##*: }"\n`;
+}
+
+/** `job.log` is then a link to the file that was asked for. */
+export function linkLog(log: string | null): string {
+  return log === null ? "" : `ln -sfn ${quote(log)} "$d/job.log" || exit 1\n`;
 }
 
 /**

@@ -31,6 +31,8 @@ export type SubmitAnswer =
   /** Not submitted again, since Slurm no longer holds it. */
   | { kind: "running"; slurmState: string }
   | { kind: "in-flight" }
+  /** The file that the program's output was to go to cannot be written. */
+  | { kind: "no-log"; why: string }
   | { kind: "failed"; exitCode: number };
 
 /** The answer is the last line that begins with `mento:`. */
@@ -76,6 +78,8 @@ export function parseSubmitAnswer(stdout: string, paths: readonly string[]): Sub
       return { kind: "busy", of: rest[0] === "session" ? "session" : "trigger" };
     case "superseded":
       return { kind: "superseded", by: textIn(rest.join(" ")) };
+    case "no-log":
+      return { kind: "no-log", why: rest.join(" ") };
     case "in-flight":
     case "full":
     case "none":
