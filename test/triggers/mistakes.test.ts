@@ -1,7 +1,5 @@
 import { describe, expect, it } from "vitest";
 import { parseConfig } from "../../src/config-file.ts";
-import { OWN_OPTIONS } from "../../src/jobs/sbatch-script.ts";
-import { extraFlagMistake } from "../../src/triggers/slurm-flags.ts";
 import { MISTAKEN } from "./mistakes.ts";
 
 describe("a mistake in a trigger", () => {
@@ -28,10 +26,6 @@ describe("a mistake in a trigger", () => {
       "7 triggers.2.on.trigger.1",
     ]);
   });
-});
-
-it("what Mento takes from no #SBATCH line it takes from no extra flag either", () => {
-  for (const name of OWN_OPTIONS) expect(extraFlagMistake(`--${name}`), name).toBeDefined();
 });
 
 describe("what is no mistake", () => {
