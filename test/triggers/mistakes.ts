@@ -210,9 +210,9 @@ const byMeaning: [text: string, line: number, says: string][] = [
   ],
   [trigger("method: slurm-rest-api"), 3, "needs the section slurmRest, with url and tokenFile"],
   [
-    `slurmRest: { url: "https://slurm", tokenFile: /t }\n${trigger("method: slurm-rest-api", "slurm:", "  nodes: 2", "  gres: gpu")}`,
+    `slurmRest: { url: "https://slurm", tokenFile: /t }\n${trigger("method: slurm-rest-api", "slurm:", "  gres: gpu", "  extra: [--x11]")}`,
     7,
-    "is not passed on by slurm-rest-api; submit with remote-sbatch-script",
+    "is not passed on by slurm-rest-api, which has no flags; submit with remote-sbatch-script",
   ],
   [trigger('results: ["{a"]'), 3, "has a { without its }"],
 ];
