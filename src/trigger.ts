@@ -233,6 +233,10 @@ export class Trigger {
 
   #plan(argList: ArgumentList, options: RunOptions, session: Session | null): JobPlan {
     const { jobTime, jobDependency, destination, workdir, logFile } = options;
+    if (logFile !== undefined && this.method === TriggerMethod.SLURM_REST_API) {
+      const message = "a job of slurm-rest-api writes to job.log in its directory, and nowhere else";
+      throw wrongOptions([{ path: ["logFile"], message }]);
+    }
     const [program, ...rest] = argumentsOf(argList);
     const name = options.jobName ?? (session === null ? "mento" : `mento_${session.beamline}_${session.id}`);
     const parsed = TriggerConfig.safeParse({
@@ -305,9 +309,8 @@ export class Trigger {
 }
 
 /** How much the job's log file holds before the job, if it is one that may be there already. */
-async function bytesBefore({ logFile, trigger }: JobPlan, shell: Shell): Promise<number> {
-  // A job of the REST API logs into its own directory.
-  if (logFile === null || trigger.method === "slurm-rest-api") return 0;
+async function bytesBefore({ logFile }: JobPlan, shell: Shell): Promise<number> {
+  if (logFile === null) return 0;
   const end = await shell.run(`stat -Lc %s ${quote(logFile)} 2>/dev/null`);
   return Number.parseInt(end.stdout.toString("utf8"), 10) || 0;
 }

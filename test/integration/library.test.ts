@@ -135,6 +135,12 @@ describe("Trigger, without a broker", () => {
     });
   });
 
+  it("refuses a log file where the job could not write it", async () => {
+    const trigger = open(TriggerMethod.SLURM_REST_API, { config: withRest.configFile });
+    const planning = trigger.plan([PROGRAM], { logFile: "/tmp/x.log" });
+    await expect(planning).rejects.toThrow(/logFile: .* writes to job.log/);
+  });
+
   it("of one id makes one job", async () => {
     const trigger = open();
     const [one, other] = await Promise.all([
