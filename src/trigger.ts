@@ -181,10 +181,11 @@ export class Trigger {
     const received = new Date();
     const { job: submitted, place, logBytes } = await this.#submit(plan);
     const { jobsDirectory, slurm } = place;
+    const { traceparent } = plan;
     const data = submittedData(plan, submitted, { ready: null, received, notice: null });
     const known = this.#jobs.get(plan.jobId);
     if (known !== undefined) return known;
-    const record: TrackingRecord = { version: 1, data, jobsDirectory, slurm };
+    const record: TrackingRecord = { version: 1, data, traceparent, jobsDirectory, slurm };
     const job: Job = new Job(data, {
       run: (script) => this.#using(async () => (await this.#sights.of(record)).shell.run(script)),
       cancel: (reason) => this.#using(() => this.#cancel(job.data, reason)),
@@ -192,7 +193,7 @@ export class Trigger {
       logBegins: Date.parse(submitted.submittedAt) < received.getTime() ? 0 : logBytes,
     });
     this.#jobs.set(plan.jobId, job);
-    await this.#announce(jobEvent(data, new Date()));
+    await this.#announce(jobEvent(data, new Date(), { traceparent }));
     this.#tracker.take(record, { ack: () => undefined, returns: 0 });
     return job;
   }
@@ -331,6 +332,7 @@ function libraryInput(id: string): TriggerInput {
     cause: { source: event.source, id, type: event.type },
     chain: [],
     job: null,
+    ready: event.time,
     beamline: null,
     beamtimeId: null,
     paths: [],

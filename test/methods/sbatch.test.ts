@@ -21,6 +21,7 @@ const plan: JobPlan = {
   key: null,
   logFile: null,
   paths: ["/c/raw/a.h5"],
+  announcedPaths: ["/c/raw/a.h5"],
   bytes: undefined,
   argv: ["/bin/true"],
   resultsDirectory: "/c/processed/a",
