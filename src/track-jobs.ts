@@ -268,21 +268,17 @@ export class Tracker {
   }
 
   /** Once its record on the queue says why: whoever finds it cancelled must know. */
-  async #cancelHeld(
-    watched: Watched,
-    cancel: NonNullable<Sight["cancelHeld"]>,
-    session: SessionJobs,
-  ): Promise<void> {
+  async #cancelHeld(watched: Watched, { cancelHeld }: Sight, session: SessionJobs): Promise<void> {
     const { record } = watched;
     if (record.heldSince === undefined) {
       watched.record = { ...record, heldSince: this.#effects.now().toISOString() };
       await this.#handOn(watched, session);
-    } else await cancel(runIdOf(record));
+    } else await cancelHeld?.(runIdOf(record));
   }
 
   /** It could not run, or not to its end, and that was not its own fault: it is submitted again, or it has failed. */
-  async #resubmit(watched: Watched, { shell, cancelHeld }: Sight, session: SessionJobs): Promise<void> {
-    if (cancelHeld !== undefined) return this.#cancelHeld(watched, cancelHeld, session);
+  async #resubmit(watched: Watched, sight: Sight, session: SessionJobs): Promise<void> {
+    if (sight.cancelHeld !== undefined) return this.#cancelHeld(watched, sight, session);
     const now = this.#effects.now();
     const heldSince = watched.record.heldSince ?? now.toISOString();
     watched.record = { ...watched.record, heldSince };
@@ -300,7 +296,7 @@ export class Tracker {
         return;
       }
       if (isOver) {
-        const answer = await shell.run(cancelHeldCommand(runIdOf(watched.record), markerOf(job.id)));
+        const answer = await sight.shell.run(cancelHeldCommand(runIdOf(watched.record), markerOf(job.id)));
         // Somebody may have let it run meanwhile.
         if (!answer.stdout.toString("utf8").trim().startsWith("CANCELLED")) return;
         const end = { state: "failed", code: null, signal: null, reason: "reservation-deleted" } as const;
@@ -317,7 +313,8 @@ export class Tracker {
   /** It was submitted again: the record on the queue must say so before the old one is let go. */
   async #follow(watched: Watched, submitted: Moved, session: SessionJobs): Promise<void> {
     const moved = movedRecord(watched.record, submitted);
-    await this.#effects.announce(jobEvent(moved.data, this.#effects.now(), submitted.runId));
+    const said = { again: submitted.runId, traceparent: moved.traceparent };
+    await this.#effects.announce(jobEvent(moved.data, this.#effects.now(), said));
     watched.record = moved;
     await this.#handOn(watched, session);
   }
@@ -339,8 +336,9 @@ export class Tracker {
     this.#letGo(watched, session);
   }
 
-  async #announce(watched: Watched, data: JobEventData, run = ""): Promise<void> {
-    await this.#effects.announce(jobEvent(data, this.#effects.now(), run));
+  async #announce(watched: Watched, data: JobEventData, again = ""): Promise<void> {
+    const { traceparent } = watched.record;
+    await this.#effects.announce(jobEvent(data, this.#effects.now(), { again, traceparent }));
     watched.record = { ...watched.record, data };
   }
 
