@@ -187,7 +187,7 @@ class Worker {
     await declareTopology(link, topology, {
       keys: worker.keys,
       eventKeys: eventKeysOf(this.#config.triggers),
-      hasHostJobs: this.#hasHostJobs,
+      isWorker: true,
       triggers: this.#config.triggers.filter(hasTurns).map(({ name }) => name),
     });
     let queues: TriggerQueues | undefined;
@@ -258,7 +258,7 @@ class Worker {
     const stops: (() => Promise<void>)[] = [() => tracker.stop()];
     if (worker.roles.includes("tracker")) {
       const { jobsQueue, hostJobsQueue } = topology;
-      for (const queue of this.#hasHostJobs ? [jobsQueue, hostJobsQueue] : [jobsQueue]) {
+      for (const queue of [jobsQueue, hostJobsQueue]) {
         const consumer = await openConsumer(link, queue, MAX_TRACKED, ({ message, ack }) => {
           if (isHostRequest(message.properties)) return void cancels.fromHost({ message, ack });
           const record = TrackingRecord.safeParse(parseJson(message.content));
@@ -331,11 +331,6 @@ class Worker {
         for (const stopPart of stops) await stopPart();
       },
     };
-  }
-
-  /** A host has a queue of its own only if it has such jobs. */
-  get #hasHostJobs(): boolean {
-    return this.#config.triggers.some(({ method }) => isOfThisHost(method));
   }
 
   /** A tracking record that this version cannot read is kept for a person: its job may still run. */
