@@ -1,3 +1,4 @@
+import type { Admission } from "./admission.ts";
 import type { Sessions } from "./beamtime/session.ts";
 import { openIntake, type IntakeEdges } from "./broker/intake.ts";
 import { Superseded } from "./errors.ts";
@@ -7,6 +8,7 @@ import { overtakenCommand, parseOvertaken, roomCommand } from "./jobs/seats.ts";
 import { noTurnYet } from "./methods/submit-answer.ts";
 import type { SessionPlaces } from "./session-places.ts";
 import { TriggerQueue } from "./trigger-queue.ts";
+import { HERE } from "./triggers/plan.ts";
 import type { Trigger } from "./triggers/trigger-config.ts";
 import { hasTurns } from "./triggers/turns.ts";
 
@@ -68,9 +70,10 @@ export async function openTriggerQueues(
   };
 }
 
-/** Looks whether a job can have its seats now; Slurm is not asked. */
-export function roomAt(places: SessionPlaces): IntakeEffects["requireRoom"] {
+/** Looks whether a job can have its seats now; Slurm is not asked, nor a node that is known to be away. */
+export function roomAt(places: SessionPlaces, admission: Admission): IntakeEffects["requireRoom"] {
   return async (session, { trigger, jobId }, seats) => {
+    if (session !== null && !HERE.includes(trigger.method)) await admission.requireOpen(session);
     const { shell, jobsDirectory } = await places.jobsOf(session, trigger);
     const end = await shell.run(roomCommand(jobsDirectory, jobId, seats));
     const answer = parseSubmitAnswer(end.stdout.toString("utf8"), []);

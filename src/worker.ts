@@ -293,7 +293,7 @@ class Worker {
         ...{ enter, placeFor },
         collect: (session, plan, options) => arrays.collect(session, plan, options),
         report: (session, trouble) => this.#admission.report(session, trouble),
-        requireRoom: roomAt(this.#places),
+        requireRoom: roomAt(this.#places, this.#admission),
         queueFor: (trigger, copy) =>
           publisher.publish({ exchange: "", routingKey: topology.triggerQueue(trigger), ...copy }),
         methods: METHODS,
