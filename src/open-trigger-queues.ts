@@ -18,9 +18,7 @@ const PREFETCH = 64;
 export interface TriggerQueues {
   /** A job has ended: there may be room. */
   wake(): void;
-  /** Leaves those that wait to the broker. */
-  leave(): void;
-  /** The same; resolves when what is under way is finished. */
+  /** Leaves those that wait to the broker, as when the link is lost; resolves when what is under way is finished. */
   stop(): Promise<void>;
 }
 
@@ -52,19 +50,19 @@ export async function openTriggerQueues(
       putBack: async ({ copyFor }, turn) =>
         intake.publish({ exchange: "", routingKey: name, ...copyFor(trigger.name, turn) }),
       isOutranked,
-      hasOthers: async () => (await sessions.open()).open.length > 1,
+      openSessions: async () => (await sessions.open()).open.map(({ id }) => id),
       log: intake.log,
     });
     queues.push({ queue, trigger });
+    // Also while the next ones are opened, which then fails.
+    void intake.link.lost.then(() => queue.stop());
     const edges = { ...intake, queue: name, prefetch: PREFETCH };
     intakes.push(await openIntake({ ...edges, handle: (received) => queue.join(received) }));
   }
-  const leave = () => queues.forEach(({ queue }) => queue.stop());
   return {
     wake: () => queues.forEach(({ queue }) => queue.wake()),
-    leave,
     stop: async () => {
-      leave();
+      queues.forEach(({ queue }) => queue.stop());
       await Promise.all(intakes.map((one) => one.stop()));
     },
   };

@@ -252,7 +252,6 @@ class Worker {
     // Its deliveries are void with the link; a tracker that went on would take the bells that the next one listens for.
     void link.lost.then((why) => {
       void tracker.stop();
-      queues?.leave();
       if (why !== undefined) this.#admission.refuseWaiting(why);
     });
     const stops: (() => Promise<void>)[] = [() => tracker.stop()];

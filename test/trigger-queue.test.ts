@@ -13,7 +13,7 @@ let trouble: Error | undefined;
 let there: Set<string>;
 let isLookBroken: boolean;
 let isOutranked: boolean;
-let others: boolean;
+let openSessions: string[];
 /** What was done, in its order. */
 let done: string[];
 let tries: number;
@@ -25,7 +25,8 @@ beforeEach(() => {
   fullOf = "trigger";
   trouble = undefined;
   there = new Set();
-  isLookBroken = isOutranked = others = false;
+  isLookBroken = isOutranked = false;
+  openSessions = ["1"];
   done = [];
   tries = 0;
 });
@@ -51,7 +52,7 @@ function open(config: object, prefetch = 64): TriggerQueue {
     jobsThere: () => (isLookBroken ? Promise.reject(new Error("no look")) : Promise.resolve(there)),
     putBack: ({ properties }) => Promise.resolve(void done.push(`${properties.messageId ?? ""} back`)),
     isOutranked: () => isOutranked,
-    hasOthers: () => Promise.resolve(others),
+    openSessions: () => Promise.resolve(openSessions),
     log: pino({ level: "silent" }),
   });
   queues.push(queue);
@@ -197,9 +198,20 @@ describe("a trigger's queue", () => {
     for (const name of ["a", "b", "c", "d"]) void join(queue, name);
     await vi.advanceTimersByTimeAsync(3_000);
     expect(done).toEqual([]);
-    others = true;
+    openSessions = ["1", "2"];
     await vi.advanceTimersByTimeAsync(1_000);
     expect(done[0]).toBe("d back");
+  });
+
+  it("lets the next session's be seen when all that it may hold are of one that is over", async () => {
+    const queue = open({ concurrency: 1 }, 2);
+    openSessions = [];
+    for (const name of ["a", "b"]) void join(queue, name);
+    await vi.advanceTimersByTimeAsync(3_000);
+    expect(done).toEqual([]);
+    openSessions = ["2"];
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(done[0]).toBe("b back");
   });
 
   it("leaves to the broker what waits when it stops, and finishes what is under way", async () => {
