@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { PrivateKeys, type PrivateKey } from "./beamtime/private-key.ts";
 import type { OnlineSession, Sessions } from "./beamtime/session.ts";
 import type { MentoConfig } from "./config.ts";
+import { Unavailable } from "./errors.ts";
 import type { Log } from "./log.ts";
 import type { RuntimeDirectory } from "./runtime-directory.ts";
 import type { HostKeyRules } from "./shells/known-hosts.ts";
@@ -32,6 +33,7 @@ export class SessionShells {
   readonly #log: Log;
   readonly #keys: PrivateKeys;
   readonly #held = new Map<string, Held>();
+  #isClosed = false;
 
   constructor(ssh: MentoConfig["ssh"], runtime: RuntimeDirectory, log: Log) {
     this.#ssh = ssh;
@@ -44,9 +46,13 @@ export class SessionShells {
    * All nodes of the session as one shell; or the one node that is named, which need not be reserved.
    *
    * @throws Deferred `private-key-unreadable`, `private-key-format`
+   * @throws Unavailable `ssh-unreachable` after {@link close}
    */
   async open(session: OnlineSession, destination?: string): Promise<ReservedNodes> {
+    if (this.#isClosed) throw stopped(session.id);
     const key = await this.readKey(session);
+    // Meanwhile, perhaps.
+    if (this.#isClosed) throw stopped(session.id);
     const targets =
       destination === undefined ? this.targets(session, key) : [this.#target(destination, session, key)];
     const version = createHash("sha256")
@@ -124,6 +130,13 @@ export class SessionShells {
     }
   }
 
+  /** For good: what is still under way opens no connection that would keep the process alive. */
+  close(): void {
+    this.#isClosed = true;
+    this.closeAll();
+  }
+
+  /** They are made again when needed. */
   closeAll(): void {
     for (const { shell } of this.#held.values()) shell.close();
     this.#held.clear();
@@ -132,6 +145,14 @@ export class SessionShells {
   #acceptedKeysOf(sessionId: string): string {
     return join(this.#runtime.lasting("host-keys"), encodeURIComponent(sessionId));
   }
+}
+
+function stopped(id: string): Unavailable {
+  return new Unavailable({
+    code: "ssh-unreachable",
+    message: `No connection to the nodes of ${id} is made, because the worker stops.`,
+    hint: "The message is handled again.",
+  });
 }
 
 /** Not open at the beamline; a file that cannot be read says nothing. */

@@ -90,7 +90,7 @@ export async function runWorker(
     clearInterval(cleaningUp);
     worker.stop();
     await link?.close();
-    shells.closeAll();
+    shells.close();
     runtime.remove();
   }
   log.info("stopped");
