@@ -30,6 +30,8 @@ export interface ReceivedMessage {
   queuedFor: string[];
   /** Where it waits in the queue of a trigger. */
   queuedTurn: QueuedTurn | undefined;
+  /** Workers that had it have ended, so often that it is not to be tried now; there it can still wait. */
+  cameBack?: MentoError | undefined;
   /** Its turn in that queue has come, or a newer message has overtaken it. */
   turn?: "now" | { overtakenBy: string };
   /** The message as it is put into the queue of a trigger. */
@@ -312,6 +314,7 @@ async function submitAlone(
 ): Promise<Collected | undefined> {
   const mustWait = turn !== null && resolved.received.turn === undefined;
   if (turn !== null && !mustWait) await effects.requireRoom(resolved.session, plan, turn.seats);
+  if (resolved.received.cameBack !== undefined) throw resolved.received.cameBack;
   const leave = await resolved.enter?.();
   try {
     return await findOrSubmit(plan, mustWait ? turn : null, options, resolved, effects);

@@ -219,7 +219,9 @@ export class TriggerQueue {
     const { prefetch } = this.#edges;
     const doors = [...this.#doors.values()];
     const held = doors.reduce((sum, { waiting, trying }) => sum + waiting.length + (trying ? 1 : 0), 0);
-    const isLate = ({ since }: Waiting) => Date.now() - since > HOLD_AT_MOST_MS;
+    // One that only waits has ended no worker, however many had it: a copy begins anew.
+    const isLate = ({ since, received }: Waiting) =>
+      Date.now() - since > HOLD_AT_MOST_MS || received.cameBack !== undefined;
     for (const door of doors) for (const one of door.waiting.filter(isLate)) this.#putBack(door, one);
     if (held < prefetch || !(await this.#mayHideOthers(doors))) return;
     for (let count = 0; count < PASS_AT_ONCE; count++) {

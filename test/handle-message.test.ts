@@ -211,6 +211,19 @@ describe("a trigger that counts its jobs", () => {
     expect(did).toEqual(["look for show", "enter for 1 at 1", "submit show", "track with 1 seats"]);
   });
 
+  it("is not tried with a message that has come back from many workers, if there is room for it", async () => {
+    const cameBack = new Deferred({
+      code: "worker-ended",
+      message: "",
+      hint: "",
+      giveUpAfterSeconds: Infinity,
+    });
+    const full = noTurnYet("show", "trigger");
+    const more = { onlyTrigger: "show", turn: "now", queuedTurn: turn, cameBack } as const;
+    await expect(handle(more)).rejects.toBe(cameBack);
+    await expect(handle(more, { requireRoom: () => Promise.reject(full) })).rejects.toBe(full);
+  });
+
   it("takes no turn of the session's while there is no room", async () => {
     const full = noTurnYet("show", "trigger");
     const entered: string[] = [];

@@ -1,7 +1,7 @@
 import { pino } from "pino";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { LeftWaiting } from "../src/broker/intake.ts";
-import { Rejected, Unavailable } from "../src/errors.ts";
+import { Deferred, Rejected, Unavailable, type MentoError } from "../src/errors.ts";
 import type { ReceivedMessage } from "../src/handle-message.ts";
 import { noTurnYet } from "../src/methods/submit-answer.ts";
 import { TriggerQueue } from "../src/trigger-queue.ts";
@@ -60,7 +60,13 @@ function open(config: object, prefetch = 64): TriggerQueue {
 }
 
 /** Messages named by their order; resolves to `acked` or what was thrown. */
-function join(queue: TriggerQueue, name: string, door = "d", order = `0-${name}`): Promise<unknown> {
+function join(
+  queue: TriggerQueue,
+  name: string,
+  door = "d",
+  order = `0-${name}`,
+  cameBack?: MentoError,
+): Promise<unknown> {
   const received: ReceivedMessage = {
     body: Buffer.from("{}"),
     properties: { messageId: name },
@@ -69,6 +75,7 @@ function join(queue: TriggerQueue, name: string, door = "d", order = `0-${name}`
     onlyTrigger: "t",
     queuedFor: [],
     queuedTurn: { door, order, session: "1", beamline: "p11" },
+    cameBack,
     copyFor: () => ({ body: Buffer.from(""), properties: { messageId: name } }),
   };
   return queue.join(received).then(
@@ -189,6 +196,20 @@ describe("a trigger's queue", () => {
     await vi.advanceTimersByTimeAsync(14 * 60_000);
     expect(done).toEqual([]);
     await vi.advanceTimersByTimeAsync(2 * 60_000);
+    expect(done.sort()).toEqual(["a back", "b back"]);
+    expect(await Promise.all(works)).toEqual(["acked", "acked"]);
+  });
+
+  it("puts back what has only waited in workers that ended, and gives up none", async () => {
+    const queue = open({ concurrency: 1 });
+    const cameBack = new Deferred({
+      code: "worker-ended",
+      message: "",
+      hint: "",
+      giveUpAfterSeconds: Infinity,
+    });
+    const works = ["a", "b"].map((name) => join(queue, name, "d", `0-${name}`, cameBack));
+    await vi.advanceTimersByTimeAsync(2_000);
     expect(done.sort()).toEqual(["a back", "b back"]);
     expect(await Promise.all(works)).toEqual(["acked", "acked"]);
   });
