@@ -1,12 +1,29 @@
 import { defineConfig } from "vitest/config";
+import { BaseSequencer, type TestSpecification } from "vitest/node";
+
+/** They wait for minutes: those that begin last would be waited for alone. */
+const LONG = ["cancel-faults", "reservations", "crash-points", "time-limit", "chaos", "rehearsal", "floods"];
+
+class LongFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const isLong = ({ moduleId }: TestSpecification) =>
+      LONG.some((name) => moduleId.endsWith(`/${name}.test.ts`));
+    const sorted = await super.sort(files);
+    return [...sorted.filter(isLong), ...sorted.filter((file) => !isLong(file))];
+  }
+}
 
 export default defineConfig({
   test: {
     // Two cores run a broker, Slurm and the jobs beside the tests, which mostly wait for them.
     maxWorkers: 5,
+    pool: "threads",
+    isolate: false,
+    sequence: { sequencer: LongFirst },
     reporters: ["default", ["json", { outputFile: "node_modules/.cache/tests.json" }]],
     projects: [
       {
+        extends: true,
         test: {
           name: "unit",
           testTimeout: 30_000,
@@ -15,6 +32,7 @@ export default defineConfig({
         },
       },
       {
+        extends: true,
         test: {
           name: "integration",
           include: ["test/integration/**/*.test.ts"],

@@ -131,6 +131,12 @@ function valueAt(config: unknown, path: readonly PropertyKey[]): unknown {
 
 function unknownKey(key: string, path: PropertyKey[]): string {
   const known = keysAt(path);
+  const within = path.at(-1);
+  if (typeof within === "string" && keysAt(path.slice(0, -1)).includes(key)) {
+    return `unknown key; ${key} stands beside ${within}, not in it`;
+  }
+  const part = known.find((name) => keysAt([...path, name]).includes(key));
+  if (part !== undefined) return `unknown key; ${key} stands in ${part}`;
   const words = meant(key, known).replace("; known are", "; known here are");
   return `unknown key${words}`;
 }

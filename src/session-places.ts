@@ -5,6 +5,7 @@ import { Deferred, Rejected, Unavailable, type MentoError } from "./errors.ts";
 import { parseSlurmNow, SLURM_NOW_COMMAND, tooManyPending, type SlurmNow } from "./jobs/slurm-now.ts";
 import { headCommand, sbatchOptions } from "./jobs/sbatch-script.ts";
 import type { Place, PlaceSlurm, UserScript } from "./methods/method.ts";
+import { overRest } from "./methods/slurm-rest.ts";
 import type { SessionShells } from "./session-shells.ts";
 import type { Shell } from "./shells/shell.ts";
 import type { SlurmRest } from "./slurm-rest/slurm-rest.ts";
@@ -78,7 +79,8 @@ export class SessionPlaces {
       return { ...common, ...folders, userScript, slurm, shell, slot };
     }
     if (method === "slurm-rest-api") {
-      return { ...common, ...folders, shell, slot: firstSlot(session, common.slurm) };
+      const place = { ...common, ...folders, shell };
+      return { ...place, ...(await this.#overRest(session, place, program, notBefore)) };
     }
     const online = requireOnline(session);
     const [now, userScript] = await Promise.all([
@@ -95,12 +97,31 @@ export class SessionPlaces {
       maxPending: this.#pendingAllowed(online, now, shell, jobs),
       notice: null,
     };
-    const { reservations } = online.online;
-    const choice = chooseReservation(slurm, online.online, now);
-    if ("slot" in choice) return { ...place, slot: choice.slot };
-    const hasNone = reservations.every(({ name }) => name !== null && !now.reservations.has(name));
-    if (hasNone && !session.isOpen) return { ...place, slot: ended(session) };
-    return { ...place, ...otherwise(slurm, session, choice.reasons) };
+    return { ...place, ...slotIn(online, slurm, now) };
+  }
+
+  /** Slurm's REST API is asked: at the session's nodes there may be no shell. */
+  async #overRest(
+    session: Session,
+    { shell, slurm }: Pick<Place, "shell" | "slurm">,
+    program: string | undefined,
+    notBefore: number,
+  ): Promise<Pick<Place, "slot" | "notice" | "maxPending">> {
+    if (this.#rest === null) throw new Error("the configuration has no slurmRest");
+    const most = this.#maxPending;
+    const [now, userScript] = await Promise.all([
+      this.#rest.now(notBefore),
+      this.#userScript(program, shell),
+    ]).catch((error: unknown) => {
+      throw error instanceof Unavailable ? overRest(error) : error;
+    });
+    if (now.pending >= most) throw overRest(tooManyPending(await this.#rest.account(), most));
+    const maxPending = most === Infinity ? null : most;
+    if (userScript !== null) return { slot: notOverRest(userScript), notice: null, maxPending };
+    const { online } = session;
+    if (online !== null) return { ...slotIn({ ...session, online }, slurm, now), maxPending };
+    const slot = { reservation: null, partition: slurm.partition ?? null, time: slurm.time };
+    return { slot, notice: null, maxPending };
   }
 
   /** Where a trigger's job directories are. Asks Slurm nothing; throws as {@link placeFor}. */
@@ -184,14 +205,23 @@ export class SessionPlaces {
   }
 }
 
-/** Without a shell at the session's nodes nobody asks how the reservations stand: the first will do. */
-function firstSlot({ online }: Session, { reservation, partition, time }: PlaceSlurm): Slot {
-  const [first] = online?.reservations ?? [];
-  const named = typeof reservation === "number" ? online?.reservations[reservation]?.name : reservation;
-  if (named !== undefined || partition !== undefined) {
-    return { reservation: named ?? null, partition: partition ?? null, time };
-  }
-  return { reservation: first?.name ?? null, partition: first?.partition ?? null, time };
+/** The session's reservation that fits, or what is to be done without. */
+function slotIn(session: OnlineSession, slurm: PlaceSlurm, now: SlurmNow): Pick<Place, "slot" | "notice"> {
+  const choice = chooseReservation(slurm, session.online, now);
+  if ("slot" in choice) return { slot: choice.slot, notice: null };
+  const { reservations } = session.online;
+  const hasNone = reservations.every(({ name }) => name !== null && !now.reservations.has(name));
+  if (hasNone && !session.isOpen) return { slot: ended(session), notice: null };
+  return otherwise(slurm, session, choice.reasons);
+}
+
+/** Slurm reads `#SBATCH` lines of a script that `sbatch` is given. */
+function notOverRest({ path }: UserScript): Rejected {
+  return new Rejected({
+    code: "submit-refused",
+    message: `${path} is an sbatch script, and over Slurm's REST API nobody reads its #SBATCH lines.`,
+    hint: "Run it with remote-sbatch-script; or say in its trigger's slurm what they say, and leave them out.",
+  });
 }
 
 const DEFAULT_TIME = "01:00:00";

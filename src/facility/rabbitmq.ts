@@ -80,7 +80,9 @@ async function startNode(state: FacilityState, ports: readonly number[]): Promis
       // None of the machine's own configuration in /etc/rabbitmq.
       RABBITMQ_CONFIG_FILES: join(home, "conf.d"),
       RABBITMQ_CONF_ENV_FILE: join(home, "rabbitmq-env.conf"),
-      RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: "-kernel inet_dist_use_interface {127,0,0,1}",
+      // An idle broker must not spin, as Erlang does by itself: Slurm and the jobs run beside it.
+      RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS:
+        "-kernel inet_dist_use_interface {127,0,0,1} +sbwt none +sbwtdcpu none +sbwtdio none",
       ERL_EPMD_PORT: String(epmdPort),
       ERL_EPMD_ADDRESS: "127.0.0.1",
       // The start script then becomes the server instead of waiting for it, so that its pid is the server's.

@@ -63,6 +63,11 @@ export function parseSlurmNow(output: string): SlurmNow | undefined {
   };
 }
 
+/** The same of jobs that are known. */
+export function countPending(jobs: readonly { state: string; comment: string }[]): number {
+  return jobs.filter(({ state, comment }) => state === "PENDING" && comment.startsWith("mento:")).length;
+}
+
 export function tooManyPending(account: string, limit: number): Unavailable {
   return new Unavailable({
     code: "too-many-pending",

@@ -162,6 +162,11 @@ export function whyRefused(said: string, plan: JobPlan): Error {
 /** Without its multifactor plugin Slurm's priorities differ by 1 from job to job: a step is more than a flood of jobs. */
 const NICE_PER_STEP = 1000;
 
+/** How far others pass a job: what Slurm is told of its trigger's priority. */
+export function niceOf(priority: number): number | null {
+  return priority < 0 ? -priority * NICE_PER_STEP : null;
+}
+
 /** What `sbatch` is told of a job. */
 export function sbatchArguments(job: {
   marker: string;
@@ -199,7 +204,7 @@ export function sbatchArguments(job: {
     ...optional("--dependency", slurm.dependency),
     ...(slurm.exclusive === true ? ["--exclusive"] : []),
     // A plain account can only let others pass.
-    ...optional("--nice", priority < 0 ? -priority * NICE_PER_STEP : null),
+    ...optional("--nice", niceOf(priority)),
     ...(slurm.extra ?? []),
   ];
 }

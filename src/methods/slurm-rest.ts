@@ -1,14 +1,16 @@
+import type { Slot } from "../beamtime/reservation.ts";
 import { Deferred, MentoError, Unavailable } from "../errors.ts";
 import { dataCheck } from "../jobs/data-check.ts";
 import { directoryOf, functions, markerOf } from "../jobs/directory.ts";
 import { parseSubmitAnswer } from "../jobs/submit-said.ts";
+import { countPending, tooManyPending } from "../jobs/slurm-now.ts";
 import { slurmSeconds } from "../jobs/slurm-time.ts";
 import { quote } from "../shells/quote.ts";
 import type { JobPlan } from "../triggers/plan.ts";
 import type { RestJob } from "../slurm-rest/versions.ts";
 import { jobScript } from "./job-script.ts";
-import type { Method, Place, SubmitOptions } from "./method.ts";
-import { whyRefused } from "./sbatch.ts";
+import type { Method, Place, SubmitOptions, SubmittedJob } from "./method.ts";
+import { niceOf, whyRefused } from "./sbatch.ts";
 import { conclude, dataOf, requestOf } from "./submit-answer.ts";
 
 /**
@@ -18,12 +20,11 @@ import { conclude, dataOf, requestOf } from "./submit-answer.ts";
  */
 export const slurmRest: Method = {
   async submit(plan, place, options) {
-    const { rest, slot, shell } = place;
+    const { rest, slot, shell, maxPending } = place;
     if (rest === null) throw new Error("the configuration has no slurmRest");
-    if (slot instanceof MentoError) throw slot;
     if (slot === null) throw new Error("a job of Slurm needs a slot");
-    const submitted = (slurmJobId: string) => ({
-      ...{ slurmJobId, process: null, arrayId: null, slot, name: plan.trigger.name },
+    const submitted = (slurmJobId: string, at: SubmittedJob["slot"]) => ({
+      ...{ slurmJobId, process: null, arrayId: null, slot: at, name: plan.trigger.name },
       submittedAt: options.now.toISOString(),
       directory: directoryOf(place.jobsDirectory, plan.jobId),
     });
@@ -34,23 +35,41 @@ export const slurmRest: Method = {
       if (answer !== undefined && answer.kind !== "none" && answer.kind !== "in-flight") {
         return await conclude({ answer, end, plan, place, options, refusal });
       }
-      const known = (await rest.list()).find(({ comment }) => comment === markerOf(plan.jobId));
-      if (known !== undefined) return submitted(known.id);
-      const outcome = await rest.submit(restJob(plan, place, options));
-      if (outcome.kind === "submitted") return submitted(outcome.slurmJobId);
+      const jobs = await rest.list();
+      const known = jobs.find(({ comment }) => comment === markerOf(plan.jobId));
+      if (known !== undefined) {
+        const { id, reservation, partition } = known;
+        return submitted(id, { reservation: reservation || null, partition: partition || null });
+      }
+      if (slot instanceof MentoError) throw slot;
+      if (maxPending !== null && countPending(jobs) >= maxPending) {
+        throw tooManyPending(await rest.account(), maxPending);
+      }
+      const outcome = await rest.submit(restJob(plan, place, slot, options));
+      if (outcome.kind === "submitted") return submitted(outcome.slurmJobId, slot);
       const said = outcome.kind === "refused" ? outcome.error : outcome.why;
       if (outcome.kind === "refused") throw whyRefused(said, plan);
       throw notSure(said);
     } catch (error) {
-      // Over this way, trouble says nothing of the session's nodes.
-      throw error instanceof Unavailable ? notSure(error.message, error) : error;
+      throw error instanceof Unavailable ? overRest(error) : error;
     }
   },
 };
 
+/** Trouble of this one way says nothing of the session's nodes: its other messages pass. */
+export function overRest(trouble: Unavailable): Deferred {
+  const { code, message, hint } = trouble;
+  const wait = code === "too-many-pending" ? FULL : { giveUpAfterSeconds: UNSURE_AT_MOST_SECONDS };
+  return new Deferred({ code, message, hint, ...wait, cause: trouble });
+}
+
+/** Slurm works, and each job that starts makes room. */
+const FULL = { giveUpAfterSeconds: Infinity, waitAtMostSeconds: 5 };
+const UNSURE_AT_MOST_SECONDS = 24 * 3600;
+
 /** A job that has written into its folder is known; data can be looked at, too, if the core file system is here. */
 function lookHere(plan: JobPlan, place: Place): string {
-  const data = dataOf(plan, place);
+  const data = place.slot instanceof MentoError ? null : dataOf(plan, place);
   const check =
     data === null
       ? ""
@@ -64,11 +83,10 @@ ${check}
 say none`;
 }
 
-function restJob(plan: JobPlan, place: Place, { now }: SubmitOptions): RestJob {
-  const { slot, slurm, corePath, jobsDirectory } = place;
-  if (slot === null || slot instanceof MentoError) throw new Error("a job of Slurm needs a slot");
+function restJob(plan: JobPlan, place: Place, slot: Slot, { now }: SubmitOptions): RestJob {
+  const { slurm, corePath, jobsDirectory } = place;
   const { partition, reservation, time } = slot;
-  const { nodes, constraint, cpusPerTask, memory } = slurm;
+  const { nodes, constraint, cpusPerTask, memory, tasks, gres, account, qos, dependency } = slurm;
   const seconds = slurmSeconds(time);
   return {
     script: jobScript(plan, jobsDirectory, { launch: "rest", request: { ...requestOf(plan, now), slot } }),
@@ -80,7 +98,9 @@ function restJob(plan: JobPlan, place: Place, { now }: SubmitOptions): RestJob {
     environment: { PATH: "/usr/local/bin:/usr/bin:/bin", LANG: "C.UTF-8" },
     timeLimitMinutes: seconds === undefined ? null : Math.ceil(seconds / 60),
     memoryMb: memory === undefined ? null : megabytes(memory),
-    ...{ partition, reservation, nodes, constraint, cpusPerTask },
+    ...{ partition, reservation, nodes, constraint, cpusPerTask, tasks, gres, account, qos, dependency },
+    exclusive: slurm.exclusive,
+    nice: niceOf(plan.trigger.priority),
   };
 }
 
@@ -90,12 +110,11 @@ function megabytes(memory: string): number {
   return Math.ceil(Number.parseInt(memory, 10) * 1024 ** (power < 0 ? 0 : power - 1));
 }
 
-function notSure(said: string, cause?: unknown): Deferred {
+function notSure(said: string): Deferred {
   return new Deferred({
     code: "slurm-unavailable",
     message: `Slurm's REST API did not take the job: ${said}`,
     hint: "Mento looks for the job, and tries again.",
-    giveUpAfterSeconds: 24 * 3600,
-    cause,
+    giveUpAfterSeconds: UNSURE_AT_MOST_SECONDS,
   });
 }

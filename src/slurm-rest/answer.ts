@@ -1,20 +1,25 @@
 import { z } from "zod";
 import type { Reply } from "./request.ts";
 
-/** `error_code` is v0.0.38's name where a job is submitted. */
+/** `error_code` is v0.0.38's name where a job is submitted, `errno` where it lists nodes and reservations. */
 const Problem = z.looseObject({
   error_number: z.number().nullish(),
   error_code: z.number().nullish(),
+  errno: z.number().nullish(),
   error: z.string().nullish(),
   description: z.string().nullish(),
 });
 
 const jobId = z.union([z.number(), z.string()]).nullish();
 
+const list = z.array(z.unknown()).nullish();
+
 /** Every answer of slurmrestd has `errors`, empty or not; without, something else has answered. */
 const Envelope = z.looseObject({
   errors: z.array(Problem),
-  jobs: z.array(z.unknown()).nullish(),
+  jobs: list,
+  reservations: list,
+  nodes: list,
   job_id: jobId,
   result: z.looseObject({ job_id: jobId }).nullish(),
   /** What became of a cancelled job, since v0.0.42. */
@@ -22,7 +27,7 @@ const Envelope = z.looseObject({
 });
 
 export type Answer =
-  | { kind: "done"; jobs: unknown[]; jobId: string | undefined; cancelError: number | undefined }
+  | Done
   /** slurmctld, or slurmrestd for it, said no; `number` is that of slurm_errno.h. */
   | { kind: "error"; number: number | undefined; text: string }
   | { kind: "refused"; text: string }
@@ -30,6 +35,18 @@ export type Answer =
   | { kind: "moved"; to: string }
   | { kind: "unsent"; why: string }
   | { kind: "broken"; why: string };
+
+export interface Done {
+  kind: "done";
+  /** What was asked for; undefined if the answer has no such list. */
+  jobs: unknown[] | undefined;
+  reservations: unknown[] | undefined;
+  nodes: unknown[] | undefined;
+  jobId: string | undefined;
+  cancelError: number | undefined;
+  /** The server's clock, milliseconds, if it says it. */
+  date: number | undefined;
+}
 
 export const NO_SUCH_JOB = 2017;
 export const ALREADY_DONE = 2021;
@@ -56,18 +73,24 @@ export function controllerState(number: number | undefined): "away" | "silent" |
 
 export function readAnswer(reply: Reply): Answer {
   if (reply.kind !== "answer") return reply;
-  const { status, location, text, json } = reply;
+  const { status, location, date, text, json } = reply;
   const envelope = Envelope.safeParse(json).data;
   if (envelope === undefined) {
     const said = text.replaceAll(/\s+/g, " ").trim().slice(0, 200) || `only status ${status}`;
     if (status === 404) return { kind: "unknown-path" };
     if (status === 401 || status === 403 || status === 407) return { kind: "refused", text: said };
-    if (status >= 300 && status < 400) return { kind: "moved", to: location ?? "nowhere" };
+    // 304 is what Slurm 22.05 says of nodes and reservations, now and then, to who has not asked for changes alone.
+    if (status >= 300 && status < 400 && status !== 304) return { kind: "moved", to: location ?? "nowhere" };
     // Of slurmrestd: it could not read the request.
     if (status >= 400 && status < 500) return { kind: "error", number: undefined, text: said };
     return { kind: "broken", why: `its answer, with status ${status}, is not Slurm's: ${said}` };
   }
-  const { errors, jobs, job_id, result, status: cancelled } = envelope;
+  const { errors, job_id, result, status: cancelled } = envelope;
+  const listed = {
+    jobs: envelope.jobs ?? undefined,
+    reservations: envelope.reservations ?? undefined,
+    nodes: envelope.nodes ?? undefined,
+  };
   const id = String(job_id ?? result?.job_id ?? 0);
   const made = /^[1-9]\d*$/.test(id) ? id : undefined;
   // v0.0.38 lists as an error why a job that it did submit must wait.
@@ -75,9 +98,11 @@ export function readAnswer(reply: Reply): Answer {
     const cancelError = cancelled
       ?.map(({ error }) => error?.code)
       .find((code) => code !== undefined && code !== 0);
-    return { kind: "done", jobs: jobs ?? [], jobId: made, cancelError };
+    return { kind: "done", ...listed, jobId: made, cancelError, date };
   }
-  const numbers = errors.map(({ error_number, error_code }) => error_number ?? error_code ?? undefined);
+  const numbers = errors.map(
+    ({ error_number, error_code, errno }) => error_number ?? error_code ?? errno ?? undefined,
+  );
   const number = numbers.find((one) => one !== undefined);
   const words = errors.flatMap(({ error, description }) => error ?? description ?? []);
   const said = words.length === 0 ? `error ${number ?? "without a number"}` : [...new Set(words)].join("; ");

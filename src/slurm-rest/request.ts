@@ -13,8 +13,15 @@ export interface Request {
 }
 
 export type Reply =
-  /** `json` is undefined if the answer is something else. */
-  | { kind: "answer"; status: number; location: string | null; text: string; json: unknown }
+  /** `json` is undefined if the answer is something else; `date` is the server's clock, milliseconds, if it says it. */
+  | {
+      kind: "answer";
+      status: number;
+      location: string | null;
+      date: number | undefined;
+      text: string;
+      json: unknown;
+    }
   /** Nobody was reached: the server has certainly done nothing. */
   | { kind: "unsent"; why: string }
   /** No whole answer: what the server did is not known. */
@@ -37,7 +44,8 @@ export async function request({ method, url, headers, body, timeoutMs }: Request
     const text = await wholeText(response);
     if (text === undefined) return { kind: "broken", why: "its answer is larger than 64 MiB" };
     const location = response.headers.get("location");
-    return { kind: "answer", status: response.status, location, text, json: parsed(text) };
+    const date = Date.parse(response.headers.get("date") ?? "") || undefined;
+    return { kind: "answer", status: response.status, location, date, text, json: parsed(text) };
   } catch (error) {
     if (error instanceof Error && error.name === "TimeoutError") {
       return { kind: "broken", why: `no whole answer within ${timeoutMs} ms` };

@@ -1,13 +1,17 @@
 import { z } from "zod";
 import { Deferred, Misconfigured, Unavailable } from "../errors.ts";
 import { endFromSlurm } from "../jobs/job.ts";
-import { ALREADY_DONE, type Answer, controllerState, NO_SUCH_JOB, readAnswer } from "./answer.ts";
+import { countPending, type SlurmNow } from "../jobs/slurm-now.ts";
+import { ALREADY_DONE, type Answer, controllerState, type Done, NO_SUCH_JOB, readAnswer } from "./answer.ts";
 import { type Reply, type Request, request } from "./request.ts";
+import { SharedLook } from "./shared-look.ts";
 import { claimsOf, noToken, type Token } from "./token.ts";
 import {
   API_VERSIONS,
   type ApiVersion,
   decodeJob,
+  decodeNode,
+  decodeReservation,
   encodeSubmit,
   type ListedJob,
   newestKnown,
@@ -45,6 +49,7 @@ export type SubmitOutcome =
 export class SlurmRest {
   readonly #options: SlurmRestOptions;
   #version: Promise<ApiVersion> | undefined;
+  readonly #look = new SharedLook(() => this.#askNow());
 
   constructor(options: SlurmRestOptions) {
     this.#options = { ...options, url: options.url.replace(/\/+$/, "") };
@@ -68,9 +73,38 @@ export class SlurmRest {
 
   /** All jobs of the account that Slurm's controller still knows: also those that ended lately (MinJobAge). */
   async list(): Promise<ListedJob[]> {
-    const answer = await this.#ask("GET", "jobs");
+    const answer = await this.#done("jobs");
+    return this.#own(answer.jobs ?? []);
+  }
+
+  /**
+   * What Slurm says of reservations, nodes and the account's jobs that wait, or said seconds ago, but not before this time
+   * (milliseconds). Trouble that any request meets counts as an answer.
+   */
+  now(notBefore = 0): Promise<SlurmNow> {
+    return this.#look.get(notBefore);
+  }
+
+  async #askNow(): Promise<SlurmNow> {
+    const [reservations, nodes, jobs] = await Promise.all(
+      ["reservations", "nodes", "jobs"].map((what) => this.#done(what)),
+    );
+    if (reservations?.reservations === undefined || nodes?.nodes === undefined || jobs?.jobs === undefined) {
+      throw this.#failure({ kind: "broken", why: "it lists no reservations, nodes or jobs" });
+    }
+    const named = <T extends { name: string }>(ones: T[]) => new Map(ones.map((one) => [one.name, one]));
+    return {
+      at: Math.floor((reservations.date ?? Date.now()) / 1000),
+      reservations: named(reservations.reservations.flatMap((one) => decodeReservation(one) ?? [])),
+      nodes: named(nodes.nodes.flatMap((one) => decodeNode(one) ?? [])),
+      pending: countPending(await this.#own(jobs.jobs)),
+    };
+  }
+
+  async #done(path: string): Promise<Done> {
+    const answer = await this.#ask("GET", path);
     if (answer.kind !== "done") throw this.#failure(answer);
-    return this.#own(answer.jobs);
+    return answer;
   }
 
   /** undefined if Slurm's controller does not know it, or it is another account's: ids come again after MaxJobId. */
@@ -78,7 +112,7 @@ export class SlurmRest {
     const answer = await this.#ask("GET", `job/${encodeURIComponent(slurmJobId)}`);
     if (answer.kind === "error" && answer.number === NO_SUCH_JOB) return undefined;
     if (answer.kind !== "done") throw this.#failure(answer);
-    return (await this.#own(answer.jobs)).find(({ id }) => id === slurmJobId);
+    return (await this.#own(answer.jobs ?? [])).find(({ id }) => id === slurmJobId);
   }
 
   /**
@@ -102,8 +136,13 @@ export class SlurmRest {
     );
   }
 
+  /** Whose jobs they are. */
+  async account(): Promise<string> {
+    return this.#options.user ?? (await this.#credentials()).user;
+  }
+
   async #own(jobs: readonly unknown[]): Promise<ListedJob[]> {
-    const user = this.#options.user ?? (await this.#credentials()).user;
+    const user = await this.account();
     return jobs.flatMap((one) => decodeJob(one) ?? []).filter((job) => job.user === user || job.user === "");
   }
 
@@ -117,11 +156,14 @@ export class SlurmRest {
       const version = await this.#currentVersion();
       return this.#send(method, `slurm/${version}/${path}`, body?.(version));
     };
-    const answer = await once();
-    if (answer.kind !== "unknown-path") return answer;
-    if (this.#options.version !== undefined) throw this.#noVersion(await this.#offered());
-    this.#version = undefined;
-    return once();
+    let answer = await once();
+    if (answer.kind === "unknown-path") {
+      if (this.#options.version !== undefined) throw this.#noVersion(await this.#offered());
+      this.#version = undefined;
+      answer = await once();
+    }
+    if (isTrouble(answer)) this.#look.fail(this.#failure(answer));
+    return answer;
   }
 
   async #send(method: Request["method"], path: string, body?: object): Promise<Answer> {
@@ -221,6 +263,12 @@ export class SlurmRest {
         return unavailable(`Slurm's REST server at ${url} did not answer: ${answer.why}`);
     }
   }
+}
+
+/** Of the server, its controller or the token; not of what was asked. */
+function isTrouble(answer: Answer): answer is Exclude<Answer, { kind: "done" }> {
+  if (answer.kind === "error") return controllerState(answer.number) !== "answers";
+  return ["unsent", "broken", "refused"].includes(answer.kind);
 }
 
 const OpenApi = z.looseObject({ paths: z.record(z.string(), z.unknown()) });

@@ -1,13 +1,15 @@
 import { z } from "zod";
+import { expandHostlist } from "../jobs/hostlist.ts";
+import type { SlurmNode, SlurmReservation } from "../jobs/slurm-now.ts";
 import type { SlurmWord } from "../jobs/verdict.ts";
 
 /**
  * All that differs between the versions of Slurm's REST API. Read in SchedMD/slurm:
  *
  * - v0.0.38, Slurm 22.05 to 23.02: the options of `src/plugins/openapi/v0.0.38/jobs.c`, as `src/common/slurm_opt.c` reads
- *   them; `openapi.json` beside it is wrong in places
- * - v0.0.39 and later: `PARSER_ARRAY(JOB_DESC_MSG)` and `PARSER_ARRAY(JOB_INFO)` in
- *   `src/plugins/data_parser/v0.0.NN/parsers.c`
+ *   them, and what `reservations.c` and `nodes.c` print; `openapi.json` beside them is wrong in places
+ * - v0.0.39 and later: `PARSER_ARRAY(JOB_DESC_MSG)`, `…(JOB_INFO)`, `…(RESERVATION_INFO)`, `…(NODE)` and
+ *   `PARSER_FLAG_ARRAY(NODE_STATES)` in `src/plugins/data_parser/v0.0.NN/parsers.c`
  */
 export const API_VERSIONS = [
   "v0.0.38",
@@ -52,7 +54,12 @@ export interface RestJob {
   gres?: string | null | undefined;
   /** Whole nodes, which no other job shares. */
   exclusive?: boolean | undefined;
+  /** How far others pass it, as sbatch's; not told to those that {@link NICE_IS_FATAL}. */
+  nice?: number | null | undefined;
 }
+
+/** slurmrestd of Slurm 23.02 to 23.11.0 aborts when it reads `nice` (`PARSE_DISABLED(NICE)`). */
+const NICE_IS_FATAL: readonly ApiVersion[] = ["v0.0.39", "v0.0.40"];
 
 /** The body of `POST job/submit`. */
 export function encodeSubmit(version: ApiVersion, job: RestJob): object {
@@ -75,6 +82,7 @@ export function encodeSubmit(version: ApiVersion, job: RestJob): object {
     qos: job.qos,
     tasks: job.tasks,
     cpus_per_task: job.cpusPerTask,
+    nice: NICE_IS_FATAL.includes(version) ? undefined : job.nice,
     // A list is taken too, but in v0.0.38 does not count as a wish.
     nodes: job.nodes?.toString(),
     time_limit: number(job.timeLimitMinutes == null ? null : Math.ceil(job.timeLimitMinutes)),
@@ -93,13 +101,22 @@ export function encodeSubmit(version: ApiVersion, job: RestJob): object {
           environment: Object.entries(environment).map(([name, value]) => `${name}=${value}`),
           open_mode: ["APPEND"],
           requeue: false,
-          tres_per_node: job.gres == null ? undefined : `gres:${job.gres}`,
+          tres_per_node: job.gres == null ? undefined : tresOf(version, job.gres),
           // `exclusive` is gone from v0.0.42.
           shared: job.exclusive === true ? ["none"] : undefined,
         }),
   };
   const given = Object.fromEntries(Object.entries(description).filter(([, value]) => value != null));
   return isOld ? { script: job.script, job: given } : { job: { ...given, script: job.script } };
+}
+
+/** As `gres_prepend_tres_type` of `src/interfaces/gres.c`: Slurm 23.02 reads `gres:` alone, 23.11 and later `gres/`. */
+function tresOf(version: ApiVersion, gres: string): string {
+  const prefix = version === "v0.0.39" ? "gres:" : "gres/";
+  return gres
+    .split(",")
+    .map((one) => prefix + one)
+    .join(",");
 }
 
 /** A job as Slurm has it. */
@@ -111,6 +128,9 @@ export interface ListedJob extends SlurmWord {
   directory: string;
   /** Empty where slurmrestd's host does not know the account. */
   user: string;
+  /** Empty without. */
+  reservation: string;
+  partition: string;
 }
 
 /** Before v0.0.39 a number, or null; since then an object; a few fields are numbers for ever. */
@@ -149,6 +169,8 @@ const JobInfo = z.looseObject({
   comment: text,
   current_working_directory: text,
   user_name: text,
+  resv_name: text,
+  partition: text,
   start_time: SlurmNumber,
   end_time: SlurmNumber,
   time_limit: SlurmNumber,
@@ -171,6 +193,8 @@ export function decodeJob(value: unknown): ListedJob | undefined {
     comment: job.comment,
     directory: job.current_working_directory,
     user: job.user_name === "nobody" ? "" : job.user_name,
+    reservation: job.resv_name,
+    partition: job.partition,
   };
 }
 
@@ -195,4 +219,59 @@ const FLAGS = [
 function stateOf(states: string | readonly string[]): string {
   if (typeof states === "string") return states;
   return FLAGS.find((flag) => states.includes(flag)) ?? states[0] ?? "";
+}
+
+/** A list, or its words with commas between them: features are so in v0.0.38, users always. */
+const Words = z
+  .union([z.string(), z.array(z.string()), z.null()])
+  .transform((words) => (typeof words === "string" ? words.split(",") : (words ?? [])))
+  .transform((words) => words.filter((word) => word !== ""))
+  .default([]);
+
+const ReservationInfo = z.looseObject({
+  name: z.string().min(1),
+  partition: text,
+  node_list: text,
+  users: Words,
+  start_time: SlurmNumber,
+  end_time: SlurmNumber,
+});
+
+/** undefined for what has no name. */
+export function decodeReservation(value: unknown): SlurmReservation | undefined {
+  const one = ReservationInfo.safeParse(value).data;
+  if (one === undefined) return undefined;
+  const { name, partition, node_list: nodes, users, start_time: start = 0, end_time: end = Infinity } = one;
+  return { name, partition: partition || null, nodes: expandHostlist(nodes), start, end, users };
+}
+
+const NodeInfo = z.looseObject({
+  name: z.string().min(1),
+  /** v0.0.38: the state in small letters, its flags in `state_flags`; later both in one list. */
+  state: z.union([z.string(), z.array(z.string())]),
+  state_flags: Words,
+  features: Words,
+  /** v0.0.38's name, and that of all others. */
+  idle_cpus: SlurmNumber,
+  alloc_idle_cpus: SlurmNumber,
+});
+
+/** The states that `parseSlurmNow` knows by `sinfo`'s names for them: nodes that take no jobs. */
+const DOWN = ["DOWN", "ERROR", "FUTURE", "INVALID", "INVALID_REG", "DRAIN", "FAIL", "BLOCKED"];
+/** Flags in whose place `sinfo` says no `idle`. */
+const BUSY = ["COMPLETING", "REBOOT_REQUESTED", "REBOOT_ISSUED"];
+
+/** undefined for what has no name or no state. */
+export function decodeNode(value: unknown): SlurmNode | undefined {
+  const node = NodeInfo.safeParse(value).data;
+  if (node === undefined) return undefined;
+  const { name, features, state, state_flags: flags, idle_cpus: idle, alloc_idle_cpus: idleCpus } = node;
+  const states = new Set([state, flags].flat().map((word) => word.toUpperCase()));
+  const isAny = (words: readonly string[]) => words.some((word) => states.has(word));
+  return {
+    ...{ name, features },
+    isIdle: states.has("IDLE") && !isAny(BUSY),
+    isUp: !isAny(DOWN),
+    idleCpus: idle ?? idleCpus ?? 0,
+  };
 }

@@ -130,17 +130,17 @@ const MEANINGLESS: Partial<Record<Trigger["method"], Partial<Record<keyof Trigge
   },
 };
 
-/** What jobs over the REST API are not told. */
-const NOT_OVER_REST = ["tasks", "gres", "account", "qos", "exclusive", "dependency", "extra"] as const;
+const FLAGS_OVER_REST: Mistake = {
+  place: ["slurm", "extra"],
+  message: "is not passed on by slurm-rest-api, which has no flags; submit with remote-sbatch-script",
+};
 
 function meaninglessKeys({ method, slurm }: Trigger, raw: Record<string, unknown>): Mistake[] {
-  const overRest = method === "slurm-rest-api" ? NOT_OVER_REST.filter((key) => slurm[key] !== undefined) : [];
-  const message = "is not passed on by slurm-rest-api; submit with remote-sbatch-script";
-  const ofSlurm = overRest.map((key) => ({ place: ["slurm", key], message }));
+  const flags = method === "slurm-rest-api" && slurm.extra !== undefined ? [FLAGS_OVER_REST] : [];
   const keys = Object.entries(MEANINGLESS[method] ?? {}).flatMap(([key, why]) =>
     raw[key] === undefined ? [] : [{ place: [key], message: `means nothing for ${method}: ${why}` }],
   );
-  return [...keys, ...ofSlurm];
+  return [...keys, ...flags];
 }
 
 /** Methods whose jobs `sbatch` submits, and so arrays of them. */

@@ -4,7 +4,11 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { publishDataReady } from "../../src/broker/client.ts";
 import { mento } from "../support/mento.ts";
-import { beamtime, eventually, facility, TestSite, writeOnCore } from "../support/site.ts";
+import { OwnFacility } from "../support/own-facility.ts";
+import { eventually, TestSite, writeOnCore } from "../support/site.ts";
+
+const own = await OwnFacility.start();
+const { beamtime, facility } = own;
 
 /** Two nodes that the beamtime of the tests has not reserved; only they have a GPU. */
 const [busy, free] = ["max-p11-003", "max-p11-004"];
@@ -14,35 +18,44 @@ const [fifth, sixth, seventh] = [numbered(75), numbered(76), numbered(77)];
 const [eighth, ninth] = [numbered(78), numbered(79)];
 
 const gpu = { constraint: "gpu", time: "00:02:00" };
-const site = new TestSite([
-  { name: "gpu", on: { technique: "gpu" }, run: ["/bin/echo", "ran"], slurm: gpu },
-  {
-    name: "array",
-    on: { technique: "array" },
-    run: ["/bin/echo", "ran"],
-    slurm: gpu,
-    array: { size: 3, window: 5 },
-  },
-  { name: "long", on: { technique: "long" }, run: ["/bin/sleep", "300"], slurm: { ...gpu, reservation: 73 } },
-  {
-    name: "impatient",
-    on: { technique: "impatient" },
-    run: ["/bin/true"],
-    slurm: { constraint: "P100", fallback: "fail" },
-  },
-  {
-    name: "elsewhere",
-    on: { technique: "elsewhere" },
-    run: ["/bin/true"],
-    slurm: { reservation: 99, fallback: { partition: facility.slurm.partition } },
-  },
-  {
-    name: "short",
-    on: { technique: "short" },
-    run: ["/bin/true"],
-    slurm: { time: "2-00:00:00", timeMin: 10 },
-  },
-]);
+const site = new TestSite(
+  [
+    { name: "gpu", on: { technique: "gpu" }, run: ["/bin/echo", "ran"], slurm: gpu },
+    {
+      name: "array",
+      on: { technique: "array" },
+      run: ["/bin/echo", "ran"],
+      slurm: gpu,
+      array: { size: 3, window: 5 },
+    },
+    {
+      name: "long",
+      on: { technique: "long" },
+      run: ["/bin/sleep", "300"],
+      slurm: { ...gpu, reservation: 73 },
+    },
+    {
+      name: "impatient",
+      on: { technique: "impatient" },
+      run: ["/bin/true"],
+      slurm: { constraint: "P100", fallback: "fail" },
+    },
+    {
+      name: "elsewhere",
+      on: { technique: "elsewhere" },
+      run: ["/bin/true"],
+      slurm: { reservation: 99, fallback: { partition: facility.slurm.partition } },
+    },
+    {
+      name: "short",
+      on: { technique: "short" },
+      run: ["/bin/true"],
+      slurm: { time: "2-00:00:00", timeMin: 10 },
+    },
+  ],
+  {},
+  own,
+);
 
 const slurm = (program: string, ...args: string[]) =>
   execFileSync(program, args, {
@@ -59,7 +72,7 @@ const remove = (name: string) => slurm("scontrol", "delete", `ReservationName=${
 const end = (name: string) => slurm("scontrol", "update", `ReservationName=${name}`, "EndTime=now+3seconds");
 
 async function publish(technique: string) {
-  const { id } = await publishDataReady(await site.client(), { path: writeOnCore(), technique });
+  const { id } = await publishDataReady(await site.client(), { path: writeOnCore("data\n", own), technique });
   return id;
 }
 
@@ -82,6 +95,7 @@ beforeAll(async () => {
 afterAll(async () => {
   slurm("scancel", occupant);
   await site.tearDown();
+  await own.tearDown();
 });
 
 it("a job whose reservation is deleted before it ran is submitted again, as the same job", async () => {

@@ -59,6 +59,7 @@ export function asRecorded(recorded: Recorded, instead: Record<string, string> =
     const [what, id] = path.slice(`/slurm/${api}/`.length).split("/");
     if (method === "POST") return named("submit");
     if (what === "jobs") return named("list");
+    if (what === "reservations" || what === "nodes") return named(what);
     const job = answers.list.body.jobs.find(({ job_id }) => String(job_id) === id);
     if (method === "DELETE") {
       if (job === undefined) return named("cancel-unknown");

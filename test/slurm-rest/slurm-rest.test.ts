@@ -33,6 +33,15 @@ async function clientOf(behaviour: Behaviour, options: Partial<SlurmRestOptions>
   return { slurm, server, calls };
 }
 
+/** slurmrestd itself has no such header; a proxy before it has. */
+function withDate(answer: ReturnType<Behaviour>, date: string): ReturnType<Behaviour> {
+  if (typeof answer === "function") return answer;
+  return (response) =>
+    response
+      .writeHead(answer.status, { "content-type": "application/json", date })
+      .end(JSON.stringify(answer.body));
+}
+
 const text = (status: number, body: string) => () => ({ status, contentType: "text/html", body });
 
 describe.each(RECORDED)("a slurmrestd of $api", (recorded) => {
@@ -89,6 +98,21 @@ describe.each(RECORDED)("a slurmrestd of $api", (recorded) => {
     ]);
   });
 
+  it("says how reservations, nodes and jobs stand, with its clock", async () => {
+    const date = new Date(1_795_340_000_000).toUTCString();
+    const { slurm, calls } = await clientOf((asked) => withDate(asRecorded(recorded)(asked), date), {
+      version: api,
+    });
+    const now = await slurm.now();
+    expect(now.at).toBe(1_795_340_000);
+    expect([...now.reservations.keys()]).toEqual(["11010000", "11010000_1"]);
+    expect(now.nodes.get("max-p11-002")).toMatchObject({ isIdle: true, isUp: true });
+    // Of the recorded jobs one waits.
+    expect(now.pending).toBe(1);
+    await Promise.all(Array.from({ length: 100 }, () => slurm.now()));
+    expect(calls().sort()).toEqual([`GET ${at("jobs")}`, `GET ${at("nodes")}`, `GET ${at("reservations")}`]);
+  });
+
   it("is wanted by its version alone, if that is configured", async () => {
     const { slurm, calls } = await clientOf(asRecorded(recorded), { version: api });
     await slurm.list();
@@ -109,6 +133,18 @@ describe.each(RECORDED.filter(({ api }) => api !== "v0.0.39"))(
       );
       await expect(slurm.list()).rejects.toThrow(expect.objectContaining({ code: "slurm-unavailable" }));
       await expect(slurm.submit(job)).rejects.toThrow(Unavailable);
+    });
+
+    it("without slurmctld: it is asked for reservations once, whoever wants to know", async () => {
+      const down = Object.fromEntries(
+        ["reservations", "nodes"].map((what) => [`GET /slurm/${api}/${what}`, `down-${what}`]),
+      );
+      const { slurm, calls } = await clientOf(asRecorded(recorded, { ...down, [list]: "down-list" }));
+      const looks = await Promise.allSettled(Array.from({ length: 100 }, () => slurm.now()));
+      for (const look of looks) {
+        expect(look).toMatchObject({ status: "rejected", reason: { code: "slurm-unavailable" } });
+      }
+      expect(calls().filter((call) => call.endsWith("/reservations"))).toHaveLength(1);
     });
 
     it("that does not accept the token: a submit has no job, or one of which nobody knows", async () => {
@@ -297,6 +333,22 @@ describe("a server that does not answer as it should", () => {
       error: "Unable to parse query.",
       number: undefined,
     });
+  });
+
+  it.each([
+    ["no reservations", { errors: [], jobs: [], nodes: [] }, 200],
+    ["that nothing has changed", "", 304],
+  ])("says %s: nothing is known of reservations", async (_, body, status) => {
+    const { slurm } = await clientOf(() => ({ status, contentType: null, body }), { version });
+    await expect(slurm.now()).rejects.toThrow(expect.objectContaining({ code: "slurm-unavailable" }));
+  });
+
+  it("was not there for another request: who asks for reservations is told so", async () => {
+    const { slurm, server, calls } = await clientOf(asRecorded(recordedOf(version)), { version });
+    server.close();
+    await expect(slurm.list()).rejects.toThrow(Unavailable);
+    await expect(slurm.now()).rejects.toThrow(Unavailable);
+    expect(calls()).toEqual([]);
   });
 
   it("loses a job between two looks: it is gone", async () => {

@@ -2,7 +2,15 @@ import { Ajv } from "ajv";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { meaningOf } from "../../src/jobs/job.ts";
-import { decodeJob, encodeSubmit, newestKnown, type RestJob } from "../../src/slurm-rest/versions.ts";
+import {
+  API_VERSIONS,
+  decodeJob,
+  decodeNode,
+  decodeReservation,
+  encodeSubmit,
+  newestKnown,
+  type RestJob,
+} from "../../src/slurm-rest/versions.ts";
 import { RECORDED } from "./recorded.ts";
 
 const word = fc.string({ minLength: 1 });
@@ -28,6 +36,7 @@ const job: fc.Arbitrary<RestJob> = fc.record({
   qos: maybe(word),
   gres: maybe(word),
   exclusive: fc.boolean(),
+  nice: maybe(positive),
 });
 
 interface Encoded {
@@ -123,6 +132,35 @@ describe.each(RECORDED)("Slurm's API $api", ({ api, submitSchema, jobs, answers 
     });
   });
 
+  it("has its reservations understood", () => {
+    const { reservations } = answers["reservations"]?.body as { reservations: unknown[] };
+    const [first, second] = reservations.map(decodeReservation);
+    expect(first).toMatchObject({
+      name: "11010000",
+      partition: "ponline_p11",
+      nodes: ["max-p11-001", "max-p11-002"],
+      users: [expect.stringMatching(/^bt11010000/)],
+    });
+    expect((first?.end ?? 0) - (first?.start ?? 0)).toBe(8 * 3600);
+    expect(second).toMatchObject({ name: "11010000_1", nodes: ["max-p11-003"] });
+    expect(second?.users).toEqual([expect.stringMatching(/^bt11010000/), "root"]);
+  });
+
+  it("has its nodes understood as sinfo shows them", () => {
+    const { nodes } = answers["nodes"]?.body as { nodes: unknown[] };
+    const of = Object.fromEntries(
+      nodes.flatMap((one) => decodeNode(one) ?? []).map((node) => [node.name, node]),
+    );
+    const features = (api === "v0.0.38" ? ["AP", "AC", "cpu"] : ["cpu", "AP"]) as unknown;
+    const reserved = { features, isIdle: true, isUp: true, idleCpus: 8 };
+    expect(of["max-p11-002"]).toEqual({ name: "max-p11-002", ...reserved });
+    const mixed = of[api === "v0.0.38" ? "max-display001" : "max-p11-001"];
+    expect(mixed).toMatchObject({ isIdle: false, isUp: true, idleCpus: 7 });
+    expect(of["max-p11-004"]).toMatchObject({ isUp: false });
+    if (api !== "v0.0.38")
+      expect(of["max-wn001"]).toMatchObject({ features: [], isIdle: false, isUp: false });
+  });
+
   it("shows a job that is being cancelled as squeue does: as one that goes on", () => {
     const { jobs: just } = answers["get-just-cancelled"]?.body as { jobs: unknown[] };
     expect(decodeJob(just[0])?.state).toBe("COMPLETING");
@@ -141,6 +179,7 @@ describe("decodeJob", () => {
   it("does without everything but an id and a state", () => {
     expect(decodeJob({ job_id: "12", job_state: "PENDING" })).toEqual({
       ...{ id: "12", state: "PENDING", reason: "", nodes: "", comment: "", directory: "", user: "" },
+      ...{ reservation: "", partition: "" },
     });
     expect(decodeJob({ job_id: 12 })).toBeUndefined();
     expect(decodeJob(null)).toBeUndefined();
@@ -151,6 +190,68 @@ describe("decodeJob", () => {
       fc.property(fc.anything(), (value) => {
         decodeJob(value);
         decodeJob({ job_id: 1, job_state: [], exit_code: value, time_limit: value });
+      }),
+    );
+  });
+});
+
+describe("encodeSubmit", () => {
+  const job = { script: "", name: "", comment: "", directory: "", standardOutput: "", environment: {} };
+  const sent = (one: Partial<RestJob>) =>
+    API_VERSIONS.map((version) => (encodeSubmit(version, { ...job, ...one }) as Encoded).job);
+
+  it("tells `nice` only to who can read it", () => {
+    const [v38, v39, v40, ...later] = sent({ nice: 1000 }).map((one) => one["nice"]);
+    expect([v38, v39, v40]).toEqual([1000, undefined, undefined]);
+    expect(later).toEqual([1000, 1000, 1000, 1000]);
+  });
+
+  it("names each generic resource as sbatch of the same Slurm does", () => {
+    const [v38, v39, ...later] = sent({ gres: "gpu:a100:2,nvme" });
+    expect(v38?.["gres"]).toBe("gpu:a100:2,nvme");
+    expect(v39?.["tres_per_node"]).toBe("gres:gpu:a100:2,gres:nvme");
+    for (const one of later) expect(one["tres_per_node"]).toBe("gres/gpu:a100:2,gres/nvme");
+  });
+});
+
+describe("decodeReservation and decodeNode", () => {
+  it("do without everything but a name and a state", () => {
+    const none = { partition: null, nodes: [], users: [], start: 0, end: Infinity };
+    expect(decodeReservation({ name: "r" })).toEqual({ name: "r", ...none });
+    const end = { set: false, infinite: true, number: 0 };
+    expect(decodeReservation({ name: "r", partition: null, end_time: end })).toEqual({ name: "r", ...none });
+    expect(decodeReservation({ name: "r", users: ["a", "b"] })?.users).toEqual(["a", "b"]);
+    expect(decodeReservation({ partition: "p" })).toBeUndefined();
+    const node = { features: [], isUp: true, isIdle: false, idleCpus: 0 };
+    expect(decodeNode({ name: "n", state: ["UNKNOWN"], features: null })).toEqual({ name: "n", ...node });
+    expect(decodeNode({ name: "n" })).toBeUndefined();
+  });
+
+  it.each([
+    [["IDLE"], "idle"],
+    [["IDLE", "MAINTENANCE", "RESERVED"], "idle"],
+    [["IDLE", "PLANNED"], "idle"],
+    [["IDLE", "COMPLETING"], "busy"],
+    [["IDLE", "REBOOT_REQUESTED"], "busy"],
+    [["ALLOCATED"], "busy"],
+    [["UNKNOWN", "NOT_RESPONDING"], "busy"],
+    [["IDLE", "DRAIN"], "down"],
+    [["MIXED", "FAIL"], "down"],
+    [["DOWN", "NOT_RESPONDING"], "down"],
+    [["IDLE", "INVALID_REG"], "down"],
+    [["IDLE", "BLOCKED"], "down"],
+  ])("%j is %s", (state, meaning) => {
+    const { isIdle, isUp } = decodeNode({ name: "n", state }) ?? {};
+    expect(isUp ? (isIdle ? "idle" : "busy") : "down").toBe(meaning);
+  });
+
+  it("survive whatever is sent", () => {
+    fc.assert(
+      fc.property(fc.anything(), (value) => {
+        decodeReservation(value);
+        decodeReservation({ name: "r", users: value, node_list: value, end_time: value });
+        decodeNode({ name: "n", state: value, features: value, idle_cpus: value });
+        decodeNode({ name: "n", state: "idle", state_flags: value });
       }),
     );
   });

@@ -210,9 +210,9 @@ const byMeaning: [text: string, line: number, says: string][] = [
   ],
   [trigger("method: slurm-rest-api"), 3, "needs the section slurmRest, with url and tokenFile"],
   [
-    `slurmRest: { url: "https://slurm", tokenFile: /t }\n${trigger("method: slurm-rest-api", "slurm:", "  nodes: 2", "  gres: gpu")}`,
+    `slurmRest: { url: "https://slurm", tokenFile: /t }\n${trigger("method: slurm-rest-api", "slurm:", "  gres: gpu", "  extra: [--x11]")}`,
     7,
-    "is not passed on by slurm-rest-api; submit with remote-sbatch-script",
+    "is not passed on by slurm-rest-api, which has no flags; submit with remote-sbatch-script",
   ],
   [trigger('results: ["{a"]'), 3, "has a { without its }"],
 ];
@@ -267,6 +267,8 @@ const byForm: [text: string, line: number, says: string][] = [
   [trigger("slurm: { nodes: 0 }"), 3, "must be more than 0"],
   [trigger('slurm: { tasks: "8" }'), 3, 'must be a number, not the text "8"'],
   [trigger("slurm: { cpuPerTask: 8 }"), 3, "unknown key; did you mean cpusPerTask?"],
+  [trigger("slurm: { array: 0-9 }"), 3, "unknown key; array stands beside slurm, not in it"],
+  [trigger("time: 5"), 3, "unknown key; time stands in slurm"],
   [trigger('slurm: { gres: "gpu: 1" }'), 3, "must be resources such as gpu:1"],
   [trigger('slurm: { exclusive: "yes" }'), 3, 'must be true or false, not the text "yes"'],
   [trigger("slurm: { extra: --nice=10 }"), 3, 'must be a list, not the text "--nice=10"'],

@@ -1,0 +1,111 @@
+import { afterEach, describe, expect, it } from "vitest";
+import { Deferred, type MentoError } from "../../src/errors.ts";
+import type { Place } from "../../src/methods/method.ts";
+import { slurmRest } from "../../src/methods/slurm-rest.ts";
+import type { Shell } from "../../src/shells/shell.ts";
+import { SlurmRest } from "../../src/slurm-rest/slurm-rest.ts";
+import type { JobPlan } from "../../src/triggers/plan.ts";
+import { Trigger } from "../../src/triggers/trigger-config.ts";
+import { asRecorded, recordedOf, startServer, tokenOf, USER } from "../slurm-rest/recorded.ts";
+
+const closings: (() => void)[] = [];
+afterEach(() => {
+  for (const close of closings.splice(0)) close();
+});
+
+const version = "v0.0.42" as const;
+const slot = { reservation: "11010000", partition: "ponline_p11", time: "00:20:00" };
+const noSlot = new Deferred({
+  code: "no-reservation-fits",
+  message: "None fits.",
+  hint: "Wait.",
+  giveUpAfterSeconds: 60,
+});
+
+/** The account's job folders are not where the worker runs. */
+const shell: Shell = {
+  host: "worker",
+  account: "mento",
+  run: () => Promise.resolve({ code: 0, signal: null, stdout: Buffer.from("\nmento:none\n"), stderr: "" }),
+};
+
+/** Slurm has the recorded jobs, all of `mento:0123456789abcdef`; one of them waits. */
+async function submit(jobId: string, place: Partial<Place> = {}, slurm: object = {}, priority = 0) {
+  const server = await startServer(asRecorded(recordedOf(version)));
+  closings.push(server.close);
+  const token = tokenOf({ exp: 4e9, sun: USER });
+  const rest = new SlurmRest({
+    url: server.url,
+    token: () => Promise.resolve(token),
+    timeoutMs: 5000,
+    version,
+  });
+  const trigger = Trigger.parse({ name: "t", run: ["/bin/true"], method: "slurm-rest-api", slurm, priority });
+  const plan: JobPlan = {
+    ...{ jobId, trigger, cause: { source: "/s", id: "1", type: "mento.data.ready.v1" }, chain: [] },
+    facts: { detector: null, technique: null, scan: null, sample: null, parameters: {} },
+    ...{ traceparent: "00-0-0-01", session: null, beamline: null, sessionId: null, env: {}, workdir: null },
+    ...{ stdin: null, key: null, logFile: null, paths: [], bytes: undefined, argv: ["/bin/true"] },
+    resultsDirectory: "/c/processed/a",
+  };
+  const at: Place = {
+    ...{ shell, rest, slot, corePath: "/c", jobsDirectory: "/c/scratch_cc/mento" },
+    ...{ slurm: { ...trigger.slurm, time: "00:20:00" }, userScript: null, maxPending: null, notice: null },
+    ...place,
+  };
+  const options = { dataTimeout: 600, dataLook: undefined, now: new Date(0) };
+  const result: unknown = await slurmRest.submit(plan, at, options).catch((error: unknown) => error);
+  const sent = server.asked.find(({ method }) => method === "POST");
+  const job = sent && (JSON.parse(sent.body) as { job: Record<string, unknown> }).job;
+  return { result, job };
+}
+
+describe("a job over the REST API", () => {
+  it("is told all that its trigger says of Slurm", async () => {
+    const { job } = await submit(
+      "k3f7",
+      {},
+      {
+        ...{ nodes: 2, tasks: 4, cpusPerTask: 8, memory: "4G", constraint: "gpu", gres: "gpu:1,nvme" },
+        ...{ account: "a", qos: "q", exclusive: true, dependency: "singleton" },
+      },
+      -2,
+    );
+    expect(job).toMatchObject({
+      ...{
+        nodes: "2",
+        tasks: 4,
+        cpus_per_task: 8,
+        constraints: "gpu",
+        tres_per_node: "gres/gpu:1,gres/nvme",
+      },
+      ...{ account: "a", qos: "q", shared: ["none"], dependency: "singleton", nice: 2000 },
+      ...{ reservation: "11010000", partition: "ponline_p11", comment: "mento:k3f7" },
+      memory_per_node: { number: 4096 },
+      time_limit: { number: 20 },
+    });
+  });
+
+  it("that Slurm has already is not submitted again, whether a reservation fits now or not", async () => {
+    for (const one of [slot, noSlot]) {
+      const { result, job } = await submit("0123456789abcdef", { slot: one });
+      expect(result).toMatchObject({ slot: { reservation: null, partition: "ponline" } });
+      expect(job).toBeUndefined();
+    }
+  });
+
+  it("without a reservation that fits is not submitted", async () => {
+    const { result, job } = await submit("k3f7", { slot: noSlot });
+    expect(result).toBe(noSlot);
+    expect(job).toBeUndefined();
+  });
+
+  it("waits on the broker while too many wait in Slurm, and keeps no other message from its way", async () => {
+    const { result, job } = await submit("k3f7", { maxPending: 1 });
+    expect(result).toBeInstanceOf(Deferred);
+    expect(result).toMatchObject({ code: "too-many-pending", giveUpAfterSeconds: Infinity });
+    expect((result as MentoError).message).toContain(USER);
+    expect(job).toBeUndefined();
+    expect((await submit("k3f7", { maxPending: 2 })).job).toBeDefined();
+  });
+});
