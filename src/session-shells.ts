@@ -49,10 +49,9 @@ export class SessionShells {
    * @throws Unavailable `ssh-unreachable` after {@link close}
    */
   async open(session: OnlineSession, destination?: string): Promise<ReservedNodes> {
-    if (this.#isClosed) throw stopped(session.id);
+    this.#requireNotClosed(session.id);
     const key = await this.readKey(session);
-    // Meanwhile, perhaps.
-    if (this.#isClosed) throw stopped(session.id);
+    this.#requireNotClosed(session.id);
     const targets =
       destination === undefined ? this.targets(session, key) : [this.#target(destination, session, key)];
     const version = createHash("sha256")
@@ -142,17 +141,18 @@ export class SessionShells {
     this.#held.clear();
   }
 
+  #requireNotClosed(id: string): void {
+    if (!this.#isClosed) return;
+    throw new Unavailable({
+      code: "ssh-unreachable",
+      message: `No connection to the nodes of ${id} is made, because the worker stops.`,
+      hint: "The message is handled again.",
+    });
+  }
+
   #acceptedKeysOf(sessionId: string): string {
     return join(this.#runtime.lasting("host-keys"), encodeURIComponent(sessionId));
   }
-}
-
-function stopped(id: string): Unavailable {
-  return new Unavailable({
-    code: "ssh-unreachable",
-    message: `No connection to the nodes of ${id} is made, because the worker stops.`,
-    hint: "The message is handled again.",
-  });
 }
 
 /** Not open at the beamline; a file that cannot be read says nothing. */

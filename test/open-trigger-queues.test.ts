@@ -57,7 +57,7 @@ it("a link that is lost while triggers' queues are opened leaves nobody who goes
       now: () => new Date(),
     },
     { open: () => Promise.resolve({ open: [], broken: undefined }) } as unknown as Sessions,
-    {} as SessionPlaces,
+    {} as unknown as SessionPlaces,
   );
   await expect(opening).rejects.toMatchObject({ code: "broker-lost" });
   expect(tries).toBe(1);

@@ -3,7 +3,6 @@ import { Command, InvalidArgumentError } from "commander";
 import { publishDataReady } from "../broker/client.ts";
 import { subscribe, type Subscription } from "../broker/subscribe.ts";
 import { errorText } from "../errors.ts";
-import type { CloudEvent } from "../messages/cloud-event.ts";
 import type { DataReady } from "../messages/data-ready.ts";
 import { eventLine } from "./event-line.ts";
 import { MessageEnds } from "./message-ends.ts";
