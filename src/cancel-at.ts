@@ -42,8 +42,8 @@ export interface CancelPlace {
   shell: Shell;
   /** Jobs of other ways, which can be in the same folder, are not touched. */
   methods: readonly JobMethod[];
-  /** Where a process of the host with this name is ended. */
-  shellOn(host: string): Promise<Shell>;
+  /** Where a process of the host with this name is ended; undefined: it cannot be from here. */
+  shellOn(host: string): Promise<Shell | undefined>;
   /** Slurm's REST API, where Slurm is asked over it. */
   rest?: SlurmRest | null;
 }
@@ -99,7 +99,9 @@ export async function cancelAt(
       // The look at it, and the request, are all that there is to do of one that has not started.
       if (host === "")
         return new Map(jobs.map((job) => [job.id, outcomeOf(job, { kind: "in-flight" }, true)]));
-      return cancelProcesses(jobs, await place.shellOn(host), place, request);
+      const shell = await place.shellOn(host);
+      if (shell === undefined) return new Map(jobs.map((job) => [job.id, outcomeElsewhere(job, host)]));
+      return cancelProcesses(jobs, shell, place, request);
     });
   }
   const inSlurm = found.filter((job) => !isProcess(job));
@@ -261,6 +263,12 @@ async function cancelProcesses(
   return outcomes;
 }
 
+/** Of a process that only its records can be asked for: its host shares the folder of its directory with this one. */
+function outcomeElsewhere(job: FoundJob, host: string): CancelOutcome {
+  const standing = standingOfProcess(job, undefined);
+  return standing.kind === "ended" ? outcomeOf(job, standing, false) : failed(job.id, runsOn(host, job.id));
+}
+
 async function standingsOn(shell: Shell, jobs: readonly FoundJob[]): Promise<Map<FoundJob, Standing>> {
   const processes = jobs.map(processOf);
   const end = await shell.run(processesCommand(processes));
@@ -358,6 +366,14 @@ function slurmSilent({ host }: Shell): Unavailable {
     code: "slurm-unavailable",
     message: `Slurm on ${host} does not answer: whether the job lives is not known.`,
     hint: "Try again when it does; `squeue` on the node says more.",
+  });
+}
+
+function runsOn(host: string, id: string): Unavailable {
+  return new Unavailable({
+    code: "worker-silent",
+    message: `Job ${id} is a process on ${host}, and can be cancelled there alone.`,
+    hint: `Run \`mento cancel ${id}\` on ${host}.`,
   });
 }
 

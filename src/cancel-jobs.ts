@@ -6,17 +6,21 @@ import { jobsDirectory, localJobsDirectory, type MentoConfig } from "./config.ts
 import { MentoError } from "./errors.ts";
 import type { CancelRequest } from "./jobs/cancel-request.ts";
 import { JobName, type CancelOutcome } from "./messages/job-cancel.ts";
-import type { JobMethod } from "./messages/job-event.ts";
+import type { JobEventData, JobMethod } from "./messages/job-event.ts";
 import type { SessionShells } from "./session-shells.ts";
 import type { SlurmRest } from "./slurm-rest/slurm-rest.ts";
 import type { Shell } from "./shells/shell.ts";
 
-export interface CancelEffects {
+/** The ways to the places where jobs are. */
+interface CancelWays {
   site: MentoConfig["site"];
   sessions: Sessions;
   shells: SessionShells;
   here: Shell;
   rest: SlurmRest | null;
+}
+
+export interface CancelEffects extends CancelWays {
   /** What was last announced of jobs that are not where jobs of open sessions are, by the names that are asked for. */
   lastEvents: (names: readonly string[]) => Promise<ReadonlyMap<string, LastJobEvent>>;
   /** Has a job cancelled by its host's worker, which alone can reach it. */
@@ -41,6 +45,26 @@ export async function cancelJobs(
   return wanted.map((name) => search.outcomeOf(name));
 }
 
+/** Cancels one job of which it is known where it is: also of a session that is not open any more. */
+export async function cancelKnown(
+  data: JobEventData,
+  request: CancelRequest,
+  ways: CancelWays,
+): Promise<CancelOutcome> {
+  const { id, directory } = data.job;
+  const ended = goneSince(data);
+  if (ended !== undefined) return ended;
+  try {
+    const place = await placeOfJob(data, ways);
+    const outcome = (await cancelAt(place, [id], request)).get(id);
+    return outcome ?? unknown(id, `There is no job ${id}: it is not in ${directory}.`, DIRECTORY_REMOVED);
+  } catch (error) {
+    return failed(id, error);
+  }
+}
+
+const DIRECTORY_REMOVED = "Its directory was removed.";
+
 /** The more certain, the earlier. */
 const CERTAIN: readonly CancelOutcome["outcome"][] = ["cancelled", "gone", "failed", "unknown"];
 
@@ -48,7 +72,7 @@ const CERTAIN: readonly CancelOutcome["outcome"][] = ["cancelled", "gone", "fail
 class Search {
   readonly #names: readonly string[];
   readonly #outcomes = new Map<string, CancelOutcome>();
-  /** Of jobs that are there, but do not tell how they have ended: their events may. */
+  /** Of jobs that are there, but do not tell how they have ended, or are another host's: their events may help. */
   readonly #silent = new Map<string, CancelOutcome>();
   /** What could not be asked. */
   readonly #troubles: MentoError[] = [];
@@ -120,7 +144,7 @@ async function lookInOpenSessions(
 }
 
 /** Where jobs of a session are that run as its account. */
-async function placeOf(session: Session, { site, shells }: CancelEffects): Promise<CancelPlace> {
+async function placeOf(session: Session, { site, shells }: CancelWays): Promise<CancelPlace> {
   const online = requireOnline(session);
   return {
     jobsDirectory: jobsDirectory(site, session.roots.core),
@@ -131,12 +155,12 @@ async function placeOf(session: Session, { site, shells }: CancelEffects): Promi
 }
 
 /** Where jobs are that are seen from this host: of our own account, or of that of Slurm's REST API. */
-function placeHere(method: JobMethod, folder: string, { here, rest }: CancelEffects): Promise<CancelPlace> {
+function placeHere(method: JobMethod, folder: string, { here, rest }: CancelWays): Promise<CancelPlace> {
   const place = {
     jobsDirectory: folder,
     shell: here,
     methods: [method],
-    shellOn: () => Promise.resolve(here),
+    shellOn: (host: string) => Promise.resolve(host === here.host ? here : undefined),
   };
   return Promise.resolve(method === "slurm-rest-api" ? { ...place, rest } : place);
 }
@@ -155,8 +179,10 @@ async function lookIn(place: CancelPlace, search: Search, request: CancelRequest
   const outcomes = await cancelAt(place, [...new Set(ids.values())], request);
   for (const [name, id] of ids) {
     const outcome = outcomes.get(id);
-    if (outcome?.outcome === "unknown") search.silent(name, outcome);
-    else if (outcome !== undefined) search.found(name, outcome);
+    if (outcome === undefined) continue;
+    const isKnownElsewhere = outcome.outcome === "unknown" || outcome.error?.code === "worker-silent";
+    if (isKnownElsewhere) search.silent(name, outcome);
+    else search.found(name, outcome);
   }
 }
 
@@ -183,16 +209,20 @@ async function followEvent(
   request: CancelRequest,
   effects: CancelEffects,
 ): Promise<CancelOutcome | undefined> {
-  const { job, session, process } = data;
+  const { job, process } = data;
   const { id } = job;
   const ended = goneSince(data);
   if (ended !== undefined) return ended;
   if (job.method === "local-bash-script") return effects.askHost(process?.host ?? "", group, id, request);
-  const place =
-    job.method === "local-sbatch-script" || job.method === "slurm-rest-api"
-      ? await placeHere(job.method, posix.dirname(job.directory), effects)
-      : await placeOf(await effects.sessions.find(session.id ?? undefined), effects);
-  return (await cancelAt(place, [id], request)).get(id);
+  return (await cancelAt(await placeOfJob(data, effects), [id], request)).get(id);
+}
+
+/** Where the job is by what was last said of it. */
+async function placeOfJob({ job, session }: JobEventData, ways: CancelWays): Promise<CancelPlace> {
+  const isBySession = job.method === "remote-sbatch-script" || job.method === "remote-command";
+  return isBySession
+    ? placeOf(await ways.sessions.find(session.id ?? undefined), ways)
+    : placeHere(job.method, posix.dirname(job.directory), ways);
 }
 
 function notOurs(slurmJobId: string): CancelOutcome {

@@ -79,7 +79,8 @@ export async function cancelHere(
 ): Promise<void> {
   const { job, request } = HostRequest.parse(JSON.parse(message.content.toString("utf8")));
   const methods = ["local-bash-script"] as const;
-  const place = { jobsDirectory, shell: here, methods, shellOn: () => Promise.resolve(here) };
+  const shellOn = (host: string) => Promise.resolve(host === here.host ? here : undefined);
+  const place = { jobsDirectory, shell: here, methods, shellOn };
   const outcomes = await cancelAt(place, [job], request).catch(
     (error: unknown) => [[job, failed(job, error)]] as const,
   );

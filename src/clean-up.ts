@@ -1,32 +1,55 @@
 import { requireOnline, type Sessions } from "./beamtime/session.ts";
-import { jobsDirectory, type MentoConfig } from "./config.ts";
+import { jobsDirectory, localJobsDirectory, type MentoConfig } from "./config.ts";
 import { errorText } from "./errors.ts";
-import { parseRemoved, retentionCommand } from "./jobs/retention.ts";
+import { parseRemoved, retentionCommand, type Whose } from "./jobs/retention.ts";
 import type { Log } from "./log.ts";
 import type { SessionShells } from "./session-shells.ts";
+import type { Shell } from "./shells/shell.ts";
 
 const AT_MOST_MS = 1800_000;
 
-/** Removes what open sessions keep of jobs that ended long ago. */
+interface Reach {
+  sessions: Sessions;
+  shells: SessionShells;
+  /** A shell on this host. */
+  here: Shell;
+}
+
+/** Removes what open sessions, and this host, keep of jobs that ended long ago. */
 export async function cleanUp(
   { site, worker: { retentionDays } }: Pick<MentoConfig, "site" | "worker">,
-  sessions: Sessions,
-  shells: SessionShells,
+  { sessions, shells, here }: Reach,
   log: Log,
 ): Promise<void> {
-  const { open } = await sessions.open();
-  for (const session of open.filter(({ online }) => online !== null)) {
+  const clean = async (where: { session: string } | { host: string }, begin: () => Promise<Cleaning>) => {
     try {
-      const shell = await shells.open(requireOnline(session));
-      const command = retentionCommand(jobsDirectory(site, session.roots.core), shell.account, retentionDays);
+      const { shell, directory, whose } = await begin();
+      const command = retentionCommand(directory, whose, retentionDays);
       // A command that is not done in time costs the whole connection, and this one has many files to remove.
       const end = await shell.run(command, { timeout: AT_MOST_MS });
       const removed = parseRemoved(end.stdout.toString("utf8"));
-      if (removed === 0 || (removed === undefined && end.code === 0)) continue;
+      if (removed === 0 || (removed === undefined && end.code === 0)) return;
       if (removed === undefined) throw new Error(end.stderr.trim());
-      log.info({ session: session.id, removed, retentionDays }, "old job directories were removed");
+      log.info({ ...where, removed, retentionDays }, "old job directories were removed");
     } catch (error) {
-      log.info({ session: session.id }, `old job directories were not removed: ${errorText(error)}`);
+      log.info(where, `old job directories were not removed: ${errorText(error)}`);
     }
+  };
+  const { host } = here;
+  const local = { shell: here, directory: localJobsDirectory(site), whose: { host } };
+  await clean({ host }, () => Promise.resolve(local));
+  const { open } = await sessions.open();
+  for (const session of open.filter(({ online }) => online !== null)) {
+    await clean({ session: session.id }, async () => {
+      const shell = await shells.open(requireOnline(session));
+      const directory = jobsDirectory(site, session.roots.core);
+      return { shell, directory, whose: { account: shell.account } };
+    });
   }
+}
+
+interface Cleaning {
+  shell: Shell;
+  directory: string;
+  whose: Whose;
 }

@@ -18,21 +18,27 @@ export function parseConfig(
   environment: NodeJS.ProcessEnv,
 ): { config: MentoConfig; mistakes: [] } | { config?: undefined; mistakes: ConfigMistake[] } {
   const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, logLevel: "error" });
-  const broken: ConfigMistake[] = document.errors.map((error) => ({
-    line: lines.linePos(error.pos[0]).line,
-    place: "",
-    message: `not YAML: ${error.message}`,
-  }));
+  const options = { lineCounter: lines, prettyErrors: false, logLevel: "error" } as const;
+  const document = attempt(() => parseDocument(text, options));
+  if (document instanceof Error) return { mistakes: [notYaml(document, 1)] };
+  const broken = document.errors.map((error) => notYaml(error, lines.linePos(error.pos[0]).line));
+  let lastAlias = 1;
   visit(document, {
-    Alias: (_, alias) => {
-      if (alias.resolve(document) !== undefined) return;
+    Alias: (_, alias, ancestors) => {
       const line = lines.linePos(alias.range?.[0] ?? 0).line;
-      broken.push({ line, place: "", message: `*${alias.source} begins with *: put it in quotes` });
+      const named = alias.resolve(document);
+      lastAlias = line;
+      if (named === undefined) {
+        broken.push({ line, place: "", message: `*${alias.source} begins with *: put it in quotes` });
+      } else if (ancestors.includes(named)) {
+        broken.push({ line, place: "", message: `*${alias.source} stands inside of what it stands for` });
+      }
     },
   });
   if (broken.length > 0) return { mistakes: broken };
-  const overridden = overrideFromEnvironment(document.toJS() as unknown, environment);
+  const written = attempt(() => document.toJS() as unknown);
+  if (written instanceof Error) return { mistakes: [notYaml(written, lastAlias)] };
+  const overridden = overrideFromEnvironment(written, environment);
   const { value, places } = overridden;
   const parsed = MentoConfig.safeParse(value);
   const issues = [
@@ -46,6 +52,20 @@ export function parseConfig(
     message,
   }));
   return { mistakes: mistakes.sort((a, b) => (a.line ?? 0) - (b.line ?? 0)) };
+}
+
+/** What the parser throws for what nests or repeats itself beyond all measure. */
+function attempt<T>(work: () => T): T | Error {
+  try {
+    return work();
+  } catch (error) {
+    if (error instanceof RangeError || error instanceof ReferenceError) return error;
+    throw error;
+  }
+}
+
+function notYaml({ message }: Error, line: number): ConfigMistake {
+  return { line, place: "", message: `not YAML: ${message}` };
 }
 
 function mistakesOfTriggers(value: unknown): Issue[] {

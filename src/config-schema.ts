@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { BeamlineName, BeamtimeId } from "./messages/data-ready.ts";
 import { API_VERSIONS } from "./slurm-rest/versions.ts";
 import { Trigger } from "./triggers/trigger-config.ts";
 
@@ -94,11 +95,8 @@ export const Worker = z.strictObject({
 });
 
 const StaticSession = z.strictObject({
-  id: z
-    .string()
-    .regex(/^[^/\0]+$/, "must be without a slash")
-    .describe("As messages name it: beamtimeId."),
-  beamline: z.string().min(1).describe("Where its data is taken."),
+  id: BeamtimeId.describe("As messages name it: beamtimeId."),
+  beamline: BeamlineName.describe("Where its data is taken, as messages name it."),
   paths: z
     .strictObject({
       beamline: absolutePath.describe("The session's folder as the detectors see it."),

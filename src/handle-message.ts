@@ -287,13 +287,14 @@ async function submitOrQueue(trigger: Trigger, resolved: Resolved, effects: Inta
   const { job, place } = submitted;
   effects.log.info({ job: plan.jobId, slurmJob: job.slurmJobId, process: job.process }, "submitted");
   const data = submittedData(plan, job, {
-    ready: input.event.time ?? null,
+    ready: input.ready,
     received: received.receivedAt,
     notice: job.slot?.reservation == null ? place.notice : null,
   });
   await effects.track({
     version: 1,
     data,
+    traceparent: plan.traceparent,
     jobsDirectory: place.jobsDirectory,
     slurm: place.slurm,
     ...(job.arrayId !== null && { arrayId: job.arrayId }),
@@ -301,7 +302,7 @@ async function submitOrQueue(trigger: Trigger, resolved: Resolved, effects: Inta
     priority: trigger.priority,
     ...(turn === null ? {} : { rows: turn.seats.rows.map(({ name }) => name) }),
   });
-  await effects.announce(jobEvent(data, effects.now()));
+  await effects.announce(jobEvent(data, effects.now(), { traceparent: plan.traceparent }));
 }
 
 /** Undefined: the message waits for its turn, in the queue of the trigger. */
@@ -367,7 +368,11 @@ function endedIfClosed(error: unknown, { id, isOpen }: Session): unknown {
   });
 }
 
-function requireBeamline({ beamline: named }: TriggerInput, session: Session): void {
+/** @throws Rejected `wrong-beamline` */
+export function requireBeamline(
+  { beamline: named }: Pick<TriggerInput, "beamline">,
+  session: Pick<Session, "id" | "beamline">,
+): void {
   if (named === null || named.toLowerCase() === session.beamline.toLowerCase()) return;
   throw new Rejected({
     code: "wrong-beamline",

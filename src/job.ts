@@ -1,13 +1,17 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import { Deferred, Unavailable } from "./errors.ts";
 import { isTerminal } from "./jobs/job.ts";
 import type { CloudEvent } from "./messages/cloud-event.ts";
 import type { JobEventData } from "./messages/job-event.ts";
 import type { CancelOutcome } from "./messages/job-cancel.ts";
 import { quote } from "./shells/quote.ts";
-import type { Shell } from "./shells/shell.ts";
+import type { CommandEnd } from "./shells/shell.ts";
 
 /** How often a log that is followed is read. */
 const LOOK_AT_LOG_MS = 500;
+/** A log that cannot be seen is looked for again after so long; of a job that has ended, for a limited time. */
+const LOOK_AGAIN_MS = 1_000;
+const LOOK_AFTER_END_MS = 60_000;
 const LOG_PIECE_BYTES = 1024 * 1024;
 
 /** How a job has ended: its last event's data. */
@@ -15,6 +19,15 @@ export type EndedJob = JobEventData & {
   state: JobEventData["job"]["state"];
   exit: NonNullable<JobEventData["exit"]>;
 };
+
+/** What a job needs of its trigger. */
+export interface JobEffects {
+  /** Runs a script where the job directory can be seen. */
+  run: (script: string) => Promise<CommandEnd>;
+  cancel: (reason: string | null) => Promise<CancelOutcome>;
+  /** How much was in its log file before the job. */
+  logBegins: number;
+}
 
 /** A job that this program has started, and watches. */
 export class Job {
@@ -24,20 +37,17 @@ export class Job {
   readonly directory: string;
   /** What is known of it now: its last event's data. */
   data: JobEventData;
-  readonly #shell: Shell;
+  readonly #effects: JobEffects;
   readonly #events: CloudEvent[] = [];
   #isLeft = false;
   #wake: (() => void)[] = [];
 
-  readonly #cancel: (reason: string | null) => Promise<CancelOutcome>;
-
-  constructor(data: JobEventData, shell: Shell, cancel: (reason: string | null) => Promise<CancelOutcome>) {
-    this.#cancel = cancel;
+  constructor(data: JobEventData, effects: JobEffects) {
     this.data = data;
     this.id = data.job.id;
     this.slurmJobId = data.slurm.jobId;
     this.directory = data.job.directory;
-    this.#shell = shell;
+    this.#effects = effects;
   }
 
   get hasEnded(): boolean {
@@ -70,27 +80,51 @@ export class Job {
     }
   }
 
-  /** What the program prints, as it comes, until the job has ended and all is read. Pieces end where a line or more ends. */
+  /**
+   * What the program prints, as it comes, until the job has ended and all is read. Pieces end where a line or more ends.
+   * While it cannot be seen, it is looked for.
+   *
+   * @throws what kept it from being read for a minute after the job's end
+   */
   async *logs(): AsyncGenerator<string, void, undefined> {
     const decoder = new TextDecoder();
-    let offset = 0;
+    const ended = this.#until(() => this.hasEnded).catch(() => undefined);
+    let offset = this.#effects.logBegins;
+    let unseenSince: number | undefined;
     for (;;) {
+      if (this.#isLeft && !this.hasEnded) throw this.#leftBehind();
       const isLast = this.hasEnded;
-      const end = await this.#shell.run(
-        `tail -c +${offset + 1} ${quote(this.directory)}/job.log 2>/dev/null | head -c ${LOG_PIECE_BYTES}`,
-      );
-      offset += end.stdout.length;
-      const text = decoder.decode(end.stdout, { stream: true });
+      let piece: Buffer;
+      try {
+        piece = await this.#readLog(offset);
+      } catch (error) {
+        if (!(error instanceof Unavailable || error instanceof Deferred)) throw error;
+        if (isLast) unseenSince ??= Date.now();
+        if (unseenSince !== undefined && Date.now() - unseenSince >= LOOK_AFTER_END_MS) throw error;
+        await sleep(LOOK_AGAIN_MS);
+        continue;
+      }
+      unseenSince = undefined;
+      offset += piece.length;
+      const text = decoder.decode(piece, { stream: true });
       if (text !== "") yield text;
-      if (end.stdout.length === LOG_PIECE_BYTES) continue;
+      if (piece.length === LOG_PIECE_BYTES) continue;
       if (isLast) return;
-      await Promise.race([sleep(LOOK_AT_LOG_MS), this.#until(() => this.hasEnded)]);
+      await Promise.race([sleep(LOOK_AT_LOG_MS), ended]);
     }
+  }
+
+  async #readLog(offset: number): Promise<Buffer> {
+    const log = `${quote(this.directory)}/job.log`;
+    const end = await this.#effects.run(
+      `tail -c +${offset + 1} ${log} 2>/dev/null | head -c ${LOG_PIECE_BYTES}`,
+    );
+    return end.stdout;
   }
 
   /** Ends it: cancelled, gone (and how it had ended), unknown, or failed, and why. What then happened, {@link ended} tells. */
   cancel(reason: string | null = null): Promise<CancelOutcome> {
-    return this.#cancel(reason);
+    return this.#effects.cancel(reason);
   }
 
   /** Takes in an event of its own. */
@@ -108,9 +142,13 @@ export class Job {
 
   async #until(isSo: () => boolean): Promise<void> {
     while (!isSo()) {
-      if (this.#isLeft) throw new Error(`job ${this.id} is not watched any more: its trigger was closed`);
+      if (this.#isLeft) throw this.#leftBehind();
       await new Promise<void>((resolve) => this.#wake.push(resolve));
     }
+  }
+
+  #leftBehind(): Error {
+    return new Error(`job ${this.id} is not watched any more: its trigger was closed`);
   }
 
   #wakeAll(): void {

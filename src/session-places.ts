@@ -247,12 +247,14 @@ async function ask(shell: Shell): Promise<SlurmNow> {
   const now = end.code === 0 ? parseSlurmNow(end.stdout.toString("utf8")) : undefined;
   if (now !== undefined) return now;
   const { host } = shell;
+  // Slurm's programs say in several lines what they have tried, and the reason in the last one.
+  const said = end.stderr.trim().split("\n").at(-1) ?? "";
   // Slurm may be away, or only this node's part of it.
   shell.leaveHost?.();
   throw new Unavailable({
     code: "slurm-unavailable",
-    message: `Slurm on ${host} does not say how its reservations stand: ${end.stderr.trim() || "no answer"}.`,
-    hint: "Mento asks again; `scontrol show reservation` on the node says more.",
+    message: `Slurm on ${host} does not say how its reservations stand: ${said || "no answer"}.`,
+    hint: `A worker asks again; \`scontrol show reservation\` on ${host} says more.`,
   });
 }
 

@@ -306,7 +306,10 @@ export class Tracker {
     const moved = { ...watched.record, data: movedTo(watched.record, submitted) };
     if (submitted.why !== "reservation-deleted") moved.retried = retried + 1;
     delete moved.heldSince;
-    await this.#effects.announce(jobEvent(moved.data, this.#effects.now(), submitted.runId));
+    const { traceparent } = moved;
+    await this.#effects.announce(
+      jobEvent(moved.data, this.#effects.now(), { again: submitted.runId, traceparent }),
+    );
     watched.record = moved;
     await this.#handOn(watched, session);
   }
@@ -328,8 +331,9 @@ export class Tracker {
     this.#letGo(watched, session);
   }
 
-  async #announce(watched: Watched, data: JobEventData, run = ""): Promise<void> {
-    await this.#effects.announce(jobEvent(data, this.#effects.now(), run));
+  async #announce(watched: Watched, data: JobEventData, again = ""): Promise<void> {
+    const { traceparent } = watched.record;
+    await this.#effects.announce(jobEvent(data, this.#effects.now(), { again, traceparent }));
     watched.record = { ...watched.record, data };
   }
 

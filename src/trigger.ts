@@ -1,21 +1,30 @@
 import { randomUUID } from "node:crypto";
 import { hostname, userInfo } from "node:os";
+import { resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { pino } from "pino";
+import { Announcer } from "./announcer.ts";
 import { argumentsOf, type ArgumentList } from "./argument-list.ts";
 import { Sessions, type Session } from "./beamtime/session.ts";
 import type { BrokerClient } from "./broker/client.ts";
 import { requestFromHere } from "./cancel-at.ts";
-import { cancelJobs } from "./cancel-jobs.ts";
+import { cancelKnown } from "./cancel-jobs.ts";
 import type { MentoConfig } from "./config.ts";
-import { Deferred, MentoError, Misconfigured, errorText } from "./errors.ts";
+import { Deferred, MentoError, Misconfigured } from "./errors.ts";
 import { submittedData } from "./jobs/event-data.ts";
+import type { TrackingRecord } from "./jobs/tracking-record.ts";
 import type { SessionOptions } from "./find-session.ts";
 import { Job } from "./job.ts";
 import { libraryConfig } from "./library-config.ts";
 import type { Log } from "./log.ts";
 import type { CancelOutcome } from "./messages/job-cancel.ts";
-import { jobEvent, toCloudEvent, type JobMethod, type OutgoingEvent } from "./messages/job-event.ts";
+import {
+  jobEvent,
+  toCloudEvent,
+  type JobEventData,
+  type JobMethod,
+  type OutgoingEvent,
+} from "./messages/job-event.ts";
 import type { TriggerInput } from "./messages/trigger-input.ts";
 import { METHODS } from "./methods/methods.ts";
 import type { Place, SubmittedJob } from "./methods/method.ts";
@@ -26,6 +35,8 @@ import { SessionPlaces } from "./session-places.ts";
 import { SessionShells } from "./session-shells.ts";
 import type { SlurmRest } from "./slurm-rest/slurm-rest.ts";
 import { LocalShell } from "./shells/local.ts";
+import { quote } from "./shells/quote.ts";
+import type { Shell } from "./shells/shell.ts";
 import { Sights } from "./sight.ts";
 import { Tracker } from "./track-jobs.ts";
 import { argumentFor, HERE, planJob, type JobPlan } from "./triggers/plan.ts";
@@ -56,7 +67,10 @@ export interface RunOptions {
   jobTime?: string;
   /** Slurm's `--dependency`. */
   jobDependency?: string;
-  /** Where the program's output goes, in any view of the session's files. Default: `job.log` in the job directory. */
+  /**
+   * Where the program's output goes, behind what is there: in any view of the session's files; a relative path is of the
+   * folder that this program is in. Default: `job.log` in the job directory.
+   */
   logFile?: string;
   env?: Record<string, string>;
   /** Where the program starts. Default: the job directory; for LOCAL_BASH_SCRIPT the folder that this program is in. */
@@ -88,7 +102,10 @@ export class Trigger {
   readonly #slurmRest: SlurmRest | null;
   readonly #runtime = new RuntimeDirectory();
   readonly #tracker: Tracker;
+  readonly #announcer: Announcer | undefined;
   readonly #jobs = new Map<string, Job>();
+  /** How many calls use its connections now. */
+  #underWay = 0;
   #idle: NodeJS.Timeout | undefined;
 
   /** @throws Misconfigured `wrong-configuration`, `configuration-unreadable` */
@@ -105,6 +122,7 @@ export class Trigger {
     const rest = openSlurmRest(this.#config.slurmRest);
     this.#slurmRest = rest;
     this.#places = new SessionPlaces(site, this.#shells, { here: this.#here, rest });
+    this.#announcer = options.broker && new Announcer(options.broker, options.log);
     this.#sights = new Sights(this.#here, this.#sessions, this.#shells, rest);
     this.#tracker = new Tracker({
       sightOf: (record) => this.#sights.of(record),
@@ -116,7 +134,7 @@ export class Trigger {
       // Nobody counts the library's jobs.
       leaveSeats: () => Promise.resolve(),
       resubmit: async (record, seenAt, why) => {
-        const session = await this.#session();
+        const session = await this.#sessions.find(record.data.session.id ?? undefined);
         const at = { method, destination: undefined };
         return resubmit(record, why, (asked) =>
           this.#places.placeFor(session, { ...at, slurm: asked }, seenAt),
@@ -137,23 +155,15 @@ export class Trigger {
    *   `no-session-open`, `no-online-resources`, `no-reservation-fits`, `submit-refused`, `ssh-unreachable`
    */
   async run(argList: ArgumentList, options: RunOptions = {}): Promise<Job> {
-    clearTimeout(this.#idle);
-    try {
-      return await this.#run(argList, options);
-    } finally {
-      this.#restWhenIdle();
-    }
+    return this.#using(() => this.#run(argList, options));
   }
 
   /** What {@link run} would do, without doing it: where the job would run, and as what. */
   async plan(argList: ArgumentList, options: RunOptions = {}): Promise<{ plan: JobPlan; place: Place }> {
-    clearTimeout(this.#idle);
-    try {
+    return this.#using(async () => {
       const plan = this.#plan(argList, options, await this.#session());
       return { plan, place: await this.#placeFor(plan) };
-    } finally {
-      this.#restWhenIdle();
-    }
+    });
   }
 
   /** Watches no job any more; the jobs go on. */
@@ -161,6 +171,7 @@ export class Trigger {
     clearTimeout(this.#idle);
     await this.#tracker.stop();
     for (const job of this.#jobs.values()) job.leave();
+    this.#jobs.clear();
     this.#rest();
   }
 
@@ -168,27 +179,36 @@ export class Trigger {
     const session = await this.#session();
     const plan = this.#plan(argList, options, session);
     const received = new Date();
-    const { job: submitted, place } = await this.#submit(plan);
-    const { jobsDirectory, slurm, shell } = place;
+    const { job: submitted, place, logBytes } = await this.#submit(plan);
+    const { jobsDirectory, slurm } = place;
+    const { traceparent } = plan;
     const data = submittedData(plan, submitted, { ready: null, received, notice: null });
     const known = this.#jobs.get(plan.jobId);
     if (known !== undefined) return known;
-    const job = new Job(data, shell, (reason) => this.#cancel(plan.jobId, reason));
+    const record: TrackingRecord = { version: 1, data, traceparent, jobsDirectory, slurm };
+    const job: Job = new Job(data, {
+      run: (script) => this.#using(async () => (await this.#sights.of(record)).shell.run(script)),
+      cancel: (reason) => this.#using(() => this.#cancel(job.data, reason)),
+      // An earlier call's job has its output there already.
+      logBegins: Date.parse(submitted.submittedAt) < received.getTime() ? 0 : logBytes,
+    });
     this.#jobs.set(plan.jobId, job);
-    await this.#announce(jobEvent(data, new Date()));
-    this.#tracker.take({ version: 1, data, jobsDirectory, slurm }, { ack: () => undefined, returns: 0 });
+    await this.#announce(jobEvent(data, new Date(), { traceparent }));
+    this.#tracker.take(record, { ack: () => undefined, returns: 0 });
     return job;
   }
 
   /** An answer that got lost says nothing of the job: it is looked for. */
-  async #submit(plan: JobPlan): Promise<{ job: SubmittedJob; place: Place }> {
+  async #submit(plan: JobPlan): Promise<{ job: SubmittedJob; place: Place; logBytes: number }> {
     const method = METHODS[plan.trigger.method];
     const until = Date.now() + LOOK_FOR_SUBMIT_MS;
+    let logBytes: number | undefined;
     for (;;) {
       try {
         const place = await this.#placeFor(plan);
         const options = { dataTimeout: 0, dataLook: undefined, now: new Date() };
-        return { job: await method.submit(plan, place, options), place };
+        logBytes ??= await bytesBefore(plan, place.shell);
+        return { job: await method.submit(plan, place, options), place, logBytes };
       } catch (error) {
         const isUnclear =
           error instanceof MentoError && ["submit-in-flight", "ssh-lost"].includes(error.code);
@@ -214,6 +234,10 @@ export class Trigger {
 
   #plan(argList: ArgumentList, options: RunOptions, session: Session | null): JobPlan {
     const { jobTime, jobDependency, destination, workdir, logFile } = options;
+    if (logFile !== undefined && this.method === TriggerMethod.SLURM_REST_API) {
+      const message = "a job of slurm-rest-api writes to job.log in its directory, and nowhere else";
+      throw wrongOptions([{ path: ["logFile"], message }]);
+    }
     const [program, ...rest] = argumentsOf(argList);
     const name = options.jobName ?? (session === null ? "mento" : `mento_${session.beamline}_${session.id}`);
     const parsed = TriggerConfig.safeParse({
@@ -238,7 +262,7 @@ export class Trigger {
       env: options.env ?? {},
       workdir: workdir === undefined ? this.#startsIn() : at(workdir),
       stdin: options.stdin ?? null,
-      logFile: logFile === undefined ? null : at(logFile),
+      logFile: logFile === undefined ? null : at(resolve(logFile)),
     };
   }
 
@@ -246,43 +270,36 @@ export class Trigger {
     return HERE.includes(this.method) ? process.cwd() : null;
   }
 
-  async #cancel(jobId: string, reason: string | null): Promise<CancelOutcome> {
-    const [outcome] = await cancelJobs([jobId], requestFromHere(reason), {
-      ...{ site: this.#config.site, sessions: this.#sessions, shells: this.#shells },
-      ...{ here: this.#here, rest: this.#slurmRest },
-      // It is where this trigger has put it.
-      lastEvents: () => Promise.resolve(new Map()),
-      askHost: () => Promise.reject(new Error("a job of another host")),
-    });
-    if (outcome === undefined) throw new Error(`nothing was found out of job ${jobId}`);
-    return outcome;
+  #cancel(data: JobEventData, reason: string | null): Promise<CancelOutcome> {
+    const [site, sessions, shells] = [this.#config.site, this.#sessions, this.#shells];
+    const effects = { site, sessions, shells, here: this.#here, rest: this.#slurmRest };
+    return cancelKnown(data, requestFromHere(reason), effects);
   }
 
   async #announce(event: OutgoingEvent): Promise<void> {
-    const { broker, log } = this.#options;
     const known = "job" in event.data ? this.#jobs.get(event.data.job.id) : undefined;
     const message = toCloudEvent(event, SOURCE);
-    if (broker !== undefined) {
-      const published = broker.publisher.publish({
-        exchange: broker.topology.eventsExchange,
-        routingKey: event.routingKey,
-        body: Buffer.from(JSON.stringify(message)),
-        properties: { messageId: event.id, type: event.type, contentType: "application/cloudevents+json" },
-      });
-      // The job does not depend on who is told of it.
-      await published.catch((error: unknown) =>
-        log?.warn(`${event.type} was not announced: ${errorText(error)}`),
-      );
-    }
+    await this.#announcer?.announce(message, event.routingKey);
     known?.take(event.data as Job["data"], message);
     if (known?.hasEnded === true) this.#jobs.delete(known.id);
     this.#restWhenIdle();
   }
 
+  /** Keeps the connections while it works. */
+  async #using<T>(work: () => Promise<T>): Promise<T> {
+    this.#underWay += 1;
+    try {
+      return await work();
+    } finally {
+      this.#underWay -= 1;
+      this.#restWhenIdle();
+    }
+  }
+
   #restWhenIdle(): void {
     clearTimeout(this.#idle);
     this.#idle = setTimeout(() => {
-      if (this.#jobs.size === 0) this.#rest();
+      if (this.#jobs.size === 0 && this.#underWay === 0) this.#rest();
     }, IDLE_MS);
   }
 
@@ -290,6 +307,13 @@ export class Trigger {
     this.#shells.closeAll();
     this.#runtime.remove();
   }
+}
+
+/** How much the job's log file holds before the job, if it is one that may be there already. */
+async function bytesBefore({ logFile }: JobPlan, shell: Shell): Promise<number> {
+  if (logFile === null) return 0;
+  const end = await shell.run(`stat -Lc %s ${quote(logFile)} 2>/dev/null`);
+  return Number.parseInt(end.stdout.toString("utf8"), 10) || 0;
 }
 
 const SOURCE = `/library/${userInfo().username}@${hostname()}`;
@@ -308,6 +332,7 @@ function libraryInput(id: string): TriggerInput {
     cause: { source: event.source, id, type: event.type },
     chain: [],
     job: null,
+    ready: event.time,
     beamline: null,
     beamtimeId: null,
     paths: [],

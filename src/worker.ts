@@ -101,7 +101,6 @@ class Worker {
   readonly #config: MentoConfig;
   readonly #topology: Topology;
   readonly #sessions: Sessions;
-  readonly #shells: SessionShells;
   readonly #places: SessionPlaces;
   readonly #sights: Sights;
   readonly #reach: Reach;
@@ -115,7 +114,6 @@ class Worker {
     this.#between = between;
     this.#config = config;
     this.#sessions = sessions;
-    this.#shells = shells;
     const here = new LocalShell(config.ssh.commandTimeoutMs);
     const rest = openSlurmRest(config.slurmRest);
     this.#reach = { sessions, shells, here, rest };
@@ -146,7 +144,7 @@ class Worker {
   }
 
   async cleanUp(): Promise<void> {
-    await cleanUp(this.#config, this.#sessions, this.#shells, this.#log);
+    await cleanUp(this.#config, this.#reach, this.#log);
   }
 
   /** Works over one link to the broker, until it is lost or the worker is to stop. */

@@ -67,6 +67,33 @@ triggers:
     expect(mistakesOf("broker:\n  url: [\nworker: {}\n")[0]).toMatch(/^\d+ : not YAML/);
   });
 
+  it("says where a value stands inside of itself, or is repeated beyond all measure", () => {
+    expect(mistakesOf("worker: {}\ntriggers: &a\n  - *a\n")).toEqual([
+      "3 : *a stands inside of what it stands for",
+    ]);
+    expect(mistakesOf("triggers:\n  - &a\n    on: { parameters: { x: [1, { y: *a }] } }\n")).toEqual([
+      "3 : *a stands inside of what it stands for",
+    ]);
+    const ten = (one: string) => `[${Array.from({ length: 10 }, () => one).join(",")}]`;
+    const bomb = `a: &a ${ten("x")}\nb: &b ${ten("*a")}\nc: &c ${ten("*b")}\nd: ${ten("*c")}\n`;
+    expect(mistakesOf(bomb)).toEqual([expect.stringMatching(/^4 : not YAML: .*alias/)]);
+    expect(mistakesOf(`triggers: ${"[".repeat(20_000)}`)).not.toEqual([]);
+    expect(mistakesOf(`triggers: ${"[".repeat(3_000)}${"]".repeat(3_000)}`)).not.toEqual([]);
+  });
+
+  it("a session of the configuration has a name that messages can have", () => {
+    const session = (id: string, beamline: string) =>
+      mistakesOf(
+        `site:\n  sessions:\n    - id: "${id}"\n      beamline: "${beamline}"\n      paths: { beamline: /d, core: /d }\n` +
+          "      account: x\n      privateKey: /k\n      reservations: [{ partition: p, nodes: [n] }]\n",
+      );
+    expect(session("2024-1", "id13")).toEqual([]);
+    expect(session("2024.1", "Beam line 9")).toEqual([
+      "3 site.sessions.0.id: must be an id like 11010000 or c20210823_000_MAA",
+      "4 site.sessions.0.beamline: must be a beamline's name like p11 or p02.1",
+    ]);
+  });
+
   it("says that a glob needs quotes, which is the likeliest mistake", () => {
     const text =
       "worker:\n  keys: [*.p11.#]\ntriggers:\n  - name: a\n    on: { path: **/raw/** }\n    run: [x]\n";

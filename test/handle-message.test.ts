@@ -8,6 +8,7 @@ import {
   type QueuedTurn,
   type ReceivedMessage,
 } from "../src/handle-message.ts";
+import type { TrackingRecord } from "../src/jobs/tracking-record.ts";
 import type { OutgoingEvent } from "../src/messages/job-event.ts";
 import { METHODS } from "../src/methods/methods.ts";
 import { noTurnYet } from "../src/methods/submit-answer.ts";
@@ -204,6 +205,22 @@ describe("a trigger that counts its jobs", () => {
   it("is told of the job again if there is one, without a turn", async () => {
     const { did } = await handle({ onlyTrigger: "show" }, {}, () => Symbol("a job"));
     expect(did).toEqual(["enter for 0 at 1", "track with 1 seats"]);
+  });
+
+  it("is one of the message's trace, which its record keeps for its events", async () => {
+    const trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    const event = {
+      ...{ specversion: "1.0", id: "1", source: "/s", type: "mento.data.ready.v1" },
+      ...{ traceparent: `00-${trace}-00f067aa0ba902b7-01`, data: { path: "/gpfs/current/raw/a.h5" } },
+    };
+    const records: TrackingRecord[] = [];
+    const { events } = await handle(
+      { body: Buffer.from(JSON.stringify(event)), queuedFor: ["show"] },
+      { track: (record) => Promise.resolve(void records.push(record)) },
+    );
+    expect(events[0]?.traceparent).toMatch(new RegExp(`^00-${trace}-[0-9a-f]{16}-01$`));
+    expect(records[0]?.traceparent).toBe(events[0]?.traceparent);
+    expect(events[0]?.traceparent).not.toContain("00f067aa0ba902b7");
   });
 
   it("submits when its turn has come, if there is room", async () => {

@@ -32,6 +32,7 @@ const record: TrackingRecord = {
     results: [],
     error: null,
   },
+  traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
   jobsDirectory: "/j",
 };
 
@@ -137,6 +138,7 @@ describe("a job of which nothing is seen", () => {
     expect(events).toHaveLength(1);
     expect(events[0]).toMatchObject({
       id: "k3f7/lost",
+      traceparent: record.traceparent,
       data: { job: { state: "lost" }, exit: null, error: { code: "lost" } },
     });
     expect(acks.size).toBeGreaterThan(1);

@@ -1,6 +1,7 @@
 import { createPrivateKey } from "node:crypto";
 import { renameSync, rmSync, writeFileSync } from "node:fs";
 import { readFile, realpath, stat } from "node:fs/promises";
+import { userInfo } from "node:os";
 import { dirname, join } from "node:path";
 import ssh2 from "ssh2";
 import { Deferred, MentoError, errorText } from "../errors.ts";
@@ -65,7 +66,7 @@ export class PrivateKeys {
       throw new Deferred({
         code: "private-key-unreadable",
         message: `The beamtime's private key ${source} cannot be read: ${errorText(cause)}.`,
-        hint: "The worker's account must be able to read it.",
+        hint: `The account that Mento runs as, here ${userInfo().username}, must be able to read it.`,
         giveUpAfterSeconds: 3600,
         cause,
       });

@@ -5,7 +5,7 @@ import type { Log } from "../log.ts";
 import { CANCEL_ANSWER_TYPE, isJobCancel, type CancelAnswer } from "../messages/job-cancel.ts";
 import { derivedId } from "../messages/derived-id.ts";
 import { messageEvent, type OutgoingEvent } from "../messages/job-event.ts";
-import { originOf, type Origin } from "../messages/origin.ts";
+import { chainOriginOf, originOf, type Origin } from "../messages/origin.ts";
 import { brokerLost, type BrokerLink } from "./connection.ts";
 import { openConsumer, type Consumer, type Delivery } from "./consumer.ts";
 import {
@@ -198,10 +198,9 @@ export class Intake {
     };
     await this.#copyToWait(message, next, seconds);
     if (!isNew) return;
-    const { code, message: text, hint } = reason;
+    const { code, message: text } = reason;
     log.info({ cause: origin.cause, code }, `deferred: ${text}`);
-    const data = { ...origin, error: { code, message: text, hint }, reasons: [] };
-    await announce(messageEvent("deferred", data, now(), code));
+    await announce(troubleEvent("deferred", message, reason, now()));
   }
 
   async #copyToWait(message: ConsumeMessage, history: History, seconds: number): Promise<void> {
@@ -231,12 +230,7 @@ export class Intake {
       properties: copyProperties(message, headers),
     });
     log.warn({ cause: origin.cause, code, hint }, `rejected: ${text}`);
-    const event = messageEvent(
-      "rejected",
-      { ...origin, error: { code, message: text, hint }, reasons: [] },
-      now(),
-      code,
-    );
+    const event = troubleEvent("rejected", message, error, now());
     await announce(event);
     await this.#answer(message, event);
   }
@@ -311,6 +305,17 @@ export class Intake {
 export function isSameTrouble(before: string | null, now: string): boolean {
   if (before === now) return true;
   return ["submit-", "data-"].some((prefix) => before?.startsWith(prefix) === true && now.startsWith(prefix));
+}
+
+function troubleEvent(
+  outcome: "rejected" | "deferred",
+  { content, properties }: ConsumeMessage,
+  { code, message, hint }: MentoError,
+  now: Date,
+): OutgoingEvent {
+  const { origin, link } = chainOriginOf(content, properties);
+  const data = { ...origin, error: { code, message, hint }, reasons: [] };
+  return messageEvent(outcome, data, now, link === "" ? code : `${link}/${code}`);
 }
 
 /** Workers that had the message ended, or lost the broker, before they had handled it: again and again. */

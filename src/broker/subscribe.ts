@@ -38,6 +38,8 @@ export interface Subscription {
 const CLOCKS_DIFFER_MS = 60_000;
 /** The broker sends a message that it has in much less. */
 const SAME_STREAM_WITHIN_MS = 10_000;
+/** When it has sent none for so long, it has no more of the past. */
+const CAUGHT_UP_AFTER_MS = 500;
 const FIRST_PAUSE_MS = 250;
 const LONGEST_PAUSE_MS = 15_000;
 
@@ -72,15 +74,17 @@ class EventFeed {
   readonly #from: Date;
   /** The time of the newest event so far. */
   #latest: Date;
-  /** Else it has read from the first moment on, and need not look at other hosts' clocks. */
-  #isReadingByTime: boolean;
+  /**
+   * The time at which reading began at a time before `#from`, which only the events' own times tell apart. They are
+   * looked at for no longer than needed: what is published later may be of any time.
+   */
+  #catchingUpSince: Date | undefined;
 
   constructor(client: BrokerClient, options: SubscribeOptions) {
     this.#client = client;
     this.#options = options;
     this.#keys = bindingKeys(options);
     const now = new Date();
-    this.#isReadingByTime = options.since !== undefined;
     this.#from = options.since === undefined ? now : timeSince(options.since, now);
     this.#latest = this.#from;
   }
@@ -88,11 +92,17 @@ class EventFeed {
   async open(): Promise<void> {
     const { signal } = this.#options;
     signal?.throwIfAborted();
+    if (this.#client.closed.aborted) {
+      throw wrongUsage(
+        "The client is closed already.",
+        "Subscribe with one from connectBroker, and close it after.",
+      );
+    }
     for (const end of [this.#client.closed, signal]) {
       end?.addEventListener("abort", () => void this.close(), { signal: this.#stop.signal });
     }
     const { link, address, topology } = this.#client;
-    const start = this.#isReadingByTime ? before(this.#from) : "next";
+    const start = this.#options.since === undefined ? "next" : before(this.#from);
     const openOn = async (one: BrokerLink) => {
       this.#reader = await HistoryReader.open(one, topology.historyStream, start);
     };
@@ -130,6 +140,10 @@ class EventFeed {
   /** Undefined when there is none, for now or at all. */
   async #nextMessage(): Promise<ConsumeMessage | undefined> {
     try {
+      if (this.#catchingUpSince !== undefined) {
+        const next = await this.#reader?.peek(CAUGHT_UP_AFTER_MS);
+        if (next === undefined) this.#catchingUpSince = undefined;
+      }
       return await this.#reader?.next();
     } catch (error) {
       await this.#connectAgain(asTrouble(error));
@@ -144,13 +158,20 @@ class EventFeed {
     const event = this.#isWanted(message) ? this.#decode(message) : undefined;
     if (event === undefined) return undefined;
     const time = event.time === undefined ? undefined : new Date(event.time);
-    if (this.#isReadingByTime && time !== undefined && time < this.#from) return undefined;
+    if (this.#isOfThePast(time)) return undefined;
     const { trigger } = this.#options;
     if (trigger !== undefined && !(isJobEvent(event) && event.data.job.trigger === trigger)) return undefined;
     if (!this.#seen.add(event)) return undefined;
     // Anybody may publish, and tell any time.
     if (time !== undefined && time > this.#latest && time <= new Date()) this.#latest = time;
     return event;
+  }
+
+  #isOfThePast(time: Date | undefined): boolean {
+    const began = this.#catchingUpSince;
+    if (time === undefined || (this.#options.since === undefined && began === undefined)) return false;
+    if (began !== undefined && time >= began) this.#catchingUpSince = undefined;
+    return time < this.#from;
   }
 
   #isWanted({ fields: { exchange, routingKey } }: ConsumeMessage): boolean {
@@ -199,7 +220,7 @@ class EventFeed {
       await this.#reader.close();
     }
     this.#last = undefined;
-    this.#isReadingByTime = true;
+    this.#catchingUpSince = new Date();
     this.#reader = await HistoryReader.open(this.#link, topology.historyStream, before(this.#latest));
   }
 

@@ -2,6 +2,7 @@ import { posix } from "node:path";
 import { Sessions } from "../beamtime/session.ts";
 import type { MentoConfig } from "../config.ts";
 import { MentoError, Rejected } from "../errors.ts";
+import { requireBeamline } from "../handle-message.ts";
 import type { TriggerInput } from "../messages/trigger-input.ts";
 import { quote } from "../shells/quote.ts";
 import { matchTriggers } from "../triggers/match.ts";
@@ -40,6 +41,7 @@ export function previewsOf(
     try {
       // What runs here needs no session: without one, its paths stay as they are.
       const own = isKnown || !HERE.includes(trigger.method) ? session : null;
+      if (own !== null) requireBeamline(input, own);
       const plan = planJob(input, trigger, own, worker.group);
       const { jobId, argv, env, workdir, stdin, resultsDirectory } = plan;
       const job = { id: jobId, method: trigger.method, argv, env, workdir, stdin, resultsDirectory };

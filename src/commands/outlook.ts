@@ -1,5 +1,6 @@
 import { MentoError, Misconfigured, Rejected } from "../errors.ts";
 import { decodeMessage, type MessageProperties } from "../messages/cloud-event.ts";
+import { isJobCancel, readJobCancel } from "../messages/job-cancel.ts";
 import { readTriggerInput, type TriggerInput } from "../messages/trigger-input.ts";
 import { matchTriggers, type Unmatched } from "../triggers/match.ts";
 import type { Trigger } from "../triggers/trigger-config.ts";
@@ -9,6 +10,8 @@ export interface Outlook {
   input: TriggerInput | undefined;
   /** Names of the triggers that would run. */
   triggers: string[];
+  /** The jobs that it would cancel, if its sender may. */
+  cancels: string[];
   /** Why each other would not. */
   unmatched: Unmatched[];
   /** Why it would be rejected. */
@@ -22,27 +25,31 @@ export function outlookOf(
   triggers: readonly Trigger[],
   only?: string,
 ): Outlook {
+  const none = { input: undefined, triggers: [], cancels: [], unmatched: [], error: null };
   try {
-    const input = readTriggerInput(decodeMessage(body, properties));
+    const event = decodeMessage(body, properties);
+    if (isJobCancel(event.type)) return { ...none, cancels: readJobCancel(event).jobs };
+    const input = readTriggerInput(event);
     if (only !== undefined) {
       const trigger = requireTrigger(only, triggers);
-      return { input, triggers: [trigger.name], unmatched: [], error: null };
+      return { ...none, input, triggers: [trigger.name] };
     }
     const { matched, unmatched } = matchTriggers(input, triggers);
-    return { input, triggers: matched.map(({ name }) => name), unmatched, error: null };
+    return { ...none, input, triggers: matched.map(({ name }) => name), unmatched };
   } catch (error) {
     const isFinal =
       error instanceof MentoError && (error instanceof Rejected || error.code === "unknown-trigger");
     if (!isFinal) throw error;
     const { code, message, hint } = error;
-    return { input: undefined, triggers: [], unmatched: [], error: { code, message, hint } };
+    return { ...none, error: { code, message, hint } };
   }
 }
 
 /** `would run azimuthal, powder`. */
-export function outlookLine({ triggers, unmatched, error }: Outlook): string {
+export function outlookLine({ triggers, cancels, unmatched, error }: Outlook): string {
   if (error !== null) return `would be rejected again: ${error.message} [${error.code}]`;
   if (triggers.length > 0) return `would run ${triggers.join(", ")}`;
+  if (cancels.length > 0) return `would cancel ${cancels.join(", ")}, if its sender may`;
   const reasons = unmatched.map(({ trigger, reason }) => `${trigger}: ${reason}`).join("; ");
   return `no trigger would want it: ${reasons || "none is configured"}`;
 }

@@ -75,8 +75,8 @@ function whyLeft({ queue }: DeadLetter, { ownQueue, toTrigger, again }: ReplayWi
   return undefined;
 }
 
-function withoutMessage({ triggers, unmatched, error }: Outlook): Omit<Outlook, "input"> {
-  return { triggers, unmatched, error };
+function withoutMessage({ triggers, cancels, unmatched, error }: Outlook): Omit<Outlook, "input"> {
+  return { triggers, cancels, unmatched, error };
 }
 
 export function replayLine(one: Outcome): string {

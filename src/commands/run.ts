@@ -1,7 +1,7 @@
 import { Command, Option } from "commander";
 import { constants } from "node:os";
 import { Misconfigured } from "../errors.ts";
-import type { Job } from "../job.ts";
+import type { EndedJob, Job } from "../job.ts";
 import { JobMethod } from "../messages/job-event.ts";
 import { showSubmit } from "../methods/show-submit.ts";
 import { Trigger, type RunOptions } from "../trigger.ts";
@@ -24,7 +24,8 @@ interface Options extends Pick<RunOptions, "destination" | "workdir"> {
 }
 
 const EXAMPLES = `
-Ends with the program's exit code; with 128 and the signal's number; with 1, 2 or 3 if it could not run at all.
+Ends with the program's exit code; with 128 and the signal's number; with 1 if the job has not completed for another reason, such as its time
+limit; with 1, 2 or 3 if it could not run at all.
 
   mento run --follow /asap3/petra3/gpfs/common/p11/bin/integrate /gpfs/current/raw/s1/scan_0001_master.h5
   mento run --time 00:20:00 /asap3/petra3/gpfs/common/p11/bin/own.sbatch   # its #SBATCH lines count
@@ -110,18 +111,25 @@ async function watch(job: Job, { follow, json, log }: Options): Promise<number> 
   process.once("SIGINT", onInterrupt);
   if (json !== true && follow !== true)
     console.error(`mento: what it prints goes to ${log ?? `${job.directory}/job.log`}`);
-  const telling = (async () => {
+  const tell = async () => {
     for await (const event of job.events()) {
       if (json === true) console.log(JSON.stringify(event));
       else console.error(eventLine(event));
     }
-  })();
-  if (follow === true) for await (const piece of job.logs()) process.stdout.write(piece);
-  const { exit, state } = await job.ended();
-  await telling;
+  };
+  const print = async () => {
+    for await (const piece of job.logs()) process.stdout.write(piece);
+  };
+  const [end] = await Promise.all([job.ended(), tell(), follow === true ? print() : undefined]);
   process.removeListener("SIGINT", onInterrupt);
+  return exitStatusOfJob(end);
+}
+
+/** 0 only for a job that has completed: a program that Slurm stops may still exit with 0. */
+export function exitStatusOfJob({ state, exit }: Pick<EndedJob, "state" | "exit">): number {
+  if (state === "completed") return 0;
   if (exit.signal !== null) return 128 + ((constants.signals as Record<string, number>)[exit.signal] ?? 0);
-  return exit.code ?? (state === "completed" ? 0 : 1);
+  return exit.code === null || exit.code === 0 ? 1 : exit.code;
 }
 
 function describe({ id, slurmJobId, directory }: Job): string {

@@ -2,6 +2,7 @@ import { Command, Option } from "commander";
 import { parseConfig } from "../config-file.ts";
 import { Rejected } from "../errors.ts";
 import { decodeMessage } from "../messages/cloud-event.ts";
+import { isJobCancel, readJobCancel } from "../messages/job-cancel.ts";
 import { readTriggerInput } from "../messages/trigger-input.ts";
 import { readInput } from "./read-input.ts";
 
@@ -43,8 +44,11 @@ function validateConfig(file: string, bytes: Buffer): void {
 
 function validateMessage(file: string, bytes: Buffer): void {
   try {
-    const { paths, event } = readTriggerInput(decodeMessage(bytes, {}));
-    console.log(`${file}: a valid ${event.type} message with ${count(paths.length, "path")}`);
+    const event = decodeMessage(bytes, {});
+    const about = isJobCancel(event.type)
+      ? `for ${count(readJobCancel(event).jobs.length, "job")}`
+      : `with ${count(readTriggerInput(event).paths.length, "path")}`;
+    console.log(`${file}: a valid ${event.type} message ${about}`);
   } catch (error) {
     if (!(error instanceof Rejected)) throw error;
     console.log(`${file}: ${error.message} [${error.code}]\n  ${error.hint}`);

@@ -28,7 +28,7 @@ function noShell({ host, account }: Shell, said: string): MentoError {
   return new MentoError({
     code: "ssh-login-refused",
     message: `${host} accepts ${account}, but runs no command for it: ${said.trim().slice(0, 200) || "it said nothing"}.`,
-    hint: "Its login shell must run commands (`exec /bin/sh`) and print nothing of its own.",
+    hint: "Its login shell must run commands (`exec /bin/sh`).",
   });
 }
 

@@ -4,8 +4,8 @@ import {
   arraysOf,
   copyOf,
   functions,
+  linkLog,
   listCommand,
-  logTo,
   markerOf,
   namesOf,
   SBATCH,
@@ -57,8 +57,14 @@ ${functions(jobsDirectory, "-")}
 a=${quote(arrayFolder(jobsDirectory, arrayId))} made=0 full=
 begun=$(date +%s)
 each() { i=0; while [ $i -lt $made ]; do "$1" "$a/$i"; i=$((i + 1)); done; }
-give_up() { : > "$1/.failed"; }
+is_ours() {
+  [ ! -s "$1/submitted" ] && { read -r of at < "$1/.array"; } 2>/dev/null && [ "$of $at" = ${quote(arrayId)}" $i" ] && return
+  printf '${TAKEN} %s\\n' "$i"
+  return 1
+}
+give_up() { ! is_ours "$1" || : > "$1/.failed"; }
 note() {
+  is_ours "$1" || return 0
   echo "\${id}_$i" > "$1/submitted"
   d=$1 m=${markerOf("")}$(basename "$(readlink "$1")")
   keep_cancelled "\${id}_$i" >&2
@@ -67,33 +73,34 @@ ${maxPending === null ? "" : `[ "$(${PENDING_COMMAND})" -lt ${maxPending} ] || f
 mkdir -p ${spool} "$arrays" && mkdir "$a" && printf %s ${quote(dispatchScript(request))} > "$a/run.sh" || exit 1
 ${jobs.map((job, at) => prepare(job, at, arrayId)).join("\n")}
 [ $made -gt 0 ] || { rm -rf "$a"; exit 0; }
-[ $(($(date +%s) - begun)) -lt ${PREPARE_AT_MOST_SECONDS} ] || { each give_up; exit 1; }
 # By their times others judge whether this was cut off.
-touch "$a"/*/run.sh || { each give_up; exit 1; }
+touch "$a"/*/run.sh && [ $(($(date +%s) - begun)) -lt ${PREPARE_AT_MOST_SECONDS} ] || { each give_up; exit 1; }
 echo ${SBATCH_SAYS} >&2
 ${SBATCH} ${quoteAll(request.sbatchArguments)} --array="0-$((made - 1))${limit === null ? "" : `%${limit}`}" "$a/run.sh" > "$a/submitted" || {
   code=$?
   list=$(${listCommand(account)} 2>/dev/null) && m=- d=- array=${quote(arrayId)} && id=$(found)
   case $id in
     [0-9]*) printf '%s\\n' "\${id%_}" > "$a/submitted" ;;
-    *) each give_up; printf '\\n${ARRAY} failed %s\\n' "$code"; exit 0 ;;
+    *) each give_up; printf '${ARRAY} failed %s\\n' "$code"; exit 0 ;;
   esac
 }
 read -r id < "$a/submitted" || exit 1
 id=\${id%%;*}
 each note
-printf '\\n${ARRAY} submitted %s\\n' "$id"`;
+printf '${ARRAY} submitted %s\\n' "$id"`;
 }
 
 /** What follows it on stderr is of `sbatch`. */
 export const SBATCH_SAYS = "mento-sbatch";
 const TASK = "mento-task";
 const ARRAY = "mento-array";
+/** Its job was submitted by itself meanwhile: somebody has found it without an answer for too long. */
+const TAKEN = "mento-taken";
 
 /** Its directory, if there is none, in a shell of its own: whatever ends it, the others go on. The link comes last. */
 function prepare(job: SubmitRequest, at: number, arrayId: string): string {
   const { jobsDirectory, jobId, program, log, data, script } = job;
-  return `printf '\\n${TASK} ${at}\\n'
+  return `printf '${TASK} ${at}\\n'
 (
 ${namesOf(jobsDirectory, jobId)}
 answered
@@ -104,21 +111,33 @@ mkdir "$d" || {
   [ ! -d "$d" ] || say in-flight
   exit 1
 }
-${copyOf(program)}${logTo(log)}printf %s ${quote(script)} > "$d/run.sh" && echo ${quote(arrayId)} "$made" > "$d/.array" && ln -s ${quote(`../../${jobId}`)} "$a/$made" || {
+${copyOf(program)}${linkLog(log)}printf %s ${quote(script)} > "$d/run.sh" && echo ${quote(arrayId)} "$made" > "$d/.array" && ln -s ${quote(`../../${jobId}`)} "$a/$made" || {
   rm -f "$d/.array"
   : > "$d/.failed"
   exit 1
 }
-printf '\\n${TASK} made %s\\n' "$made"
+printf '${TASK} made %s\\n' "$made"
 )
 [ ! -L "$a/$made" ] || made=$((made + 1))`;
 }
 
-/** A job that was submitted again by itself meanwhile is none of the array's any more: its `.array` is gone. */
+/** A task's exit code if its job is not its own any more: nobody shall take it for the job's end. */
+const NOT_ITS_JOB = 79;
+
+/**
+ * A job that was submitted again by itself meanwhile is none of the array's any more: its `.array` is gone. A shared file
+ * system may have it come late.
+ */
 function dispatchScript({ arrayId, jobsDirectory, directives }: ArrayRequest): string {
   return `#!/bin/sh
 ${directives.map((line) => `${line}\n`).join("")}cd ${quote(arrayFolder(jobsDirectory, arrayId))}/"$SLURM_ARRAY_TASK_ID" || exit 1
-read -r array index < .array && [ "$array" = ${quote(arrayId)} ] || exit 0
+tries=1
+until read -r array index < .array; do
+  [ $tries -lt 5 ] || exit ${NOT_ITS_JOB}
+  tries=$((tries + 1))
+  sleep 1
+done 2>/dev/null
+[ "$array" = ${quote(arrayId)} ] || exit ${NOT_ITS_JOB}
 exec /bin/sh ./run.sh "\${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"
 `;
 }
@@ -129,6 +148,7 @@ export function parseArrayAnswers(
   jobs: readonly { paths: readonly string[] }[],
 ): { answer: SubmitAnswer | undefined; isNew: boolean }[] {
   const said = /^mento-array (submitted|failed) (\d+)$/m.exec(stdout);
+  const taken = new Set([...stdout.matchAll(/^mento-taken (\d+)$/gm)].map(([, index]) => index));
   const parts = new Map<number, string>();
   for (const part of stdout.split(/^mento-task (?=\d+$)/m).slice(1)) {
     parts.set(Number.parseInt(part, 10), part);
@@ -137,6 +157,7 @@ export function parseArrayAnswers(
     const part = parts.get(at) ?? "";
     const index = /^mento-task made (\d+)$/m.exec(part)?.[1];
     if (index === undefined) return { answer: parseSubmitAnswer(part, paths), isNew: false };
+    if (taken.has(index)) return { answer: { kind: "in-flight" }, isNew: false };
     const [, kind, number = ""] = said ?? [];
     if (kind === "failed") return { answer: { kind, exitCode: Number(number) }, isNew: true };
     const isSubmitted = kind === "submitted";

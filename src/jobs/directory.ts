@@ -2,7 +2,7 @@ import type { ExitReason } from "../messages/job-event.ts";
 import { quote, quoteAll } from "../shells/quote.ts";
 import { dataCheck, type DataWanted } from "./data-check.ts";
 import { PENDING_COMMAND } from "./slurm-now.ts";
-import { cancelOne, cancelWaiting } from "./squeue.ts";
+import { cancelOne, cancelWaiting, SQUEUE } from "./squeue.ts";
 import { leaveCommand, takeSeats, type Seats } from "./seats.ts";
 
 /**
@@ -54,6 +54,9 @@ const CUT_OFF_AFTER_SECONDS = 150;
 /** So long a remote call that submits is waited for. */
 export const LONGEST_SUBMIT_SECONDS = 150;
 
+/** All that comes before it takes less: two looks of `squeue`, a `scontrol` and a `scancel`, each with its own limit. */
+const SUBMIT_AGAIN_WITHIN_SECONDS = 110;
+
 /** Between the two looks that must not find a job before it is submitted again. */
 const BETWEEN_LOOKS_SECONDS = 10;
 
@@ -91,7 +94,7 @@ answered
 ${request.maxPending === null ? "" : `[ "$(${PENDING_COMMAND})" -lt ${request.maxPending} ] || say full`}
 ${request.data === null ? "" : dataCheck(request.data)}
 [ -d ${quote(spoolOf(request.jobsDirectory))} ] || mkdir -p ${quote(spoolOf(request.jobsDirectory))} || exit 1
-${seatsOf(request)}
+${checkLog(request.log)}${seatsOf(request)}
 mkdir "$d" || {
   [ ! -d "$d" ] || say in-flight
   exit 1
@@ -106,11 +109,12 @@ function seatsOf({ jobsDirectory, jobId, seats }: SubmitRequest): string {
 /**
  * The functions of the scripts: `say` answers and ends; `answered` does so if the directory already holds a whole answer;
  * `found` looks for our job in a list of ids, comments and directories, as itself or as a task of its array; `adopt` makes it
- * the directory's answer; `keep_cancelled` cancels a job that was to be cancelled before Slurm had it.
+ * the directory's answer; `keep_cancelled` cancels a job that was to be cancelled before Slurm had it; `clock` sets `now` to
+ * the file system's time, by which all ages are told: nodes' clocks differ.
  */
 export function functions(jobsDirectory: string, jobId: string): string {
   return `${namesOf(jobsDirectory, jobId)} arrays=${quote(arraysOf(jobsDirectory))} array= index=
-say() { printf '\\nmento:%s\\n' "$1"; exit 0; }
+say() { printf 'mento:%s\\n' "$1"; exit 0; }
 answered() {
   slot=
   [ -s "$d/submitted" ] && { read -r id && { read -r slot || :; }; } < "$d/submitted" || return 0
@@ -120,6 +124,10 @@ answered() {
 keep_cancelled() {
   one=\${1%%;*}
   [ ! -f "$d/.cancelled" ] || ${cancelOne('"$one"', '"$m"')}
+}
+clock() {
+  clock=${quote(spoolOf(jobsDirectory))}/.now.$$
+  : > "$clock" && now=$(stat -c %Y "$clock") && rm -f "$clock" || exit 1
 }
 found() {
   printf '%s\\n' "$list" | awk -F'|' -v m="$m" -v d="$d" -v a="$array" -v p="$arrays/$array" -v i="$index" '
@@ -145,8 +153,9 @@ export function namesOf(jobsDirectory: string, jobId: string): string {
  */
 function writeAndSubmit(request: SubmitRequest, account: string): string {
   const { program, log } = request;
-  return `${copyOf(program)}${logTo(log)}printf %s ${quote(request.script)} > "$d/run.sh" || { rm -f "$d/.looked"; exit 1; }
+  return `${copyOf(program)}${linkLog(log)}printf %s ${quote(request.script)} > "$d/run.sh" || { rm -f "$d/.looked"; exit 1; }
 rm -f "$d/.failed" "$d/.looked" "$d/.array"
+array= index=
 ${SBATCH} ${quoteAll(request.sbatchArguments)} "$d/run.sh" > "$d/submitted" || {
   code=$?
   rm -f "$d/.looked"
@@ -165,11 +174,16 @@ export function copyOf(program: string | null): string {
   return `cp -- ${quote(program)} "$d/program" && chmod u+x "$d/program" || exit 1\n`;
 }
 
-/** `job.log` is then a link to the file that was asked for. */
-export function logTo(log: string | null): string {
+/** Without a file for its output a job would end without a word. */
+export function checkLog(log: string | null): string {
   if (log === null) return "";
   const folder = log.slice(0, log.lastIndexOf("/"));
-  return `mkdir -p ${quote(folder)} && ln -sfn ${quote(log)} "$d/job.log" || exit 1\n`;
+  return `why=$({ mkdir -p ${quote(folder)} && : >> ${quote(log)}; } 2>&1) || say "no-log \${why##*: }"\n`;
+}
+
+/** `job.log` is then a link to the file that was asked for. */
+export function linkLog(log: string | null): string {
+  return log === null ? "" : `ln -sfn ${quote(log)} "$d/job.log" || exit 1\n`;
 }
 
 /**
@@ -197,13 +211,11 @@ export function adoptCommand(job: JobDirectory, account: string): string {
 say none`;
 }
 
-/** All times are the file system's: nodes' clocks differ. */
 function adoptOrGoOn({ jobsDirectory, jobId }: JobDirectory, account: string): string {
   return `${functions(jobsDirectory, jobId)}
 answered
 [ -d "$d" ] || say in-flight
-clock=${quote(spoolOf(jobsDirectory))}/.now.$$
-: > "$clock" && now=$(stat -c %Y "$clock") && rm -f "$clock" || exit 1
+clock
 made=$(stat -c %Y "$d/run.sh" 2>/dev/null || stat -c %Y "$d") || exit 1
 [ -f "$d/.failed" ] || [ $((now - made)) -ge ${CUT_OFF_AFTER_SECONDS} ] || say in-flight
 [ ! -s "$d/.array" ] || read -r array index < "$d/.array"
@@ -256,8 +268,9 @@ export interface ResubmitRequest extends JobDirectory {
  * Submits the script of a job again, as the same job: of one that Slurm holds because its reservation was deleted, which
  * is cancelled first, or of one that its node or another job has ended. Of several callers one can make the lock, named
  * after the Slurm job that is replaced: while it stands, that job's cancellation means nothing. A caller that died between
- * lock and answer is followed by one that finds the new job by its marker, or submits. Only a whole listing says that the
- * old job is gone; and of a held one, only one that never ran is replaced.
+ * lock and answer is followed by one that finds the new job by its marker, or submits: so whoever was held up for long does
+ * not submit any more. Slurm's ids begin again at its MaxJobId, and say nothing of which job is newer. Only a whole listing
+ * says that the old job is gone; and of a held one, only one that never ran is replaced.
  */
 export function resubmitCommand(request: ResubmitRequest, account: string): string {
   const { jobsDirectory, jobId, slurmJobId, sbatchArguments, reservation, partition, why } = request;
@@ -266,27 +279,44 @@ export function resubmitCommand(request: ResubmitRequest, account: string): stri
 old=${quote(slurmJobId)}
 read -r id < "$d/submitted" || exit 1
 [ "\${id%%;*}" = "$old" ] || answered
-lock="$d/.resubmit.$old"
+lock="$d/.resubmit.$old" own=$lock
 if ! mkdir "$lock" 2>/dev/null; then
-  made=$(stat -c %Y "$d") && now=$(date +%s) || exit 1
-  [ $((now - made)) -ge ${CUT_OFF_AFTER_SECONDS} ] && mkdir "$lock.$made" 2>/dev/null || say in-flight
+  clock
+  made=$(stat -c %Y "$d") || exit 1
+  own=$lock.$made
+  [ $((now - made)) -ge ${CUT_OFF_AFTER_SECONDS} ] && mkdir "$own" 2>/dev/null || say in-flight
 fi
-array_of() { echo "\${1%%_*}"; }
+replaced=' '
+for one in "$d"/.resubmit.*; do
+  one=\${one#"$d/.resubmit."}
+  replaced="$replaced\${one%%.*} "
+done
 look() {
-  list=$(squeue --array --noheader --states=all --user=${quote(account)} --format='%i %T %k') || exit 1
+  list=$(${SQUEUE} --array --noheader --states=all --user=${quote(account)} --format='%i %T %k') || exit 1
   state=$(printf '%s\\n' "$list" | awk -v id="$old" '$1 == id { print $2; exit }')
 }
 leave() { rmdir "$lock" "$lock".* 2>/dev/null; say "running $1"; }
+is_ours_still() {
+  clock
+  locked=$(stat -c %Y "$own") && [ $((now - locked)) -lt ${SUBMIT_AGAIN_WITHIN_SECONDS} ] || return 1
+  newest=$lock
+  for one in "$lock".*; do [ ! -d "$one" ] || newest=$one; done
+  [ "$newest" = "$own" ]
+}
 look
 ${isHeld ? CANCEL_HELD : LEAVE_ALIVE}
-new=$(printf '%s\\n' "$list" | awk -v m="$m" -v o="$old" '$3 == m && $1 + 0 > o + 0 && $2 !~ /^CANCELLED/ { print $1; exit }')
+new=$(printf '%s\\n' "$list" | awk -v m="$m" -v r="$replaced" '$3 == m && !index(r, " " $1 " ") && $2 !~ /^CANCELLED/ { print $1; exit }')
 ${isHeld ? '[ ! -f "$d/started.$old" ] || leave "$old"' : ""}
 for one in "$d"/started.[0-9]*; do
-  [ -n "$new" ] || [ ! -f "$one" ] || [ "$(array_of "\${one##*.}")" -le "$(array_of "$old")" ] || new=\${one##*.}
+  [ -z "$new" ] && [ -f "$one" ] || break
+  case $replaced in *" \${one##*.} "*) ;; *) new=\${one##*.} ;; esac
 done
 [ -n "$new" ] || [ ! -f "$d/.cancelled" ] || leave CANCELLED
-# By the directory's time others judge whether this was cut off.
-[ -n "$new" ] || { touch "$d" && new=$(${SBATCH} ${quoteAll(sbatchArguments)} "$d/run.sh"); } || say "failed $?"
+[ -n "$new" ] || {
+  is_ours_still || say in-flight
+  # By the directory's time others judge whether this was cut off.
+  touch "$d" && new=$(${SBATCH} ${quoteAll(sbatchArguments)} "$d/run.sh")
+} || say "failed $?"
 printf '%s\\n%s\\n' "$new" ${quote(`${reservation ?? "-"} ${partition ?? "-"} ${why}`)} > "$d/.submitted.$$" || exit 1
 mv "$d/.submitted.$$" "$d/submitted" && keep_cancelled "$new" && answered`;
 }

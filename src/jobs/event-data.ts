@@ -37,7 +37,7 @@ export function submittedData(plan: JobPlan, job: SubmittedJob, submit: Submit):
     cause: plan.cause,
     chain: [...plan.chain],
     message: plan.facts,
-    paths: plan.paths,
+    paths: plan.announcedPaths,
     times: {
       ready: submit.ready,
       received: submit.received.toISOString(),

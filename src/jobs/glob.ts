@@ -19,7 +19,8 @@ export function globToRegex(glob: string): string {
     } else if (char === "*") regex += "[^/]*";
     else if (char === "?") regex += "[^/]";
     else if (set !== undefined) {
-      regex += set.replace(/^\[!/, "[^");
+      // A folder's name ends at a slash, in a set of what it must not be as well.
+      regex += set.replace(/^\[[!^](\]|-)?/, "[^$1/");
       at += set.length - 1;
     } else if (char === "{" && rest.includes("}")) {
       regex += "(";

@@ -1,7 +1,7 @@
 import { quote } from "../shells/quote.ts";
 import { askFunction, type CancelRequest } from "./cancel-request.ts";
 import { dataCheck, type DataWanted } from "./data-check.ts";
-import { functions, logTo, spoolOf, type JobDirectory } from "./directory.ts";
+import { checkLog, functions, linkLog, spoolOf, type JobDirectory } from "./directory.ts";
 import { LAUNCHED } from "./run-script.ts";
 import { takeSeats, type Seats } from "./seats.ts";
 import type { JobWord } from "./watched.ts";
@@ -33,10 +33,10 @@ export function launchCommand(request: LaunchRequest): string {
 answered
 ${data === null ? "" : dataCheck(data)}
 [ -d ${spool} ] || mkdir -p ${spool} || exit 1
-${seats === null ? "" : `[ -d "$d" ] || {\n${takeSeats(jobsDirectory, jobId, seats)}\n}`}
+${checkLog(log)}${seats === null ? "" : `[ -d "$d" ] || {\n${takeSeats(jobsDirectory, jobId, seats)}\n}`}
 [ -d "$d" ] || mkdir "$d" 2>/dev/null || [ -d "$d" ] || exit 1
 [ -s "$d/run.sh" ] || {
-  ${logTo(log)}printf %s ${quote(script)} > "$d/.run.$$" && mv -n "$d/.run.$$" "$d/run.sh" || exit 1
+  ${linkLog(log)}printf %s ${quote(script)} > "$d/.run.$$" && mv -n "$d/.run.$$" "$d/run.sh" || exit 1
   rm -f "$d/.run.$$"
 }
 cd /
@@ -56,7 +56,7 @@ export interface ProcessJob {
 }
 
 /** A process is known by its script: another one may have got its number. */
-const IS_RUNNING = `is_running() { tr '\\0' '\\n' 2>/dev/null < "/proc/$1/cmdline" | grep -qxF "$2/run.sh"; }`;
+export const IS_RUNNING = `is_running() { tr '\\0' '\\n' 2>/dev/null < "/proc/$1/cmdline" | grep -qxF "$2/run.sh"; }`;
 
 /** What has become of these processes, on their host: a line each, in Slurm's words. */
 export function processesCommand(jobs: readonly ProcessJob[]): string {

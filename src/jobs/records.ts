@@ -49,7 +49,6 @@ ${printRecordsCommand(jobsDirectory, jobIds)}`;
 /** The same for whoever the bells are not for. */
 export function printRecordsCommand(jobsDirectory: string, jobIds: readonly string[]): string {
   return `cd ${quote(jobsDirectory)} || exit 1
-echo
 print() {
   [ -f "$3" ] || return 0
   printf '${HEADER} %s %s %s\\n' "$1" "$2" "$(stat -c %s "$3")"
@@ -74,7 +73,6 @@ export function parseRecords(output: Buffer): Map<string, JobRecords> {
     if (lineEnd < 0) break;
     const [header, id = "", kind = "", size = ""] = output.toString("utf8", at, lineEnd).split(" ");
     at = lineEnd + 1;
-    // A login shell may print before the first record.
     if (header !== HEADER) continue;
     const bytes = output.subarray(at, at + Number(size));
     at += Number(size);

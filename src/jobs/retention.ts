@@ -1,14 +1,32 @@
 import { quote } from "../shells/quote.ts";
+import { IS_RUNNING } from "./process.ts";
+import { SQUEUE } from "./squeue.ts";
+
+/** Whose jobs they are: an account's in Slurm, or those of this host, which knows its own processes. */
+export type Whose = { account: string } | { host: string };
 
 /**
- * Removes directories of jobs that were last written to before `retentionDays`, but of none that Slurm still has: it may
- * run for weeks. If Slurm does not answer, nothing is removed. A directory is renamed first: one that is half removed
- * would look like a submit that was cut off. What is left of turns of that time goes too. Prints how many there were.
+ * Removes directories of jobs that were last written to before `retentionDays`, but of none that may still run, for weeks:
+ * Slurm has it, or it is a process without an end on another host. If Slurm does not answer, nothing is removed. A directory
+ * is renamed first: one that is half removed would look like a submit that was cut off. What is left of turns of that time
+ * goes too. Prints how many there were.
  */
-export function retentionCommand(jobsDirectory: string, account: string, retentionDays: number): string {
+export function retentionCommand(jobsDirectory: string, whose: Whose, retentionDays: number): string {
   const minutes = Math.ceil(retentionDays * 24 * 60);
-  return `cd ${quote(jobsDirectory)} 2>/dev/null || exit 0
-living=$(squeue --noheader --states=all --user=${quote(account)} --format=%k) || exit 1
+  const living =
+    "account" in whose
+      ? `living=$(${SQUEUE} --noheader --states=all --user=${quote(whose.account)} --format=%k) || exit 1`
+      : "living=";
+  return `${IS_RUNNING}
+cd ${quote(jobsDirectory)} 2>/dev/null || exit 0
+${living}
+may_be_a_process() {
+  run=
+  { read -r run < "$1/submitted"; } 2>/dev/null
+  case $run in *";"*) ;; *) return 1 ;; esac
+  [ ! -f "$1/ended.\${run%%;*}" ] || return 1
+  [ "\${run#*;}" != ${quote("host" in whose ? whose.host : "")} ] || is_running "\${run%%;*}" ${quote(jobsDirectory)}/"$1"
+}
 removed=0
 for d in $(find . -mindepth 1 -maxdepth 1 -type d -name '[a-z0-9]*' -mmin +${minutes}); do
   id=\${d#./}
@@ -21,6 +39,7 @@ mento:$id
 "* | *"
 mento:array:$array
 "*) continue ;; esac
+  ! may_be_a_process "$id" || continue
   mv "$id" ".removed.$id" 2>/dev/null && removed=$((removed + 1))
 done
 for d in $(find .arrays -mindepth 1 -maxdepth 1 -type d -mmin +${minutes} 2>/dev/null); do

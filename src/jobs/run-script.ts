@@ -90,7 +90,11 @@ ${job.stdin === null ? "stdin=/dev/null" : `stdin="$directory/stdin"; printf %s 
 rm -f "$directory/results.$run"
 unset SSH_CLIENT SSH_CONNECTION SSH_TTY ${LAUNCHED}
 ${environmentOf(job)}
-{ cd ${job.workdir === null ? '"$directory"' : literal(job.workdir)} && exec ${job.argv.map(literal).join(" ")}; } < "$stdin" &
+{
+  cd ${job.workdir === null ? '"$directory"' : literal(job.workdir)} || exit
+  command -v ${literal(job.argv[0] ?? "")} > /dev/null || { printf 'mento: there is no program %s on %s\\n' ${literal(job.argv[0] ?? "")} "$(hostname)" >&2; exit 127; }
+  exec ${job.argv.map(literal).join(" ")}
+} < "$stdin" &
 child=$!
 wait "$child"
 code=$?
@@ -225,20 +229,23 @@ copied_back() {
     bytes=0 files=0
     not_copied() { echo "mento: not copied to the beamline: $one: $1" >&2; }
     look() { stat -c "%s %y %i" "$1"; }
+    is_inside() {
+      case $(readlink -m "$1")/ in
+        "$(readlink -f "$root")"/*) ;;
+        *) not_copied "$folder leads out of the beamtime"; return 1 ;;
+      esac
+    }
     copy() {
       inside=\${one#"$results"/}
       [ "$inside" != "$one" ] || { not_copied "it is not in the results folder"; return; }
       [ $((bytes + size)) -le ${maxBytes} ] || { not_copied "more than ${maxBytes} bytes in all"; return; }
       [ $files -lt ${maxFiles} ] || { not_copied "more than ${maxFiles} files"; return; }
       target=$root/$folder/$inside
-      mkdir -p "\${target%/*}" || return
-      case $(readlink -f "\${target%/*}")/ in
-        "$(readlink -f "$root")"/*) ;;
-        *) not_copied "$folder leads out of the beamtime"; return ;;
-      esac
+      # A link may be there before, or come meanwhile.
+      is_inside "\${target%/*}" && mkdir -p "\${target%/*}" && is_inside "\${target%/*}" || return
       known=$copies/$(printf %s "$target" | sha256sum | cut -c -32)
       new=\${target%/*}/.mento-$job.part
-      rm -f "$new" && cp -- "$one" "$new" || return
+      rm -f "$new" && cp -- "$one" "$new" || { rm -f "$new"; not_copied "$target could not be written"; return; }
       if [ -f "$known" ] && [ "$(look "$target" 2>/dev/null)" = "$(cat "$known")" ]; then
         mv -fT -- "$new" "$target"
       else

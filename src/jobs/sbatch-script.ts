@@ -1,4 +1,5 @@
 import { quote } from "../shells/quote.ts";
+import { flagMeant, isOwnedFlag } from "../triggers/slurm-flags.ts";
 import { shellWords } from "./shell-words.ts";
 
 /** What a user's own sbatch script asks for, in the order of its lines: long names; null: an option without a value. */
@@ -39,34 +40,6 @@ const LONG_NAMES: Record<string, string> = {
 };
 const WITHOUT_VALUE = new Set(["hold", "no-kill", "overcommit", "oversubscribe", "quiet", "verbose", "wait"]);
 
-/** What Mento itself says of every job, or what would keep it from following the job. */
-export const OWN_OPTIONS: readonly string[] = [
-  ...[
-    "array",
-    "chdir",
-    "clusters",
-    "comment",
-    "error",
-    "export",
-    "export-file",
-    "input",
-    "job-name",
-    "no-requeue",
-  ],
-  ...[
-    "open-mode",
-    "output",
-    "parsable",
-    "partition",
-    "quiet",
-    "requeue",
-    "reservation",
-    "test-only",
-    "wait",
-    "wrap",
-  ],
-];
-
 /**
  * The options of a script's `#SBATCH` lines, which end with its first command; undefined if it is no such script: it has
  * no `#!`, or no such line.
@@ -100,7 +73,8 @@ function optionsOf(words: readonly string[]): [string, string | null][] {
     const next = words[at + 1];
     const [, long, equals, value = ""] = /^--([\w-]+)(=)?(.*)$/s.exec(word) ?? [];
     const [, short, rest = ""] = /^-(\w)(.*)$/s.exec(word) ?? [];
-    const name = long ?? (short === undefined ? undefined : (LONG_NAMES[short] ?? short));
+    const given = long ?? (short === undefined ? undefined : (LONG_NAMES[short] ?? short));
+    const name = long === undefined ? given : (flagMeant(long) ?? long);
     if (name === undefined) continue;
     if (equals !== undefined) options.push([name, value]);
     else if (rest !== "") options.push([name, rest]);
@@ -115,7 +89,7 @@ function optionsOf(words: readonly string[]): [string, string | null][] {
 /** The lines that go into the run script: what Mento does not say itself. */
 export function directiveLines(options: SbatchOptions): string[] {
   return options
-    .filter(([name]) => !OWN_OPTIONS.includes(name))
+    .filter(([name]) => !isOwnedFlag(name))
     .map(([name, value]) => `#SBATCH --${name}${value === null ? "" : `=${doubleQuoted(value)}`}`);
 }
 

@@ -5,7 +5,7 @@ import { quote } from "../shells/quote.ts";
  * in the remote call that submits it, by renaming a folder that holds the job's name to the seat's: that replaces an empty
  * folder, and fails for one that is not, in one step, for all workers and nodes. So a seat always says whose it is, and
  * only the file of that name is removed to free it. It is free when its job has left a record of its end, or when the
- * tracker has found that it has ended without one.
+ * tracker has found that it has ended without one; and after a while, if it was never submitted.
  *
  *     <jobs>/.seats/<row>/1/<job id>       the seats of a row, from 1 to its limit
  *     <jobs>/.seats/<row>/newest/<order>   the newest message that has had a seat; holds the message's id, as JSON
@@ -31,6 +31,13 @@ export interface Newest {
 
 /** A seat whose job's directory was never made, or is gone, is free after so long. */
 const ORPHANED_MINUTES = 5;
+/** One whose job has a directory, but is not submitted, is free so long after the last try; or sooner, if that has failed. */
+const UNSUBMITTED_MINUTES = 60;
+const FAILED_MINUTES = 3;
+/** A job that was stopped may be submitted again: only when its record is so old nobody will. */
+const STOPPED_MINUTES = 60;
+/** In the record of a run that was stopped, by its script or with it. */
+const STOPPED = "stoppedBy=.+|code=(137|143)";
 
 /**
  * Shell that takes the job's seats, or says why it cannot; needs `say`. What it says is `busy trigger`, `busy session` or
@@ -39,17 +46,17 @@ const ORPHANED_MINUTES = 5;
 export function takeSeats(jobsDirectory: string, jobId: string, { rows, newest }: Seats): string {
   const first = rows[0]?.name ?? "";
   return `${seatFunctions(jobsDirectory, jobId)}
-${newest === null ? "" : outdated(first, newest.order)}
+${newest === null ? "" : outdated(first, newest.order, `leave_seats ${quoteNames(rows)}`)}
 ${rows.map(({ name, limit, of }) => `take ${quote(name)} ${limit} || { leave_seats ${quoteNames(rows)}; say 'busy ${of}'; }`).join("\n")}
 ${newest === null ? "" : markNewest(first, newest, rows)}`;
 }
 
 /** Says the same, or `none` if there is room; takes none. */
 export function roomCommand(jobsDirectory: string, jobId: string, { rows, newest }: Seats): string {
-  return `say() { printf '\\nmento:%s\\n' "$1"; exit 0; }
+  return `say() { printf 'mento:%s\\n' "$1"; exit 0; }
 ${seatFunctions(jobsDirectory, jobId)}
 [ ! -d "$jobs/$job" ] || say none
-${newest === null ? "" : outdated(rows[0]?.name ?? "", newest.order)}
+${newest === null ? "" : outdated(rows[0]?.name ?? "", newest.order, ":")}
 ${rows.map(({ name, limit, of }) => `room ${quote(name)} ${limit} || say 'busy ${of}'`).join("\n")}
 say none`;
 }
@@ -89,10 +96,15 @@ function quoteNames(rows: readonly Row[]): string {
 /** `room` sets `seat` to a free one; it is `own` if the job has one already. */
 function seatFunctions(jobsDirectory: string, jobId: string): string {
   return `jobs=${quote(jobsDirectory)} job=${quote(jobId)} seats=${quote(`${jobsDirectory}/.seats`)}
+is_older() { [ -n "$(find "$1" -maxdepth 0 -mmin +"$2" 2>/dev/null)" ]; }
 is_over() {
-  [ -d "$jobs/$1" ] || { [ -n "$(find "$2" -maxdepth 0 -mmin +${ORPHANED_MINUTES} 2>/dev/null)" ]; return; }
-  run=
-  { read -r run < "$jobs/$1/submitted"; } 2>/dev/null && [ -f "$jobs/$1/ended.\${run%%;*}" ]
+  [ -d "$jobs/$1" ] || { is_older "$2" ${ORPHANED_MINUTES}; return; }
+  if { read -r run < "$jobs/$1/submitted"; } 2>/dev/null; then
+    run=$jobs/$1/ended.\${run%%;*}
+    [ -f "$run" ] && { ! grep -qzxE '${STOPPED}' "$run" || is_older "$run" ${STOPPED_MINUTES}; }
+  elif [ -f "$jobs/$1/.failed" ]; then is_older "$2" ${FAILED_MINUTES}
+  else is_older "$2" ${UNSUBMITTED_MINUTES}
+  fi
 }
 room() {
   seat= number=1
@@ -121,7 +133,8 @@ leave_seats() {
 }`;
 }
 
-function outdated(row: string, order: string): string {
+/** A submit that was cut off may have left a seat: `first` is done before it is said that there is none to be had. */
+function outdated(row: string, order: string, first: string): string {
   return `newest=$seats/${quote(row)}/newest order=${quote(order)}
 outdated() {
   last=
@@ -130,7 +143,7 @@ outdated() {
   [ "\${last##*-}" != "$job" ] && [ "$last" \\> "$order" ] || return 1
   { read -r by < "$newest/$last"; } 2>/dev/null || by='""'
 }
-! outdated || say "superseded $by"`;
+! outdated || { ${first}; say "superseded $by"; }`;
 }
 
 /** Names come from a pattern in their order, the newest last; a newer one may be there by now. */

@@ -1,6 +1,10 @@
 import { quote } from "../shells/quote.ts";
 import { slurmSeconds } from "./slurm-time.ts";
 
+/** So long Slurm's programs are waited for: while its controller hangs, they try for minutes. */
+const FOR_A_WHILE = "timeout -k 5 20";
+export const SQUEUE = `${FOR_A_WHILE} squeue`;
+
 /** One job as `squeue` has it. */
 export interface SlurmJob {
   /** `4711`, or `4711_3` of an array's task: that is known when the array is submitted, its own number is not. */
@@ -76,7 +80,7 @@ export function cancelOne(id: string, marker: string): string {
 
 function cancelCommand(id: string, marker: string, which: string): string {
   return `{
-  case ${id} in *_*) scontrol update JobId=${id} Comment=${marker} ;; esac && scancel ${which}${id}
+  case ${id} in *_*) ${FOR_A_WHILE} scontrol update JobId=${id} Comment=${marker} ;; esac && ${FOR_A_WHILE} scancel ${which}${id}
 }`;
 }
 

@@ -31,9 +31,11 @@ export type SubmitAnswer =
   /** Not submitted again, since Slurm no longer holds it. */
   | { kind: "running"; slurmState: string }
   | { kind: "in-flight" }
+  /** The file that the program's output was to go to cannot be written. */
+  | { kind: "no-log"; why: string }
   | { kind: "failed"; exitCode: number };
 
-/** The answer is the last line that begins with `mento:`; a login shell may print before it, even without a line end. */
+/** The answer is the last line that begins with `mento:`. */
 export function parseSubmitAnswer(stdout: string, paths: readonly string[]): SubmitAnswer | undefined {
   const line = stdout
     .split("\n")
@@ -76,6 +78,8 @@ export function parseSubmitAnswer(stdout: string, paths: readonly string[]): Sub
       return { kind: "busy", of: rest[0] === "session" ? "session" : "trigger" };
     case "superseded":
       return { kind: "superseded", by: textIn(rest.join(" ")) };
+    case "no-log":
+      return { kind: "no-log", why: rest.join(" ") };
     case "in-flight":
     case "full":
     case "none":

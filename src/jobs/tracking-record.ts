@@ -9,6 +9,8 @@ export const TrackingRecord = z.strictObject({
   version: z.literal(1),
   /** The last announced event's data: the job's, and how it runs. */
   data: JobEventData,
+  /** For the job's events. */
+  traceparent: z.string().optional(),
   /** The folder of the session's job directories. */
   jobsDirectory: z.string(),
   /** Of a job that was submitted as a task of an array: what the array's marker and folder are named after. */

@@ -5,6 +5,9 @@ import { Rejected } from "../errors.ts";
 /** Messages larger than this are rejected unread: 1 MiB. */
 export const MAX_MESSAGE_BYTES = 1024 * 1024;
 
+/** So deep lists and objects in `data` may lie in one another: what is much deeper cannot be checked, or written. */
+const MAX_LEVELS = 100;
+
 /**
  * CloudEvents 1.0 (https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md), JSON format.
  * Extension attributes that Mento does not know pass through unchanged.
@@ -104,13 +107,30 @@ function isStructured(value: unknown, properties: MessageProperties): boolean {
 
 function parseEnvelope(value: unknown): CloudEvent {
   const parsed = CloudEvent.safeParse(value);
-  if (parsed.success) return parsed.data;
-  throw new Rejected({
-    code: "wrong-schema",
-    message: `The message is not a CloudEvent: ${describeIssues(parsed.error)}`,
-    hint: "See schemas/cloud-event.json and schemas/examples.",
-    cause: parsed.error,
-  });
+  if (!parsed.success) {
+    throw new Rejected({
+      code: "wrong-schema",
+      message: `The message is not a CloudEvent: ${describeIssues(parsed.error)}`,
+      hint: "See schemas/cloud-event.json and schemas/examples.",
+      cause: parsed.error,
+    });
+  }
+  const event = parsed.data;
+  // A job's event has what its message said one level deeper.
+  const levels = event.type.startsWith("mento.job.") ? MAX_LEVELS + 1 : MAX_LEVELS;
+  if (isDeeperThan(levels, event.data)) {
+    throw new Rejected({
+      code: "wrong-schema",
+      message: `The message's data is nested more than ${MAX_LEVELS} levels deep.`,
+      hint: "Write such data to a file and send its path.",
+    });
+  }
+  return event;
+}
+
+function isDeeperThan(levels: number, value: unknown): boolean {
+  if (typeof value !== "object" || value === null) return false;
+  return levels === 0 || Object.values(value).some((one) => isDeeperThan(levels - 1, one));
 }
 
 /** Every mistake that zod found, in one line: `data.path: expected string, received number; …`. */

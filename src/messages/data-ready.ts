@@ -8,21 +8,22 @@ export const DATA_READY_TYPE = "mento.data.ready.v1";
 const NO_NUL = String.raw`^[^\u0000]*$`;
 const text = z.string().min(1).regex(new RegExp(NO_NUL), "must not contain NUL bytes");
 
+export const BeamtimeId = z
+  .string()
+  .regex(/^[A-Za-z0-9][A-Za-z0-9_-]*$/, "must be an id like 11010000 or c20210823_000_MAA");
+export const BeamlineName = z
+  .string()
+  .regex(/^[A-Za-z0-9][A-Za-z0-9._-]*$/, "must be a beamline's name like p11 or p02.1");
+
 /** `data` of a `mento.data.ready.v1` message: a detector has written files. */
 export const DataReady = z.strictObject({
   path: z
     .union([text, z.array(text).min(1)], "must be a path, or a list of at least one, without NUL bytes")
     .describe("The file or files, absolute, as seen at the beamline or on the core file system."),
-  beamtimeId: z
-    .string()
-    .regex(/^[A-Za-z0-9][A-Za-z0-9_-]*$/, "must be an id like 11010000 or c20210823_000_MAA")
-    .optional()
-    .describe("A beamtime's or commissioning run's id. Default: the session open at the beamline."),
-  beamline: z
-    .string()
-    .regex(/^[A-Za-z0-9][A-Za-z0-9._-]*$/, "must be a beamline's name like p11 or p02.1")
-    .optional()
-    .describe("Default: the worker's beamline."),
+  beamtimeId: BeamtimeId.optional().describe(
+    "A beamtime's or commissioning run's id. Default: the session open at the beamline.",
+  ),
+  beamline: BeamlineName.optional().describe("Default: the worker's beamline."),
   bytes: z
     .union(
       [z.int().nonnegative(), z.array(z.int().nonnegative()).min(1)],

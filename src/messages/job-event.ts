@@ -105,7 +105,9 @@ export const JobEventData = z.strictObject({
       "The jobs whose events led here, the first one first; empty for a data-ready message's own job.",
     ),
   message: MessageFacts,
-  paths: z.array(z.string()).describe("The data, on the core file system."),
+  paths: z
+    .array(z.string())
+    .describe("The data, on the core file system; as the message names it while no session is open."),
   times: z.strictObject({ ready: time, received: time, submitted: time, started: time, ended: time }),
   exit: z
     .strictObject({
@@ -145,20 +147,27 @@ export interface OutgoingEvent {
   /** `<beamline>.<session id>.<event>` on the exchange `mento.events`. */
   routingKey: string;
   time: string;
+  /** The job's W3C trace context. */
+  traceparent?: string | undefined;
   data: JobEventData | MessageEventData;
 }
 
 /**
  * A job's event. Its id is derived, so that an event announced twice is the same event; `again` is the Slurm job of one
- * that was submitted again.
+ * that was submitted again. What follows from the event belongs to the job's trace.
  */
-export function jobEvent(data: JobEventData, now: Date, again = ""): OutgoingEvent {
+export function jobEvent(
+  data: JobEventData,
+  now: Date,
+  { again = "", traceparent }: { again?: string; traceparent?: string | undefined } = {},
+): OutgoingEvent {
   const { job, session } = data;
   return {
     id: `${job.id}/${job.state}${again && `/${again}`}`,
     type: `mento.job.${job.state}.v1`,
     routingKey: routingKey(session.beamline, session.id, `job.${job.state}`),
     time: now.toISOString(),
+    traceparent,
     data,
   };
 }
@@ -189,6 +198,7 @@ export function toCloudEvent(event: OutgoingEvent, source: string): CloudEvent {
     type: event.type,
     time: event.time,
     datacontenttype: "application/json",
+    ...(event.traceparent === undefined ? {} : { traceparent: event.traceparent }),
     data: event.data,
   };
 }

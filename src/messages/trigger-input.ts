@@ -23,6 +23,8 @@ export interface TriggerInput {
   chain: readonly ChainLink[];
   /** The job whose event this is. */
   job: JobEventData | null;
+  /** The data-ready message's own time. */
+  ready: string | null;
   beamline: string | null;
   beamtimeId: string | null;
   /** As the message has them: in any view. */
@@ -51,6 +53,7 @@ function fromDataReady(event: CloudEvent): TriggerInput {
     cause: { source: event.source, id: event.id, type: event.type },
     chain: [],
     job: null,
+    ready: event.time ?? null,
     beamline: data.beamline ?? null,
     beamtimeId: data.beamtimeId ?? null,
     paths,
@@ -82,6 +85,7 @@ function fromJobEvent(event: CloudEvent, type: InputType): TriggerInput {
     cause: job.cause,
     chain: [...job.chain, { job: job.job.id, trigger: job.job.trigger }],
     job,
+    ready: job.times.ready,
     beamline: job.session.beamline,
     beamtimeId: job.session.id,
     paths: job.paths,

@@ -18,6 +18,12 @@ import type { Place, SubmitOptions, SubmittedJob } from "./method.ts";
 import { sbatch, sbatchArguments, submitRequest, whyFailed, withdrawRefused } from "./sbatch.ts";
 import { conclude, requestOf } from "./submit-answer.ts";
 
+/**
+ * The scripts of an array, in all: they are one command, and of those that are there already the requests are its answer,
+ * which a shell takes up to 16 MiB.
+ */
+const MAX_SCRIPT_BYTES = 8 * 1024 * 1024;
+
 /** One job of an array to be, and what its message says of the submit. */
 export interface ArrayMember {
   plan: JobPlan;
@@ -27,7 +33,7 @@ export interface ArrayMember {
 /**
  * Submits jobs of one trigger as one Slurm job array, and answers for each as {@link sbatch} does: what keeps one from
  * being submitted does not keep the others. What an earlier call has begun is that job's own affair, and so is a job
- * that is alone.
+ * that is alone. More than one call can have become several arrays.
  */
 export async function submitArray(
   members: readonly ArrayMember[],
@@ -38,6 +44,15 @@ export async function submitArray(
   const isOneJob = new Set(members.map(({ plan }) => plan.jobId)).size === 1;
   if (slot === null || slot instanceof MentoError || isOneJob) {
     return Promise.allSettled(members.map(alone));
+  }
+  if (scriptBytes(members, place, slot) > MAX_SCRIPT_BYTES) {
+    const half = Math.ceil(members.length / 2);
+    const ends = [];
+    for (const part of [members.slice(0, half), members.slice(half)]) {
+      const rejected = (reason: unknown) => part.map(() => ({ status: "rejected", reason }) as const);
+      ends.push(...(await submitArray(part, place).catch(rejected)));
+    }
+    return ends;
   }
   const first = await submitOnce(members, place, slot, []);
   const settled = members.filter(({ plan, options }) => {
@@ -55,6 +70,13 @@ export async function submitArray(
       return conclude({ answer, end: call.end, plan, place, options, refusal });
     }),
   );
+}
+
+function scriptBytes(members: readonly ArrayMember[], place: Place, slot: Slot): number {
+  const scripts = members.map(
+    ({ plan, options: { now } }) => submitRequest(plan, place, slot, { now }).script,
+  );
+  return scripts.reduce((sum, script) => sum + Buffer.byteLength(script), 0);
 }
 
 /** By the job's id. */

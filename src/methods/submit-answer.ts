@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { Deferred, MentoError, Rejected, Superseded } from "../errors.ts";
+import { Deferred, MentoError, Misconfigured, Rejected, Superseded } from "../errors.ts";
 import { lookId, type DataWanted } from "../jobs/data-check.ts";
 import { directoryOf } from "../jobs/directory.ts";
 import type { SubmitAnswer } from "../jobs/submit-said.ts";
@@ -96,6 +96,12 @@ export async function conclude({
         message: `Job ${plan.jobId} is being submitted by another call, or one was cut off.`,
         hint: "Mento looks again, and finds out which.",
         giveUpAfterSeconds: 24 * 3600,
+      });
+    case "no-log":
+      throw new Misconfigured({
+        code: "wrong-usage",
+        message: `On ${shell.host} the log file ${plan.logFile ?? ""} cannot be written: ${answer.why}.`,
+        hint: `It needs a folder that ${shell.account} can write to.`,
       });
     case "failed":
       throw await refusal(end.stderr, plan, place, options);

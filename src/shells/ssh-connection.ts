@@ -2,6 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import ssh2, { type Client, type ClientChannel, type ServerHostKeyAlgorithm } from "ssh2";
 import { Deferred, MentoError, Unavailable, errorText } from "../errors.ts";
 import { ChannelRefused, Channels } from "./channels.ts";
+import { behindGreeting, withoutGreeting } from "./greeting.ts";
 import { checkHostKey, knownKeyTypes, type HostKeyRules } from "./known-hosts.ts";
 import { wholeOrNot, type CommandEnd } from "./shell.ts";
 
@@ -156,7 +157,7 @@ export class SshConnection {
         if (end === undefined) reject(this.#lost("the command ended without a status"));
         else resolve(end);
       });
-      channel.end(wholeOrNot(script));
+      channel.end(behindGreeting(wholeOrNot(script)));
     });
   }
 
@@ -282,8 +283,8 @@ function collect(channel: ClientChannel, done: (end: CommandEnd | undefined) => 
     done({
       code,
       signal: signal ?? null,
-      stdout: Buffer.concat(stdout),
-      stderr: Buffer.concat(stderr).toString("utf8"),
+      stdout: withoutGreeting(Buffer.concat(stdout)),
+      stderr: withoutGreeting(Buffer.concat(stderr)).toString("utf8"),
     });
   });
 }

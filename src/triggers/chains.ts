@@ -22,7 +22,8 @@ export function unknownTriggers(
   return triggers.flatMap(({ index, trigger }) =>
     (["on", "unless"] as const).flatMap((key) => {
       const isOfJobs = asList(trigger.on.type).some((type) => type !== "data.ready");
-      if (!isOfJobs || groupsOf(trigger).some((one) => one !== group)) return [];
+      const groups = asList(trigger[key]?.group ?? trigger.on.group);
+      if (!isOfJobs || groups.some((one) => one !== group)) return [];
       return asList(trigger[key]?.trigger).flatMap((wanted, place) => {
         if (names.some((name) => globFits(wanted, name))) return [];
         const steps = [key, "trigger", ...(Array.isArray(trigger[key]?.trigger) ? [place] : [])];
@@ -31,10 +32,6 @@ export function unknownTriggers(
       });
     }),
   );
-}
-
-function groupsOf({ on, unless }: Trigger): readonly string[] {
-  return [...asList(on.group), ...asList(unless?.group)];
 }
 
 /** Triggers that start one another for ever: each circle once, at its first trigger. */

@@ -88,6 +88,7 @@ const fields = {
     .describe("The sum of the message's sizes; 50MB and such will do."),
   parameters: z
     .record(ParameterName, Condition)
+    .refine((names) => Object.keys(names).length > 0, "must name at least one parameter")
     .optional()
     .describe("A parameter's name, dots leading deeper → what it must be."),
   trigger: oneOrMore(text)

@@ -15,7 +15,8 @@ export function compileCondition(condition: Condition): {
   const all = asList<Wanted>(condition).map(compileOne);
   const fitsOne = (value: unknown) => all.some(({ fits }) => fits(value));
   return {
-    fits: (value) => fitsOne(value) || (Array.isArray(value) && value.some(fitsOne)),
+    fits: (value) =>
+      fitsOne(value) || (Array.isArray(value) && value.some((item) => item != null && fitsOne(item))),
     wanted: all.map(({ words }) => words).join(" or "),
   };
 }
@@ -80,12 +81,14 @@ function asText(value: unknown): string | undefined {
   return typeof value === "number" || typeof value === "boolean" ? String(value) : undefined;
 }
 
+/** Longer texts are no numbers that anybody writes. */
+const LONGEST_NUMBER = 100;
+
 /** Also of a text that is a decimal number: control systems send scan numbers so. */
 function asNumber(value: unknown): number | undefined {
   if (typeof value === "number") return value;
-  if (typeof value !== "string" || !/^\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*$/i.test(value))
-    return undefined;
-  return Number(value);
+  if (typeof value !== "string" || value.length > LONGEST_NUMBER) return undefined;
+  return /^\s*[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?\s*$/i.test(value) ? Number(value) : undefined;
 }
 
 function rangeWords(min: number, max: number): string {

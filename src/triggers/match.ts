@@ -1,7 +1,8 @@
-import picomatch from "picomatch";
+import { posix } from "node:path";
 import type { TriggerInput } from "../messages/trigger-input.ts";
 import { asList, type Condition, type Exclusion, type TriggerCondition } from "./condition.ts";
 import { compileCondition, shown } from "./fits.ts";
+import { compilePathGlob } from "./path-glob.ts";
 import type { Trigger } from "./trigger-config.ts";
 import { stepsOf, valueAt } from "./value-name.ts";
 
@@ -119,12 +120,17 @@ function typeField(types: readonly string[]): Field {
   };
 }
 
-/** Linux's limits of a path and of a name in it: what is longer is no file, and could take a glob for ever. */
+/** Linux's limits of a path and of a name in it: what is longer is no file. */
 const CAN_BE_FILE = /^(?=[^]{1,4096}$)[^/]{0,255}(\/[^/]{0,255})*$/;
 
 function pathField(globs: readonly string[]): Field {
-  const match = picomatch([...globs], { dot: true });
-  const fits = (path: string) => CAN_BE_FILE.test(path) && match(path);
+  const matches = globs.map(compilePathGlob);
+  const fits = (path: string) => {
+    if (!CAN_BE_FILE.test(path)) return false;
+    // A folder may be named with or without a slash at its end.
+    const file = posix.normalize(path).replace(/(?<=.)\/$/s, "");
+    return matches.some((match) => match(file));
+  };
   const wanted = globs.join(" or ");
   return {
     name: "path",

@@ -30,6 +30,8 @@ export interface JobPlan {
   sessionId: string | null;
   /** The data, as seen where the job runs, in the order of the message. */
   paths: string[];
+  /** The same as events name it: on the core file system. */
+  announcedPaths: string[];
   bytes: readonly number[] | undefined;
   /** The program and its arguments, literal. */
   argv: string[];
@@ -79,6 +81,7 @@ export function planJob(
   const isHere = HERE.includes(trigger.method);
   const view = (path: string) => viewOf(path, session?.roots, isHere);
   const paths = input.paths.map(view);
+  const announcedPaths = input.paths.map((path) => viewOf(path, session?.roots, false));
   const [first] = paths;
   const resultsDirectory =
     isHere || session === null || first === undefined
@@ -118,6 +121,7 @@ export function planJob(
     beamline,
     sessionId,
     paths,
+    announcedPaths,
     bytes,
   };
   return { ...planned, ...plan, resultsDirectory, logFile: null };
@@ -140,7 +144,7 @@ function valuesOf(
   session: PlanSession | null,
   job: { jobId: string; paths: string[]; results: string | null },
 ): TemplateValues {
-  const { facts, event, cause } = input;
+  const { facts, cause } = input;
   const roots = session?.roots;
   const inView = (map: (path: string, roots: SessionRoots) => string | null) =>
     roots === undefined ? undefined : input.paths.map((path) => map(path, roots));
@@ -169,7 +173,7 @@ function valuesOf(
     "session.node": roots?.node,
     "message.id": cause.id,
     "message.source": cause.source,
-    "message.time": event.time,
+    "message.time": input.ready ?? undefined,
     "cause.results": causeResults?.map(({ path }) => path),
     "cause.job": input.job?.job.id,
     "cause.trigger": input.job?.job.trigger,

@@ -52,6 +52,20 @@ const OWNED: Record<string, string> = {
 };
 
 /**
+ * The flag of Mento's, or with a key in `slurm`, that sbatch takes this name for: itself, or its beginning. One that
+ * continues another's name is one of its own: --mem-per-cpu, --wait-all-nodes.
+ */
+export function flagMeant(name: string): string | undefined {
+  const known = [...Object.keys(KEYS), ...Object.keys(OWNED)];
+  return known.includes(name) ? name : known.find((one) => one.startsWith(name));
+}
+
+/** Flags that a user's own sbatch script has in vain: Mento sets them itself, or says where the job runs. */
+export function isOwnedFlag(name: string): boolean {
+  return name in OWNED || name === "partition" || name === "reservation";
+}
+
+/**
  * Why a flag cannot be passed on to sbatch, or undefined. sbatch takes a flag's beginning for the flag, so the beginning
  * of one that is Mento's is refused with it.
  */
@@ -63,9 +77,7 @@ export function extraFlagMistake(flag: string): string | undefined {
       ? "must be a flag of sbatch, --name or --name=value, as one text"
       : `must be the long form of ${short}, --name or --name=value, as one text`;
   }
-  // A flag that continues another's name is one of its own: --mem-per-cpu, --wait-all-nodes.
-  const known = [...Object.keys(KEYS), ...Object.keys(OWNED)];
-  const meansFlag = known.includes(name) ? name : known.find((one) => one.startsWith(name));
+  const meansFlag = flagMeant(name);
   if (meansFlag === undefined) return undefined;
   const key = KEYS[meansFlag];
   return key === undefined

@@ -1,7 +1,7 @@
 import type { InputType } from "../messages/trigger-input.ts";
 import { circles, unknownTriggers, type TriggerMistake, type Triggers } from "./chains.ts";
 import { DATA_FIELDS, JOB_FIELDS, asList } from "./condition.ts";
-import { programMistakes } from "./program-mistakes.ts";
+import { inputMistake, programMistakes } from "./program-mistakes.ts";
 import { templateMistake } from "./template.ts";
 import { Trigger } from "./trigger-config.ts";
 import { hasTurns } from "./turns.ts";
@@ -60,10 +60,16 @@ function mistakesOf(trigger: Trigger, raw: Record<string, unknown>): Mistake[] {
     ...conditionMistakes(trigger),
     ...meaninglessKeys(trigger, raw),
     ...programMistakes(trigger.run).map(({ place, message }) => ({ place: ["run", place], message })),
+    ...inputMistakes(trigger),
     ...templateMistakes(trigger),
     ...ownVariables(trigger),
     ...arrayMistakes(trigger),
   ];
+}
+
+function inputMistakes({ run, stdin }: Trigger): Mistake[] {
+  const message = stdin === undefined ? undefined : inputMistake(run, stdin);
+  return message === undefined ? [] : [{ place: ["stdin"], message }];
 }
 
 function templateMistakes({ on, method, run, env, workdir, stdin, key }: Trigger): Mistake[] {
@@ -96,6 +102,11 @@ function conditionMistakes({ on, unless }: Trigger): Mistake[] {
       const message = `${field} is of a job's event, and this trigger starts on data.ready alone`;
       mistakes.push({ place: ["unless", field], message });
     }
+  }
+  for (const [key, wanted] of Object.entries({ on, unless })) {
+    const starts = asList<InputType>(wanted?.type ?? on.type);
+    if (wanted?.reason === undefined || !ofJobs || starts.includes("job.failed")) continue;
+    mistakes.push({ place: [key, "reason"], message: "only job.failed has a reason; set on.type to it" });
   }
   for (const field of DATA_FIELDS) {
     const message = `${field} is of a data.ready message, and a job's event has none`;

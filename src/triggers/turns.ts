@@ -40,8 +40,8 @@ export function turnOf(plan: JobPlan, input: TriggerInput, receivedAt: Date, gro
  * By when the data was ready, as far as its producer says, and not in the future: a wrong clock must not outdate all that
  * comes later. AMQP's times are whole seconds: then by when it came.
  */
-function orderOf({ event, job }: TriggerInput, receivedAt: Date, jobId: string): string {
-  const ready = Date.parse((job === null ? event.time : job.times.ready) ?? "");
+function orderOf(input: TriggerInput, receivedAt: Date, jobId: string): string {
+  const ready = Date.parse(input.ready ?? "");
   const received = receivedAt.getTime();
   const time = Number.isNaN(ready) ? received : Math.min(Math.max(ready, 0), received);
   return [time, received].map((one) => String(one).padStart(15, "0")).join("-") + `-${jobId}`;

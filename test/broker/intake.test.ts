@@ -3,9 +3,11 @@ import { describe, expect, it } from "vitest";
 import { isSameTrouble, LeftWaiting, openIntake } from "../../src/broker/intake.ts";
 import type { BrokerLink } from "../../src/broker/connection.ts";
 import { topologyFor } from "../../src/broker/topology.ts";
-import { Deferred, Unavailable } from "../../src/errors.ts";
+import { Deferred, Rejected, Unavailable } from "../../src/errors.ts";
 import type { ReceivedMessage } from "../../src/handle-message.ts";
+import { MessageEventData, type OutgoingEvent } from "../../src/messages/job-event.ts";
 import { eventually } from "../support/eventually.ts";
+import { CORE, jobEndedEvent } from "../triggers/job-ended.ts";
 
 it("a submit that fails and is then looked for, in turns, is one trouble with one deadline", () => {
   expect(isSameTrouble("submit-not-now", "submit-in-flight")).toBe(true);
@@ -55,7 +57,8 @@ function linkByHand() {
   return {
     link,
     consuming,
-    deliver: (headers = {}) => deliver({ ...message, properties: { ...message.properties, headers } }),
+    deliver: (headers = {}, content = message.content) =>
+      deliver({ ...message, content, properties: { ...message.properties, headers } }),
     unblock: () => unblock(),
     failed: () => failed,
     acks: () => acks,
@@ -156,6 +159,62 @@ it("a message whose own command fails each time is given up at last, whatever it
     ...Array.from({ length: 6 }, () => "mento.default.wait.1"),
     "mento.dead",
   ]);
+});
+
+describe("what is announced of a job's event that cannot start the next job", () => {
+  async function announced(error: Error, ids: readonly string[]) {
+    const hand = linkByHand();
+    const events: OutgoingEvent[] = [];
+    await openIntake({
+      link: hand.link,
+      topology: topologyFor("mento", "default"),
+      queue: "mento.default.intake",
+      publish: () => Promise.resolve(),
+      prefetch: 1,
+      cancel: () => Promise.reject(new Error("not reached")),
+      handle: () => Promise.reject(error),
+      announce: (event) => {
+        events.push(event);
+        return Promise.resolve();
+      },
+      whenOpen: () => Promise.resolve(),
+      log: pino({ level: "silent" }),
+      now: () => new Date(),
+    });
+    for (const [index, id] of ids.entries()) {
+      const body = { ...jobEndedEvent({ type: "job.completed" }), id };
+      hand.deliver({}, Buffer.from(JSON.stringify(body)));
+      await eventually("it is announced", () => (events.length === index + 1 ? true : undefined));
+    }
+    return events;
+  }
+  const trouble = { code: "no-session-open", message: "none", hint: "" } as const;
+
+  it.each<[string, Error]>([
+    ["rejected", new Rejected(trouble)],
+    ["deferred", new Deferred({ ...trouble, giveUpAfterSeconds: 60 })],
+  ])(
+    "%s: names the data-ready message that the chain comes from, and what it was about",
+    async (what, error) => {
+      const [event] = await announced(error, ["j1/completed"]);
+      expect(event?.type).toBe(`mento.message.${what}.v1`);
+      expect(event?.routingKey).toBe(`p11.11010000.message.${what}`);
+      expect(event?.data).toMatchObject({
+        cause: { source: "/det", id: "1", type: "mento.data.ready.v1" },
+        beamline: "p11",
+        beamtimeId: "11010000",
+        paths: [`${CORE}/raw/s1/a.h5`],
+      });
+      expect(MessageEventData.safeParse(event?.data).success).toBe(true);
+    },
+  );
+
+  it("has an id of its own for each link of the chain, and the same when it is delivered again", async () => {
+    const events = await announced(new Rejected(trouble), ["j1/completed", "j2/completed", "j1/completed"]);
+    const [first, second, again] = events.map(({ id }) => id);
+    expect(second).not.toBe(first);
+    expect(again).toBe(first);
+  });
 });
 
 it("a message that waits for its turn when its worker stops is neither acked nor put away: the broker has it", async () => {

@@ -120,6 +120,19 @@ describe("a replay", () => {
     }
   });
 
+  it("of a message that cancels jobs names them", () => {
+    const cancel = (body: object) => {
+      const one = letter("m", {}, { specversion: "1.0", id: "1", source: "/s", ...body });
+      return replayLine({ ...planReplay(one, wishes).outcome, outcome: "would-send" });
+    };
+    const type = "mento.job.cancel.v1";
+    expect(cancel({ type, data: { job: ["k3f7", "4711"] } })).toContain(
+      "would cancel k3f7, 4711, if its sender may",
+    );
+    expect(cancel({ type, data: { job: [] } })).toContain("[wrong-schema]");
+    expect(cancel({ type: "mento.job.cancel.v2", data: {} })).toContain("[unknown-version]");
+  });
+
   it("of a message that no trigger wants, or that is wrong again, says why", () => {
     const unwanted = planReplay(letter("m", {}, { path: "/x" }), wishes).outcome;
     expect(replayLine({ ...unwanted, outcome: "would-send" })).toContain(

@@ -78,6 +78,15 @@ describe("mento match", () => {
     expect(lines[1]).toContain(`integrate ${core}/raw/a.h5 --out ${core}/processed/`);
   });
 
+  it("says that a worker would reject what names another beamline than the session's", async () => {
+    const message = { path: join(folder, "gpfs/current/raw/a.h5"), technique: "saxs", beamline: "p09" };
+    const { lines, previews } = await match(message, join(folder, "gpfs"));
+    expect(lines[0]).toMatch(/^azimuthal: would reject the message: .*at p11\. \[wrong-beamline\]$/);
+    expect(previews[0]?.fires).toBe(false);
+    const same = await match({ ...message, beamline: "P11" }, join(folder, "gpfs"));
+    expect(same.previews[0]?.fires).toBe(true);
+  });
+
   it("knows the session of a path on the core file system", async () => {
     const core = "/nonexistent/asap3/petra3/gpfs/p11/2026/data/11010000";
     const { lines } = await match({ path: `${core}/raw/a.h5`, technique: "saxs" });

@@ -97,7 +97,10 @@ const textOf = (event: Awaited<ReturnType<TestSite["event"]>>, name: string) =>
 
 describe("a chain of three", () => {
   it("runs each with the results of the one before, as one trace of one cause", async () => {
-    const { id, path } = await publish("chain", { title: "it's $(one)" });
+    const path = writeOnCore();
+    const data = { path, technique: "chain", parameters: { title: "it's $(one)" } };
+    const traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    const { id, time } = await publishDataReady(await site.client(), data, { traceparent });
     const ended = (trigger: string) => site.eventOf("job.completed", id, trigger);
     const [integrate, fit, plot] = [await ended("integrate"), await ended("fit"), await ended("plot")];
     expect(textOf(fit, "fit.txt")).toBe(textOf(integrate, "profile.dat") + textOf(integrate, "trace.txt"));
@@ -110,8 +113,14 @@ describe("a chain of three", () => {
     const traces = [textOf(integrate, "trace.txt"), textOf(fit, "trace.txt"), textOf(plot, "plot")].map(
       (text) => /00-([0-9a-f]{32})-([0-9a-f]{16})-01/.exec(text)?.slice(1) ?? [],
     );
-    expect(new Set(traces.map(([trace]) => trace)).size).toBe(1);
+    expect(new Set(traces.map(([trace]) => trace))).toEqual(new Set(traceparent.split("-").slice(1, 2)));
     expect(new Set(traces.map(([, span]) => span)).size).toBe(3);
+    const events = [integrate, fit, plot];
+    expect(events.map(({ traceparent }) => traceparent?.split("-")[2])).toEqual(
+      traces.map(([, span]) => span),
+    );
+    expect(events.map(({ data }) => data.paths)).toEqual([[path], [path], [path]]);
+    expect(new Set(events.map(({ data }) => data.times.ready))).toEqual(new Set([time]));
   });
 
   it("goes on after a failure too, where a trigger wants that", async () => {

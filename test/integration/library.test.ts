@@ -1,6 +1,14 @@
 import { execFileSync } from "node:child_process";
-import { chmodSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import {
+  chmodSync,
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
+import { dirname, join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { slurmRestSection } from "../support/submit-host.ts";
 import {
@@ -127,6 +135,12 @@ describe("Trigger, without a broker", () => {
     });
   });
 
+  it("refuses a log file where the job could not write it", async () => {
+    const trigger = open(TriggerMethod.SLURM_REST_API, { config: withRest.configFile });
+    const planning = trigger.plan([PROGRAM], { logFile: "/tmp/x.log" });
+    await expect(planning).rejects.toThrow(/logFile: .* writes to job.log/);
+  });
+
   it("of one id makes one job", async () => {
     const trigger = open();
     const [one, other] = await Promise.all([
@@ -150,6 +164,37 @@ describe("Trigger, without a broker", () => {
       expect(await job.cancel()).toMatchObject({ outcome: "gone", end: { state: "cancelled" } });
     },
   );
+
+  it("cancels a job whose beamtime has been stopped meanwhile", async () => {
+    const beamlineRoot = mkdtempSync(join(localJobs, "gpfs-"));
+    const metadata = `beamtime-metadata-${beamtime.beamtimeId}.json`;
+    mkdirSync(join(beamlineRoot, "current/shared"), { recursive: true });
+    for (const file of [metadata, "shared/id_rsa"]) {
+      copyFileSync(join(facility.roots.gpfs, "current", file), join(beamlineRoot, "current", file));
+    }
+    const job = await open(TriggerMethod.REMOTE_COMMAND, { beamlineRoot }).run(["/bin/sleep", "300"]);
+    await job.started();
+    rmSync(join(beamlineRoot, "current"), { recursive: true });
+    expect(await job.cancel()).toMatchObject({ outcome: "cancelled" });
+    expect((await job.ended()).state).toBe("cancelled");
+  });
+
+  it("keeps its connections for who reads the log of a job that has ended, and then lets the program end", async () => {
+    const program = `
+      import { Trigger } from ${JSON.stringify(join(dirname(MAIN), "index.js"))};
+      const trigger = new Trigger("remote-command", { config: ${JSON.stringify(site.configFile)} });
+      const job = await trigger.run(["/bin/sh", "-c", "head -c 3000000 /dev/zero"]);
+      await job.ended();
+      let bytes = 0;
+      for await (const piece of job.logs()) {
+        bytes += piece.length;
+        await new Promise((resolve) => setTimeout(resolve, 700));
+      }
+      console.log(bytes, (await job.cancel()).outcome);`;
+    const args = ["--input-type=module", "--eval", program];
+    const { code, stdout } = await run(process.execPath, args, { cwd: localJobs });
+    expect({ code, stdout }).toEqual({ code: 0, stdout: "3000000 gone\n" });
+  });
 
   it("says what is missing when no beamtime is open", async () => {
     const config = new TestSite([], { site: { gpfs: localJobs, core: localJobs, localJobs } });
@@ -236,6 +281,16 @@ describe("mento run", () => {
     );
     expect(code).toBe(42);
     expect(stdout).toBe("out\nerr\n");
+  });
+
+  it("prints what the job writes to a log file, not what was there before", async () => {
+    const log = join(beamtime.corePath, "processed/followed.log");
+    mkdirSync(dirname(log), { recursive: true });
+    writeFileSync(log, "of yesterday\n", { mode: 0o666 });
+    chmodSync(log, 0o666);
+    const { code, stdout } = await mentoRun("--follow", "--log", log, "--", "/bin/echo", "new");
+    expect({ code, stdout }).toEqual({ code: 0, stdout: "new\n" });
+    expect(readFileSync(log, "utf8")).toBe("of yesterday\nnew\n");
   });
 
   it("shows what would be submitted, and submits nothing", async () => {

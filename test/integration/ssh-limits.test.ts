@@ -32,6 +32,15 @@ async function runMany(shell: SshShell, count: number): Promise<string[]> {
 
 const numbers = (count: number) => Array.from({ length: count }, (_, index) => String(index));
 
+it("a login shell that greets is not taken for the command", async () => {
+  const { open } = await startWith("ForceCommand printf Welcome; echo 'try --help' >&2; exec /bin/sh");
+  const shell = open();
+  for (const number of numbers(3)) {
+    const { stdout, stderr } = await shell.run(`echo ${number}; echo no >&2`);
+    expect([stdout.toString(), stderr]).toEqual([`${number}\n`, "no\n"]);
+  }
+});
+
 describe("an sshd that has few sessions", () => {
   it.each([1, 2, 3])("MaxSessions %i: more commands at once wait, and all are run", async (maxSessions) => {
     const { open } = await startWith(`MaxSessions ${maxSessions}`);

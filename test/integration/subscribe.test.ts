@@ -219,6 +219,21 @@ describe("a subscription whose broker is lost", () => {
     expect(ids()).toEqual(["meanwhile", "after"]);
   });
 
+  it("then has what comes, whatever time it tells", async () => {
+    const own = await ownSource();
+    const { proxy, client } = await connectOverProxy(own);
+    let isBack = false;
+    const onTrouble = (trouble: unknown) => void (isBack = trouble === undefined);
+    const { ids } = await listen(client, { onTrouble });
+    proxy.cut();
+    await eventually("it reads again", () => isBack || undefined);
+    await sleep(1500);
+    await own.announce("of a scan that began long ago", { time: ago(120) });
+    await own.announce("now");
+    await arrived(ids, "now");
+    expect(ids()).toEqual(["of a scan that began long ago", "now"]);
+  });
+
   it("can be opened when the client's own link is lost already", async () => {
     const { proxy, client } = await connectOverProxy();
     proxy.cut();
@@ -321,6 +336,9 @@ describe("a subscription ends", () => {
       expect(await codeOf(subscribe(client, { since })), String(since)).toBe("wrong-usage");
     }
     expect(await codeOf(subscribe(client, { types: ["completed"] }))).toBe("wrong-usage");
+    const closed = await connect();
+    await closed.close();
+    expect(await codeOf(subscribe(closed))).toBe("wrong-usage");
     const nowhere = await connectBroker({ url: facility.broker.url, prefix: newName() });
     expect(await codeOf(subscribe(nowhere))).toBe("exchange-missing");
     expect(await codeOf(subscribe(nowhere, { since: "1h" }))).toBe("exchange-missing");

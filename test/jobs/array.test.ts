@@ -1,4 +1,4 @@
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import {
   chmodSync,
   existsSync,
@@ -6,6 +6,7 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   utimesSync,
   writeFileSync,
@@ -235,9 +236,64 @@ describe("an array whose submit was cut off", () => {
     utimesSync(join(jobsDirectory, "two", ".looked"), Date.now() / 1000 - 11, Date.now() / 1000 - 11);
     expect(recover("two")).toEqual(expect.objectContaining({ kind: "submitted", runId: "4720" }));
     expect(calls().at(-1)).toMatch(/^--alone/);
-    expect(runTask(1).status).toBe(0);
+    expect(runTask(1).status).toBe(79);
     expect(readdirSync(join(jobsDirectory, "two")).filter((name) => name.startsWith("started"))).toEqual([]);
   });
+});
+
+describe("a job of an array that was submitted by itself meanwhile", () => {
+  const TAKEN = 'rm -f "${0%/*}/../jobs/two/.array"; echo 4720 > "${0%/*}/../jobs/two/submitted"';
+
+  it("keeps its own answer, though the array's call goes on", () => {
+    answer("sbatch", `${TAKEN}; echo 4711`);
+    expect(submit([job("one"), job("two")]).answers).toMatchObject([
+      { kind: "submitted", runId: "4711_0" },
+      { kind: "in-flight" },
+    ]);
+    expect(submitted("two")).toBe("4720\n");
+    expect(runTask(1).status).toBe(79);
+    expect(runTask(0).status).toBe(0);
+  });
+
+  it("is not said to have failed with the array", () => {
+    answer("sbatch", `${TAKEN}; exit 1`);
+    expect(submit([job("one"), job("two")]).answers).toMatchObject([
+      { kind: "failed" },
+      { kind: "in-flight" },
+    ]);
+    expect(existsSync(join(jobsDirectory, "two", ".failed"))).toBe(false);
+  });
+
+  it("is not taken for the array's task by its own recovery", () => {
+    answer("sbatch", "kill -KILL $(ps -o ppid= $PPID)");
+    submit([job("one"), job("two")]);
+    age("two", 200);
+    expect(recover("two")).toEqual({ kind: "in-flight" });
+    utimesSync(join(jobsDirectory, "two", ".looked"), Date.now() / 1000 - 11, Date.now() / 1000 - 11);
+    answer("sbatch", 'echo >> "${0%/*}/tried"; exit 1');
+    answer("squeue", "[ ! -e \"${0%/*}/tried\" ] || echo '4711_[0-1%10]|mento:array:a1'");
+    expect(recover("two")).toMatchObject({ kind: "failed" });
+  });
+});
+
+it("an array that is not ready in time is not submitted, however late that shows", () => {
+  answer("touch", `: > "\${0%/*}/touched"; PATH=\${PATH#*:}; exec touch "$@"`);
+  answer(
+    "date",
+    `at=$(PATH=\${PATH#*:}; date +%s); [ ! -e "\${0%/*}/touched" ] || at=$((at + 61)); echo $at`,
+  );
+  submit([job("one"), job("two")]);
+  expect(calls()).toEqual([]);
+  expect(existsSync(join(jobsDirectory, "two", ".failed"))).toBe(true);
+});
+
+it("a task whose directory cannot be read for a moment runs all the same", () => {
+  submit([job("one"), job("two")]);
+  const file = join(jobsDirectory, "one", ".array");
+  renameSync(file, `${file}.away`);
+  spawn("sh", ["-c", 'sleep 0.5; mv "$1.away" "$1"', "sh", file]);
+  expect(runTask(0).status).toBe(0);
+  expect(readFileSync(join(jobsDirectory, "one", "job.log"), "utf8")).toContain("I am one\n");
 });
 
 it("directories of an array that Slurm still has are not removed, others are", () => {
@@ -247,9 +303,9 @@ it("directories of an array that Slurm still has are not removed, others are", (
     utimesSync(join(jobsDirectory, id), then, then);
   }
   answer("squeue", "echo mento:array:a1");
-  expect(shell(retentionCommand(jobsDirectory, "bttest", 1)).stdout).toBe("mento:0\n");
+  expect(shell(retentionCommand(jobsDirectory, { account: "bttest" }, 1)).stdout).toBe("mento:0\n");
   expect(existsSync(join(jobsDirectory, ".arrays", "a1", "0", "run.sh"))).toBe(true);
   answer("squeue", "echo mento:array:b2");
-  expect(shell(retentionCommand(jobsDirectory, "bttest", 1)).stdout).toBe("mento:2\n");
+  expect(shell(retentionCommand(jobsDirectory, { account: "bttest" }, 1)).stdout).toBe("mento:2\n");
   expect(readdirSync(join(jobsDirectory, ".arrays"))).toEqual([]);
 });

@@ -1,12 +1,21 @@
 import { spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import fc from "fast-check";
 import { afterAll, describe, expect, it } from "vitest";
 import { parseRecords, readRecordsCommand } from "../../src/jobs/records.ts";
-import { runScript, type RunScript } from "../../src/jobs/run-script.ts";
+import { runScript, type CopyBack, type RunScript } from "../../src/jobs/run-script.ts";
 
 const top = mkdtempSync(join(tmpdir(), "mento-run script-"));
 afterAll(() => rmSync(top, { recursive: true }));
@@ -33,10 +42,12 @@ function makeJob(argv: string[], more: Partial<RunScript> = {}) {
 
 const asSlurmJob = (id: string) => ({ ...process.env, SLURM_JOB_ID: id });
 
-function run(argv: string[], more: Partial<RunScript> = {}) {
+function run(argv: string[], more: Partial<RunScript> = {}, path = "") {
   const job = makeJob(argv, more);
   const log = `exec sh '${job.script}' > '${job.directory}/job.log' 2>&1`;
-  const { status, signal } = spawnSync("sh", ["-c", log], { env: asSlurmJob("4711") });
+  const { status, signal } = spawnSync("sh", ["-c", log], {
+    env: { ...asSlurmJob("4711"), PATH: `${path}${process.env["PATH"] ?? ""}` },
+  });
   return { ...job, status, signal, records: readRecords(job.jobId) };
 }
 
@@ -123,10 +134,66 @@ describe("the run script, in a real shell", () => {
     });
   });
 
-  it("reports a program that is not there as exit code 127, with the shell's words", () => {
-    const { status, records } = run(["/no/such/program"]);
-    expect(status).toBe(127);
-    expect(records?.ended?.log).toContain("/no/such/program");
+  it.each(["/no/such/program", "no-such-program", "no 'such'"])(
+    "reports that %s is not there as exit code 127, in one sentence",
+    (program) => {
+      const { status, records } = run([program, "x"]);
+      expect(status).toBe(127);
+      expect(records?.ended?.log).toBe(`mento: there is no program ${program} on ${hostname()}`);
+    },
+  );
+
+  it("leaves it to the shell to say why a program that is there cannot be started", () => {
+    const { status, records } = run([top]);
+    expect(status).toBe(126);
+    expect(records?.ended?.log).toContain(top);
+  });
+
+  describe("copies results back", () => {
+    /** The beamline's file system is a folder, of which a link leads out. */
+    function copying(results: string, more: Partial<CopyBack> = {}, path = "") {
+      const root = join(top, `beamline${count}`);
+      const outside = join(top, `outside${count}`);
+      for (const folder of [root, outside]) mkdirSync(folder);
+      symlinkSync(outside, join(root, "linked"));
+      const copyBack = {
+        root,
+        folder: "processed",
+        view: "/gpfs/current",
+        maxBytes: 1e6,
+        maxFiles: 10,
+        ...more,
+      };
+      const script = `cd "$MENTO_RESULTS_DIR" && ${results}`;
+      const { records, directory } = run(["sh", "-c", script], { copyBack }, path);
+      const log = readFileSync(join(directory, "job.log"), "utf8");
+      return { root, outside, results: records?.ended?.results, log };
+    }
+
+    it("into folders that are made for them", () => {
+      const { root, results } = copying("mkdir a && echo 1 > a/x");
+      expect(results).toMatchObject([{ beamlinePath: "/gpfs/current/processed/a/x" }]);
+      expect(readFileSync(join(root, "processed/a/x"), "utf8")).toBe("1\n");
+    });
+
+    it("but makes nothing outside the beamtime", () => {
+      const { outside, results, log } = copying("mkdir a && echo 1 > a/x", { folder: "linked/deep" });
+      expect(results).toMatchObject([{ beamlinePath: null }]);
+      expect(log).toContain("leads out of the beamtime");
+      expect(readdirSync(outside)).toEqual([]);
+    });
+
+    it("and leaves nothing of a copy that failed", () => {
+      const bin = join(top, "full");
+      mkdirSync(bin);
+      const fails =
+        '#!/bin/sh\nfor to; do :; done\necho half > "$to"\necho "cp: No space left on device" >&2\nexit 1\n';
+      writeFileSync(join(bin, "cp"), fails, { mode: 0o755 });
+      const { root, results, log } = copying("echo 1 > x", {}, `${bin}:`);
+      expect(results).toMatchObject([{ beamlinePath: null }]);
+      expect(log).toMatch(/not copied to the beamline: .*\/x: .*could not be written/);
+      expect(readdirSync(join(root, "processed"))).toEqual([]);
+    });
   });
 
   it("lists new files as results, whatever their names", () => {

@@ -43,6 +43,11 @@ function end(job: string, run = "7"): void {
   writeFileSync(join(jobs, job, `ended.${run}`), "");
 }
 
+function age(file: string, seconds: number): void {
+  const then = Date.now() / 1000 - seconds;
+  utimesSync(join(jobs, file), then, then);
+}
+
 const taken = () =>
   readdirSync(join(jobs, ".seats"), { recursive: true, withFileTypes: true })
     .filter((one) => one.isFile() && !one.parentPath.endsWith("newest"))
@@ -83,6 +88,44 @@ describe.each(["dash", "bash"])("a job's seat, in %s", (shell) => {
     const before = Date.now() / 1000 - 600;
     utimesSync(join(jobs, ".seats/default.show.k/1/a"), before, before);
     expect(take("b", seats(1), shell)).toBe("got");
+  });
+
+  it("whose job was never submitted is free after an hour, or soon if that has failed", () => {
+    take("a", seats(1), shell);
+    expect(take("b", seats(1), shell)).toBe("busy trigger");
+    age(".seats/default.show.k/1/a", 3700);
+    expect(take("b", seats(1), shell)).toBe("got");
+    writeFileSync(join(jobs, "b", "submitted"), "");
+    writeFileSync(join(jobs, "b", ".failed"), "");
+    expect(take("c", seats(1), shell)).toBe("busy trigger");
+    age(".seats/default.show.k/1/b", 300);
+    expect(take("c", seats(1), shell)).toBe("got");
+  });
+
+  it.each(["stoppedBy=TERM\0", "stoppedBy=\0code=143\0", "stoppedBy=\0code=137\0"])(
+    "is kept by a job whose record says %j: it may be submitted again",
+    (record) => {
+      take("a", seats(1), shell);
+      end("a");
+      writeFileSync(join(jobs, "a/ended.7"), `at=x\0${record}`);
+      expect(take("b", seats(1), shell)).toBe("busy trigger");
+      age("a/ended.7", 3700);
+      expect(take("b", seats(1), shell)).toBe("got");
+    },
+  );
+
+  it("is free when its job has ended by itself, whatever its record says", () => {
+    take("a", seats(1), shell);
+    end("a");
+    writeFileSync(join(jobs, "a/ended.7"), "at=x\0code=1\0stoppedBy=\0log=code=143 stoppedBy=TERM\0");
+    expect(take("b", seats(1), shell)).toBe("got");
+  });
+
+  it("is left by a job whose submit was cut off, and that was overtaken", () => {
+    take("a", latest("001-a", 2), shell);
+    take("b", latest("002-b", 2), shell);
+    expect(take("a", latest("001-a", 2), shell)).toBe(String.raw`superseded "m \"002-b\"\n"`);
+    expect(taken()).toEqual(["b"]);
   });
 
   it("is needed in each row: of the trigger, and of the session", () => {

@@ -2,6 +2,8 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { Rejected } from "../../src/errors.ts";
 import { decodeMessage, MAX_MESSAGE_BYTES } from "../../src/messages/cloud-event.ts";
+import { readTriggerInput } from "../../src/messages/trigger-input.ts";
+import { jobEndedEvent } from "../triggers/job-ended.ts";
 import { originOf } from "../../src/messages/origin.ts";
 
 function codeOf(run: () => unknown): string {
@@ -66,6 +68,18 @@ describe("decodeMessage", () => {
       "message-too-large",
     );
     expect(codeOf(() => decodeMessage(bytes({ specversion: "1.0", id: "" }), {}))).toBe("wrong-schema");
+  });
+
+  it("rejects parameters that are nested too deep to be checked; what is taken can start a chain", () => {
+    const nested = (levels: number) => `${"[".repeat(levels)}${"]".repeat(levels)}`;
+    const dataOf = (levels: number) => `{"path":"/a","parameters":{"a":${nested(levels)}}}`;
+    const code = (levels: number) => codeOf(() => decodeMessage(Buffer.from(dataOf(levels)), {}));
+    expect([98, 99, 100_000].map(code)).toEqual(["none", "wrong-schema", "wrong-schema"]);
+    const { data } = decodeMessage(Buffer.from(dataOf(98)), {});
+    const { parameters } = data as { parameters: object };
+    const event = jobEndedEvent({ type: "job.completed" });
+    const ended = { ...event, data: { ...event.data, message: { ...event.data.message, parameters } } };
+    expect(codeOf(() => readTriggerInput(decodeMessage(bytes(ended), {})))).toBe("none");
   });
 
   it("either decodes or rejects any bytes, and always knows an origin", () => {

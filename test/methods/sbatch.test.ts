@@ -21,6 +21,7 @@ const plan: JobPlan = {
   key: null,
   logFile: null,
   paths: ["/c/raw/a.h5"],
+  announcedPaths: ["/c/raw/a.h5"],
   bytes: undefined,
   argv: ["/bin/true"],
   resultsDirectory: "/c/processed/a",
@@ -111,7 +112,7 @@ describe("sbatch fails", () => {
 });
 
 describe("the answer of the remote call", () => {
-  it("is found behind what a login shell prints, and without a cluster's name", async () => {
+  it("is found behind what else was printed, and without a cluster's name", async () => {
     const { result } = await submitWith("Welcome to Maxwell\nmento:submitted 4711;maxwell\n", "");
     expect(result).toMatchObject({ slurmJobId: "4711", submittedAt: "1970-01-01T00:00:00.000Z" });
   });

@@ -45,7 +45,15 @@ async function submit(jobId: string, place: Partial<Place> = {}, slurm: object =
     ...{ jobId, trigger, cause: { source: "/s", id: "1", type: "mento.data.ready.v1" }, chain: [] },
     facts: { detector: null, technique: null, scan: null, sample: null, parameters: {} },
     ...{ traceparent: "00-0-0-01", session: null, beamline: null, sessionId: null, env: {}, workdir: null },
-    ...{ stdin: null, key: null, logFile: null, paths: [], bytes: undefined, argv: ["/bin/true"] },
+    ...{
+      stdin: null,
+      key: null,
+      logFile: null,
+      paths: [],
+      announcedPaths: [],
+      bytes: undefined,
+      argv: ["/bin/true"],
+    },
     resultsDirectory: "/c/processed/a",
   };
   const at: Place = {

@@ -132,6 +132,22 @@ describe("matchTriggers", () => {
     expect(why(message({ path: "/a/".repeat(5000) }), { path: "**" })).toContain("does not fit");
   });
 
+  it("a path is held against globs as the file that it names", () => {
+    const on = { path: "**/raw/*" };
+    expect(why(message({ path: "/gpfs/raw/scan/" }), on)).toBeUndefined();
+    expect(why(message({ path: "/gpfs/processed/../raw//a.h5" }), on)).toBeUndefined();
+    expect(why(message({ path: "/gpfs/raw/../processed/a.h5" }), on)).toContain("does not fit");
+    expect(why(message({ path: "/gpfs/raw/../raw/dark/a" }), {}, { path: "**/dark/**" })).toContain(
+      "excludes",
+    );
+  });
+
+  it("a list that holds a null is there", () => {
+    const mask = message({ path: "/a", parameters: { mask: [1, null] } });
+    expect(why(mask, { parameters: { mask: { exists: false } } })).toContain("the trigger wants none");
+    expect(why(mask, { parameters: { mask: { exists: true } } })).toBeUndefined();
+  });
+
   it("values of any size are told from globs at once, and shown in part", () => {
     const parameters = { text: "a".repeat(500_000) };
     const started = Date.now();
@@ -139,6 +155,18 @@ describe("matchTriggers", () => {
       why(message({ path: "/a", parameters }), { parameters: { text: "*a*a*a*b" } })?.length,
     ).toBeLessThan(300);
     expect(Date.now() - started).toBeLessThan(5000);
+  });
+
+  it("a text of many digits is told from a number at once", () => {
+    const data = { path: "/a", sample: "1".repeat(500_000) + "x", scan: ` ${" ".repeat(200_000)}x` };
+    const started = Date.now();
+    expect(why(message(data), { sample: { min: 1 } })).toContain("the trigger wants at least 1");
+    expect(why(message(data), { scan: 7 })).toContain("the trigger wants 7");
+    expect(Date.now() - started).toBeLessThan(1000);
+  });
+
+  it.each(["7", " +7. ", "7.0", "0.7e1", "70E-1"])("takes %j for the number 7", (scan) => {
+    expect(why(message({ path: "/a", scan }), { scan: 7 })).toBeUndefined();
   });
 
   it("is quick: 20 triggers, thousands of messages a second", () => {

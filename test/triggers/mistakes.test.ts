@@ -1,7 +1,5 @@
 import { describe, expect, it } from "vitest";
 import { parseConfig } from "../../src/config-file.ts";
-import { OWN_OPTIONS } from "../../src/jobs/sbatch-script.ts";
-import { extraFlagMistake } from "../../src/triggers/slurm-flags.ts";
 import { MISTAKEN } from "./mistakes.ts";
 
 describe("a mistake in a trigger", () => {
@@ -30,16 +28,16 @@ describe("a mistake in a trigger", () => {
   });
 });
 
-it("what Mento takes from no #SBATCH line it takes from no extra flag either", () => {
-  for (const name of OWN_OPTIONS) expect(extraFlagMistake(`--${name}`), name).toBeDefined();
-});
-
 describe("what is no mistake", () => {
   const valid = (body: string) =>
     parseConfig(`triggers:\n  - name: a\n    run: [prog, "{{ path }}"]\n${body}`, {}).mistakes;
 
-  it.each([
+  it.each<readonly [string, string]>([
     ["a trigger on all jobs but its own", "    on: { type: job.completed }\n    unless: { trigger: a }\n"],
+    [
+      "one on another group's jobs but one trigger's",
+      "    on: { type: job.completed, group: p09 }\n    unless: { trigger: x }\n",
+    ],
     ["one on another group's jobs", "    on: { type: job.completed, trigger: x, group: p09 }\n"],
     [
       "one on the jobs of all groups but this",
@@ -50,11 +48,30 @@ describe("what is no mistake", () => {
       "all of one's own jobs that fail, by a trigger that excludes them",
       "    on: { type: [job.failed, job.lost] }\n    unless: { trigger: 'a*' }\n",
     ],
+    ...["**/scan (1)/*.h5", "{/gpfs,/asap3,**/{raw,x}}/**", "{{**/a,/b},/c}", "!/gpfs/**", "**"].map(
+      (glob) => ["a glob that can fit", `    on: { path: "${glob}" }\n`] as const,
+    ),
     ["a beamtime's id as YAML has it", "    on: { beamtimeId: 11010000 }\n"],
     [
       "a shell whose script takes its values as arguments",
       '  - name: b\n    run: [sh, -c, "wc < $1 | cut -d: -f1", sh, "{{ path }}"]\n',
     ],
+    ...[
+      '[python3, /opt/x.py, -c, "{{ parameters.config }}"]',
+      '[python3, -W, error, /opt/x.py, -c, "{{ path }}"]',
+      '[python3, -m, fit, -c, "{{ path }}"]',
+      '[python3, -c, "import sys", -c, "{{ path }}"]',
+      '[bash, /opt/run.sh, -c, "{{ path }}"]',
+      '[bash, -o, errexit, --, run.sh, -c, "{{ path }}"]',
+      '[perl, -Mstrict, /opt/x.pl, -e, "{{ path }}"]',
+      '[Rscript, /opt/x.R, -e, "{{ path }}"]',
+    ].map(
+      (run) => ["a script that has a flag like its interpreter's", `  - name: b\n    run: ${run}\n`] as const,
+    ),
+    ...["[bash, /opt/run.sh]", '[python3, -c, "import sys"]', "[cat]", "[tool, --language, R]"].map(
+      (run) =>
+        ["a value for a script's input", `  - name: b\n    run: ${run}\n    stdin: "{{ path }}"\n`] as const,
+    ),
     ["a literal brace", `  - name: b\n    run: [p, '{"a":{"b":1{{ "}}" }}']\n`],
     [
       "flags of sbatch that continue one of Mento's",

@@ -1,10 +1,11 @@
 import { describe, expect, it } from "vitest";
 import { Rejected } from "../../src/errors.ts";
 import type { DataReady } from "../../src/messages/data-ready.ts";
+import { jobEvent, toCloudEvent } from "../../src/messages/job-event.ts";
 import { readTriggerInput } from "../../src/messages/trigger-input.ts";
 import { LONGEST_CHAIN, planJob } from "../../src/triggers/plan.ts";
 import { Trigger } from "../../src/triggers/trigger-config.ts";
-import { CORE, jobEnded } from "./job-ended.ts";
+import { CORE, jobEnded, jobEndedEvent } from "./job-ended.ts";
 
 const session = {
   id: "11010000",
@@ -71,6 +72,47 @@ describe("planJob", () => {
       "/gpfs/current/processed/a.png",
       "azimuthal",
     ]);
+  });
+
+  it("of a job on this host: events name the data on the core file system, the program sees the beamline's", () => {
+    const local = { method: "local-bash-script", run: ["p", "{{ path }}"] };
+    for (const path of ["/gpfs/current/raw/a.h5", `${CORE}/raw/a.h5`]) {
+      const { argv, paths, announcedPaths } = plan(local, { path });
+      expect(argv[1]).toBe("/gpfs/current/raw/a.h5");
+      expect(paths).toEqual(["/gpfs/current/raw/a.h5"]);
+      expect(announcedPaths).toEqual([`${CORE}/raw/a.h5`]);
+    }
+    const nowhere = planJob(
+      message({ path: "/data/a.h5" }),
+      Trigger.parse({ name: "t", ...local }),
+      null,
+      "g",
+    );
+    expect(nowhere).toMatchObject({ paths: ["/data/a.h5"], announcedPaths: ["/data/a.h5"] });
+  });
+
+  it("of a chained job has the first message's time, and stays in its trace", () => {
+    const trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    const first = message({ path: `${CORE}/raw/a.h5` });
+    const trigger = Trigger.parse({ name: "t", run: ["p", "{{ message.time }}"] });
+    const event = {
+      ...first.event,
+      time: "2026-11-22T11:00:00+01:00",
+      traceparent: `00-${trace}-00f067aa0ba902b7-00`,
+    };
+    const firstPlan = planJob(readTriggerInput(event), trigger, session, "default");
+    expect(firstPlan.argv[1]).toBe("2026-11-22T11:00:00+01:00");
+
+    const { data } = jobEndedEvent({ type: "job.completed" });
+    const times = { ...data.times, ready: "2026-11-22T11:00:00+01:00" };
+    const { traceparent } = firstPlan;
+    const ended = jobEvent({ ...data, times }, new Date("2026-11-22T12:00:00Z"), { traceparent });
+    const input = readTriggerInput(toCloudEvent(ended, "/mento/default"));
+    expect(input.ready).toBe("2026-11-22T11:00:00+01:00");
+    const chained = planJob(input, trigger, session, "default");
+    expect(chained.argv[1]).toBe("2026-11-22T11:00:00+01:00");
+    expect(chained.traceparent).toMatch(new RegExp(`^00-${trace}-[0-9a-f]{16}-00$`));
+    expect(chained.traceparent).not.toBe(traceparent);
   });
 
   it("rejects what follows so many jobs that it must be a circle", () => {
