@@ -55,7 +55,7 @@ export async function runChaos(options, stop) {
   let leftInQueues = /** @type {Record<string, number>} */ ({});
   try {
     await world.open(workers, going);
-    observer = new Observer(world.facility.broker.url);
+    observer = new Observer(world.broker.url);
     await observer.open();
     slurm.start();
 

@@ -58,6 +58,12 @@ export class World {
     return join(this.dir, "chaos-logs");
   }
 
+  get broker() {
+    const { broker } = this.facility;
+    if (broker === null) throw new Error("the facility has no broker");
+    return broker;
+  }
+
   get ledger() {
     return join(this.dir, "ledger");
   }
@@ -67,7 +73,7 @@ export class World {
    * @param {AbortSignal} stop
    */
   async open(workers, stop) {
-    this.facility = await up(this.dir, { mayInstall: true }, this.#say);
+    this.facility = await up(this.dir, { hasBroker: true, mayInstall: true }, this.#say);
     this.state = runningFacility(this.dir);
     const beamtime = await startBeamtime(
       this.dir,
@@ -76,7 +82,7 @@ export class World {
       () => undefined,
     );
     this.#corePath = beamtime.corePath;
-    this.detectorWire = await TcpProxy.to(this.facility.broker.port);
+    this.detectorWire = await TcpProxy.to(this.broker.port);
     this.detector = new Detector(this.#brokerUrl(this.detectorWire), stop);
     const script = this.#writeScript();
     for (let number = 1; number <= workers; number++) this.posts.push(await this.#makePost(number, script));
@@ -105,7 +111,7 @@ export class World {
    * @param {string} path
    */
   async management(method, path) {
-    const { managementUrl, user, password } = this.facility.broker;
+    const { managementUrl, user, password } = this.broker;
     const authorization = `Basic ${Buffer.from(`${user}:${password}`).toString("base64")}`;
     const signal = AbortSignal.timeout(5000);
     const response = await fetch(`${managementUrl}/api${path}`, {
@@ -161,7 +167,7 @@ export class World {
 
   /** @param {TcpProxy} wire */
   #brokerUrl(wire) {
-    const { user, password } = this.facility.broker;
+    const { user, password } = this.broker;
     return `amqp://${user}:${password}@127.0.0.1:${wire.port}`;
   }
 
@@ -171,8 +177,8 @@ export class World {
    * @returns {Promise<Post>}
    */
   async #makePost(number, script) {
-    const { broker, roots, slurm, ssh } = this.facility;
-    const wires = { broker: await TcpProxy.to(broker.port), ssh: await TcpProxy.to(ssh.port) };
+    const { roots, slurm, ssh } = this.facility;
+    const wires = { broker: await TcpProxy.to(this.broker.port), ssh: await TcpProxy.to(ssh.port) };
     const nodes = slurm.nodes.map(({ name }) => name);
     const config = {
       broker: { url: this.#brokerUrl(wires.broker) },

@@ -90,6 +90,12 @@ export class Admission {
     };
   }
 
+  /** Throws what keeps the session from work, as {@link enter} does; takes no turn. */
+  async requireOpen(session: Session): Promise<void> {
+    const { closedBy } = this.#doorOf(session);
+    if (closedBy !== undefined) throw await this.#told(session, closedBy);
+  }
+
   /**
    * A submit failed for a reason that is not the message's. One probe tells whose it is: the session's, whose door is
    * then shut, or that of this one command, whose message comes again alone.

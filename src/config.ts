@@ -23,8 +23,19 @@ export function configFile(
   });
 }
 
+/** A configuration, and the text of the file that it came from. */
+export interface ReadConfig {
+  config: MentoConfig;
+  text: string;
+}
+
 /** Reads and checks a configuration file; the environment's `MENTO_<SECTION>_<KEY>` wins over it. */
 export function loadConfig(file: string, environment: NodeJS.ProcessEnv): MentoConfig {
+  return readConfig(file, environment).config;
+}
+
+/** The same, with the file's text. */
+export function readConfig(file: string, environment: NodeJS.ProcessEnv): ReadConfig {
   let text: string;
   try {
     text = readFileSync(file, "utf8");
@@ -36,6 +47,11 @@ export function loadConfig(file: string, environment: NodeJS.ProcessEnv): MentoC
       cause,
     });
   }
+  return { config: configFrom(text, file, environment), text };
+}
+
+/** Checks what a configuration file says. */
+export function configFrom(text: string, file: string, environment: NodeJS.ProcessEnv): MentoConfig {
   const { config, mistakes } = parseConfig(text, environment);
   if (config !== undefined) return config;
   const list = mistakes.map(({ line, place, message }) => {

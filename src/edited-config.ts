@@ -1,24 +1,27 @@
 import { readFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
-import { loadConfig, type MentoConfig } from "./config.ts";
-import { MentoError } from "./errors.ts";
+import { configFrom, type ReadConfig } from "./config.ts";
+import { MentoError, errorText } from "./errors.ts";
 import type { Log } from "./log.ts";
 
 /** The file is read so often: network file systems tell nobody of a change. */
 const LOOK_EVERY_MS = 1_000;
 
 /**
- * Waits until a configuration file has been edited, and is whole and right; undefined if it is to stop meanwhile. What is
- * wrong with it is logged, once for each edit.
+ * Waits until a configuration file says something else than it did, and is whole and right; undefined if it is to stop
+ * meanwhile. What is wrong with it is logged, once for each edit.
+ *
+ * @param known the text that was taken last: an edit may have been saved before this is called
  */
 export async function editedConfig(
   file: string,
+  known: string,
   environment: NodeJS.ProcessEnv,
   log: Log,
   stop: AbortSignal,
-): Promise<MentoConfig | undefined> {
-  let taken = await textOf(file);
-  let before = taken;
+): Promise<ReadConfig | undefined> {
+  let taken = known;
+  let before: string | undefined = known;
   for (;;) {
     await sleep(LOOK_EVERY_MS, undefined, { signal: stop }).catch(() => undefined);
     if (stop.aborted) return undefined;
@@ -29,12 +32,12 @@ export async function editedConfig(
     if (!isSettled || text === taken || text === undefined) continue;
     taken = text;
     try {
-      return loadConfig(file, environment);
+      return { config: configFrom(text, file, environment), text };
     } catch (error) {
-      if (!(error instanceof MentoError)) throw error;
+      const { code, hint } = error instanceof MentoError ? error : {};
       log.error(
-        { code: error.code, hint: error.hint },
-        `The edited configuration is not taken: ${error.message}`,
+        code === undefined ? { err: error } : { code, hint },
+        `The edited configuration is not taken: ${errorText(error)}`,
       );
     }
   }

@@ -30,6 +30,8 @@ export interface ReceivedMessage {
   queuedFor: string[];
   /** Where it waits in the queue of a trigger. */
   queuedTurn: QueuedTurn | undefined;
+  /** Workers that had it have ended, so often that it is not to be tried now; there it can still wait. */
+  cameBack?: MentoError | undefined;
   /** Its turn in that queue has come, or a newer message has overtaken it. */
   turn?: "now" | { overtakenBy: string };
   /** The message as it is put into the queue of a trigger. */
@@ -134,9 +136,26 @@ async function runTriggers(
     const failure = await tryTrigger(trigger, resolved, effects);
     if (failure !== undefined) failures.push(failure);
   });
-  if (alone.length > 0) works.push(runInTurn(alone, resolved, effects, failures));
+  if (alone.length > 0) {
+    const run = resolved.received.turn === "now" ? runAfterLook : runInTurn;
+    works.push(run(alone, resolved, effects, failures));
+  }
   await Promise.all(works.map((work) => work.catch((error: unknown) => failures.push(error))));
   return failures;
+}
+
+/** When their turn with their trigger has come: a look for room that is in vain takes no turn of the session's. */
+async function runAfterLook(
+  triggers: readonly Trigger[],
+  resolved: Resolved & { session: Session },
+  effects: IntakeEffects,
+  failures: unknown[],
+): Promise<void> {
+  for (const trigger of triggers) {
+    const enter = () => effects.enter(resolved.session, 1, trigger.priority);
+    const failure = await tryTrigger(trigger, { ...resolved, enter }, effects);
+    if (failure !== undefined) failures.push(failure);
+  }
 }
 
 /** In the session's turn, and until nobody can work. */
@@ -146,8 +165,8 @@ async function runInTurn(
   effects: IntakeEffects,
   failures: unknown[],
 ): Promise<void> {
-  const { session, received } = resolved;
-  const submits = triggers.filter((trigger) => received.turn === "now" || !hasTurns(trigger));
+  const { session } = resolved;
+  const submits = triggers.filter((trigger) => !hasTurns(trigger));
   const priority = Math.max(...triggers.map((trigger) => trigger.priority));
   const leave = await effects.enter(session, submits.length, priority);
   try {
@@ -229,6 +248,8 @@ interface Resolved {
   input: TriggerInput;
   received: ReceivedMessage;
   session: Session | null;
+  /** Waits for a turn of the session's, if it has none yet. */
+  enter?: () => Promise<() => void>;
 }
 
 /** The copy to the core file system is quick for beamtimes only (docs.desy.de/asap3, "Fast copy"). */
@@ -289,18 +310,35 @@ async function submitAlone(
   plan: JobPlan,
   turn: Turn | null,
   options: SubmitOptions,
+  resolved: Resolved,
+  effects: IntakeEffects,
+): Promise<Collected | undefined> {
+  const mustWait = turn !== null && resolved.received.turn === undefined;
+  if (turn !== null && !mustWait) await effects.requireRoom(resolved.session, plan, turn.seats);
+  if (resolved.received.cameBack !== undefined) throw resolved.received.cameBack;
+  const leave = await resolved.enter?.();
+  try {
+    return await findOrSubmit(plan, mustWait ? turn : null, options, resolved, effects);
+  } finally {
+    leave?.();
+  }
+}
+
+async function findOrSubmit(
+  plan: JobPlan,
+  waitsAt: Turn | null,
+  options: SubmitOptions,
   { received, session }: Resolved,
   effects: IntakeEffects,
 ): Promise<Collected | undefined> {
   const { trigger, argv } = plan;
-  const mustWait = turn !== null && received.turn === undefined;
-  if (turn !== null && !mustWait) await effects.requireRoom(session, plan, turn.seats);
   const place = await effects.placeFor(session, { ...trigger, program: argv[0] });
   const method = effects.methods[trigger.method];
-  const found = mustWait ? await method.find?.(plan, place, options) : null;
-  if (!mustWait || found != null) return { place, job: found ?? (await method.submit(plan, place, options)) };
+  const found = waitsAt === null ? null : await method.find?.(plan, place, options);
+  if (waitsAt === null || found != null)
+    return { place, job: found ?? (await method.submit(plan, place, options)) };
   if (place.slot instanceof MentoError) throw place.slot;
-  const { door, order } = turn;
+  const { door, order } = waitsAt;
   const { beamline = null, id = null } = session ?? {};
   await effects.queueFor(
     trigger.name,

@@ -1,3 +1,4 @@
+import type { Admission } from "./admission.ts";
 import type { Sessions } from "./beamtime/session.ts";
 import { openIntake, type IntakeEdges } from "./broker/intake.ts";
 import { Superseded } from "./errors.ts";
@@ -7,6 +8,7 @@ import { overtakenCommand, parseOvertaken, roomCommand } from "./jobs/seats.ts";
 import { noTurnYet } from "./methods/submit-answer.ts";
 import type { SessionPlaces } from "./session-places.ts";
 import { TriggerQueue } from "./trigger-queue.ts";
+import { HERE } from "./triggers/plan.ts";
 import type { Trigger } from "./triggers/trigger-config.ts";
 import { hasTurns } from "./triggers/turns.ts";
 
@@ -16,9 +18,7 @@ const PREFETCH = 64;
 export interface TriggerQueues {
   /** A job has ended: there may be room. */
   wake(): void;
-  /** Leaves those that wait to the broker. */
-  leave(): void;
-  /** The same; resolves when what is under way is finished. */
+  /** Leaves those that wait to the broker, as when the link is lost; resolves when what is under way is finished. */
   stop(): Promise<void>;
 }
 
@@ -50,27 +50,28 @@ export async function openTriggerQueues(
       putBack: async ({ copyFor }, turn) =>
         intake.publish({ exchange: "", routingKey: name, ...copyFor(trigger.name, turn) }),
       isOutranked,
-      hasOthers: async () => (await sessions.open()).open.length > 1,
+      openSessions: async () => (await sessions.open()).open.map(({ id }) => id),
       log: intake.log,
     });
     queues.push({ queue, trigger });
+    // Also while the next ones are opened, which then fails.
+    void intake.link.lost.then(() => queue.stop());
     const edges = { ...intake, queue: name, prefetch: PREFETCH };
     intakes.push(await openIntake({ ...edges, handle: (received) => queue.join(received) }));
   }
-  const leave = () => queues.forEach(({ queue }) => queue.stop());
   return {
     wake: () => queues.forEach(({ queue }) => queue.wake()),
-    leave,
     stop: async () => {
-      leave();
+      queues.forEach(({ queue }) => queue.stop());
       await Promise.all(intakes.map((one) => one.stop()));
     },
   };
 }
 
-/** Looks whether a job can have its seats now; Slurm is not asked. */
-export function roomAt(places: SessionPlaces): IntakeEffects["requireRoom"] {
+/** Looks whether a job can have its seats now; Slurm is not asked, nor a node that is known to be away. */
+export function roomAt(places: SessionPlaces, admission: Admission): IntakeEffects["requireRoom"] {
   return async (session, { trigger, jobId }, seats) => {
+    if (session !== null && !HERE.includes(trigger.method)) await admission.requireOpen(session);
     const { shell, jobsDirectory } = await places.jobsOf(session, trigger);
     const end = await shell.run(roomCommand(jobsDirectory, jobId, seats));
     const answer = parseSubmitAnswer(end.stdout.toString("utf8"), []);

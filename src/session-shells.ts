@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { PrivateKeys, type PrivateKey } from "./beamtime/private-key.ts";
 import type { OnlineSession, Sessions } from "./beamtime/session.ts";
 import type { MentoConfig } from "./config.ts";
+import { Unavailable } from "./errors.ts";
 import type { Log } from "./log.ts";
 import type { RuntimeDirectory } from "./runtime-directory.ts";
 import type { HostKeyRules } from "./shells/known-hosts.ts";
@@ -32,6 +33,7 @@ export class SessionShells {
   readonly #log: Log;
   readonly #keys: PrivateKeys;
   readonly #held = new Map<string, Held>();
+  #isClosed = false;
 
   constructor(ssh: MentoConfig["ssh"], runtime: RuntimeDirectory, log: Log) {
     this.#ssh = ssh;
@@ -44,9 +46,12 @@ export class SessionShells {
    * All nodes of the session as one shell; or the one node that is named, which need not be reserved.
    *
    * @throws Deferred `private-key-unreadable`, `private-key-format`
+   * @throws Unavailable `ssh-unreachable` after {@link close}
    */
   async open(session: OnlineSession, destination?: string): Promise<ReservedNodes> {
+    this.#requireNotClosed(session.id);
     const key = await this.readKey(session);
+    this.#requireNotClosed(session.id);
     const targets =
       destination === undefined ? this.targets(session, key) : [this.#target(destination, session, key)];
     const version = createHash("sha256")
@@ -124,9 +129,25 @@ export class SessionShells {
     }
   }
 
+  /** For good: what is still under way opens no connection that would keep the process alive. */
+  close(): void {
+    this.#isClosed = true;
+    this.closeAll();
+  }
+
+  /** They are made again when needed. */
   closeAll(): void {
     for (const { shell } of this.#held.values()) shell.close();
     this.#held.clear();
+  }
+
+  #requireNotClosed(id: string): void {
+    if (!this.#isClosed) return;
+    throw new Unavailable({
+      code: "ssh-unreachable",
+      message: `No connection to the nodes of ${id} is made, because the worker stops.`,
+      hint: "The message is handled again.",
+    });
   }
 
   #acceptedKeysOf(sessionId: string): string {

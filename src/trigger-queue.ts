@@ -18,8 +18,8 @@ export interface TriggerQueueEdges {
   putBack: (received: ReceivedMessage, turn: QueuedTurn) => Promise<void>;
   /** Whether a trigger of higher priority waits for the session to have fewer jobs. */
   isOutranked: (session: string | null, priority: number) => boolean;
-  /** Whether messages of other sessions may be behind those of this one. */
-  hasOthers: () => Promise<boolean>;
+  /** Ids of the sessions whose messages may be behind those that are held. */
+  openSessions: () => Promise<readonly string[]>;
   log: Log;
 }
 
@@ -216,17 +216,27 @@ export class TriggerQueue {
 
   /** No delivery is held for long; and where all that may be held wait, some let those behind them be seen. */
   async #tend(): Promise<void> {
-    const { prefetch, trigger, hasOthers } = this.#edges;
+    const { prefetch } = this.#edges;
     const doors = [...this.#doors.values()];
     const held = doors.reduce((sum, { waiting, trying }) => sum + waiting.length + (trying ? 1 : 0), 0);
-    const isLate = ({ since }: Waiting) => Date.now() - since > HOLD_AT_MOST_MS;
+    // One that only waits has ended no worker, however many had it: a copy begins anew.
+    const isLate = ({ since, received }: Waiting) =>
+      Date.now() - since > HOLD_AT_MOST_MS || received.cameBack !== undefined;
     for (const door of doors) for (const one of door.waiting.filter(isLate)) this.#putBack(door, one);
-    if (held < prefetch || !(trigger.key !== undefined || (await hasOthers()))) return;
+    if (held < prefetch || !(await this.#mayHideOthers(doors))) return;
     for (let count = 0; count < PASS_AT_ONCE; count++) {
       const [longest] = doors.sort((one, other) => other.waiting.length - one.waiting.length);
       const last = longest?.waiting.at(-1);
       if (longest !== undefined && last !== undefined) this.#putBack(longest, last);
     }
+  }
+
+  /** Of another key, or of a session that is not the one whose messages are held: that may be over. */
+  async #mayHideOthers(doors: readonly Door[]): Promise<boolean> {
+    if (this.#edges.trigger.key !== undefined) return true;
+    const held = new Set(doors.map(({ session }) => session));
+    const open = await this.#edges.openSessions();
+    return open.some((id) => held.size > 1 || !held.has(id));
   }
 
   #putBack(door: Door, one: Waiting): void {

@@ -90,7 +90,7 @@ export async function runWorker(
     clearInterval(cleaningUp);
     worker.stop();
     await link?.close();
-    shells.closeAll();
+    shells.close();
     runtime.remove();
   }
   log.info("stopped");
@@ -185,7 +185,7 @@ class Worker {
     await declareTopology(link, topology, {
       keys: worker.keys,
       eventKeys: eventKeysOf(this.#config.triggers),
-      hasHostJobs: this.#hasHostJobs,
+      isWorker: true,
       triggers: this.#config.triggers.filter(hasTurns).map(({ name }) => name),
     });
     let queues: TriggerQueues | undefined;
@@ -250,13 +250,12 @@ class Worker {
     // Its deliveries are void with the link; a tracker that went on would take the bells that the next one listens for.
     void link.lost.then((why) => {
       void tracker.stop();
-      queues?.leave();
       if (why !== undefined) this.#admission.refuseWaiting(why);
     });
     const stops: (() => Promise<void>)[] = [() => tracker.stop()];
     if (worker.roles.includes("tracker")) {
       const { jobsQueue, hostJobsQueue } = topology;
-      for (const queue of this.#hasHostJobs ? [jobsQueue, hostJobsQueue] : [jobsQueue]) {
+      for (const queue of [jobsQueue, hostJobsQueue]) {
         const consumer = await openConsumer(link, queue, MAX_TRACKED, ({ message, ack }) => {
           if (isHostRequest(message.properties)) return void cancels.fromHost({ message, ack });
           const record = TrackingRecord.safeParse(parseJson(message.content));
@@ -291,7 +290,7 @@ class Worker {
         ...{ enter, placeFor },
         collect: (session, plan, options) => arrays.collect(session, plan, options),
         report: (session, trouble) => this.#admission.report(session, trouble),
-        requireRoom: roomAt(this.#places),
+        requireRoom: roomAt(this.#places, this.#admission),
         queueFor: (trigger, copy) =>
           publisher.publish({ exchange: "", routingKey: topology.triggerQueue(trigger), ...copy }),
         methods: METHODS,
@@ -329,11 +328,6 @@ class Worker {
         for (const stopPart of stops) await stopPart();
       },
     };
-  }
-
-  /** A host has a queue of its own only if it has such jobs. */
-  get #hasHostJobs(): boolean {
-    return this.#config.triggers.some(({ method }) => isOfThisHost(method));
   }
 
   /** A tracking record that this version cannot read is kept for a person: its job may still run. */

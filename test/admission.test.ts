@@ -140,8 +140,10 @@ describe("a session whose node is away", () => {
   beforeEach(() => (trouble = away));
 
   it("is asked by one probe, however many messages find it out", async () => {
+    await admission.requireOpen(one);
     await Promise.all(Array.from({ length: 20 }, () => admission.report(one, away)));
     expect(probes).toBe(1);
+    await expect(admission.requireOpen(one)).rejects.toBe(away);
   });
 
   it("stops everybody if it is the only one, and is asked more and more seldom until it is back", async () => {

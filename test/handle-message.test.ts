@@ -11,6 +11,7 @@ import {
 import type { TrackingRecord } from "../src/jobs/tracking-record.ts";
 import type { OutgoingEvent } from "../src/messages/job-event.ts";
 import { METHODS } from "../src/methods/methods.ts";
+import { noTurnYet } from "../src/methods/submit-answer.ts";
 import type { Shell } from "../src/shells/shell.ts";
 import { Trigger, TriggerSlurm } from "../src/triggers/trigger-config.ts";
 
@@ -224,7 +225,37 @@ describe("a trigger that counts its jobs", () => {
 
   it("submits when its turn has come, if there is room", async () => {
     const { did } = await handle({ onlyTrigger: "show", turn: "now", queuedTurn: turn });
-    expect(did).toEqual(["enter for 1 at 1", "look for show", "submit show", "track with 1 seats"]);
+    expect(did).toEqual(["look for show", "enter for 1 at 1", "submit show", "track with 1 seats"]);
+  });
+
+  it("is not tried with a message that has come back from many workers, if there is room for it", async () => {
+    const cameBack = new Deferred({
+      code: "worker-ended",
+      message: "",
+      hint: "",
+      giveUpAfterSeconds: Infinity,
+    });
+    const full = noTurnYet("show", "trigger");
+    const more = { onlyTrigger: "show", turn: "now", queuedTurn: turn, cameBack } as const;
+    await expect(handle(more)).rejects.toBe(cameBack);
+    await expect(handle(more, { requireRoom: () => Promise.reject(full) })).rejects.toBe(full);
+  });
+
+  it("takes no turn of the session's while there is no room", async () => {
+    const full = noTurnYet("show", "trigger");
+    const entered: string[] = [];
+    const handled = handle(
+      { onlyTrigger: "show", turn: "now", queuedTurn: turn },
+      {
+        requireRoom: () => Promise.reject(full),
+        enter: () => {
+          entered.push("entered");
+          return Promise.resolve(() => undefined);
+        },
+      },
+    );
+    await expect(handled).rejects.toBe(full);
+    expect(entered).toEqual([]);
   });
 
   it("announces what was overtaken, under an id that is the job's, the same each time", async () => {

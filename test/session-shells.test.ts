@@ -77,6 +77,13 @@ describe("the connections of a session", () => {
     expect(isKept()).toBe(false);
   });
 
+  it("are not made any more once the worker has closed them for good", async () => {
+    shells.closeAll();
+    await open();
+    shells.close();
+    await expect(open()).rejects.toMatchObject({ code: "ssh-unreachable" });
+  });
+
   it("of a session that has just ended stay for the jobs that are still watched", async () => {
     await open();
     rmSync(join(top, "gpfs/current"), { recursive: true });

@@ -1,7 +1,7 @@
 import { pino } from "pino";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { LeftWaiting } from "../src/broker/intake.ts";
-import { Rejected, Unavailable } from "../src/errors.ts";
+import { Deferred, Rejected, Unavailable, type MentoError } from "../src/errors.ts";
 import type { ReceivedMessage } from "../src/handle-message.ts";
 import { noTurnYet } from "../src/methods/submit-answer.ts";
 import { TriggerQueue } from "../src/trigger-queue.ts";
@@ -13,7 +13,7 @@ let trouble: Error | undefined;
 let there: Set<string>;
 let isLookBroken: boolean;
 let isOutranked: boolean;
-let others: boolean;
+let openSessions: string[];
 /** What was done, in its order. */
 let done: string[];
 let tries: number;
@@ -25,7 +25,8 @@ beforeEach(() => {
   fullOf = "trigger";
   trouble = undefined;
   there = new Set();
-  isLookBroken = isOutranked = others = false;
+  isLookBroken = isOutranked = false;
+  openSessions = ["1"];
   done = [];
   tries = 0;
 });
@@ -51,7 +52,7 @@ function open(config: object, prefetch = 64): TriggerQueue {
     jobsThere: () => (isLookBroken ? Promise.reject(new Error("no look")) : Promise.resolve(there)),
     putBack: ({ properties }) => Promise.resolve(void done.push(`${properties.messageId ?? ""} back`)),
     isOutranked: () => isOutranked,
-    hasOthers: () => Promise.resolve(others),
+    openSessions: () => Promise.resolve(openSessions),
     log: pino({ level: "silent" }),
   });
   queues.push(queue);
@@ -59,7 +60,13 @@ function open(config: object, prefetch = 64): TriggerQueue {
 }
 
 /** Messages named by their order; resolves to `acked` or what was thrown. */
-function join(queue: TriggerQueue, name: string, door = "d", order = `0-${name}`): Promise<unknown> {
+function join(
+  queue: TriggerQueue,
+  name: string,
+  door = "d",
+  order = `0-${name}`,
+  cameBack?: MentoError,
+): Promise<unknown> {
   const received: ReceivedMessage = {
     body: Buffer.from("{}"),
     properties: { messageId: name },
@@ -68,6 +75,7 @@ function join(queue: TriggerQueue, name: string, door = "d", order = `0-${name}`
     onlyTrigger: "t",
     queuedFor: [],
     queuedTurn: { door, order, session: "1", beamline: "p11" },
+    cameBack,
     copyFor: () => ({ body: Buffer.from(""), properties: { messageId: name } }),
   };
   return queue.join(received).then(
@@ -192,14 +200,39 @@ describe("a trigger's queue", () => {
     expect(await Promise.all(works)).toEqual(["acked", "acked"]);
   });
 
+  it("puts back what has only waited in workers that ended, and gives up none", async () => {
+    const queue = open({ concurrency: 1 });
+    const cameBack = new Deferred({
+      code: "worker-ended",
+      message: "",
+      hint: "",
+      giveUpAfterSeconds: Infinity,
+    });
+    const works = ["a", "b"].map((name) => join(queue, name, "d", `0-${name}`, cameBack));
+    await vi.advanceTimersByTimeAsync(2_000);
+    expect(done.sort()).toEqual(["a back", "b back"]);
+    expect(await Promise.all(works)).toEqual(["acked", "acked"]);
+  });
+
   it("lets others be seen when all that it may hold wait, its last ones first, and else nobody", async () => {
     const queue = open({ concurrency: 1 }, 4);
     for (const name of ["a", "b", "c", "d"]) void join(queue, name);
     await vi.advanceTimersByTimeAsync(3_000);
     expect(done).toEqual([]);
-    others = true;
+    openSessions = ["1", "2"];
     await vi.advanceTimersByTimeAsync(1_000);
     expect(done[0]).toBe("d back");
+  });
+
+  it("lets the next session's be seen when all that it may hold are of one that is over", async () => {
+    const queue = open({ concurrency: 1 }, 2);
+    openSessions = [];
+    for (const name of ["a", "b"]) void join(queue, name);
+    await vi.advanceTimersByTimeAsync(3_000);
+    expect(done).toEqual([]);
+    openSessions = ["2"];
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(done[0]).toBe("b back");
   });
 
   it("leaves to the broker what waits when it stops, and finishes what is under way", async () => {

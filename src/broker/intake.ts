@@ -101,7 +101,9 @@ export class Intake {
     const origin = originOf(message.content, message.properties);
     try {
       try {
-        if (history.returned >= RENEW_AFTER_RETURNS) throw cameBack(history);
+        const queuedTurn = queuedTurnOf(message);
+        const tooOften = history.returned >= RENEW_AFTER_RETURNS ? cameBack(history) : undefined;
+        if (tooOften !== undefined && queuedTurn === undefined) throw tooOften;
         const received: ReceivedMessage = {
           body: message.content,
           properties: message.properties,
@@ -109,7 +111,8 @@ export class Intake {
           dataLook: history.dataLook ?? undefined,
           onlyTrigger: history.onlyTrigger ?? undefined,
           queuedFor: history.queuedFor,
-          queuedTurn: queuedTurnOf(message),
+          queuedTurn,
+          cameBack: tooOften,
           copyFor: (trigger: string, turn: Parameters<typeof turnHeaders>[2]) => ({
             body: message.content,
             properties: copyProperties(message, turnHeaders(history, trigger, turn)),

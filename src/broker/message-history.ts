@@ -99,13 +99,17 @@ export function copyProperties(
   };
 }
 
-/** Headers of a message in the queue of one trigger: its waits for anything else are over. */
+/**
+ * Headers of a message in the queue of one trigger: its waits for anything else are over, and whoever had it since it was
+ * put away last did not end by it.
+ */
 export function turnHeaders(
   history: History,
   trigger: string,
   turn: QueuedTurn,
 ): Record<string, string | number> {
-  const { firstSeen, exchange, routingKey, returns } = history;
+  const { firstSeen, exchange, routingKey } = history;
+  const returns = history.returns - history.returned;
   const fresh = { attempts: 0, reason: null, reasonSince: null, dataLook: null, ownTroubles: 0, returned: 0 };
   return {
     ...headersOf({ ...fresh, firstSeen, exchange, routingKey, returns, onlyTrigger: trigger, queuedFor: [] }),

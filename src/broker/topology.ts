@@ -43,8 +43,8 @@ export interface Wanted {
   keys: readonly string[];
   /** And on the exchange for events. */
   eventKeys?: readonly string[];
-  /** Whether there are jobs that only this host can see. */
-  hasHostJobs?: boolean;
+  /** Whether it is a worker, which watches the jobs that only its host can see: also of triggers that are gone. */
+  isWorker?: boolean;
   /** Names of the triggers whose messages wait for their turn. */
   triggers?: readonly string[];
 }
@@ -84,7 +84,7 @@ export async function declareTopology(link: BrokerLink, topology: Topology, want
 
     await channel.assertQueue(deadQueue, quorum);
     await channel.assertQueue(jobsQueue, deadLettering);
-    if (wanted.hasHostJobs === true) await channel.assertQueue(hostJobsQueue, deadLettering);
+    if (wanted.isWorker === true) await channel.assertQueue(hostJobsQueue, deadLettering);
     await channel.assertQueue(intakeQueue, deadLettering);
     for (const key of wanted.keys) await channel.bindQueue(intakeQueue, dataExchange, key);
     for (const key of wanted.eventKeys ?? []) await channel.bindQueue(intakeQueue, eventsExchange, key);

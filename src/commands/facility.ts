@@ -24,6 +24,7 @@ interface UpArguments {
   dir: string;
   json?: true;
   syncDelay?: number;
+  broker: boolean;
   install: boolean;
 }
 
@@ -31,10 +32,11 @@ function upCommand(): Command {
   return facilitySubcommand("up", "start what is not running, and wait until all of it is ready")
     .option("--json", "print every endpoint and path as one JSON object")
     .option("--sync-delay <seconds>", "delay of the copy from beamline to core (default: 0)", parseSeconds)
+    .option("--no-broker", "of a new facility: without RabbitMQ, where another is used")
     .option("--no-install", "fail if packages are missing, instead of installing them")
-    .action(async ({ dir, json, syncDelay, install }: UpArguments) => {
+    .action(async ({ dir, json, syncDelay, broker, install }: UpArguments) => {
       const delay = syncDelay === undefined ? {} : { syncDelaySeconds: syncDelay };
-      const facility = await up(dir, { ...delay, mayInstall: install }, sayOnStderr);
+      const facility = await up(dir, { ...delay, hasBroker: broker, mayInstall: install }, sayOnStderr);
       print(json === true ? JSON.stringify(facility) : summary(facility));
     });
 }
@@ -180,8 +182,9 @@ function sayAsTheRealTool(verbose: boolean): (step: string) => void {
 function summary({ dir, broker, slurm, ssh, roots, sync }: FacilityDescription): string {
   return [
     `The facility in ${dir} is up.`,
-    `  RabbitMQ  ${broker.url}`,
-    `            ${broker.managementUrl}  (user ${broker.user})`,
+    ...(broker === null
+      ? []
+      : [`  RabbitMQ  ${broker.url}`, `            ${broker.managementUrl}  (user ${broker.user})`]),
     `  Slurm     SLURM_CONF=${slurm.conf}`,
     `            ${slurm.restUrl}  (its REST API)`,
     ...slurm.nodes.map(({ name, features, partition }) => {

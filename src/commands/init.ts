@@ -50,6 +50,8 @@ async function init(file: string, options: InitOptions): Promise<void> {
   console.log(`Next: mento validate ${file}, then mento worker -c ${file}`);
 }
 
+const USUAL_BROKER = "amqp://guest:guest@127.0.0.1:5672";
+
 async function facilitySite(dir: string): Promise<Site> {
   const state = readState(dir);
   if (state === undefined) {
@@ -62,7 +64,7 @@ async function facilitySite(dir: string): Promise<Site> {
   const { address, port, knownHosts } = await describeSshd(state);
   const { gpfs, beamline, core } = placesOf(state.dir);
   return {
-    brokerUrl: describeBroker(state).url,
+    brokerUrl: state.hasBroker === false ? USUAL_BROKER : describeBroker(state).url,
     roots: { gpfs, beamline, core },
     knownHosts: [knownHosts],
     hosts: Object.fromEntries(describeSlurm(state).nodes.map(({ name }) => [name, { address, port }])),
@@ -71,7 +73,7 @@ async function facilitySite(dir: string): Promise<Site> {
 
 function beamlineSite(): Site {
   return {
-    brokerUrl: "amqp://guest:guest@127.0.0.1:5672",
+    brokerUrl: USUAL_BROKER,
     roots: { gpfs: "/gpfs", beamline: "/beamline", core: "/asap3" },
     knownHosts: knownHostsHere(),
     hosts: {},

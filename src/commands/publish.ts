@@ -3,11 +3,9 @@ import { Command, InvalidArgumentError } from "commander";
 import { publishDataReady } from "../broker/client.ts";
 import { subscribe, type Subscription } from "../broker/subscribe.ts";
 import { errorText } from "../errors.ts";
-import type { CloudEvent } from "../messages/cloud-event.ts";
 import type { DataReady } from "../messages/data-ready.ts";
-import { JobEventData, MessageEventData, type JobState } from "../messages/job-event.ts";
-import { isTerminal } from "../jobs/job.ts";
 import { eventLine } from "./event-line.ts";
+import { MessageEnds } from "./message-ends.ts";
 import { CONFIG_OPTION, connectFromConfig, openConfig, troubleTeller } from "./open-config.ts";
 
 interface PublishOptions {
@@ -28,7 +26,7 @@ interface PublishOptions {
   json?: true;
 }
 
-/** After the last known job has ended, so long another trigger's job may still be announced. */
+/** After the last known job has ended, so long another group's job may still be announced. */
 const SETTLE_MS = 1_500;
 
 export function publishCommand(): Command {
@@ -48,7 +46,10 @@ export function publishCommand(): Command {
     .option("--parameters <json>", "a JSON object, or @FILE", parameters)
     .option("--id <id>", "the message's id; the same id is the same message")
     .option("--source <source>", "who sends; default: /<host name>")
-    .option("--wait", "follow it until its jobs have ended; exit 0 if all completed, else 1")
+    .option(
+      "--wait",
+      "follow it until the jobs of the configuration's triggers have ended, and all that others announce; exit 0 if all completed, else 1",
+    )
     .option("--timeout <seconds>", "how long --wait waits", seconds, 3600)
     .option("--json", "one JSON object a line")
     .action(publish);
@@ -69,7 +70,7 @@ async function publish(options: PublishOptions): Promise<void> {
     });
     console.log(json === true ? JSON.stringify(event) : event.id);
     if (subscription !== undefined) {
-      const allCompleted = await follow(subscription, event, options);
+      const allCompleted = await follow(subscription, new MessageEnds(event, config), options);
       if (!allCompleted) process.exitCode = 1;
     }
   } finally {
@@ -80,36 +81,25 @@ async function publish(options: PublishOptions): Promise<void> {
 /** Prints what happens to the message until its jobs have ended. True if all of them completed. */
 async function follow(
   subscription: Subscription,
-  sent: CloudEvent,
-  options: PublishOptions,
+  ends: MessageEnds,
+  { json, timeout }: PublishOptions,
 ): Promise<boolean> {
-  const states = new Map<string, JobState>();
-  const allAre = (fits: (state: JobState) => boolean) => states.size > 0 && [...states.values()].every(fits);
-  const timeoutAt = Date.now() + options.timeout * 1000;
-  let timer = setTimeout(() => void subscription.close(), options.timeout * 1000);
-  let isRefused = false;
+  const timeoutAt = Date.now() + timeout * 1000;
+  let timer = setTimeout(() => void subscription.close(), timeout * 1000);
   for await (const event of subscription.events) {
-    const job = JobEventData.safeParse(event.data);
-    const cause = job.data?.cause ?? MessageEventData.safeParse(event.data).data?.cause;
-    if (cause?.id !== sent.id || cause.source !== sent.source) continue;
-    console.log(options.json === true ? JSON.stringify(event) : eventLine(event));
-    if (job.success) {
-      const { id, state } = job.data.job;
-      if (!isTerminal(states.get(id) ?? "submitted")) states.set(id, state);
-    } else if (!event.type.startsWith("mento.message.deferred.")) {
-      isRefused = true;
-    }
+    if (!ends.take(event)) continue;
+    console.log(json === true ? JSON.stringify(event) : eventLine(event));
     clearTimeout(timer);
-    const isOver = isRefused || allAre(isTerminal);
-    timer = setTimeout(() => void subscription.close(), isOver ? SETTLE_MS : timeoutAt - Date.now());
+    timer = setTimeout(() => void subscription.close(), ends.areAll ? SETTLE_MS : timeoutAt - Date.now());
   }
   clearTimeout(timer);
-  if (!isRefused && !allAre(isTerminal)) {
+  if (!ends.areAll) {
+    const of = ends.missing.length === 0 ? "" : ` of ${ends.missing.join(", ")}`;
     console.error(
-      `mento: no end after ${options.timeout} s; the message and its jobs go on without this command.`,
+      `mento: no end${of} after ${timeout} s; the message and its jobs go on without this command.`,
     );
   }
-  return !isRefused && allAre((state) => state === "completed");
+  return ends.areAll && ends.isGood;
 }
 
 function dataOf(options: PublishOptions): DataReady {

@@ -1,6 +1,6 @@
 import { existsSync } from "node:fs";
 import { Command } from "commander";
-import { configFile, loadConfig, type MentoConfig } from "../config.ts";
+import { configFile, readConfig, type MentoConfig, type ReadConfig } from "../config.ts";
 import { editedConfig } from "../edited-config.ts";
 import { errorText } from "../errors.ts";
 import { openLog } from "../log.ts";
@@ -25,8 +25,9 @@ export function workerCommand(): Command {
       };
       process.on("SIGTERM", onSignal);
       process.on("SIGINT", onSignal);
-      const config = loadConfig(file, process.env);
-      if (options.watch === true) await runWatching(file, config, stop.signal);
+      const first = readConfig(file, process.env);
+      const { config } = first;
+      if (options.watch === true) await runWatching(file, first, stop.signal);
       else await runWorker(config, openLog(config.worker.logLevel), stop.signal);
     });
 }
@@ -38,30 +39,31 @@ const FIRST_MINUTE_MS = 60_000;
  * One worker after the other, each with what the file says then: the next begins when the one before has finished. If it
  * cannot, the one before is taken again.
  */
-async function runWatching(file: string, first: MentoConfig, stop: AbortSignal): Promise<void> {
-  let config = first;
+async function runWatching(file: string, first: ReadConfig, stop: AbortSignal): Promise<void> {
+  let { config, text } = first;
   let before: MentoConfig | undefined;
   while (!stop.aborted) {
     const log = openLog(config.worker.logLevel);
     const over = new AbortController();
     const either = AbortSignal.any([stop, over.signal]);
     const since = Date.now();
-    const edited = editedConfig(file, process.env, log, either);
+    const edited = editedConfig(file, text, process.env, log, either);
     const working = runWorker(config, log, either).catch((error: unknown) => ({ error }));
     await Promise.race([working, edited]);
     over.abort();
     const [next, failed] = await Promise.all([edited, working]);
+    // The text of one that does not work is not taken twice.
+    text = next?.text ?? text;
     if (failed !== undefined) {
       if (before === undefined || Date.now() - since > FIRST_MINUTE_MS) throw failed.error;
-      const text = errorText(failed.error);
       log.error(
         { err: failed.error },
-        `The edited configuration does not work, and the one before is taken again: ${text}`,
+        `The edited configuration does not work, and the one before is taken again: ${errorText(failed.error)}`,
       );
-      [config, before] = [next ?? before, undefined];
+      [config, before] = [next?.config ?? before, undefined];
     } else if (next !== undefined) {
-      log.info({ triggers: next.triggers.length }, "the edited configuration is taken over");
-      [config, before] = [next, config];
+      log.info({ triggers: next.config.triggers.length }, "the edited configuration is taken over");
+      [config, before] = [next.config, config];
     }
   }
 }

@@ -26,11 +26,16 @@ import {
 } from "./state.ts";
 import { startMirror, stopMirror } from "./start-mirror.ts";
 
-const SERVERS = ["epmd", "rabbitmq", ...SLURM_SERVERS, "sshd", "mirror"];
+function serversOf({ hasBroker }: FacilityState): string[] {
+  const broker = hasBroker === false ? [] : ["epmd", "rabbitmq"];
+  return [...broker, ...SLURM_SERVERS, "sshd", "mirror"];
+}
 
 export interface UpOptions {
   /** Keeps the present delay if not given, at first 0. */
   syncDelaySeconds?: number;
+  /** Of a new facility; one that is there stays as it was made. */
+  hasBroker: boolean;
   mayInstall: boolean;
 }
 
@@ -42,7 +47,7 @@ export async function up(directory: string, options: UpOptions, say: Say): Promi
   await installFacilityPackages(say, options.mayInstall);
   const dir = prepareDirectory(directory);
   return withLock(dir, async () => {
-    const state = readState(dir) ?? (await newState(dir));
+    const state = readState(dir) ?? (await newState(dir, options.hasBroker));
     requirePresentVersion(state);
     const delay = options.syncDelaySeconds ?? state.syncDelaySeconds;
     if (delay !== state.syncDelaySeconds) await stopMirror(state);
@@ -51,7 +56,7 @@ export async function up(directory: string, options: UpOptions, say: Say): Promi
     // Slurm drops a reservation whose account does not exist when it starts.
     for (const session of readSessions(dir)) await restoreAccountOf(dir, session);
     await allOf([
-      startRabbitmq(state, say),
+      ...(state.hasBroker === false ? [] : [startRabbitmq(state, say)]),
       startSlurm(state, say),
       startSshd(state, say),
       startMirror(state, say),
@@ -125,7 +130,7 @@ export function runningFacility(directory: string): FacilityState {
 
 function partsOf(state: FacilityState): PartStatus[] {
   const ports = portsOfServers(state);
-  return SERVERS.map((name) => {
+  return serversOf(state).map((name) => {
     const identity = state.processes[name];
     const running = isRunning(identity);
     return { name, running, pid: running ? identity.pid : null, port: ports[name] ?? null };
@@ -136,12 +141,12 @@ async function describe(state: FacilityState) {
   const { gpfs, beamline, core } = placesOf(state.dir);
   return {
     dir: state.dir,
-    broker: describeBroker(state),
+    broker: state.hasBroker === false ? null : describeBroker(state),
     slurm: describeSlurm(state),
     ssh: await describeSshd(state),
     roots: { gpfs, beamline, core },
     sync: { delaySeconds: state.syncDelaySeconds },
-    pids: Object.fromEntries(SERVERS.map((name) => [name, state.processes[name]?.pid ?? null])),
+    pids: Object.fromEntries(serversOf(state).map((name) => [name, state.processes[name]?.pid ?? null])),
   };
 }
 
@@ -159,13 +164,14 @@ function portsOfServers(state: FacilityState): Record<string, number> {
   };
 }
 
-async function newState(dir: string): Promise<FacilityState> {
+async function newState(dir: string, hasBroker: boolean): Promise<FacilityState> {
   const count = RABBITMQ_PORTS + SLURM_PORTS + SSH_PORTS;
   const ports = await chooseFreePorts(count, new Set());
   return {
     version: STATE_VERSION,
     dir,
     syncDelaySeconds: 0,
+    ...(!hasBroker && { hasBroker }),
     rabbitmqPassword: randomBytes(16).toString("hex"),
     ports: {
       rabbitmq: ports.slice(0, RABBITMQ_PORTS),

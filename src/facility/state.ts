@@ -22,6 +22,8 @@ export interface FacilityState {
   version: typeof STATE_VERSION;
   dir: string;
   syncDelaySeconds: number;
+  /** False: another RabbitMQ is used. */
+  hasBroker?: false;
   rabbitmqPassword: string;
   ports: Record<Part, number[]>;
   /** Server by server, `slurmd-max-p11-001` for example: the process that was started last. */

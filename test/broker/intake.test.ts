@@ -4,6 +4,7 @@ import { isSameTrouble, LeftWaiting, openIntake } from "../../src/broker/intake.
 import type { BrokerLink } from "../../src/broker/connection.ts";
 import { topologyFor } from "../../src/broker/topology.ts";
 import { Deferred, Rejected, Unavailable } from "../../src/errors.ts";
+import type { ReceivedMessage } from "../../src/handle-message.ts";
 import { MessageEventData, type OutgoingEvent } from "../../src/messages/job-event.ts";
 import { eventually } from "../support/eventually.ts";
 import { CORE, jobEndedEvent } from "../triggers/job-ended.ts";
@@ -244,4 +245,35 @@ it("a message that waits for its turn when its worker stops is neither acked nor
   await stopped;
   expect(hand.acks()).toBe(0);
   expect(hand.failed()).toBeUndefined();
+});
+
+it("a message that comes back to a trigger's queue again and again waits there on, and is counted anew in its copy", async () => {
+  const hand = linkByHand();
+  const received: ReceivedMessage[] = [];
+  const dead: string[] = [];
+  await openIntake({
+    link: hand.link,
+    topology: topologyFor("mento", "default"),
+    cancel: () => Promise.reject(new Error("not reached")),
+    queue: "mento.default.trigger.t",
+    publish: ({ routingKey }) => Promise.resolve(void dead.push(routingKey)),
+    prefetch: 1,
+    handle: (one) => {
+      received.push(one);
+      return one.cameBack === undefined ? Promise.resolve() : Promise.reject(one.cameBack);
+    },
+    announce: () => Promise.resolve(),
+    whenOpen: () => Promise.resolve(),
+    log: pino({ level: "silent" }),
+    now: () => new Date(),
+  });
+  const turn = { door: "d", order: "1-x", session: "1", beamline: null };
+  const headers = { "mento-door": "d", "mento-order": "1-x", "mento-session": "1", "mento-trigger": "t" };
+  hand.deliver({ ...headers, "mento-returns": 40, "x-delivery-count": 9 });
+  hand.deliver({ ...headers, "mento-returns": 40, "x-delivery-count": 10 });
+  await eventually("it is put away", () => (hand.acks() === 2 ? true : undefined));
+  expect(received.map(({ cameBack }) => cameBack?.code)).toEqual([...[undefined, "worker-ended"]]);
+  // Whoever would try it gives it up; who only holds it puts it back.
+  expect(dead).toEqual(["mento.dead"]);
+  expect(received[1]?.copyFor("t", turn).properties.headers).toMatchObject({ "mento-returns": 40 });
 });

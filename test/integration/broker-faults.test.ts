@@ -18,7 +18,7 @@ let subscription: Awaited<ReturnType<typeof listen>>;
 const stopped = new AbortController();
 
 beforeAll(async () => {
-  own = await OwnFacility.start();
+  own = await OwnFacility.start({ broker: "own" });
   const url = new URL(own.facility.broker.url);
   proxy = await TcpProxy.to(Number(url.port));
   url.port = String(proxy.port);

@@ -1,11 +1,14 @@
+import { randomUUID } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { parse, stringify } from "yaml";
 import { publishDataReady } from "../../src/broker/client.ts";
-import { eventually, TestSite, writeOnCore } from "../support/site.ts";
+import { eventually, facility, TestSite, writeOnCore } from "../support/site.ts";
 
 const trigger = (name: string) => ({ name, on: { technique: name }, run: ["/bin/echo", name] });
-const site = new TestSite([trigger("first")]);
+const localJobs = join(facility.dir, `jobs-${randomUUID().slice(0, 8)}`);
+const site = new TestSite([trigger("first")], { site: { localJobs } });
 beforeAll(() => site.startWorker({ args: ["--watch"] }));
 afterAll(() => site.tearDown());
 
@@ -48,6 +51,20 @@ it("an edited configuration is taken over without a restart, a broken one is ref
   writeFileSync(site.configFile, good.replaceAll("second", "third"));
   await said('"msg":"ready"', 4);
   await completes("third");
+});
+
+it("a job of this host ends also when the edit has removed the last trigger that starts such", async () => {
+  const quick = { name: "here", method: "local-bash-script", on: { technique: "here" } };
+  edit((config) => config.triggers.push({ ...quick, run: ["/bin/sleep", "4"] }));
+  await said('"msg":"ready"', 5);
+  const { id } = await publishDataReady(await site.client(), { path: writeOnCore(), technique: "here" });
+  await site.event("job.submitted", id);
+  edit((config) => config.triggers.pop());
+  await said('"msg":"ready"', 6);
+  await site.event("job.completed", id);
+});
+
+it("it is the same process all the while", async () => {
   expect(site.workers[0]?.process.exitCode).toBe(null);
   expect(await site.workers[0]?.stop()).toBe(0);
 });

@@ -111,6 +111,23 @@ describe("mento facility", () => {
     expect(statSync(join(one, "facility.json")).mode & 0o777).toBe(0o600);
   });
 
+  it("runs without RabbitMQ where another is used, also when it is brought up again", async () => {
+    const dir = join(parent, "no-broker");
+    for (const more of [["--no-broker"], []]) {
+      const { stdout } = await mento("facility", "up", "--dir", dir, "--json", ...more);
+      const { broker, pids } = JSON.parse(stdout) as { broker: unknown; pids: Record<string, number | null> };
+      expect(broker).toBeNull();
+      expect(Object.keys(pids)).not.toContain("rabbitmq");
+      expect(Object.values(pids)).not.toContain(null);
+    }
+    const { parts, running } = JSON.parse(
+      (await mento("facility", "status", "--dir", dir, "--json")).stdout,
+    ) as { parts: { name: string }[]; running: boolean };
+    expect(running).toBe(true);
+    expect(parts.map(({ name }) => name)).not.toContain("epmd");
+    await mento("facility", "down", "--dir", dir);
+  });
+
   it("changes nothing when it is up already", async () => {
     expect(await up(one)).toEqual(first);
   });

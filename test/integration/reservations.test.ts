@@ -7,7 +7,7 @@ import { mento } from "../support/mento.ts";
 import { OwnFacility } from "../support/own-facility.ts";
 import { eventually, TestSite, writeOnCore } from "../support/site.ts";
 
-const own = await OwnFacility.start();
+const own = await OwnFacility.start({ nodes: 2 });
 const { beamtime, facility } = own;
 
 /** Two nodes that the beamtime of the tests has not reserved; only they have a GPU. */

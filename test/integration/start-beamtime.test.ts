@@ -68,7 +68,7 @@ function metadataIn(root: string, name: string): Record<string, unknown> {
 }
 
 beforeAll(async () => {
-  const up = await mento("facility", "up", "--dir", dir, "--json");
+  const up = await mento("facility", "up", "--dir", dir, "--json", "--no-broker");
   ({ ssh } = JSON.parse(up.stdout) as { ssh: typeof ssh });
 });
 

@@ -1,13 +1,21 @@
 import { chmodSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { inject } from "vitest";
 import { eventually } from "./eventually.ts";
 import type { TestBeamtime, TestFacility } from "./global-setup.ts";
 import { mento, run } from "./mento.ts";
 
 const RABBITMQCTL = "/usr/lib/rabbitmq/bin/rabbitmqctl";
 
-/** A facility with an open beamtime that nobody else uses: its broker can be hurt. */
+interface Wanted {
+  /** Its own can be hurt. The shared one spares the machine a RabbitMQ. */
+  broker?: "own" | "shared";
+  /** Of the beamtime's reservation; default: all of the beamline's. */
+  nodes?: number;
+}
+
+/** A facility with an open beamtime that nobody else uses: its servers can be hurt. */
 export class OwnFacility {
   readonly facility: TestFacility;
   readonly beamtime: TestBeamtime;
@@ -17,13 +25,15 @@ export class OwnFacility {
     this.beamtime = beamtime;
   }
 
-  static async start(): Promise<OwnFacility> {
+  static async start({ broker = "shared", nodes }: Wanted = {}): Promise<OwnFacility> {
     const dir = mkdtempSync(join(tmpdir(), "mento-own-"));
     chmodSync(dir, 0o755);
-    const facility = JSON.parse(
-      (await mento("facility", "up", "--dir", dir, "--json")).stdout,
-    ) as TestFacility;
+    const isShared = broker === "shared";
+    const up = await mento("facility", "up", "--dir", dir, "--json", ...(isShared ? ["--no-broker"] : []));
+    const facility = JSON.parse(up.stdout) as TestFacility;
+    if (isShared) facility.broker = inject("facility").broker;
     const open = ["--beamtimeId", "11010099", "--beamline", "p11", "--online", "--resources", "dedicated"];
+    if (nodes !== undefined) open.push("--nodes", String(nodes));
     const started = await mento("facility", "start-beamtime", "--dir", dir, ...open, "--json");
     return new OwnFacility(facility, JSON.parse(started.stdout) as TestBeamtime);
   }
