@@ -16,7 +16,7 @@ class LongFirst extends BaseSequencer {
 export default defineConfig({
   test: {
     // Two cores run a broker, Slurm and the jobs beside the tests, which mostly wait for them.
-    maxWorkers: 5,
+    maxWorkers: 7,
     pool: "threads",
     isolate: false,
     sequence: { sequencer: LongFirst },

@@ -126,3 +126,15 @@ describe("a job of Slurm that has not run the program", () => {
     expect(events[0]?.data).toMatchObject({ exit: { reason: null } });
   });
 });
+
+describe("a job over the REST API whose records nobody here can read", () => {
+  it.each([
+    ["7:0", { code: 7, reason: "exit-code" }],
+    ["0:9", { code: 0, signal: "SIGKILL", reason: "signal" }],
+    ["0:53", { code: null, reason: "launch-failed" }],
+  ])("has the end that Slurm tells: %s", async (exitCode, exit) => {
+    const { events, ends } = track([job("4712", "FAILED", exitCode)]);
+    await ends("failed");
+    expect(events.at(-1)?.data).toMatchObject({ exit });
+  });
+});

@@ -162,7 +162,7 @@ export interface SlurmEnd {
 }
 
 /** `0:53`: the batch script could not be set up on its node, for instance because its log could not be opened. */
-const LAUNCH_FAILED = "0:53";
+export const LAUNCH_FAILED = "0:53";
 /** slurmstepd's words when it kills for memory without cgroups: the state is then FAILED. */
 const MEMORY_KILL = /exceeded (job |step )?memory limit|oom.kill/i;
 

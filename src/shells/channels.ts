@@ -36,6 +36,7 @@ export class Channels<Channel extends CountedChannel> {
   #refusedSince: number | undefined;
   #pause = FIRST_PAUSE_MS;
   #retry: NodeJS.Timeout | undefined;
+  #ended: { why: unknown } | undefined;
 
   /**
    * @param start asks the server for a channel; rejects with ChannelRefused if it has none to give
@@ -61,6 +62,7 @@ export class Channels<Channel extends CountedChannel> {
 
   /** The connection has ended. */
   end(error: unknown): void {
+    this.#ended = { why: error };
     clearTimeout(this.#retry);
     this.#retry = undefined;
     for (const { reject } of this.#waiting.splice(0)) reject(error);
@@ -97,6 +99,10 @@ export class Channels<Channel extends CountedChannel> {
 
   #failed(error: unknown, waiting: Waiting<Channel>): void {
     this.#taken -= 1;
+    if (this.#ended !== undefined) {
+      waiting.reject(this.#ended.why);
+      return;
+    }
     if (error instanceof ChannelRefused) {
       this.#limit = Math.max(1, this.#mostOpen);
       this.#learntAt = Date.now();

@@ -67,6 +67,16 @@ describe("channels", () => {
     await expect(Promise.all([channels.open(), channels.open()])).rejects.toThrow(ChannelRefused);
   });
 
+  it("one that the server refuses when the connection has ended is told so too", async () => {
+    const channels = new Channels(async () => {
+      await sleep(20);
+      throw new ChannelRefused("no");
+    }, 10_000);
+    const opening = channels.open();
+    channels.end(new Error("it broke"));
+    await expect(opening).rejects.toThrow("it broke");
+  });
+
   it("those that wait are told when the connection ends", async () => {
     const channels = new Channels(serverWith(0).start, 10_000);
     const waiting = channels.open();
