@@ -7,31 +7,11 @@ import type { Shell } from "../src/shells/shell.ts";
 import { slurmSight } from "../src/sight.ts";
 import { Tracker } from "../src/track-jobs.ts";
 import type { TrackerEffects } from "../src/tracker-effects.ts";
+import { jobData } from "./support/job-data.ts";
 
 const record: TrackingRecord = {
   version: 1,
-  data: {
-    job: {
-      id: "k3f7",
-      trigger: "t",
-      method: "remote-sbatch-script",
-      state: "submitted",
-      name: "t",
-      directory: "/j/k3f7",
-    },
-    slurm: { jobId: "4711", reservation: "r", partition: "p", nodes: [] },
-    process: null,
-    session: { beamline: "p11", id: "11010000", corePath: "/c" },
-    cause: { source: "/s", id: "1", type: "mento.data.ready.v1" },
-    chain: [],
-    message: { detector: null, technique: null, scan: null, sample: null, parameters: {} },
-    paths: [],
-    times: { ready: null, received: null, submitted: null, started: null, ended: null },
-    exit: null,
-    cancelledBy: null,
-    results: [],
-    error: null,
-  },
+  data: jobData(),
   traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
   jobsDirectory: "/j",
 };

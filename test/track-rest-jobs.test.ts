@@ -7,27 +7,16 @@ import type { Shell } from "../src/shells/shell.ts";
 import { restSight } from "../src/sight.ts";
 import type { ListedJob } from "../src/slurm-rest/versions.ts";
 import { Tracker } from "../src/track-jobs.ts";
+import { jobData } from "./support/job-data.ts";
 
+const { job: told, times } = jobData();
 const record: TrackingRecord = {
   version: 1,
-  data: {
-    job: {
-      ...{ id: "k3f7", trigger: "t", method: "slurm-rest-api", state: "submitted", name: "t" },
-      directory: "/j/k3f7",
-    },
+  data: jobData("submitted", {
+    job: { ...told, method: "slurm-rest-api" },
     slurm: { jobId: "4712", reservation: "r", partition: "p", nodes: [] },
-    process: null,
-    session: { beamline: "p11", id: "11010000", corePath: "/c" },
-    cause: { source: "/s", id: "1", type: "mento.data.ready.v1" },
-    chain: [],
-    message: { detector: null, technique: null, scan: null, sample: null, parameters: {} },
-    paths: [],
-    times: { ready: null, received: null, submitted: new Date().toISOString(), started: null, ended: null },
-    exit: null,
-    cancelledBy: null,
-    results: [],
-    error: null,
-  },
+    times: { ...times, submitted: new Date().toISOString() },
+  }),
   jobsDirectory: "/j",
 };
 
