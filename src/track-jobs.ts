@@ -225,12 +225,12 @@ export class Tracker {
     session: SessionJobs,
   ): Promise<void> {
     const time = this.#effects.now().getTime();
-    const { endRecord } = watched;
-    const { times, job } = watched.record.data;
+    const { endRecord, record } = watched;
+    const { times, job } = record.data;
     // Where nobody here can read its records, an exit code is the script's, but for slurmstepd's own.
     const hasStarted =
       times.started !== null || (job.method === "slurm-rest-api" && word?.exitCode !== LAUNCH_FAILED);
-    const known = { ...watched, hasStarted, seenAt: seenAtOf(watched.record) };
+    const known = { ...watched, hasStarted, seenAt: seenAtOf(record) };
     if (watched.retrying !== undefined) {
       await this.#resubmit(watched, sight, session);
       return;
@@ -246,7 +246,6 @@ export class Tracker {
       watched.rung = true;
       watched.endedWithoutRecordSince ??= time;
     } else if (verdict === "ask-exit-code") {
-      const { job } = watched.record.data;
       const answer = await sight.shell.run(exitCommand(word?.id ?? runIdOf(watched.record), job.directory));
       const said = parseExit(answer.stdout.toString("utf8"));
       const exitCode = word?.exitCode ?? said.exitCode;

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 /** Waits until `look` gives something; an error that names `what` after the time. */
 export async function eventually<T>(
-  what: string,
+  what: string | (() => string),
   look: () => T | undefined | Promise<T | undefined>,
   milliseconds = 60_000,
 ): Promise<T> {
@@ -10,7 +10,9 @@ export async function eventually<T>(
   for (;;) {
     const found = await look();
     if (found !== undefined) return found;
-    if (Date.now() > until) throw new Error(`not within ${milliseconds} ms: ${what}`);
+    if (Date.now() > until) {
+      throw new Error(`not within ${milliseconds} ms: ${typeof what === "string" ? what : what()}`);
+    }
     await sleep(50);
   }
 }

@@ -101,7 +101,7 @@ export class TestSite {
   event(type: string, causeId: string, milliseconds?: number): Promise<AnyEvent> {
     const find = () =>
       this.events.find((one) => one.type === `mento.${type}.v1` && one.data.cause.id === causeId);
-    return eventually(`${type} of ${causeId}; seen: ${this.#seen(causeId)}`, find, milliseconds);
+    return eventually(() => `${type} of ${causeId}; ${this.#seen(causeId)}`, find, milliseconds);
   }
 
   /** The same of one trigger's job, where the message has led to several. */
@@ -110,7 +110,7 @@ export class TestSite {
       this.eventsOf(causeId).find(
         (one) => one.type === `mento.${type}.v1` && one.data.job.trigger === trigger,
       );
-    return eventually(`${type} of ${trigger} for ${causeId}; seen: ${this.#seen(causeId)}`, find);
+    return eventually(() => `${type} of ${trigger} for ${causeId}; ${this.#seen(causeId)}`, find);
   }
 
   eventsOf(causeId: string): AnyEvent[] {
@@ -141,9 +141,9 @@ export class TestSite {
   }
 
   #seen(causeId: string): string {
-    return this.eventsOf(causeId)
-      .map(({ type }) => type)
-      .join(", ");
+    const types = this.eventsOf(causeId).map(({ type }) => type);
+    const logs = this.workers.map(({ log }) => log.slice(-5000));
+    return `seen: ${types.join(", ")}; the workers' logs end:\n${logs.join("\n\n")}`;
   }
 
   async tearDown(): Promise<void> {
