@@ -42,6 +42,8 @@ export async function withFacility(triggers, measure) {
     await mento("init", config, "--facility", dir);
     const document = parseDocument(readFileSync(config, "utf8"));
     document.set("triggers", triggers);
+    // Nothing starts while submits are measured.
+    document.set("worker", { maxPending: 100_000, maxSubmitRate: 10_000 });
     writeFileSync(config, document.toString());
 
     const child = spawn(process.execPath, [main, "worker", "-c", config], {
@@ -82,19 +84,26 @@ class WorkerLog {
         for (const line of lines) {
           const { msg, job = "" } = /** @type {{ msg: string, job?: string }} */ (JSON.parse(line));
           if (msg === "ready") resolve();
-          if (msg === "accepted by Slurm") this.#waiting.get(job)?.(at);
+          if (msg === "submitted") this.#waiting.get(job)?.(at);
         }
       });
     });
   }
 
   /**
-   * The moment in which Slurm accepted the job, on the clock of performance.now().
+   * The moment in which Slurm accepted the job, on the clock of performance.now(). Rejects after a minute.
    *
    * @param {string} jobId
    * @returns {Promise<number>}
    */
   accepted(jobId) {
-    return new Promise((resolve) => this.#waiting.set(jobId, resolve));
+    return new Promise((resolve, reject) => {
+      const why = new Error(`the worker does not say within a minute that job ${jobId} was submitted`);
+      const timeout = setTimeout(() => reject(why), 60_000);
+      this.#waiting.set(jobId, (at) => {
+        clearTimeout(timeout);
+        resolve(at);
+      });
+    });
   }
 }
