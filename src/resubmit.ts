@@ -1,3 +1,4 @@
+import type { Session, Sessions } from "./beamtime/session.ts";
 import { Deferred, ERROR_CODES, MentoError, Rejected } from "./errors.ts";
 import { directoryOf, markerOf, LONGEST_SUBMIT_SECONDS, resubmitCommand } from "./jobs/directory.ts";
 import { parseSubmitAnswer } from "./jobs/submit-said.ts";
@@ -6,9 +7,10 @@ import type { JobEnd } from "./jobs/job.ts";
 import type { JobRecords } from "./jobs/records.ts";
 import type { TrackingRecord } from "./jobs/tracking-record.ts";
 import type { Watched } from "./jobs/watched.ts";
-import type { ExitReason, JobEventData } from "./messages/job-event.ts";
+import type { ExitReason, JobEventData, JobMethod } from "./messages/job-event.ts";
 import type { Place } from "./methods/method.ts";
 import { sbatchArguments } from "./methods/sbatch.ts";
+import type { TrackerEffects } from "./tracker-effects.ts";
 import { TriggerSlurm } from "./triggers/trigger-config.ts";
 
 /** What another run may do better: the program was not asked. */
@@ -23,9 +25,27 @@ export function isRetried({ data, retries = 0, retried = 0 }: TrackingRecord, en
   return data.process === null && retried < retries && isWorthRetrying(end);
 }
 
+interface Places {
+  placeFor(
+    session: Session,
+    wish: { method: JobMethod; slurm: TriggerSlurm; destination: undefined },
+    notBefore: number,
+  ): Promise<Place>;
+}
+
+/** {@link resubmit} for jobs of any session, each in its own, by what Slurm says after the job was seen. */
+export function resubmitAt(sessions: Pick<Sessions, "find">, places: Places): TrackerEffects["resubmit"] {
+  return async (record, seenAt, why) => {
+    const { session: of, job } = record.data;
+    const session = await sessions.find(of.id ?? undefined);
+    const wish = { method: job.method, destination: undefined };
+    return resubmit(record, why, (slurm) => places.placeFor(session, { ...wish, slurm }, seenAt));
+  };
+}
+
 /**
- * Submits a job again whose reservation was deleted before it could run, or whose node failed. The job directory then says which Slurm job
- * it is now; whoever watches the job reads it there. Nothing to say: somebody else is at it, or Slurm lets it run.
+ * Submits a job again whose reservation was deleted before it could run, or whose node failed. The job directory then says
+ * which Slurm job it is now; whoever watches the job reads it there. Nothing to say: somebody else is at it, or Slurm lets it run.
  *
  * @throws Deferred `no-reservation-fits` while none does, and whatever `placeFor` throws
  * @throws Rejected `no-reservation-fits` if its trigger does not wait

@@ -3,7 +3,7 @@ import { Accounting } from "./ask-accounting.ts";
 import { errorText, MentoError } from "./errors.ts";
 import { markerOf, spoolOf } from "./jobs/directory.ts";
 import { endedData, lostData, startedData, type EndFacts } from "./jobs/event-data.ts";
-import { endFromRecord, endFromSlurm, LAUNCH_FAILED, meaningOf, type JobEnd } from "./jobs/job.ts";
+import { endFromRecord, endFromSlurm, hasBegun, meaningOf, type JobEnd } from "./jobs/job.ts";
 import { parseRecords, readRecordsCommand, type JobRecords } from "./jobs/records.ts";
 import { resultsOf } from "./jobs/results.ts";
 import { cancelHeldCommand, exitCommand, parseExit } from "./jobs/squeue.ts";
@@ -227,9 +227,7 @@ export class Tracker {
     const time = this.#effects.now().getTime();
     const { endRecord, record } = watched;
     const { times, job } = record.data;
-    // Where nobody here can read its records, an exit code is the script's, but for slurmstepd's own.
-    const hasStarted =
-      times.started !== null || (job.method === "slurm-rest-api" && word?.exitCode !== LAUNCH_FAILED);
+    const hasStarted = hasBegun(job.method, times.started !== null, word?.exitCode);
     const known = { ...watched, hasStarted, seenAt: seenAtOf(record) };
     if (watched.retrying !== undefined) {
       await this.#resubmit(watched, sight, session);

@@ -28,7 +28,7 @@ import {
 import type { TriggerInput } from "./messages/trigger-input.ts";
 import { METHODS } from "./methods/methods.ts";
 import type { Place, SubmittedJob } from "./methods/method.ts";
-import { resubmit } from "./resubmit.ts";
+import { resubmitAt } from "./resubmit.ts";
 import { openSlurmRest } from "./open-slurm-rest.ts";
 import { RuntimeDirectory } from "./runtime-directory.ts";
 import { SessionPlaces } from "./session-places.ts";
@@ -133,13 +133,7 @@ export class Trigger {
       },
       // Nobody counts the library's jobs.
       leaveSeats: () => Promise.resolve(),
-      resubmit: async (record, seenAt, why) => {
-        const session = await this.#sessions.find(record.data.session.id ?? undefined);
-        const at = { method, destination: undefined };
-        return resubmit(record, why, (asked) =>
-          this.#places.placeFor(session, { ...at, slurm: asked }, seenAt),
-        );
-      },
+      resubmit: resubmitAt(this.#sessions, this.#places),
       reconcileSeconds: worker.reconcileSeconds,
       lostAfterHours: worker.lostAfterHours,
       log,

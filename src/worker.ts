@@ -21,11 +21,11 @@ import { toCloudEvent, type JobMethod, type OutgoingEvent } from "./messages/job
 import { METHODS } from "./methods/methods.ts";
 import { submitArray } from "./methods/sbatch-array.ts";
 import { openTriggerQueues, roomAt, type TriggerQueues } from "./open-trigger-queues.ts";
-import { resubmit } from "./resubmit.ts";
+import { resubmitAt } from "./resubmit.ts";
 import { RuntimeDirectory } from "./runtime-directory.ts";
 import { SessionPlaces } from "./session-places.ts";
 import { SessionShells } from "./session-shells.ts";
-import type { Trigger, TriggerSlurm } from "./triggers/trigger-config.ts";
+import type { Trigger } from "./triggers/trigger-config.ts";
 import { LocalShell } from "./shells/local.ts";
 import { hasTurns } from "./triggers/turns.ts";
 import { Sights } from "./sight.ts";
@@ -233,12 +233,7 @@ class Worker {
         await shell.run(leaveCommand(jobsDirectory, data.job.id, rows));
         queues?.wake();
       },
-      resubmit: async (record, seenAt, why) => {
-        const { session: of, job } = record.data;
-        const session = await this.#sessions.find(of.id ?? undefined);
-        const place = (slurm: TriggerSlurm) => ({ method: job.method, slurm, destination: undefined });
-        return resubmit(record, why, (slurm) => this.#places.placeFor(session, place(slurm), seenAt));
-      },
+      resubmit: resubmitAt(this.#sessions, this.#places),
       announce,
       track,
       reconcileSeconds: worker.reconcileSeconds,

@@ -10,6 +10,7 @@ import {
   endFromRecordAlone,
   endFromSlurm,
   endFromSlurmAlone,
+  hasBegun,
   meaningOf,
   type JobEnd,
 } from "./job.ts";
@@ -183,7 +184,7 @@ export function ownIdOf(job: SlurmJob): string | undefined {
 }
 
 /** A job that has recorded how it ended by itself has ended so, whatever Slurm is still at. */
-export function standingInSlurm({ records, inSlurm }: FoundJob): Standing {
+export function standingInSlurm({ records, inSlurm, method }: FoundJob): Standing {
   const { submitted } = records;
   const byItself = endByItself(records);
   if (byItself !== undefined) return byItself;
@@ -195,7 +196,7 @@ export function standingInSlurm({ records, inSlurm }: FoundJob): Standing {
   const word = inSlurm.find(({ id }) => id === submitted?.runId) ?? inSlurm[0];
   const isToCome = submitted?.isBeingResubmitted === true && (word?.state ?? "CANCELLED") === "CANCELLED";
   if (isToCome) return { kind: "in-flight" };
-  if (word !== undefined) return endedBy(word, records);
+  if (word !== undefined) return endedBy(word, records, method);
   const isAccepted = records.cancelled?.isAccepted === true;
   return submitted === undefined && !isAccepted ? { kind: "in-flight" } : endedSilently(records);
 }
@@ -216,22 +217,24 @@ function endByItself({ ended }: JobRecords): Standing | undefined {
 }
 
 /** By Slurm's word, or that of its host, which alone has an exit code. */
-function endedBy(word: SlurmJob | JobWord, records: JobRecords): Standing {
+function endedBy(word: SlurmJob | JobWord, records: JobRecords, method?: JobMethod): Standing {
   const { state } = word;
   const record = records.ended?.record;
-  const end = (record && endFromBoth(record, state)) ?? endedWithoutRecord(word, records);
+  const end = (record && endFromBoth(record, state)) ?? endedWithoutRecord(word, records, method);
   return end === undefined ? { kind: "forgotten" } : { kind: "ended", end, at: record?.at ?? null };
 }
 
 function endedWithoutRecord(
   word: SlurmJob | JobWord,
   { started, cancelled }: JobRecords,
+  method: JobMethod | undefined,
 ): JobEnd | undefined {
   const { state } = word;
   if ("exitCode" in word) {
     const { exitCode = "0:0", nodes = "" } = word;
     const isAsked = cancelled !== undefined;
-    return endFromSlurmAlone({ state, exitCode, nodes, hasStarted: started !== undefined, isAsked, log: "" });
+    const hasStarted = hasBegun(method, started !== undefined, exitCode);
+    return endFromSlurmAlone({ state, exitCode, nodes, hasStarted, isAsked, log: "" });
   }
   const end = endFromSlurm(state);
   return end && { ...end, code: null, signal: null };

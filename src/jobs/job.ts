@@ -1,4 +1,4 @@
-import type { ExitReason, JobState } from "../messages/job-event.ts";
+import type { ExitReason, JobMethod, JobState } from "../messages/job-event.ts";
 
 /**
  * The life of a job.
@@ -162,9 +162,21 @@ export interface SlurmEnd {
 }
 
 /** `0:53`: the batch script could not be set up on its node, for instance because its log could not be opened. */
-export const LAUNCH_FAILED = "0:53";
+const LAUNCH_FAILED = "0:53";
 /** slurmstepd's words when it kills for memory without cgroups: the state is then FAILED. */
 const MEMORY_KILL = /exceeded (job |step )?memory limit|oom.kill/i;
+
+/**
+ * Whether the script has begun, as far as can be known. Records of a job over the REST API may lie where nobody here can
+ * read them: then an exit code is the script's, unless it is slurmstepd's own.
+ */
+export function hasBegun(
+  method: JobMethod | undefined,
+  isRecorded: boolean,
+  exitCode: string | undefined,
+): boolean {
+  return isRecorded || (method === "slurm-rest-api" && exitCode !== LAUNCH_FAILED);
+}
 
 /**
  * The end of a job that left no record. What Slurm 22.05 says was recorded: `JobLaunchFailure` is the reason of every job

@@ -102,7 +102,7 @@ unset SSH_CLIENT SSH_CONNECTION SSH_TTY ${LAUNCHED}
 ${environmentOf(job)}
 {
   cd ${job.workdir === null ? '"$directory"' : literal(job.workdir)} || exit
-  command -v ${literal(job.argv[0] ?? "")} > /dev/null || { printf 'mento: there is no program %s on %s\\n' ${literal(job.argv[0] ?? "")} "$(hostname)" >&2; exit 127; }
+  command -v ${literal(job.argv[0] ?? "")} > /dev/null || [ -e ${literal(job.argv[0] ?? "")} ] || { printf 'mento: there is no program %s on %s\\n' ${literal(job.argv[0] ?? "")} "$(hostname)" >&2; exit 127; }
   exec ${job.argv.map(literal).join(" ")}
 } < "$stdin" &
 child=$!

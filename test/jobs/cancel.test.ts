@@ -171,6 +171,15 @@ describe("how a job of Slurm stands", () => {
     expect(standingInSlurm(one)).toMatchObject(standing);
   });
 
+  it("over the REST API has the program's exit code, also where nobody can read its records", () => {
+    const listed = { ...job, state: "FAILED", exitCode: "7:0" };
+    const one: FoundJob = { ...found({ submitted }), method: "slurm-rest-api", inSlurm: [listed] };
+    expect(standingInSlurm(one)).toMatchObject({ kind: "ended", end: { code: 7, reason: "exit-code" } });
+    expect(standingInSlurm({ ...one, method: "remote-sbatch-script" })).toMatchObject({
+      end: { reason: "launch-failed" },
+    });
+  });
+
   function ENDED(state: string) {
     return { kind: "ended", end: { state } };
   }
