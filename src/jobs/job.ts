@@ -129,7 +129,8 @@ export function endFromRecordAlone(record: EndRecord, isAsked = false): JobEnd {
   const { code } = record;
   if (code === 0) return { state: "completed", code, signal: null, reason: null };
   const signal = signalOf(code) ?? record.stoppedBy;
-  if (isAsked && record.stoppedBy !== null) return { ...CANCELLED, code, signal };
+  // The signal goes to one process after the other: the script may have ended before its own comes.
+  if (isAsked && (record.stoppedBy !== null || signal === "SIGTERM")) return { ...CANCELLED, code, signal };
   if (record.outOfMemory) return { state: "failed", code, signal, reason: "out-of-memory" };
   return { state: "failed", code, signal, reason: signal === null ? "exit-code" : "signal" };
 }

@@ -120,8 +120,17 @@ describe("a trigger with concurrency", () => {
     const { data } = await one.event("job.started", ids[0] ?? "");
     expect(one.jobEventsOf(ids[1] ?? "")).toEqual([]);
     const env = { ...process.env, SLURM_CONF: facility.slurm.conf };
-    execFileSync("scancel", ["--signal=KILL", "--full", data.slurm.jobId], { env });
-    const next = await one.event("job.started", ids[1] ?? "");
+    const { jobId } = data.slurm;
+    // A signal that comes before the node says that the job runs is dropped.
+    await eventually("they are killed", () => {
+      execFileSync("scancel", ["--quiet", "--signal=KILL", "--full", jobId], { env });
+      const options = ["--noheader", "--states=all", `--jobs=${jobId}`, "--format=%T"];
+      return execFileSync("squeue", options, { env, encoding: "utf8" }).trim() === "RUNNING"
+        ? undefined
+        : true;
+    });
+    // Slurm asks a node again that does not say that it is done, but only after a while.
+    const next = await one.event("job.started", ids[1] ?? "", 110_000);
     expect(ledger.begun).toEqual(ids);
     execFileSync("scancel", [next.data.slurm.jobId], { env });
     await eventually("it has ended", () =>

@@ -28,12 +28,14 @@ function ownGpfs(): string {
 }
 
 const gpfs = ownGpfs();
+/** Its connections are told by it from those of other workers at the same broker. */
+const GROUP = "resilience";
 const site = new TestSite(
   [
     { name: "quick", on: { technique: "quick" }, run: ["/bin/true"] },
     { name: "nap", on: { technique: "nap" }, run: ["/bin/sleep", "4"] },
   ],
-  { site: { gpfs } },
+  { site: { gpfs }, worker: { group: GROUP } },
 );
 let worker: TestWorker;
 
@@ -75,7 +77,9 @@ describe("a worker", () => {
         name: string;
         client_properties: { connection_name?: string };
       }[];
-      const fitting = all.filter((one) => one.client_properties.connection_name?.startsWith("mento worker"));
+      const fitting = all.filter((one) =>
+        one.client_properties.connection_name?.startsWith(`mento worker ${GROUP} `),
+      );
       return fitting.length >= 2 ? fitting : undefined;
     });
     for (const { name } of mine) await management("DELETE", `/connections/${encodeURIComponent(name)}`);
@@ -134,7 +138,7 @@ describe("a submit that was cut off", () => {
   const longAgo = new Date(Date.now() - 3600_000);
   const jobs = join(beamtime.corePath, "scratch_cc/mento");
   const makeCutOff = (id: string) => {
-    const directory = join(jobs, jobIdFor({ source: "/test", id }, "default", "quick"));
+    const directory = join(jobs, jobIdFor({ source: "/test", id }, GROUP, "quick"));
     mkdirSync(directory, { recursive: true, mode: 0o777 });
     const { uid, gid } = statSync(dirname(directory));
     execFileSync("chown", [`${uid}:${gid}`, directory]);

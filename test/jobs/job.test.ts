@@ -50,6 +50,15 @@ describe("a job's end", () => {
     expect(endFromRecordAlone(record(143, "SIGTERM"))).toMatchObject({ state: "failed", reason: "signal" });
   });
 
+  it("is a cancellation that was asked for, though the signal came to the program before the script", () => {
+    const cancelled = { state: "cancelled", signal: "SIGTERM" };
+    expect(endFromRecordAlone(record(143, "SIGTERM"), true)).toMatchObject(cancelled);
+    expect(endFromRecordAlone(record(143), true)).toMatchObject(cancelled);
+    expect(endFromRecordAlone(record(143))).toMatchObject({ state: "failed", reason: "signal" });
+    expect(endFromRecordAlone(record(1), true)).toMatchObject({ state: "failed", reason: "exit-code" });
+    expect(endFromRecordAlone(record(137), true)).toMatchObject({ state: "failed", signal: "SIGKILL" });
+  });
+
   it("is told by Slurm alone when there is no record", () => {
     expect(alone("FAILED", "7:0")).toEqual({
       state: "failed",

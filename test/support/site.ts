@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { mkdirSync, mkdtempSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { spawn, type ChildProcess } from "node:child_process";
+import { spawn, spawnSync, type ChildProcess } from "node:child_process";
 import { expect, inject } from "vitest";
 import { stringify } from "yaml";
 import { connectBroker, type BrokerClient } from "../../src/broker/client.ts";
@@ -142,8 +142,18 @@ export class TestSite {
 
   #seen(causeId: string): string {
     const types = this.eventsOf(causeId).map(({ type }) => type);
+    const jobs = this.jobEventsOf(causeId).map(({ data }) => data.slurm.jobId);
     const logs = this.workers.map(({ log }) => log.slice(-5000));
-    return `seen: ${types.join(", ")}; the workers' logs end:\n${logs.join("\n\n")}`;
+    return `seen: ${types.join(", ")}; in Slurm: ${this.#inSlurm(jobs)}; the workers' logs end:\n${logs.join("\n\n")}`;
+  }
+
+  #inSlurm(jobs: readonly (string | null)[]): string {
+    const ids = [...new Set(jobs.filter((id) => id !== null))];
+    if (ids.length === 0) return "none";
+    const env = { ...process.env, SLURM_CONF: this.#place.facility.slurm.conf };
+    const options = ["--noheader", "--states=all", `--jobs=${ids.join()}`, "--format=%A %T %r %N"];
+    const { stdout, stderr } = spawnSync("squeue", options, { env, encoding: "utf8", timeout: 10_000 });
+    return `${stdout}${stderr}`.trim();
   }
 
   async tearDown(): Promise<void> {
