@@ -43,12 +43,12 @@ export async function openSharedFacility(): Promise<SharedFacility> {
   // The beamtime's account must be able to go through it.
   if (given === undefined) chmodSync(dir, 0o755);
   else await mento("facility", "status", "--dir", dir);
-  const up = await mento("facility", "up", "--dir", dir, "--json");
   const down = async () => {
     await mento("facility", "down", "--dir", dir);
     rmSync(dir, { recursive: true, force: true });
   };
   try {
+    const up = await mento("facility", "up", "--dir", dir, "--json");
     const facility = JSON.parse(up.stdout) as TestFacility;
     facility.broker = givenBroker() ?? facility.broker;
     const open = await openBeamtime(dir);
