@@ -1,4 +1,3 @@
-import { execFileSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -7,6 +6,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { publishDataReady } from "../../src/broker/client.ts";
 import { OwnFacility } from "../support/own-facility.ts";
 import { mento } from "../support/mento.ts";
+import { askSlurm } from "../support/servers.ts";
 import { eventually, TestSite, writeOnCore, type AnyEvent, type TestWorker } from "../support/site.ts";
 
 /** Leaves a line for each run, and fails if it is asked to. */
@@ -51,11 +51,7 @@ function sbatchDoes(script: string): void {
 }
 const sbatchCalls = () => readFileSync(calls, "utf8").split("\n").filter(Boolean);
 
-const slurm = (program: string, ...args: string[]) =>
-  execFileSync(program, args, {
-    encoding: "utf8",
-    env: { ...process.env, SLURM_CONF: own.facility.slurm.conf },
-  });
+const slurm = (program: string, ...args: string[]) => askSlurm(own.facility, program, ...args);
 
 interface Wish {
   technique: string;

@@ -15,7 +15,8 @@ import { afterAll, describe, expect, it } from "vitest";
 import { stringify } from "yaml";
 import type { SessionReport } from "../../src/commands/beamtime.ts";
 import type { CheckResult } from "../../src/doctor/checklist.ts";
-import { MAIN, run } from "../support/mento.ts";
+import { MAIN, run, tryMento } from "../support/mento.ts";
+import { nodeThere, there } from "../support/servers.ts";
 import { beamtime, eventually, facility, TestSite } from "../support/site.ts";
 
 const [firstNode = "", secondNode = ""] = beamtime.nodes;
@@ -32,7 +33,7 @@ afterAll(async () => {
 const environment = { XDG_RUNTIME_DIR: runtime };
 
 function mento(...args: string[]) {
-  return run(process.execPath, [MAIN, ...args], { env: environment });
+  return tryMento(args, { env: environment });
 }
 
 /** The facility's site with some of it changed. */
@@ -176,12 +177,9 @@ describe("mento ssh", () => {
   });
 
   it("without a command opens a shell: with a terminal, if there is one, else reading commands", async () => {
-    const command = `${process.execPath} ${MAIN} ssh -c ${site.configFile}`;
+    const command = `${nodeThere()} ${MAIN} ssh -c ${site.configFile}`;
     const [piped, terminal] = await Promise.all([
-      run(process.execPath, [MAIN, "ssh", "-c", site.configFile], {
-        input: "id -un; exit 3\n",
-        env: environment,
-      }),
+      tryMento(["ssh", "-c", site.configFile], { input: "id -un; exit 3\n", env: environment }),
       run("script", ["-qec", command, "/dev/null"], { input: "tty; exit 4\r", env: environment }),
     ]);
     expect([piped.stdout, piped.stderr, piped.code]).toEqual([`${beamtime.account}\n`, "", 3]);
@@ -233,7 +231,10 @@ describe("mento ssh", () => {
 
   it("leaves no key behind when it is ended by a signal", async () => {
     const args = [MAIN, "ssh", "-c", site.configFile, "--", "sleep", "60"];
-    const child = spawn(process.execPath, args, { env: { ...process.env, ...environment }, stdio: "ignore" });
+    const child = spawn(...there(nodeThere(), args), {
+      env: { ...process.env, ...environment },
+      stdio: "ignore",
+    });
     const own = join(runtime, `mento/process-${child.pid ?? 0}`);
     await eventually("ssh runs", () => (existsSync(join(own, "known_hosts")) ? true : undefined));
     const ended = new Promise((resolve) => child.on("exit", resolve));
@@ -243,7 +244,7 @@ describe("mento ssh", () => {
   });
 
   it("says that OpenSSH is not installed: exit 2", async () => {
-    const { code, stderr } = await run(process.execPath, [MAIN, "ssh", "-c", site.configFile, "--", "true"], {
+    const { code, stderr } = await tryMento(["ssh", "-c", site.configFile, "--", "true"], {
       env: { ...environment, PATH: folder },
     });
     expect(code).toBe(2);
@@ -370,7 +371,10 @@ describe("mento doctor", () => {
     const { file, gpfs } = configureMetadata({ current: asItIs });
     const processed = join(gpfs, "current/processed");
     const args = [MAIN, "doctor", "-c", file];
-    const child = spawn(process.execPath, args, { env: { ...process.env, ...environment }, stdio: "ignore" });
+    const child = spawn(...there(nodeThere(), args), {
+      env: { ...process.env, ...environment },
+      stdio: "ignore",
+    });
     const ended = new Promise((resolve) => child.on("exit", resolve));
     await eventually("the test file", () => readdirSync(processed)[0]);
     child.kill("SIGINT");

@@ -1,4 +1,4 @@
-import { execFileSync, spawnSync } from "node:child_process";
+import { spawnSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { chmodSync, existsSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -8,6 +8,7 @@ import { CancelOutcome } from "../../src/messages/job-cancel.ts";
 import { jobIdFor } from "../../src/triggers/plan.ts";
 import { mento, tryMento } from "../support/mento.ts";
 import { OwnFacility } from "../support/own-facility.ts";
+import { askSlurm, there } from "../support/servers.ts";
 import { eventually, TestSite, writeOnCore, type AnyEvent, type TestWorker } from "../support/site.ts";
 
 let own: OwnFacility;
@@ -39,11 +40,7 @@ async function publish(technique: string, id = randomUUID()): Promise<string> {
 const idOf = (id: string, trigger: string) => jobIdFor({ source: "/test", id }, "default", trigger);
 const directoryOf = (job: string) => join(own.beamtime.corePath, "scratch_cc/mento", job);
 
-const slurm = (program: string, ...args: string[]) =>
-  execFileSync(program, args, {
-    encoding: "utf8",
-    env: { ...process.env, SLURM_CONF: own.facility.slurm.conf },
-  });
+const slurm = (program: string, ...args: string[]) => askSlurm(own.facility, program, ...args);
 const stateOf = (job: string) =>
   slurm("squeue", "--noheader", "--states=all", `--jobs=${job}`, "--format=%T").trim();
 
@@ -206,7 +203,7 @@ describe("a job that would be retried because its node has failed", () => {
     expect(ours.filter((one) => one.includes(data.job.id))).toHaveLength(1);
     const env = { ...process.env, SLURM_CONF: own.facility.slurm.conf };
     // Refused if it has come back by itself.
-    spawnSync("scontrol", ["update", `NodeName=${node}`, "State=RESUME"], { env });
+    spawnSync(...there("scontrol", ["update", `NodeName=${node}`, "State=RESUME"]), { env });
   });
 });
 

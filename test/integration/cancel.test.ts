@@ -1,4 +1,3 @@
-import { execFileSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { hostname, tmpdir, userInfo } from "node:os";
@@ -9,6 +8,7 @@ import { CancelAnswer, CancelOutcome, JOB_CANCEL_TYPE } from "../../src/messages
 import { MessageEventData } from "../../src/messages/job-event.ts";
 import { tryMento } from "../support/mento.ts";
 import { slurmRestSection } from "../support/submit-host.ts";
+import { askSlurm } from "../support/servers.ts";
 import { beamtime, eventually, facility, TestSite, writeOnCore, type AnyEvent } from "../support/site.ts";
 
 const ME = `${userInfo().username}@${hostname()}`;
@@ -79,9 +79,7 @@ async function cancelWith(where: TestSite, ...args: string[]) {
   return { code, stderr, outcomes: lines.map((line) => CancelOutcome.parse(JSON.parse(line))) };
 }
 
-const slurmEnvironment = () => ({ ...process.env, SLURM_CONF: facility.slurm.conf });
-const slurm = (program: string, ...args: string[]) =>
-  execFileSync(program, args, { encoding: "utf8", env: slurmEnvironment() });
+const slurm = (program: string, ...args: string[]) => askSlurm(facility, program, ...args);
 
 /** It ends once, as cancelled. */
 async function endsCancelled(id: string, cancelledBy: object | null): Promise<AnyEvent> {

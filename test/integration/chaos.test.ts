@@ -1,7 +1,7 @@
 import { fileURLToPath } from "node:url";
 import { expect, it } from "vitest";
 import { FAULT_KINDS } from "../../chaos/schedule.mjs";
-import { run } from "../support/mento.ts";
+import { runNode } from "../support/mento.ts";
 
 const MAIN = fileURLToPath(new URL("../../chaos/main.mjs", import.meta.url));
 
@@ -21,7 +21,7 @@ interface Report {
 const quick = FAULT_KINDS.filter((kind) => kind !== "break-sbatch");
 
 it("60 messages through three workers and a fault a second: one job each, one end each", async () => {
-  const { code, stdout, stderr } = await run(process.execPath, [
+  const { code, stdout, stderr } = await runNode([
     ...[MAIN, "--messages", "60", "--seed", "2", "--faults", quick.join(","), "--json"],
   ]);
   const report = JSON.parse(stdout) as Report;
@@ -41,7 +41,7 @@ it("60 messages through three workers and a fault a second: one job each, one en
 }, 360_000);
 
 it("refuses options that it does not understand, in a sentence", async () => {
-  const { code, stderr } = await run(process.execPath, [MAIN, "--faults", "earthquake"]);
+  const { code, stderr } = await runNode([MAIN, "--faults", "earthquake"]);
   expect(code).toBe(2);
   expect(stderr).toContain('there is no "earthquake"');
 });

@@ -6,6 +6,7 @@ import { chromium } from "playwright-core";
 import { afterAll, afterEach, beforeAll, describe, expect, inject, it } from "vitest";
 import { publishDataReady } from "../../src/broker/client.ts";
 import { TcpProxy } from "../../src/facility/tcp-proxy.ts";
+import { nodeThere, there } from "../support/servers.ts";
 import { beamtime, eventually, facility, TestSite, writeOnCore } from "../support/site.ts";
 
 const examples = fileURLToPath(new URL("../../examples/", import.meta.url));
@@ -29,7 +30,7 @@ afterAll(() => site.tearDown());
 
 /** An example, as a process of its own, that runs until the test ends. */
 function start(program: string, ...args: string[]) {
-  const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"] });
+  const child = spawn(...there(program, args), { stdio: ["ignore", "pipe", "pipe"] });
   const said = { stdout: "", stderr: "" };
   child.stdout.on("data", (chunk: Buffer) => (said.stdout += chunk.toString()));
   child.stderr.on("data", (chunk: Buffer) => (said.stderr += chunk.toString()));
@@ -65,7 +66,7 @@ async function openProxy() {
 }
 
 const CLIENTS = {
-  node: [process.execPath, join(examples, "node/print-results.mjs")],
+  node: [nodeThere(), join(examples, "node/print-results.mjs")],
   "python3-pika": ["/usr/bin/python3", join(examples, "python/listen.py")],
 } as const;
 
@@ -102,7 +103,7 @@ describe.each(["node", "python3-pika"] as const)("the example client of %s", (na
 describe("the live plot", () => {
   const startPlot = async (...args: string[]) => {
     const server = [join(examples, "live-plot/server.mjs"), ...options(), "--port", "0", ...args];
-    const plot = start(process.execPath, ...server);
+    const plot = start(nodeThere(), ...server);
     const [, url = ""] = /open (http:\S+)/.exec(await plot.says("open http")) ?? [];
     return { ...plot, url };
   };

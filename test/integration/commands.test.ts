@@ -4,7 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { TcpProxy } from "../../src/facility/tcp-proxy.ts";
-import { MAIN, mento, run, tryMento } from "../support/mento.ts";
+import { MAIN, mento, tryMento } from "../support/mento.ts";
+import { nodeThere, there } from "../support/servers.ts";
 import { eventually, facility, TestSite, writeData, type AnyEvent } from "../support/site.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "mento-commands-"));
@@ -86,7 +87,7 @@ describe("mento publish data-ready", () => {
 describe("mento watch", () => {
   it("prints events as they happen, one line each, of the wanted types", async () => {
     const args = ["watch", "-c", site.configFile, "--beamline", "p11", "--type", "job.completed"];
-    const watch = spawn(process.execPath, [MAIN, ...args], { stdio: "pipe" });
+    const watch = spawn(...there(nodeThere(), [MAIN, ...args]), { stdio: "pipe" });
     let stdout = "";
     let stderr = "";
     watch.stdout.on("data", (chunk: Buffer) => (stdout += chunk.toString()));
@@ -109,7 +110,7 @@ describe("mento watch --since", () => {
     const past = await publish("--technique", "good", "--wait");
     const args = ["watch", "-c", site.configFile, "--since", "1h", "--json", "--type", "job.*", "message.*"];
     const env = { ...process.env, MENTO_BROKER_URL: url.href };
-    const watch = spawn(process.execPath, [MAIN, ...args], { stdio: "pipe", env });
+    const watch = spawn(...there(nodeThere(), [MAIN, ...args]), { stdio: "pipe", env });
     let stdout = "";
     let stderr = "";
     watch.stdout.on("data", (chunk: Buffer) => (stdout += chunk.toString()));
@@ -142,8 +143,8 @@ describe("mento watch --since", () => {
     expect((await watch("--since", "soon")).stderr).toContain("It looks like 90s, 30m, 2h, 3d");
     expect((await watch("--since", "2999-01-01")).stderr).toContain("It is in the future");
     expect((await watch("--type", "completed")).stderr).toContain("It looks like job.completed, job.*");
-    const args = [MAIN, "watch", "-c", site.configFile, "--since", "soon"];
-    const away = await run(process.execPath, args, { env: { MENTO_BROKER_URL: "amqp://127.0.0.1:1" } });
+    const args = ["watch", "-c", site.configFile, "--since", "soon"];
+    const away = await tryMento(args, { env: { MENTO_BROKER_URL: "amqp://127.0.0.1:1" } });
     expect(away.code).toBe(2);
   });
 });
@@ -185,7 +186,7 @@ describe("mento init", () => {
     expect(JSON.parse(readFileSync(new URL(schema), "utf8"))).toHaveProperty("title", "mento.yaml");
     expect((await tryMento(["init", file, "--facility", facility.dir])).code).toBe(2);
 
-    const worker = spawn(process.execPath, [MAIN, "worker", "-c", file], { stdio: "pipe" });
+    const worker = spawn(...there(nodeThere(), [MAIN, "worker", "-c", file]), { stdio: "pipe" });
     let log = "";
     worker.stdout.on("data", (chunk: Buffer) => (log += chunk.toString()));
     await eventually("ready", () => (log.includes('"msg":"ready"') ? true : undefined));

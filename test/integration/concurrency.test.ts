@@ -1,4 +1,3 @@
-import { execFileSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
@@ -6,6 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, describe, expect, it } from "vitest";
 import { publishDataReady } from "../../src/broker/client.ts";
 import { Ledger } from "../support/ledger.ts";
+import { askSlurm } from "../support/servers.ts";
 import { beamtime, eventually, facility, TestSite, writeOnCore } from "../support/site.ts";
 
 let site: TestSite | undefined;
@@ -54,11 +54,10 @@ const allHaveRun = (one: TestSite, ids: readonly string[], trigger: string) =>
 async function mostInSlurm(name: string, work: Promise<unknown>): Promise<number> {
   const over = new AbortController();
   void work.finally(() => over.abort()).catch(() => undefined);
-  const env = { ...process.env, SLURM_CONF: facility.slurm.conf };
   const options = ["--noheader", "--states=PENDING,RUNNING,CONFIGURING", `--name=${name}`, "--format=%A %Z"];
   let most = 0;
   while (!over.signal.aborted) {
-    const jobs = execFileSync("squeue", options, { env, encoding: "utf8" })
+    const jobs = askSlurm(facility, "squeue", ...options)
       .trim()
       .split("\n")
       .filter(Boolean);
@@ -119,20 +118,17 @@ describe("a trigger with concurrency", () => {
     const ids = await publish(one, 2);
     const { data } = await one.event("job.started", ids[0] ?? "");
     expect(one.jobEventsOf(ids[1] ?? "")).toEqual([]);
-    const env = { ...process.env, SLURM_CONF: facility.slurm.conf };
     const { jobId } = data.slurm;
     // A signal that comes before the node says that the job runs is dropped.
     await eventually("they are killed", () => {
-      execFileSync("scancel", ["--quiet", "--signal=KILL", "--full", jobId], { env });
+      askSlurm(facility, "scancel", "--quiet", "--signal=KILL", "--full", jobId);
       const options = ["--noheader", "--states=all", `--jobs=${jobId}`, "--format=%T"];
-      return execFileSync("squeue", options, { env, encoding: "utf8" }).trim() === "RUNNING"
-        ? undefined
-        : true;
+      return askSlurm(facility, "squeue", ...options).trim() === "RUNNING" ? undefined : true;
     });
     // Slurm asks a node again that does not say that it is done, but only after a while.
     const next = await one.event("job.started", ids[1] ?? "", 110_000);
     expect(ledger.begun).toEqual(ids);
-    execFileSync("scancel", [next.data.slurm.jobId], { env });
+    askSlurm(facility, "scancel", next.data.slurm.jobId);
     await eventually("it has ended", () =>
       one.jobEventsOf(ids[1] ?? "").find(({ type }) => /cancelled|failed/.test(type)),
     );
@@ -191,9 +187,8 @@ describe("a trigger with concurrency", () => {
     const [quick = ""] = await publish(one, 1, "quick");
     await one.event("job.completed", quick);
     console.log(`another message's job has completed after ${Date.now() - since} ms`);
-    const env = { ...process.env, SLURM_CONF: facility.slurm.conf };
     await one.workers[0]?.stop();
-    execFileSync("scancel", [first.data.slurm.jobId], { env });
+    askSlurm(facility, "scancel", first.data.slurm.jobId);
   });
 });
 
@@ -217,11 +212,7 @@ describe("triggers that share what a session may have", () => {
     const lowJob = one.events.find(
       ({ type, data }) => type.includes("submitted") && data.job.trigger === "low",
     );
-    const env = { ...process.env, SLURM_CONF: facility.slurm.conf };
-    const nice = execFileSync("scontrol", ["show", "job", lowJob?.data.slurm.jobId ?? ""], {
-      env,
-      encoding: "utf8",
-    });
+    const nice = askSlurm(facility, "scontrol", "show", "job", lowJob?.data.slurm.jobId ?? "");
     expect(nice).toContain("Nice=1000 ");
   });
 });

@@ -12,6 +12,7 @@ import { loadConfig } from "../../src/config.ts";
 import { runWorker } from "../../src/worker.ts";
 import { hearEvents } from "../support/hear-events.ts";
 import { run } from "../support/mento.ts";
+import { nodeThere, there } from "../support/servers.ts";
 import { beamtime, eventually, facility, TestSite, writeOnCore, type AnyEvent } from "../support/site.ts";
 
 const CRASHING = fileURLToPath(new URL("../support/crashing-worker.mjs", import.meta.url));
@@ -80,7 +81,7 @@ class Case {
   /** Runs a worker that dies at the point; without one, until all is done. Returns the points that it has passed. */
   async crash(point: string | undefined, last?: string): Promise<string[]> {
     const args = [CRASHING, this.site.configFile, ...(point === undefined ? [] : [point])];
-    const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"] });
+    const child = spawn(...there(nodeThere(), args), { stdio: ["ignore", "pipe", "inherit"] });
     let output = "";
     child.stdout.on("data", (chunk: Buffer) => (output += chunk.toString("utf8")));
     const ended = new Promise<NodeJS.Signals | null>((resolve) => {

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { publishDataReady } from "../../src/broker/client.ts";
+import { there } from "../support/servers.ts";
 import { beamtime, TestSite } from "../support/site.ts";
 
 const site = new TestSite([
@@ -83,7 +84,7 @@ with h5py.File(sys.argv[1], "w") as f:
         g["data_%06d" % n] = h5py.ExternalLink(sys.argv[2] % n, "/entry/data/data")
 `;
     const names = `${site.prefix}-s1_data_%06d.h5`;
-    execFileSync("/usr/bin/python3", ["-c", script, master, names]);
+    execFileSync(...there("/usr/bin/python3", ["-c", script, master, names]));
     const id = await publish(master);
     const { data } = await site.event("message.deferred", id);
     expect(data.error?.message).toContain("s1_data_");

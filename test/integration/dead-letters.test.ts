@@ -9,6 +9,7 @@ import type { DeadLetter } from "../../src/messages/dead-letter.ts";
 import { MAIN, run, tryMento } from "../support/mento.ts";
 import { eventually, facility, TestSite, writeData, writeOnCore } from "../support/site.ts";
 import { openTcpProxy } from "../support/tcp-proxy.ts";
+import { nodeThere } from "../support/servers.ts";
 
 const site = new TestSite([
   { name: "powder", on: { technique: ["powder", "both"] }, run: ["/bin/true", "{{ path }}"], dataTimeout: 4 },
@@ -156,7 +157,7 @@ describe("why was my message not processed", () => {
     expect(code).toBe(3);
     expect(stderr).toContain(`The broker has no queue ${empty.prefix}.dead.`);
     await empty.tearDown();
-    const away = await run(process.execPath, [MAIN, "dead", "list", "-c", site.configFile], {
+    const away = await tryMento(["dead", "list", "-c", site.configFile], {
       env: { MENTO_BROKER_URL: "amqp://127.0.0.1:1" },
     });
     expect(away.code).toBe(3);
@@ -363,7 +364,7 @@ describe("the letters are safe", () => {
     }
     for (const command of ["list", "list --json", "replay --dry-run", "show piped-7"]) {
       const line = `"$1" "$2" dead ${command} -c "$3" | head -n 1`;
-      await run("/bin/sh", ["-c", line, "sh", process.execPath, MAIN, site.configFile]);
+      await run("/bin/sh", ["-c", line, "sh", nodeThere(), MAIN, site.configFile]);
       expect((await listed()).length).toBe(30);
     }
   });

@@ -2,7 +2,7 @@ import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, wr
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, it } from "vitest";
-import { run, tryMento } from "../support/mento.ts";
+import { runNode, tryMento } from "../support/mento.ts";
 import { beamtime, facility, TestSite } from "../support/site.ts";
 
 const examples = fileURLToPath(new URL("../../examples/", import.meta.url));
@@ -17,7 +17,7 @@ afterAll(async () => {
 
 /** An example, run to its end; which must be a good one. */
 async function runExample(file: string, args: string[], env: NodeJS.ProcessEnv = {}) {
-  const { code, stdout, stderr } = await run(process.execPath, [join(examples, file), ...args], { env });
+  const { code, stdout, stderr } = await runNode([join(examples, file), ...args], { env });
   expect(code, stdout + stderr).toBe(0);
   return stdout;
 }
@@ -72,7 +72,7 @@ describe("a pipeline", () => {
   });
 
   it("names the pipelines if there is none of the name", async () => {
-    const { code, stderr } = await run(process.execPath, [join(examples, "pipelines/run.mjs"), "powder"]);
+    const { code, stderr } = await runNode([join(examples, "pipelines/run.mjs"), "powder"]);
     expect({ code, stderr }).toEqual({
       code: 2,
       stderr: expect.stringContaining("powder-plot|flood|") as string,

@@ -177,7 +177,7 @@ describe("mento facility", () => {
   it("leaves no process and no account behind when it goes down, but all data", async () => {
     await mento("facility", "down", "--dir", two);
     expect(processesOf(two)).toEqual([]);
-    expect(readFileSync("/etc/passwd", "utf8")).not.toContain(`mento facility ${two}:`);
+    expect((await run("cat", ["/etc/passwd"])).stdout).not.toContain(`mento facility ${two}:`);
     await mento("facility", "down", "--dir", two);
     expect(await overview(first)).toBe(200);
     expect(existsSync(join(two, "gpfs/current/raw/meanwhile.h5"))).toBe(true);

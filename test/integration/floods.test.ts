@@ -5,9 +5,10 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { publishDataReady } from "../../src/broker/client.ts";
 import { TcpProxy } from "../../src/facility/tcp-proxy.ts";
-import type { TestBeamtime } from "../support/global-setup.ts";
+import type { TestBeamtime } from "../support/shared-facility.ts";
 import { mento } from "../support/mento.ts";
 import { OwnFacility } from "../support/own-facility.ts";
+import { askSlurm } from "../support/servers.ts";
 import { eventually, TestSite, writeOnCore, type Place, type TestWorker } from "../support/site.ts";
 
 let own: OwnFacility;
@@ -93,11 +94,7 @@ async function publish(count: number, place: Place, technique = "quick"): Promis
   return Promise.all(Array.from({ length: count }, publishOne));
 }
 
-const slurm = (program: string, ...args: string[]) =>
-  execFileSync(program, args, {
-    encoding: "utf8",
-    env: { ...process.env, SLURM_CONF: own.facility.slurm.conf },
-  });
+const slurm = (program: string, ...args: string[]) => askSlurm(own.facility, program, ...args);
 
 /** The markers of our jobs in Slurm. */
 function markers(...options: string[]): string[] {

@@ -12,7 +12,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { MAIN, run } from "../support/mento.ts";
+import { runNode, tryMento } from "../support/mento.ts";
 import { beamtime, facility, TestSite } from "../support/site.ts";
 
 const project = fileURLToPath(new URL("../../", import.meta.url));
@@ -67,7 +67,7 @@ describe.each([...snippets("docs/library.md", "js"), ...snippets("docs/coming-fr
     it("runs, and says what it is to say", async () => {
       const module = join(folder, `${file.replaceAll(/\W/g, "-")}-${at}.mjs`);
       writeFileSync(module, here(code));
-      const { code: exit, stdout, stderr } = await run(process.execPath, [module], { env });
+      const { code: exit, stdout, stderr } = await runNode([module], { env });
       expect({ exit, stderr }).toEqual({ exit: 0, stderr: "" });
       expect(stdout).toMatch(SAYS[`${file} ${at}`] ?? /^never$/);
     });
@@ -79,7 +79,7 @@ describe.each(snippets("docs/library.md", "sh").flatMap(({ code }) => code.trim(
   (line) => {
     it("is a command that works", async () => {
       const [, ...words] = here(line.replace(/ #.*/, "")).split(" ");
-      const { code, stderr } = await run(process.execPath, [MAIN, ...words], { env });
+      const { code, stderr } = await tryMento(words, { env });
       expect(code, stderr).toBe(0);
     });
   },

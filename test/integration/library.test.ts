@@ -1,4 +1,3 @@
-import { execFileSync } from "node:child_process";
 import {
   chmodSync,
   copyFileSync,
@@ -21,7 +20,8 @@ import {
   type TriggerOptions,
 } from "../../src/index.ts";
 import { beamtime, facility, TestSite } from "../support/site.ts";
-import { MAIN, run, tryMento } from "../support/mento.ts";
+import { MAIN, runNode, tryMento } from "../support/mento.ts";
+import { askSlurm } from "../support/servers.ts";
 
 const localJobs = mkdtempSync("/tmp/mento-library-");
 const site = new TestSite([], { site: { localJobs } });
@@ -116,8 +116,7 @@ describe("Trigger, without a broker", () => {
     await job.ended();
     expect(readFileSync(join(beamtime.corePath, "processed/logs/of it.log"), "utf8")).toBe("x\n");
     expect(job.data.job.name).toBe("my-job");
-    const env = { ...process.env, SLURM_CONF: facility.slurm.conf };
-    const said = execFileSync("scontrol", ["show", "job", job.slurmJobId ?? ""], { env, encoding: "utf8" });
+    const said = askSlurm(facility, "scontrol", "show", "job", job.slurmJobId ?? "");
     expect(said).toMatch(/JobName=my-job/);
     expect(said).toMatch(/TimeLimit=00:05:00/);
   });
@@ -186,7 +185,7 @@ describe("Trigger, without a broker", () => {
       }
       console.log(bytes, (await job.cancel()).outcome);`;
     const args = ["--input-type=module", "--eval", program];
-    const { code, stdout } = await run(process.execPath, args, { cwd: localJobs });
+    const { code, stdout } = await runNode(args, { cwd: localJobs });
     expect({ code, stdout }).toEqual({ code: 0, stdout: "3000000 gone\n" });
   });
 
@@ -254,8 +253,7 @@ describe("a user's own sbatch script", () => {
     );
     const job = await open().run([script, "a b"]);
     expect((await job.ended()).state).toBe("completed");
-    const env = { ...process.env, SLURM_CONF: facility.slurm.conf };
-    const said = execFileSync("scontrol", ["show", "job", job.slurmJobId ?? ""], { env, encoding: "utf8" });
+    const said = askSlurm(facility, "scontrol", "show", "job", job.slurmJobId ?? "");
     expect(said).toMatch(/CPUs\/Task=2/);
     expect(said).toMatch(new RegExp(`Reservation=${beamtime.reservation}`));
     expect(readFileSync(join(job.directory, "job.log"), "utf8")).toBe(`2 a b ${job.directory}/program\n`);
@@ -328,7 +326,7 @@ describe("mento run", () => {
   });
 
   it("without a configuration takes DESY's folders, and says what is not there", async () => {
-    const { code, stderr } = await run(process.execPath, [MAIN, "run", "--", "true"], { cwd: localJobs });
+    const { code, stderr } = await tryMento(["run", "--", "true"], { cwd: localJobs });
     expect(code).toBe(1);
     expect(stderr).toMatch(/No beamtime is open: there is no metadata file in \/gpfs\/current/);
     expect(stderr).not.toMatch(/message/i);

@@ -1,4 +1,3 @@
-import { execFileSync } from "node:child_process";
 import {
   chmodSync,
   mkdirSync,
@@ -17,6 +16,7 @@ import { connectBroker, publishDataReady, type BrokerClient } from "../../src/br
 import { stringify } from "yaml";
 import { hearEvents } from "../support/hear-events.ts";
 import { mento, tryMento } from "../support/mento.ts";
+import { askSlurm } from "../support/servers.ts";
 import { eventually, TestWorker, type AnyEvent } from "../support/site.ts";
 
 /**
@@ -55,11 +55,7 @@ const start = async (id: string, ...args: string[]) => {
   const names = ["--beamtimeId", id, "--beamline", "p11", "--json"];
   return JSON.parse(await inFacility("start-beamtime", ...names, ...args)) as Started;
 };
-const slurm = (program: string, ...args: string[]) =>
-  execFileSync(program, args, {
-    encoding: "utf8",
-    env: { ...process.env, SLURM_CONF: facility.slurm.conf },
-  });
+const slurm = (program: string, ...args: string[]) => askSlurm(facility, program, ...args);
 
 const setPartition = (name: string, state: "UP" | "DOWN") =>
   slurm("scontrol", "update", `PartitionName=${name}`, `State=${state}`);

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { parse, stringify } from "yaml";
 import { connectBroker, publishDataReady, type BrokerClient } from "../../src/broker/client.ts";
 import { historySince } from "../../src/broker/history.ts";
-import { MAIN, run, tryMento } from "../support/mento.ts";
+import { tryMento } from "../support/mento.ts";
 import { eventually, facility, TestSite, writeOnCore } from "../support/site.ts";
 
 /** The detectors' triggers of the day; `late` is thought of only when the data is there. */
@@ -169,7 +169,7 @@ describe("mento replay", () => {
     expect(none.stderr).toContain(`The broker has no queue ${empty.prefix}.history.`);
     await empty.tearDown();
     const args = ["replay", "-c", site.configFile, "--since", "1h", "--trigger", "late"];
-    const away = await run(process.execPath, [MAIN, ...args], {
+    const away = await tryMento(args, {
       env: { MENTO_BROKER_URL: "amqp://127.0.0.1:1" },
     });
     expect(away.code).toBe(3);

@@ -1,10 +1,10 @@
-import { execFileSync } from "node:child_process";
 import { mkdirSync, readFileSync, utimesSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { publishDataReady } from "../../src/broker/client.ts";
 import { mento } from "../support/mento.ts";
 import { OwnFacility } from "../support/own-facility.ts";
+import { askSlurm } from "../support/servers.ts";
 import { eventually, TestSite, writeOnCore } from "../support/site.ts";
 
 const own = await OwnFacility.start({ nodes: 2 });
@@ -57,11 +57,7 @@ const site = new TestSite(
   own,
 );
 
-const slurm = (program: string, ...args: string[]) =>
-  execFileSync(program, args, {
-    encoding: "utf8",
-    env: { ...process.env, SLURM_CONF: facility.slurm.conf },
-  });
+const slurm = (program: string, ...args: string[]) => askSlurm(facility, program, ...args);
 const reserve = (name: string, node: string, ...more: string[]) =>
   slurm(
     "scontrol",

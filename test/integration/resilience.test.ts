@@ -15,6 +15,7 @@ import { basename, dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { publishDataReady } from "../../src/broker/client.ts";
 import { jobIdFor } from "../../src/triggers/plan.ts";
+import { askSlurm } from "../support/servers.ts";
 import { beamtime, eventually, facility, TestSite, writeOnCore, type TestWorker } from "../support/site.ts";
 
 /** The beamline's view of the beamtime for this file alone: it breaks the metadata. */
@@ -61,8 +62,7 @@ async function management(method: string, path: string): Promise<unknown> {
   return method === "GET" ? response.json() : undefined;
 }
 
-const slurm = (program: string, ...args: string[]) =>
-  execFileSync(program, args, { encoding: "utf8", env: { ...process.env, SLURM_CONF: facility.slurm.conf } });
+const slurm = (program: string, ...args: string[]) => askSlurm(facility, program, ...args);
 
 function endsOf(id: string) {
   return site.eventsOf(id).filter(({ type }) => /job\.(completed|failed|cancelled)/.test(type));

@@ -1,10 +1,11 @@
-import { execFileSync, spawnSync } from "node:child_process";
+import { spawnSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { publishDataReady } from "../../src/broker/client.ts";
 import { OwnFacility } from "../support/own-facility.ts";
+import { askSlurm, there } from "../support/servers.ts";
 import { eventually, TestSite, writeOnCore, type AnyEvent, type TestWorker } from "../support/site.ts";
 
 let own: OwnFacility;
@@ -62,8 +63,7 @@ async function publish(technique: string, parameters: Record<string, number> = {
 }
 
 const slurmEnvironment = () => ({ ...process.env, SLURM_CONF: own.facility.slurm.conf });
-const slurm = (program: string, ...args: string[]) =>
-  execFileSync(program, args, { encoding: "utf8", env: slurmEnvironment() });
+const slurm = (program: string, ...args: string[]) => askSlurm(own.facility, program, ...args);
 
 /** Puts a program in front of the real one on every node; `REAL` in it is the real one. */
 function standIn(program: string, script: string): void {
@@ -80,7 +80,8 @@ function withoutStandIns(): void {
 async function bringBack(node: string): Promise<void> {
   await eventually(`${node} is back`, () => {
     // Refused if it has come back by itself.
-    spawnSync("scontrol", ["update", `NodeName=${node}`, "State=RESUME"], { env: slurmEnvironment() });
+    const resume = ["update", `NodeName=${node}`, "State=RESUME"];
+    spawnSync(...there("scontrol", resume), { env: slurmEnvironment() });
     return (
       /^(idle|mixed|allocated|reserved)/.test(
         slurm("sinfo", "--noheader", `--nodes=${node}`, "--format=%T"),
@@ -212,7 +213,8 @@ describe.concurrent("whoever meddles:", () => {
     const runsAgain = () => {
       if (Date.now() - toldAt > 5000) {
         toldAt = Date.now();
-        spawnSync("scontrol", ["update", `JobId=${job}`, "StartTime=now"], { env: slurmEnvironment() });
+        const now = ["update", `JobId=${job}`, "StartTime=now"];
+        spawnSync(...there("scontrol", now), { env: slurmEnvironment() });
       }
       const said = slurm("scontrol", "--oneliner", "show", "job", job);
       return /JobState=(RUNNING|COMPLETED) .* Restarts=1 /.test(said) || undefined;

@@ -1,4 +1,3 @@
-import { execFileSync } from "node:child_process";
 import { chmodSync, existsSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -8,6 +7,8 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 import { publishDataReady } from "../../src/broker/client.ts";
 import { Trigger, TriggerMethod } from "../../src/trigger.ts";
 import { OwnFacility } from "../support/own-facility.ts";
+import { askSlurm } from "../support/servers.ts";
+import { tokenCommand } from "../support/submit-host.ts";
 import { eventually, TestSite, writeOnCore } from "../support/site.ts";
 
 /** In a reservation of its own; the one with an A100. */
@@ -20,11 +21,7 @@ let site: TestSite;
 let counter: Server;
 const asked: string[] = [];
 
-const slurm = (program: string, ...args: string[]) =>
-  execFileSync(program, args, {
-    encoding: "utf8",
-    env: { ...process.env, SLURM_CONF: own.facility.slurm.conf },
-  });
+const slurm = (program: string, ...args: string[]) => askSlurm(own.facility, program, ...args);
 const shown = (slurmJobId: string) => slurm("scontrol", "--oneliner", "show", "job", slurmJobId);
 
 async function startCounter(): Promise<string> {
@@ -73,10 +70,9 @@ beforeAll(async () => {
     ...{ on: { technique: trigger.name }, method: "slurm-rest-api", run: ["/bin/true"] },
     ...trigger,
   }));
-  const token = ["scontrol", "token", `username=${account}`, "lifespan=3000"];
   const slurmRest = {
     url: await startCounter(),
-    tokenCommand: ["/usr/bin/env", `SLURM_CONF=${own.facility.slurm.conf}`, ...token],
+    tokenCommand: tokenCommand(own.facility, account, 3000),
   };
   site = new TestSite(triggers, { worker: { reconcileSeconds: 1 }, slurmRest }, own);
   await site.startWorker();

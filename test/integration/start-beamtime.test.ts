@@ -2,8 +2,7 @@ import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, wri
 import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
-import { type Output, run } from "../../src/facility/processes.ts";
-import { mento, tryMento } from "../support/mento.ts";
+import { type Ended, mento, run, tryMento } from "../support/mento.ts";
 
 interface Reservation {
   name: string;
@@ -50,7 +49,7 @@ async function stateOf(job: string): Promise<string> {
   return (await run("squeue", ["--noheader", "--format=%t %v", "--job", job], { env })).stdout.trim();
 }
 
-function overSsh({ account, privateKey }: Started, command: string): Promise<Output> {
+function overSsh({ account, privateKey }: Started, command: string): Promise<Ended> {
   return run("ssh", [
     ...["-F", "/dev/null", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes"],
     ...["-o", `UserKnownHostsFile=${ssh.knownHosts}`, "-i", privateKey],

@@ -1,5 +1,6 @@
 import { spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
+import { nodeThere, there } from "./servers.ts";
 
 export const MAIN = fileURLToPath(new URL("../../dist/main.js", import.meta.url));
 
@@ -10,8 +11,8 @@ export interface Ended {
 }
 
 /** Runs the compiled program; whatever its exit status. */
-export function tryMento(args: string[], options: { input?: string; cwd?: string } = {}): Promise<Ended> {
-  return run(process.execPath, [MAIN, ...args], options);
+export function tryMento(args: string[], options: RunOptions = {}): Promise<Ended> {
+  return runNode([MAIN, ...args], options);
 }
 
 /** Runs the compiled program; an exit status other than 0 is an error. */
@@ -23,17 +24,23 @@ export async function mento(...args: string[]): Promise<Ended> {
   return ended;
 }
 
-export function run(
-  program: string,
-  args: string[],
-  options: { input?: string; cwd?: string; env?: NodeJS.ProcessEnv } = {},
-): Promise<Ended> {
+interface RunOptions {
+  input?: string;
+  cwd?: string;
+  env?: NodeJS.ProcessEnv;
+}
+
+/** Runs a program of Node where the servers are, to its end. */
+export function runNode(args: string[], options: RunOptions = {}): Promise<Ended> {
+  return run(nodeThere(), args, options);
+}
+
+/** Runs a program where the servers are, to its end. */
+export function run(program: string, args: string[], options: RunOptions = {}): Promise<Ended> {
+  const { cwd } = options;
   return new Promise((resolve, reject) => {
-    const child = spawn(program, args, {
-      cwd: options.cwd,
-      env: { ...process.env, ...options.env },
-      stdio: "pipe",
-    });
+    const env = { ...process.env, ...options.env };
+    const child = spawn(...there(program, args, { cwd }), { cwd, env, stdio: "pipe" });
     const ended: Ended = { code: null, stdout: "", stderr: "" };
     child.stdout.on("data", (chunk: Buffer) => (ended.stdout += chunk.toString("utf8")));
     child.stderr.on("data", (chunk: Buffer) => (ended.stderr += chunk.toString("utf8")));

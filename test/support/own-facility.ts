@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { inject } from "vitest";
 import { eventually } from "./eventually.ts";
-import type { TestBeamtime, TestFacility } from "./global-setup.ts";
+import type { TestBeamtime, TestFacility } from "./shared-facility.ts";
 import { mento, run } from "./mento.ts";
 
 const RABBITMQCTL = "/usr/lib/rabbitmq/bin/rabbitmqctl";

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { RABBITMQ_SERVER } from "../../src/facility/packages.ts";
 import { chooseFreePorts } from "../../src/facility/ports.ts";
 import { eventually } from "./eventually.ts";
+import { there } from "./servers.ts";
 
 const NODES = [0, 1, 2] as const;
 type Node = (typeof NODES)[number];
@@ -23,7 +24,7 @@ export class RabbitmqCluster {
 
   static async start(): Promise<RabbitmqCluster> {
     const cluster = new RabbitmqCluster(await chooseFreePorts(1 + 3 * NODES.length, new Set()));
-    const epmd = spawn("epmd", ["-port", String(cluster.#port("epmd")), "-address", "127.0.0.1"]);
+    const epmd = spawn(...there("epmd", ["-port", String(cluster.#port("epmd")), "-address", "127.0.0.1"]));
     cluster.#servers.set("epmd", epmd);
     for (const node of NODES) cluster.startNode(node);
     await cluster.isWhole();
@@ -77,7 +78,7 @@ export class RabbitmqCluster {
       // The start script then becomes the server.
       RUNNING_UNDER_SYSTEMD: "true",
     };
-    this.#servers.set(node, spawn(RABBITMQ_SERVER, [], { env, stdio: "ignore" }));
+    this.#servers.set(node, spawn(...there(RABBITMQ_SERVER, []), { env, stdio: "ignore" }));
   }
 
   /** Ends a node as a power cut would. */

@@ -9,9 +9,10 @@ import { connectBroker, type BrokerClient } from "../../src/broker/client.ts";
 import type { CloudEvent } from "../../src/messages/cloud-event.ts";
 import type { JobEventData, MessageEventData } from "../../src/messages/job-event.ts";
 import { eventually } from "./eventually.ts";
-import type { TestBeamtime, TestFacility } from "./global-setup.ts";
+import type { TestBeamtime, TestFacility } from "./shared-facility.ts";
 import { hearEvents } from "./hear-events.ts";
 import { MAIN, run } from "./mento.ts";
+import { nodeThere, there } from "./servers.ts";
 
 export { eventually };
 
@@ -152,7 +153,11 @@ export class TestSite {
     if (ids.length === 0) return "none";
     const env = { ...process.env, SLURM_CONF: this.#place.facility.slurm.conf };
     const options = ["--noheader", "--states=all", `--jobs=${ids.join()}`, "--format=%A %T %r %N"];
-    const { stdout, stderr } = spawnSync("squeue", options, { env, encoding: "utf8", timeout: 10_000 });
+    const { stdout, stderr } = spawnSync(...there("squeue", options), {
+      env,
+      encoding: "utf8",
+      timeout: 10_000,
+    });
     return `${stdout}${stderr}`.trim();
   }
 
@@ -166,8 +171,8 @@ export class TestSite {
 /** Whom a worker runs as. */
 export interface WorkerAccount {
   env?: NodeJS.ProcessEnv;
-  uid?: number;
-  gid?: number;
+  /** Its name; default: this process's own. */
+  account?: string;
   /** Options of the command. */
   args?: string[];
 }
@@ -178,9 +183,9 @@ export class TestWorker {
   log = "";
   readonly ended: Promise<number | null>;
 
-  constructor(configFile: string, { env = {}, args = [], ...account }: WorkerAccount = {}) {
-    const options = { stdio: "pipe", env: { ...process.env, ...env }, ...account } as const;
-    this.process = spawn(process.execPath, [MAIN, "worker", "-c", configFile, ...args], options);
+  constructor(configFile: string, { env = {}, args = [], account }: WorkerAccount = {}) {
+    const command = there(nodeThere(), [MAIN, "worker", "-c", configFile, ...args], { account });
+    this.process = spawn(...command, { stdio: "pipe", env: { ...process.env, ...env } });
     const take = (chunk: Buffer) => (this.log += chunk.toString("utf8"));
     this.process.stdout?.on("data", take);
     this.process.stderr?.on("data", take);

@@ -1,16 +1,17 @@
 import { execFileSync, spawn } from "node:child_process";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
 import { chooseFreePorts } from "../../src/facility/ports.ts";
 import { eventually } from "./eventually.ts";
+import { there } from "./servers.ts";
 
 /** An sshd on loopback with settings of its own (`MaxSessions 2`), which lets this process's own account in. */
 export async function startSshd(settings: string[]) {
   const folder = mkdtempSync(join(tmpdir(), "mento-sshd-"));
   const file = (name: string) => join(folder, name);
   for (const name of ["host", "user"]) {
-    execFileSync("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-f", file(name)]);
+    execFileSync(...there("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-f", file(name)]));
   }
   const [port = 0] = await chooseFreePorts(1, new Set());
   const lines = [
@@ -28,12 +29,12 @@ export async function startSshd(settings: string[]) {
     "SetEnv SHLVL=1",
   ];
   writeFileSync(file("config"), `${lines.join("\n")}\n`);
-  if (process.getuid?.() === 0) mkdirSync("/run/sshd", { recursive: true });
-  const server = spawn("/usr/sbin/sshd", ["-D", "-e", "-f", file("config")], { stdio: "pipe" });
+  if (process.getuid?.() === 0) execFileSync(...there("mkdir", ["-p", "/run/sshd"]));
+  const server = spawn(...there("/usr/sbin/sshd", ["-D", "-e", "-f", file("config")]), { stdio: "pipe" });
   let log = "";
   server.stderr.on("data", (chunk: Buffer) => (log += chunk.toString("utf8")));
   await eventually("sshd listens", () => (log.includes("Server listening") ? true : undefined));
-  const fingerprint = execFileSync("ssh-keygen", ["-lf", file("host.pub")], { encoding: "utf8" });
+  const fingerprint = execFileSync(...there("ssh-keygen", ["-lf", file("host.pub")]), { encoding: "utf8" });
   return {
     target: {
       name: "node",
