@@ -51,13 +51,6 @@ HEALTHCHECK --interval=5s --timeout=20s --start-period=120s --retries=6 CMD ["me
 ENTRYPOINT ["tini", "--", "mento-slurm"]
 CMD ["run"]
 
-# The same with a broker, for the tests: they start facilities and clusters of their own in it.
-FROM slurm AS facility
-RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends \
-  rabbitmq-server python3-pika procps && rm -rf /var/lib/apt/lists/*
-ENTRYPOINT ["tini", "--"]
-CMD ["sleep", "infinity"]
-
 FROM runtime AS mento
 RUN useradd --uid 1000 --create-home mento && install --directory --owner mento /run/mento /work
 USER mento

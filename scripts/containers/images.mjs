@@ -21,7 +21,7 @@ const MADE_HERE = {
 const MIRROR = process.env["DEBIAN_MIRROR"] ?? "http://deb.debian.org/debian";
 
 /** @typedef {typeof USUAL} Images */
-/** @typedef {"mento" | "slurm" | "rabbitmq" | "facility"} Target */
+/** @typedef {"mento" | "slurm" | "rabbitmq"} Target */
 
 /**
  * The images that everything here is built from: those that the environment names, else the usual ones, else, where no
@@ -150,4 +150,20 @@ export async function build(target, tag, images, say, log) {
   const args = { NODE_IMAGE, DEBIAN_IMAGE, ...(registry !== undefined && { NPM_CONFIG_REGISTRY: registry }) };
   const given = Object.entries(args).flatMap(([name, value]) => ["--build-arg", `${name}=${value}`]);
   await run("docker", ["build", "--target", target, "--tag", tag, ...given, PROJECT], { log });
+}
+
+/**
+ * What tests start their facilities in.
+ *
+ * @param {(step: string) => void} say
+ * @param {string} log
+ * @returns {Promise<string>} its tag
+ */
+export async function buildFacility(say, log) {
+  const tag = "mento-facility";
+  await build("slurm", "mento-slurm", await baseImages(say, log), say, log);
+  say(`building the image ${tag}`);
+  const file = join(PROJECT, "containers/facility.Dockerfile");
+  await run("docker", ["build", "--tag", tag, "--file", file, join(PROJECT, "containers")], { log });
+  return tag;
 }

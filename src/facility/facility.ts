@@ -71,8 +71,8 @@ export async function up(directory: string, options: UpOptions, say: Say): Promi
 }
 
 /**
- * Resolves when `stop` aborts, after having ended every process; its jobs are left to Slurm, which starts them again when
- * the facility is up again.
+ * Resolves when `stop` aborts, after having ended every process. Jobs are not cancelled: to Slurm, when it is up again,
+ * their nodes have failed.
  *
  * @throws Unavailable `facility-not-up`: a server has ended by itself
  */
