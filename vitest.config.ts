@@ -17,7 +17,8 @@ export default defineConfig({
   test: {
     // Two cores run a broker, Slurm and the jobs beside the tests, which mostly wait for them.
     maxWorkers: 7,
-    pool: "threads",
+    // Each program that a test starts begins as a copy of its process: with threads, of one that is four times as large.
+    pool: "forks",
     isolate: false,
     sequence: { sequencer: LongFirst },
     reporters: ["default", ["json", { outputFile: "node_modules/.cache/tests.json" }]],
