@@ -22,37 +22,39 @@ RUN npm ci --no-audit --no-fund
 COPY tsconfig.json tsconfig.build.json ./
 COPY src src
 RUN npm run build && npm prune --omit=dev --no-audit --no-fund && chmod 755 dist/main.js \
-  && rm -rf src tsconfig.json tsconfig.build.json dist/.tsbuildinfo
+  && rm -rf src tsconfig.json tsconfig.build.json dist/.tsbuildinfo package-lock.json
+COPY LICENSE ./
+COPY schemas schemas
+COPY examples examples
 
-# Node and Mento, without npm or anything that builds.
-FROM ${DEBIAN_IMAGE} AS runtime
+# Node, without npm or anything that builds. What is orphaned in a container comes to its first process, which must take
+# it away and hand signals on: that is tini.
+FROM ${DEBIAN_IMAGE} AS node
 RUN apt-get update && apt-get install --yes --no-install-recommends ca-certificates tini && rm -rf /var/lib/apt/lists/*
 COPY --from=build /usr/local/bin/node /usr/local/bin/
-COPY --from=build /opt/mento /opt/mento
-COPY schemas /opt/mento/schemas
-COPY LICENSE /opt/mento/
 RUN ln -s /opt/mento/dist/main.js /usr/local/bin/mento
 ENV NODE_ENV=production
-# What is orphaned in a container comes to its first process, which must take it away, and hand signals on.
 ENTRYPOINT ["tini", "--"]
 
-# munge, Slurm, slurmrestd, sshd, the two file systems and startBeamtime: `mento facility`.
-FROM runtime AS slurm
+# What the facility runs, and the examples' programs need.
+FROM node AS servers
 RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends \
   slurm-wlm slurmctld slurmd slurm-client slurmrestd slurm-wlm-jwt-plugin munge openssh-server openssh-client \
-  # what the examples' programs need
-  python3-h5py python3-numpy python3-pyfai python3-matplotlib \
-  && rm -rf /var/lib/apt/lists/*
-COPY examples /opt/mento/examples
+  python3-h5py python3-numpy python3-pyfai python3-matplotlib && rm -rf /var/lib/apt/lists/*
+
+# munge, Slurm, slurmrestd, sshd, the two file systems and startBeamtime: `mento facility`.
+FROM servers AS slurm
+COPY --from=build /opt/mento /opt/mento
 COPY containers/slurm.sh /usr/local/bin/mento-slurm
-EXPOSE 2222 6820
 VOLUME /facility
+EXPOSE 2222 6820
 HEALTHCHECK --interval=5s --timeout=20s --start-period=120s --retries=6 CMD ["mento-slurm", "is-ready"]
 ENTRYPOINT ["tini", "--", "mento-slurm"]
 CMD ["run"]
 
-FROM runtime AS mento
+FROM node AS mento
 RUN useradd --uid 1000 --create-home mento && install --directory --owner mento /run/mento /work
+COPY --from=build /opt/mento /opt/mento
 USER mento
 WORKDIR /work
 ENV MENTO_WORKER_READY_FILE=/run/mento/ready

@@ -13,6 +13,11 @@ class LongFirst extends BaseSequencer {
   }
 }
 
+const containers = {
+  extends: true as const,
+  test: { name: "containers", include: ["test/containers/**/*.test.ts"] },
+};
+
 export default defineConfig({
   test: {
     // Two cores run a broker, Slurm and the jobs beside the tests, which mostly wait for them.
@@ -29,7 +34,7 @@ export default defineConfig({
           name: "unit",
           testTimeout: 30_000,
           include: ["test/**/*.test.ts"],
-          exclude: ["test/integration/**"],
+          exclude: ["test/integration/**", "test/containers/**"],
         },
       },
       {
@@ -42,6 +47,8 @@ export default defineConfig({
           hookTimeout: 120_000,
         },
       },
+      // What needs a Docker engine: `npm run test:containers` alone runs it.
+      ...(process.env["MENTO_TEST_SERVERS"] === "containers" ? [containers] : []),
     ],
   },
 });

@@ -1,8 +1,7 @@
-# What the tests start their facilities and brokers in: the image `slurm` with a RabbitMQ and the tests' clients.
-ARG SLURM_IMAGE=mento-slurm
-FROM ${SLURM_IMAGE}
+# What the tests start their facilities and brokers in: the servers of the image `slurm`, with a RabbitMQ.
+ARG SERVERS_IMAGE=mento-servers
+FROM ${SERVERS_IMAGE}
 RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends \
   rabbitmq-server python3-pika procps && rm -rf /var/lib/apt/lists/*
-HEALTHCHECK NONE
 ENTRYPOINT ["tini", "--"]
 CMD ["sleep", "infinity"]

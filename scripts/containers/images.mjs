@@ -21,7 +21,7 @@ const MADE_HERE = {
 const MIRROR = process.env["DEBIAN_MIRROR"] ?? "http://deb.debian.org/debian";
 
 /** @typedef {typeof USUAL} Images */
-/** @typedef {"mento" | "slurm" | "rabbitmq"} Target */
+/** @typedef {"mento" | "slurm" | "servers" | "rabbitmq"} Target */
 
 /**
  * The images that everything here is built from: those that the environment names, else the usual ones, else, where no
@@ -161,7 +161,7 @@ export async function build(target, tag, images, say, log) {
  */
 export async function buildFacility(say, log) {
   const tag = "mento-facility";
-  await build("slurm", "mento-slurm", await baseImages(say, log), say, log);
+  await build("servers", "mento-servers", await baseImages(say, log), say, log);
   say(`building the image ${tag}`);
   const file = join(PROJECT, "containers/facility.Dockerfile");
   await run("docker", ["build", "--tag", tag, "--file", file, join(PROJECT, "containers")], { log });
