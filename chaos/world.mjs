@@ -152,10 +152,10 @@ export class World {
     await this.detectorWire?.close();
     if (this.facility === undefined) {
       // It came up in part, or not at all.
-      await down(this.dir, this.#say).catch(() => undefined);
+      await down(this.dir, { cancelsJobs: true }, this.#say).catch(() => undefined);
       return [];
     }
-    await down(this.dir, this.#say);
+    await down(this.dir, { cancelsJobs: true }, this.#say);
     await sleep(200);
     const { servers, strays } = ownedProcesses(this.state);
     return [...servers, ...strays].map(({ pid }) => pid);

@@ -88,6 +88,12 @@ export const Worker = z.strictObject({
     .max(600)
     .default(30)
     .describe("So long a stopping worker finishes what is under way."),
+  readyFile: z
+    .string()
+    .min(1)
+    .nullable()
+    .default(null)
+    .describe("A file that is there as long as the worker takes messages; its time is renewed every 10 s."),
   logLevel: z
     .enum(["debug", "info", "warn", "error"])
     .default("info")

@@ -21,6 +21,7 @@ import { toCloudEvent, type JobMethod, type OutgoingEvent } from "./messages/job
 import { METHODS } from "./methods/methods.ts";
 import { submitArray } from "./methods/sbatch-array.ts";
 import { openTriggerQueues, roomAt, type TriggerQueues } from "./open-trigger-queues.ts";
+import { showReady } from "./ready-file.ts";
 import { resubmitAt } from "./resubmit.ts";
 import { RuntimeDirectory } from "./runtime-directory.ts";
 import { SessionPlaces } from "./session-places.ts";
@@ -152,17 +153,20 @@ class Worker {
     const log = this.#log;
     // A broker that hangs meanwhile is not waited for.
     const giveUp = () => void link.close();
+    let hideReady: (() => void) | undefined;
     stop.addEventListener("abort", giveUp);
     try {
       const parts = await this.#open(link);
       stop.removeEventListener("abort", giveUp);
       this.#hasServed = true;
+      hideReady = showReady(this.#config.worker.readyFile);
       log.info({ group: this.#config.worker.group, triggers: this.#config.triggers.length }, "ready");
       const stopped = new Promise<undefined>((resolve) => {
         if (stop.aborted) resolve(undefined);
         stop.addEventListener("abort", () => resolve(undefined), { once: true });
       });
       const lost = await Promise.race([link.lost, stopped]);
+      hideReady();
       if (lost === undefined) log.info("stopping: messages under way are finished");
       else log.warn({ code: lost.code }, lost.message);
       await within(this.#config.worker.shutdownGraceSeconds * 1000, parts.stop());
@@ -173,6 +177,7 @@ class Worker {
       if (error instanceof Misconfigured || (!this.#hasServed && (refused || !isBroken))) throw error;
       log.warn({ err: error }, `the work could not be taken up: ${errorText(error)}`);
     } finally {
+      hideReady?.();
       stop.removeEventListener("abort", giveUp);
       await link.close();
     }

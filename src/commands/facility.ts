@@ -1,5 +1,12 @@
 import { Command, InvalidArgumentError, Option } from "commander";
-import { down, type FacilityDescription, type FacilityStatus, status, up } from "../facility/facility.ts";
+import {
+  down,
+  type FacilityDescription,
+  type FacilityStatus,
+  status,
+  stay,
+  up,
+} from "../facility/facility.ts";
 import { describeSession } from "../facility/open-sessions.ts";
 import { startBeamtime } from "../facility/start-beamtime.ts";
 import { startCommissioning } from "../facility/start-commissioning.ts";
@@ -26,6 +33,11 @@ interface UpArguments {
   syncDelay?: number;
   broker: boolean;
   install: boolean;
+  foreground?: true;
+  listen?: string;
+  sshPort: number;
+  restPort: number;
+  workerUid?: number;
 }
 
 function upCommand(): Command {
@@ -34,17 +46,44 @@ function upCommand(): Command {
     .option("--sync-delay <seconds>", "delay of the copy from beamline to core (default: 0)", parseSeconds)
     .option("--no-broker", "of a new facility: without RabbitMQ, where another is used")
     .option("--no-install", "fail if packages are missing, instead of installing them")
-    .action(async ({ dir, json, syncDelay, broker, install }: UpArguments) => {
-      const delay = syncDelay === undefined ? {} : { syncDelaySeconds: syncDelay };
-      const facility = await up(dir, { ...delay, hasBroker: broker, mayInstall: install }, sayOnStderr);
+    .option(
+      "--foreground",
+      "stay until SIGTERM or Ctrl-C, and end all of it; fail if a server ends by itself",
+    )
+    .option(
+      "--listen <address>",
+      "of a new facility: where sshd and slurmrestd listen, for workers elsewhere",
+    )
+    .option("--ssh-port <port>", "with --listen: of sshd", parsePort, 2222)
+    .option("--rest-port <port>", "with --listen: of slurmrestd", parsePort, 6820)
+    .option("--worker-uid <number>", "with --listen: whose the sessions' private keys are", parseUid)
+    .action(async ({ dir, json, syncDelay, broker, install, foreground, ...typed }: UpArguments) => {
+      const { listen: address, sshPort, restPort, workerUid = null } = typed;
+      const stop = foreground === true ? untilSignal() : undefined;
+      const facility = await up(
+        dir,
+        {
+          ...(syncDelay !== undefined && { syncDelaySeconds: syncDelay }),
+          ...(address !== undefined && { serving: { address, sshPort, restPort, workerUid } }),
+          ...{ hasBroker: broker, mayInstall: install },
+        },
+        sayOnStderr,
+      );
       print(json === true ? JSON.stringify(facility) : summary(facility));
+      if (stop !== undefined) await stay(dir, stop, sayOnStderr);
     });
+}
+
+function untilSignal(): AbortSignal {
+  const stop = new AbortController();
+  for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => stop.abort());
+  return stop.signal;
 }
 
 function downCommand(): Command {
   return facilitySubcommand("down", "end all of its processes; data and ports stay").action(
     async ({ dir }: { dir: string }) => {
-      await down(dir, sayOnStderr);
+      await down(dir, { cancelsJobs: true }, sayOnStderr);
     },
   );
 }
@@ -157,6 +196,18 @@ function parseSeconds(text: string): number {
     throw new InvalidArgumentError("It must be a number of seconds from 0 to 86400.");
   }
   return seconds;
+}
+
+function parsePort(text: string): number {
+  const port = Number(text);
+  if (Number.isInteger(port) && port > 0 && port < 65_536) return port;
+  throw new InvalidArgumentError("It must be a port: a number from 1 to 65535.");
+}
+
+function parseUid(text: string): number {
+  const uid = Number(text);
+  if (/^\d{1,9}$/.test(text) && uid > 0) return uid;
+  throw new InvalidArgumentError("It must be a user's number, such as 1000.");
 }
 
 function print(text: string): void {

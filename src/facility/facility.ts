@@ -1,4 +1,6 @@
 import { randomBytes } from "node:crypto";
+import { resolve } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { errorText, Misconfigured, Unavailable } from "../errors.ts";
 import { ownAccounts, removeAccount, restoreAccount } from "./accounts.ts";
 import { existingDirectory, noFacility, prepareDirectory } from "./directory.ts";
@@ -20,6 +22,7 @@ import {
   placesOf,
   readSessions,
   readState,
+  type Serving,
   STATE_VERSION,
   writeSession,
   writeState,
@@ -34,8 +37,9 @@ function serversOf({ hasBroker }: FacilityState): string[] {
 export interface UpOptions {
   /** Keeps the present delay if not given, at first 0. */
   syncDelaySeconds?: number;
-  /** Of a new facility; one that is there stays as it was made. */
+  /** Of a new facility, as is `serving`; one that is there stays as it was made. */
   hasBroker: boolean;
+  serving?: Serving;
   mayInstall: boolean;
 }
 
@@ -44,10 +48,11 @@ export type FacilityDescription = Awaited<ReturnType<typeof describe>>;
 
 /** Starts whatever of the facility is not running, and waits until all of it is ready. */
 export async function up(directory: string, options: UpOptions, say: Say): Promise<FacilityDescription> {
-  await installFacilityPackages(say, options.mayInstall);
+  const hasBroker = options.hasBroker && readState(resolve(directory))?.hasBroker !== false;
+  await installFacilityPackages(say, { hasBroker, mayInstall: options.mayInstall });
   const dir = prepareDirectory(directory);
   return withLock(dir, async () => {
-    const state = readState(dir) ?? (await newState(dir, options.hasBroker));
+    const state = readState(dir) ?? (await newState(dir, options));
     requirePresentVersion(state);
     const delay = options.syncDelaySeconds ?? state.syncDelaySeconds;
     if (delay !== state.syncDelaySeconds) await stopMirror(state);
@@ -65,16 +70,42 @@ export async function up(directory: string, options: UpOptions, say: Say): Promi
   });
 }
 
+/**
+ * Resolves when `stop` aborts, after having ended every process. Jobs are not cancelled: to Slurm, when it is up again,
+ * their nodes have failed.
+ *
+ * @throws Unavailable `facility-not-up`: a server has ended by itself
+ */
+export async function stay(directory: string, stop: AbortSignal, say: Say): Promise<void> {
+  const dir = existingDirectory(directory);
+  try {
+    while (!stop.aborted) {
+      const missing = partsOf(requireState(dir)).filter(({ running }) => !running);
+      const names = missing.map(({ name }) => name);
+      if (names.length > 0) throw notRunning(dir, names);
+      await sleep(1000, undefined, { signal: stop }).catch(() => undefined);
+    }
+  } finally {
+    await down(dir, { cancelsJobs: false }, say);
+  }
+}
+
 /** Ends every process of the facility and removes its accounts. Data, ports and open sessions stay as they are. */
-export async function down(directory: string, say: Say): Promise<void> {
+export async function down(
+  directory: string,
+  { cancelsJobs }: { cancelsJobs: boolean },
+  say: Say,
+): Promise<void> {
   const dir = existingDirectory(directory);
   await withLock(dir, async () => {
     const state = requireState(dir);
-    if (isServerRunning(state, "slurmctld")) {
+    if (cancelsJobs && isServerRunning(state, "slurmctld")) {
       say("cancelling jobs …");
       // A controller that does not answer is ended all the same.
       await cancelJobs(dir, () => true).catch((error: unknown) => say(errorText(error)));
     }
+    // First: it must not see its nodes and jobs end.
+    if (!cancelsJobs) await endProcesses([state.processes["slurmctld"]].filter(isRunning), 20);
     const { servers, strays } = ownedProcesses(state);
     if (servers.length > 0) say("stopping all servers …");
     await Promise.all([endProcesses(servers, 20), endProcesses(strays, 2)]);
@@ -164,14 +195,17 @@ function portsOfServers(state: FacilityState): Record<string, number> {
   };
 }
 
-async function newState(dir: string, hasBroker: boolean): Promise<FacilityState> {
+async function newState(dir: string, { hasBroker, serving }: UpOptions): Promise<FacilityState> {
   const count = RABBITMQ_PORTS + SLURM_PORTS + SSH_PORTS;
   const ports = await chooseFreePorts(count, new Set());
+  // slurmrestd's is the last of Slurm's.
+  if (serving) ports.splice(-SSH_PORTS - 1, 1 + SSH_PORTS, serving.restPort, serving.sshPort);
   return {
     version: STATE_VERSION,
     dir,
     syncDelaySeconds: 0,
     ...(!hasBroker && { hasBroker }),
+    ...(serving && { serving }),
     rabbitmqPassword: randomBytes(16).toString("hex"),
     ports: {
       rabbitmq: ports.slice(0, RABBITMQ_PORTS),

@@ -9,10 +9,9 @@ export type Say = (step: string) => void;
 /** Not the one in PATH, which insists on the user `rabbitmq`. */
 export const RABBITMQ_SERVER = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 
-/** What the facility runs; `slurm-wlm` ties Slurm's parts to one version. */
-const FACILITY_PROGRAMS = [
-  RABBITMQ_SERVER,
-  "epmd",
+const BROKER_PROGRAMS = [RABBITMQ_SERVER, "epmd"];
+/** What the facility runs besides. */
+const SLURM_PROGRAMS = [
   "slurmctld",
   "slurmd",
   "slurmrestd",
@@ -26,8 +25,9 @@ const FACILITY_PROGRAMS = [
 ];
 /** Lets slurmctld accept tokens, which slurmrestd hands on to it. */
 const JWT_PLUGIN = "auth_jwt.so";
-const FACILITY_PACKAGES = [
-  "rabbitmq-server",
+const BROKER_PACKAGE = "rabbitmq-server";
+/** `slurm-wlm` ties Slurm's parts to one version. */
+export const SLURM_PACKAGES = [
   "slurm-wlm",
   "slurmctld",
   "slurmd",
@@ -40,9 +40,10 @@ const FACILITY_PACKAGES = [
 ];
 
 /** The programs of a facility that this machine does not have; one is a plugin. */
-export function missingPrograms(): string[] {
+export function missingPrograms(hasBroker: boolean): string[] {
   const plugins = slurmPlugins().includes(JWT_PLUGIN) ? [] : [JWT_PLUGIN];
-  return [...FACILITY_PROGRAMS.filter((program) => findProgram(program) === undefined), ...plugins];
+  const programs = [...(hasBroker ? BROKER_PROGRAMS : []), ...SLURM_PROGRAMS];
+  return [...programs.filter((program) => findProgram(program) === undefined), ...plugins];
 }
 
 /** Slurm's plugins, where Debian puts them: `/usr/lib/x86_64-linux-gnu/slurm-wlm/auth_jwt.so`. */
@@ -76,11 +77,15 @@ function isExecutable(file: string): boolean {
 }
 
 /** Installs what the facility needs and this machine lacks, or throws `facility-packages-missing`. */
-export async function installFacilityPackages(say: Say, mayInstall: boolean): Promise<void> {
-  const missing = missingPrograms();
+export async function installFacilityPackages(
+  say: Say,
+  { hasBroker, mayInstall }: { hasBroker: boolean; mayInstall: boolean },
+): Promise<void> {
+  const missing = missingPrograms(hasBroker);
   if (missing.length === 0) return;
-  if (!mayInstall) throw packagesMissing(FACILITY_PACKAGES, `Missing: ${missing.join(", ")}.`);
-  await installPackages(FACILITY_PACKAGES, say);
+  const packages = [...(hasBroker ? [BROKER_PACKAGE] : []), ...SLURM_PACKAGES];
+  if (!mayInstall) throw packagesMissing(packages, `Missing: ${missing.join(", ")}.`);
+  await installPackages(packages, say);
 }
 
 /** Installs the Debian packages that are not installed yet, as root or with a sudo that asks for no password. */

@@ -77,10 +77,25 @@ async function endServers(state: FacilityState, names: readonly string[]): Promi
   await endProcesses(names.map((name) => state.processes[name]).filter(isRunning), 5);
 }
 
+/** Those that others were told to go to stay. */
 async function renewPorts(state: FacilityState, part: Part): Promise<void> {
+  const { sshPort, restPort } = state.serving ?? {};
+  const present = state.ports[part];
   const taken = new Set(Object.values(state.ports).flat());
-  state.ports[part] = await chooseFreePorts(state.ports[part].length, taken);
+  const others = await chooseFreePorts(present.length, taken);
+  const isFixed = (port: number) => port === sshPort || port === restPort;
+  state.ports[part] = present.map((port, place) => (isFixed(port) ? port : (others[place] ?? port)));
+  const fixed = present.filter(isFixed);
+  if (!(await areFree(fixed))) throw portTaken(fixed);
   writeState(state);
+}
+
+function portTaken(ports: readonly number[]): MentoError {
+  return new MentoError({
+    code: "facility-start-failed",
+    message: `Another program listens on port ${ports.join(" or ")}, which this facility was made with.`,
+    hint: "End that program, or make a facility with another --ssh-port or --rest-port.",
+  });
 }
 
 async function areFree(ports: readonly number[]): Promise<boolean> {

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chownSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import {
   ASAPO_READ_TOKEN_PATH,
@@ -27,13 +27,23 @@ export async function makeSecrets(dir: string, { id, account, asapo }: Owner): P
   }
 }
 
-/** Copies them below `root`: the private key for the present user alone, the tokens for the session's account. */
-export function placeSecrets(dir: string, { id, account, asapo }: Owner, root: string): void {
+/**
+ * Copies them below `root`: the private key for the workers' account, the tokens for the session's.
+ *
+ * @param workerUid undefined: the present user's
+ */
+export function placeSecrets(
+  dir: string,
+  { id, account, asapo }: Owner,
+  root: string,
+  workerUid: number | undefined,
+): void {
   const place = (path: string, mode: number, owner?: Account) => {
     writeFileAtomically(join(root, path), readFileSync(secret(dir, id, path)), mode, owner);
   };
   if (account !== null) {
     place(PRIVATE_KEY_PATH, 0o600);
+    if (workerUid !== undefined) chownSync(join(root, PRIVATE_KEY_PATH), workerUid, -1);
     place(PUBLIC_KEY_PATH, 0o644);
   }
   for (const path of asapo ? [ASAPO_TOKEN_PATH, ASAPO_READ_TOKEN_PATH] : []) {

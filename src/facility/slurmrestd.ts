@@ -42,7 +42,7 @@ export async function startSlurmrestd(state: FacilityState): Promise<void> {
     args: [
       ...(isRoot ? ["-u", ACCOUNT, "-g", ACCOUNT] : []),
       ...["-a", "rest_auth/jwt", "-s", openapiPlugin(slurmPlugins())],
-      `127.0.0.1:${restPort(state)}`,
+      `${state.serving?.address ?? "127.0.0.1"}:${restPort(state)}`,
     ],
     env: {
       SLURM_CONF: placesOf(state.dir).slurmConf,

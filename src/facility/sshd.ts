@@ -33,7 +33,7 @@ export async function startSshd(state: FacilityState, say: Say): Promise<void> {
 
   await startOnFreePorts(state, { part: "ssh", servers: ["sshd"] }, say, async ([port = 0]) => {
     const configuration = join(sshDirectory(state.dir), "sshd_config");
-    writeFileAtomically(configuration, sshdConfig(state.dir, port), 0o644);
+    writeFileAtomically(configuration, sshdConfig(state, port), 0o644);
     // sshd starts itself again for each connection, and so wants its whole path.
     const program = findProgram("sshd") ?? "sshd";
     await startServer(state, { name: "sshd", program, args: ["-D", "-e", "-f", configuration] });
@@ -44,11 +44,11 @@ export async function startSshd(state: FacilityState, say: Say): Promise<void> {
 }
 
 /** sshd's configuration. MaxSessions and MaxStartups stay at their defaults, which Mento has to live with. */
-function sshdConfig(dir: string, port: number): string {
+function sshdConfig({ dir, serving }: FacilityState, port: number): string {
   const environment = { ...slurmEnvironment(dir), PATH: `${placesOf(dir).bin}:${SYSTEM_PATH}` };
   const settings = [
     `Port ${port}`,
-    "ListenAddress 127.0.0.1",
+    `ListenAddress ${serving?.address ?? "127.0.0.1"}`,
     `HostKey ${join(sshDirectory(dir), HOST_KEY)}`,
     "PidFile none",
     `AuthorizedKeysFile ${placesOf(dir).authorizedKeys}/%u`,

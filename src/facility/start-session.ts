@@ -19,6 +19,7 @@ import { allowLogin, forbidLogin, makeSecrets, placeSecrets, removeSecrets } fro
 import {
   type OpenSession,
   placesOf,
+  readState,
   removeSession,
   type Reservation,
   writeFileAtomically,
@@ -114,7 +115,8 @@ async function start(
     undo.push(() => forbidLogin(dir, session));
   }
   await makeSecrets(dir, session);
-  for (const root of roots) placeSecrets(dir, session, root);
+  const workerUid = readState(dir)?.serving?.workerUid ?? undefined;
+  for (const root of roots) placeSecrets(dir, session, root, workerUid);
   if (account !== null) {
     say("[Maxwell Online Analysis Resources]");
     allowLogin(dir, session);

@@ -24,10 +24,22 @@ export interface FacilityState {
   syncDelaySeconds: number;
   /** False: another RabbitMQ is used. */
   hasBroker?: false;
+  /** For workers elsewhere; missing: everything is for this machine alone. */
+  serving?: Serving;
   rabbitmqPassword: string;
   ports: Record<Part, number[]>;
   /** Server by server, `slurmd-max-p11-001` for example: the process that was started last. */
   processes: Record<string, ProcessIdentity>;
+}
+
+/** How workers on other hosts, or in other containers, reach sshd and slurmrestd. */
+export interface Serving {
+  /** Where both listen. */
+  address: string;
+  sshPort: number;
+  restPort: number;
+  /** Who may read the sessions' private keys on both file systems; null: who runs the facility. */
+  workerUid: number | null;
 }
 
 /** The Unix account that a session's jobs run as. */

@@ -11,7 +11,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { afterAll, beforeAll, expect, inject, it } from "vitest";
 import { connectBroker, publishDataReady, type BrokerClient } from "../../src/broker/client.ts";
 import { stringify } from "yaml";
 import { hearEvents } from "../support/hear-events.ts";
@@ -24,7 +24,6 @@ import { eventually, TestWorker, type AnyEvent } from "../support/site.ts";
  * The tests are the steps, in order.
  */
 interface Facility {
-  broker: { url: string };
   slurm: { conf: string; partition: string; nodes: { name: string; features: string[] }[] };
   ssh: { address: string; port: number; knownHosts: string };
   roots: { gpfs: string; beamline: string; core: string };
@@ -84,12 +83,13 @@ const nodesOf = (of: Started) => of.reservations.flatMap(({ nodes }) => nodes);
 
 beforeAll(async () => {
   chmodSync(dir, 0o755);
-  facility = JSON.parse(await inFacility("up", "--json")) as Facility;
+  facility = JSON.parse(await inFacility("up", "--no-broker", "--json")) as Facility;
+  const broker = { url: inject("facility").broker.url, prefix: "rehearsal" };
   const { address, port, knownHosts } = facility.ssh;
   const hosts = Object.fromEntries(facility.slurm.nodes.map(({ name }) => [name, { address, port }]));
   const cat = ["/bin/cat", "{{ path }}"];
   const config = {
-    broker: { url: facility.broker.url },
+    broker,
     worker: { reconcileSeconds: 2 },
     site: facility.roots,
     ssh: { acceptNewHostKeys: true, hosts },
@@ -105,7 +105,7 @@ beforeAll(async () => {
   mkdirSync(join(dir, "run"), { mode: 0o700 });
   worker = new TestWorker(file, { env: { XDG_RUNTIME_DIR: join(dir, "run") } });
   await worker.ready();
-  client = await connectBroker({ url: facility.broker.url });
+  client = await connectBroker(broker);
   await hearEvents(client, events);
 });
 

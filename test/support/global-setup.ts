@@ -24,13 +24,26 @@ const BROWSER = "chromium-headless-shell";
 
 /** One facility with one open beamtime, for all integration tests. */
 export default async function setUp(project: TestProject): Promise<() => Promise<void>> {
-  project.provide("servers", findServers());
+  const { servers, stop } = await findServers();
+  project.provide("servers", servers);
+  try {
+    return await setUpThere(project, stop);
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+async function setUpThere(project: TestProject, stop: () => Promise<void>): Promise<() => Promise<void>> {
   execFileSync(...there(nodeThere(), [INSTALL, ...PYTHON_PACKAGES]), { stdio: "inherit" });
   project.provide("browser", await findBrowser());
   const { facility, beamtime, close } = await openSharedFacility();
   project.provide("facility", facility);
   project.provide("beamtime", beamtime);
-  return close;
+  return async () => {
+    await close();
+    await stop();
+  };
 }
 
 /** It runs here, wherever the servers are. */

@@ -1,7 +1,10 @@
-import { execFileSync, spawnSync } from "node:child_process";
-import { userInfo } from "node:os";
-import { fileURLToPath } from "node:url";
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir, userInfo } from "node:os";
+import { join } from "node:path";
 import { inject } from "vitest";
+import { engineVersion } from "../../scripts/containers/engine.mjs";
+import { buildFacility } from "../../scripts/containers/images.mjs";
 
 /**
  * Where RabbitMQ, Slurm, munge and sshd are, with the beamtimes' accounts: on this machine; or in a container that has
@@ -11,20 +14,31 @@ export type Servers = { kind: "debian" } | { kind: "container"; pid: number; nod
 
 let servers: Servers | undefined;
 
-/** For the global setup, which tells the tests: the container whose first process MENTO_TEST_CONTAINER_PID is, else this machine. */
-export function findServers(): Servers {
-  const pid = process.env["MENTO_TEST_CONTAINER_PID"];
-  if (pid === undefined) return (servers = { kind: "debian" });
-  servers = { kind: "container", pid: Number(pid), node: "node" };
-  const seen = 'test -d "/proc/$0" && test -f "$1" && command -v node';
-  const files = ["-c", seen, String(process.pid), fileURLToPath(import.meta.url)];
-  const { stdout, stderr, status } = spawnSync(...there("/bin/sh", files), { encoding: "utf8" });
-  if (status !== 0) {
-    throw new Error(
-      `The container must have Node, and this machine's processes, /tmp and project: ${stderr}`,
-    );
-  }
-  return (servers = { ...servers, node: stdout.trim() });
+/**
+ * For the global setup, which tells the tests. MENTO_TEST_SERVERS says which: `containers` or `debian`; else containers
+ * if a Docker engine answers and may be used, and Debian's packages on this machine if not.
+ */
+export async function findServers(): Promise<{ servers: Servers; stop: () => Promise<void> }> {
+  const wanted = process.env["MENTO_TEST_SERVERS"];
+  const areHere = wanted === "debian" || (wanted !== "containers" && !hasEngine());
+  if (areHere) return { servers: (servers = { kind: "debian" }), stop: () => Promise.resolve() };
+  const say = (step: string) => console.error(`test servers: ${step}`);
+  const folder = mkdtempSync(join(tmpdir(), "mento-image-"));
+  const image = process.env["MENTO_TEST_IMAGE"] ?? (await buildFacility(say, join(folder, "log")));
+  rmSync(folder, { recursive: true });
+  // Not loaded where it is not needed.
+  const { startContainer } = await import("./container.ts");
+  const { pid, stop } = await startContainer(image);
+  servers = { kind: "container", pid, node: "node" };
+  // The Node of this run, if the container has it: one below the project or the temporary files.
+  const look = ["-c", '[ -x "$0" ] && echo "$0" || command -v node', process.execPath];
+  servers = { ...servers, node: execFileSync(...there("/bin/sh", look), { encoding: "utf8" }).trim() };
+  return { servers, stop };
+}
+
+/** Root alone may start programs in a container from outside. */
+function hasEngine(): boolean {
+  return process.getuid?.() === 0 && engineVersion() !== undefined;
 }
 
 function known(): Servers {

@@ -1,0 +1,37 @@
+import { rmSync, writeFileSync } from "node:fs";
+import { errorText, Misconfigured } from "./errors.ts";
+
+const TOUCH_EVERY_MS = 10_000;
+
+/**
+ * Shows, to whoever watches over the process, that a worker takes messages: the file is there as long as it does, and its
+ * time is renewed every 10 s by the same event loop that works. Returns what ends it.
+ *
+ * @param file null: none is wanted
+ * @throws Misconfigured `wrong-configuration`: it cannot be written
+ */
+export function showReady(file: string | null): () => void {
+  if (file === null) return () => undefined;
+  const touch = () => writeFileSync(file, `${new Date().toISOString()}\n`);
+  try {
+    touch();
+  } catch (cause) {
+    throw new Misconfigured({
+      code: "wrong-configuration",
+      message: `worker.readyFile cannot be written: ${errorText(cause)}.`,
+      hint: "Name a file in a folder that the worker's account can write to.",
+      cause,
+    });
+  }
+  const touching = setInterval(() => {
+    try {
+      touch();
+    } catch {
+      // It grows old, and so says what is to be said.
+    }
+  }, TOUCH_EVERY_MS);
+  return () => {
+    clearInterval(touching);
+    rmSync(file, { force: true });
+  };
+}

@@ -1,0 +1,44 @@
+import { existsSync, mkdtempSync, rmSync, statSync, utimesSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, describe, expect, it, vi } from "vitest";
+import { showReady } from "../src/ready-file.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "mento-ready-"));
+const file = join(folder, "ready");
+afterEach(() => {
+  vi.useRealTimers();
+  rmSync(file, { force: true });
+});
+
+describe("the ready file", () => {
+  it("is there until it is taken away, and does not grow old meanwhile", () => {
+    vi.useFakeTimers();
+    const hide = showReady(file);
+    utimesSync(file, 0, 0);
+    vi.advanceTimersByTime(10_000);
+    expect(statSync(file).mtimeMs).toBeGreaterThan(0);
+    hide();
+    vi.advanceTimersByTime(10_000);
+    expect(existsSync(file)).toBe(false);
+    hide();
+  });
+
+  it("that cannot be written any more grows old, and the worker works on", () => {
+    vi.useFakeTimers();
+    const lost = mkdtempSync(join(folder, "lost-"));
+    const hide = showReady(join(lost, "ready"));
+    rmSync(lost, { recursive: true });
+    vi.advanceTimersByTime(30_000);
+    hide();
+    expect(existsSync(lost)).toBe(false);
+  });
+
+  it("that cannot be written at the start is a mistake of the configuration", () => {
+    expect(() => showReady(join(folder, "none/ready"))).toThrow(/worker\.readyFile cannot be written/);
+  });
+
+  it("is not there unless it is asked for", () => {
+    showReady(null)();
+  });
+});
