@@ -5,7 +5,11 @@ import { identify, isRunning, type ProcessIdentity, processStatus } from "./proc
 import { type FacilityState, placesOf } from "./state.ts";
 
 /** Programs that leave the session and the parent that started them, but keep the facility's log open. */
-const WANDERERS = new Set(["slurmstepd", "sshd", "slurmd", "slurmctld", "munged", "beam.smp", "epmd"]);
+const WANDERERS = new Set([
+  ...["slurmstepd", "slurmd", "slurmctld", "munged", "beam.smp", "epmd"],
+  // A session is another program since OpenSSH 9.8, and its login a third since 10.0.
+  ...["sshd", "sshd-session", "sshd-auth"],
+]);
 
 interface OwnedProcesses {
   /** The servers on record. Most take their children with them. */

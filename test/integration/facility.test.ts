@@ -8,6 +8,7 @@ import {
   statSync,
   writeFileSync,
 } from "node:fs";
+import { connect } from "node:net";
 import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
@@ -175,7 +176,14 @@ describe("mento facility", () => {
   });
 
   it("leaves no process and no account behind when it goes down, but all data", async () => {
+    // Its session outlives the server, and waits for a login.
+    const { ssh, pids } = await up(two);
+    const stranger = connect(ssh.port, ssh.address).on("error", () => undefined);
+    const isClosed = new Promise((resolve) => stranger.once("close", resolve));
+    await new Promise((resolve) => stranger.once("data", resolve));
+    process.kill(pids["sshd"] ?? 0, "SIGKILL");
     await mento("facility", "down", "--dir", two);
+    await isClosed;
     expect(processesOf(two)).toEqual([]);
     expect((await run("cat", ["/etc/passwd"])).stdout).not.toContain(`mento facility ${two}:`);
     await mento("facility", "down", "--dir", two);

@@ -254,8 +254,9 @@ describe("with two sessions open", () => {
 
   it("a message whose own command breaks the connection is tried again alone, and stops nobody", async () => {
     const started = await startSite();
+    // It is an sshd, since OpenSSH 9.8 an sshd-session.
     const killsItsSession =
-      'p=$PPID; while [ "$(ps -o comm= -p $p)" != sshd ]; do p=$(ps -o ppid= -p $p | tr -d " "); done; kill -9 $p; exit 1';
+      'p=$PPID; until ps -o comm= -p $p | grep -q ^sshd; do p=$(ps -o ppid= -p $p | tr -d " "); done; kill -9 $p; exit 1';
     standIn("sbatch", `case "$*" in *--job-name=poison*) ${killsItsSession} ;; esac`);
     try {
       const [poison = ""] = await publish(1, beamtime, "poison");
