@@ -96,8 +96,8 @@ try {
     const newer = vitest(program, integration, { MENTO_TEST_SERVERS: "containers", MENTO_TEST_IMAGE: image });
     rows.push([`Node ${version}`, unit, older, newer]);
   }
-  const inImage = (/** @type {string} */ ...command) =>
-    ask("docker", ["run", "--rm", image, ...command]) ?? "?";
+  /** @type {(...command: string[]) => string} */
+  const inImage = (...command) => ask("docker", ["run", "--rm", image, ...command]) ?? "?";
   const versions = (/** @type {(...command: string[]) => string} */ run) => {
     const slurm = run("slurmctld", "-V").replace("slurm-wlm ", "Slurm ").replace("slurm ", "Slurm ");
     const rabbitmq = run("dpkg-query", "--show", "--showformat=${Version}", "rabbitmq-server").split("-")[0];

@@ -91,6 +91,9 @@ async function makeDebian(/** @type {(step: string) => void} */ say, /** @type {
       join(root, "etc/dpkg/dpkg.cfg.d/in-container"),
       "force-unsafe-io\npath-exclude /usr/share/doc/*\n",
     );
+    const apt =
+      'Dir::Cache::pkgcache ""; Dir::Cache::srcpkgcache ""; DPkg::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb"; };\n';
+    writeFileSync(join(root, "etc/apt/apt.conf.d/in-container"), apt);
     const leave = [
       "./var/cache/apt/archives",
       "./var/lib/apt/lists",

@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
+import { lookup } from "node:dns/promises";
 import { existsSync, rmSync, writeFileSync } from "node:fs";
-import { userInfo } from "node:os";
+import { hostname, userInfo } from "node:os";
 import { join } from "node:path";
 import { NODES, PARTITION } from "./nodes.ts";
 import type { Say } from "./packages.ts";
@@ -87,7 +88,7 @@ async function startMissing(state: FacilityState): Promise<void> {
   for (const { name } of NODES) makeDirectory(join(spool, name));
   makeDirectory(join(spool, "ctld"));
   makeTokenKey(state.dir);
-  writeFileAtomically(placesOf(state.dir).slurmConf, slurmConf(state, userInfo().username), 0o644);
+  writeFileAtomically(placesOf(state.dir).slurmConf, slurmConf(state, await slurmHost()), 0o644);
 
   const env = slurmEnvironment(state.dir);
   if (!isServerRunning(state, "slurmctld")) {
@@ -103,14 +104,26 @@ async function startMissing(state: FacilityState): Promise<void> {
   await waitForServers(state, names, 60, async () => (await restAnswers(state)) && allNodesUp(state.dir));
 }
 
+interface SlurmHost {
+  /** The account that all of Slurm runs as. */
+  user: string;
+  address: string;
+}
+
+/** With NoInAddrAny Slurm listens where this machine's name leads: to loopback, or to a container's own address. */
+async function slurmHost(): Promise<SlurmHost> {
+  const { address } = await lookup(hostname(), 4).catch(() => ({ address: "127.0.0.1" }));
+  return { user: userInfo().username, address };
+}
+
 /** The cluster's whole configuration, as slurm.conf. */
-export function slurmConf(state: FacilityState, user: string): string {
+export function slurmConf(state: FacilityState, { user, address }: SlurmHost): string {
   const spool = join(state.dir, "slurm");
   const log = placesOf(state.dir).log;
   const [controllerPort = 0, ...nodePorts] = state.ports.slurm;
   const settings = [
     "ClusterName=mento",
-    "SlurmctldHost=localhost(127.0.0.1)",
+    `SlurmctldHost=localhost(${address})`,
     `SlurmctldPort=${controllerPort}`,
     "CommunicationParameters=NoInAddrAny,NoCtldInAddrAny",
     `SlurmUser=${user}`,
@@ -146,7 +159,7 @@ export function slurmConf(state: FacilityState, user: string): string {
     "SchedulerParameters=batch_sched_delay=0,sched_interval=1,sched_min_interval=0",
   ];
   const nodes = NODES.map(({ name, features }, index) => {
-    const where = `NodeName=${name} NodeHostname=localhost NodeAddr=127.0.0.1 Port=${nodePorts[index] ?? 0}`;
+    const where = `NodeName=${name} NodeHostname=localhost NodeAddr=${address} Port=${nodePorts[index] ?? 0}`;
     const size = `CPUs=${CPUS_PER_NODE} RealMemory=${MEMORY_PER_NODE}`;
     return `${where} ${size} Feature=${features.join(",")} State=UNKNOWN`;
   });

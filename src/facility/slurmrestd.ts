@@ -47,8 +47,12 @@ export async function startSlurmrestd(state: FacilityState): Promise<void> {
     env: {
       SLURM_CONF: placesOf(state.dir).slurmConf,
       SLURM_JWT: "daemon",
-      // Not as root there is one account only, which is SlurmUser too.
-      ...(isRoot ? {} : { SLURMRESTD_SECURITY: "disable_user_check" }),
+      SLURMRESTD_SECURITY: [
+        // It wants namespaces of its own, which a container does not let it make.
+        ...["disable_unshare_sysv", "disable_unshare_files"],
+        // Not as root there is one account only, which is SlurmUser too.
+        ...(isRoot ? [] : ["disable_user_check"]),
+      ].join(","),
     },
   });
 }

@@ -1,4 +1,5 @@
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { hostname } from "node:os";
 import { join } from "node:path";
 import { NODES } from "./nodes.ts";
 import { findProgram, type Say } from "./packages.ts";
@@ -98,9 +99,9 @@ async function showsKey(port: number, hostKey: string): Promise<boolean> {
   return scan.stdout.includes(hostKey);
 }
 
-/** Each node's name has an entry too, for clients that are told to check the key under that name. */
+/** Each node's name has an entry too, for clients that are told to check the key under that name; and this machine's. */
 function knownHosts(port: number, hostKey: string): string {
-  const hosts = ["127.0.0.1", ...NODES.map(({ name }) => name)];
+  const hosts = ["127.0.0.1", hostname(), ...NODES.map(({ name }) => name)];
   return hosts.map((host) => `[${host}]:${port} ${hostKey}\n`).join("");
 }
 

@@ -19,7 +19,7 @@ const state: FacilityState = {
 
 describe("slurmConf", () => {
   it("gives each node its own port and features", () => {
-    const lines = slurmConf(state, "somebody").split("\n");
+    const lines = slurmConf(state, { user: "somebody", address: "127.0.0.1" }).split("\n");
     expect(lines).toContain("SlurmUser=somebody");
     expect(lines).toContain("SlurmctldPort=21000");
     expect(lines).toContain("AuthAltParameters=jwt_key=/tmp/f/slurm/jwt.key");
@@ -29,7 +29,7 @@ describe("slurmConf", () => {
   });
 
   it("leaves room for eight jobs that do not say what memory they need", () => {
-    const conf = slurmConf(state, "somebody");
+    const conf = slurmConf(state, { user: "somebody", address: "127.0.0.1" });
     const [, perCpu] = /^DefMemPerCPU=(\d+)$/m.exec(conf) ?? [];
     const [, cpus, perNode] = /CPUs=(\d+) RealMemory=(\d+)/.exec(conf) ?? [];
     expect(Number(cpus)).toBe(8);
@@ -37,7 +37,9 @@ describe("slurmConf", () => {
   });
 
   it("has a partition for all beamlines, and one for the beamline with nodes of its own", () => {
-    const partitions = slurmConf(state, "somebody").match(/^PartitionName=.*?Default=\w+/gm);
+    const partitions = slurmConf(state, { user: "somebody", address: "127.0.0.1" }).match(
+      /^PartitionName=.*?Default=\w+/gm,
+    );
     expect(partitions).toEqual([
       "PartitionName=ponline Nodes=max-wn001,max-wn002,max-wn003,max-display001 Default=YES",
       "PartitionName=ponline_p11 Nodes=max-p11-001,max-p11-002,max-p11-003,max-p11-004 Default=NO",
