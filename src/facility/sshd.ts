@@ -37,11 +37,22 @@ export async function startSshd(state: FacilityState, say: Say): Promise<void> {
     writeFileAtomically(configuration, sshdConfig(state, port), 0o644);
     // sshd starts itself again for each connection, and so wants its whole path.
     const program = findProgram("sshd") ?? "sshd";
-    await startServer(state, { name: "sshd", program, args: ["-D", "-e", "-f", configuration] });
+    const args = ["-f", configuration, ...(await withoutPenalties(program, configuration))];
+    await startServer(state, { name: "sshd", program, args: ["-D", "-e", ...args] });
     await waitForServers(state, ["sshd"], 20, () => showsKey(port, hostKey));
     writeFileSync(placesOf(state.dir).knownHosts, knownHosts(port, hostKey));
   });
   say("sshd is ready");
+}
+
+/**
+ * Since 9.8 OpenSSH takes no connection for a while from where logins have failed: after three of them, and eight nodes
+ * share this sshd.
+ */
+async function withoutPenalties(program: string, configuration: string): Promise<string[]> {
+  const option = ["-o", "PerSourcePenalties=no"];
+  const test = await run(program, ["-t", "-f", configuration, ...option]);
+  return test.exitCode === 0 ? option : [];
 }
 
 /** sshd's configuration. MaxSessions and MaxStartups stay at their defaults, which Mento has to live with. */

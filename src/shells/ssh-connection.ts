@@ -29,7 +29,7 @@ const WAITING_SHELL = "exec /bin/sh";
 /** RFC 4254, 5.1: connect failed, which is what sshd says beyond its MaxSessions, and resource shortage. */
 const REASONS_OF_REFUSAL: unknown[] = [2, 4];
 
-/** sshd closed the connection before the login: it has too many logins under way (MaxStartups), or just stops. */
+/** sshd closed the connection before the login: MaxStartups, PerSourcePenalties, or it just stops. */
 class Dropped extends Unavailable {}
 
 const FIRST_PAUSE_MS = 100;
@@ -319,7 +319,9 @@ function connectError(target: SshTarget, error: Error & { level?: string; code?:
 }
 
 function dropped(target: SshTarget, how: string, cause?: unknown): Dropped {
-  const hint = "sshd may have too many logins at once (MaxStartups); it was tried again for some seconds.";
+  const hint =
+    "sshd may have too many logins at once (MaxStartups), or take none from here for a while after refused ones " +
+    "(PerSourcePenalties, OpenSSH 9.8 and later); it was tried again for some seconds.";
   return new Dropped({
     ...outOfReach(target, `it closed the connection before the login (${how})`, cause),
     hint,

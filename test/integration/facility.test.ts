@@ -220,6 +220,14 @@ describe("mento facility", () => {
     expect(beamtime.nodes).toContain(node);
   });
 
+  it("takes logins, too, after many that were refused", async () => {
+    for (let login = 0; login < 5; login++) {
+      const { stderr } = await overSsh(first, { ...beamtime, account: "nobody" }, "true");
+      expect(stderr).toContain("Permission denied");
+    }
+    expect((await overSsh(first, beamtime, "id -un")).stdout).toBe(`${beamtime.account}\n`);
+  });
+
   it("kills a job that takes more memory than it asked for, and no job that did not ask", async () => {
     const output = join(beamtime.corePath, "processed/memory.txt");
     // `tail` keeps 300 MB without a line end, and holds them while nobody reads what it prints.
