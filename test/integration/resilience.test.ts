@@ -1,6 +1,7 @@
 import { execFileSync } from "node:child_process";
 import {
   copyFileSync,
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readFileSync,
@@ -36,7 +37,7 @@ const site = new TestSite(
     { name: "quick", on: { technique: "quick" }, run: ["/bin/true"] },
     { name: "nap", on: { technique: "nap" }, run: ["/bin/sleep", "4"] },
   ],
-  { site: { gpfs }, worker: { group: GROUP } },
+  { site: { gpfs }, worker: { group: GROUP, readyFile: join(gpfs, "ready") } },
 );
 let worker: TestWorker;
 
@@ -106,7 +107,9 @@ describe("a worker", () => {
   it("stops on SIGTERM with exit 0 while its job runs on", async () => {
     const id = await publish("nap");
     await site.event("job.submitted", id);
+    expect(existsSync(join(gpfs, "ready"))).toBe(true);
     expect(await worker.stop()).toBe(0);
+    expect(existsSync(join(gpfs, "ready"))).toBe(false);
     worker = await site.startWorker();
     await site.event("job.completed", id);
   });
