@@ -46,6 +46,7 @@ RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-
 FROM servers AS slurm
 COPY --from=build /opt/mento /opt/mento
 COPY containers/slurm.sh /usr/local/bin/mento-slurm
+ENV SLURM_CONF=/facility/slurm/slurm.conf
 VOLUME /facility
 EXPOSE 2222 6820
 HEALTHCHECK --interval=5s --timeout=20s --start-period=120s --retries=6 CMD ["mento-slurm", "is-ready"]

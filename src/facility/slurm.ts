@@ -4,6 +4,7 @@ import { existsSync, rmSync, writeFileSync } from "node:fs";
 import { hostname, userInfo } from "node:os";
 import { join } from "node:path";
 import { NODES, PARTITION } from "./nodes.ts";
+import { ownedProcesses } from "./owned-processes.ts";
 import type { Say } from "./packages.ts";
 import { run, secondsSince } from "./processes.ts";
 import { isServerRunning, startOnFreePorts, startServer, waitForServers } from "./server.ts";
@@ -91,13 +92,22 @@ async function startMissing(state: FacilityState): Promise<void> {
   writeFileAtomically(placesOf(state.dir).slurmConf, slurmConf(state, await slurmHost()), 0o644);
 
   const env = slurmEnvironment(state.dir);
+  // With all steps gone their nodes have failed, which a slurmd that comes back does not say by itself.
+  const hasStopped = !SLURM_SERVERS.slice(1).some((name) => isServerRunning(state, name));
+  const haveRebooted = hasStopped && ownedProcesses(state).strays.length === 0;
   if (!isServerRunning(state, "slurmctld")) {
     // -i: a state file that a kill left half-written must not keep the controller from starting.
     await startServer(state, { name: "slurmctld", program: "slurmctld", args: ["-D", "-i"], env });
   }
+  const reboot = haveRebooted ? ["-b"] : [];
   for (const { name } of NODES) {
     if (isServerRunning(state, serverOf(name))) continue;
-    await startServer(state, { name: serverOf(name), program: "slurmd", args: ["-D", "-N", name], env });
+    await startServer(state, {
+      name: serverOf(name),
+      program: "slurmd",
+      args: ["-D", ...reboot, "-N", name],
+      env,
+    });
   }
   await startSlurmrestd(state);
   const [, ...names] = SLURM_SERVERS;

@@ -1,4 +1,5 @@
 import { spawnSync } from "node:child_process";
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { fileURLToPath } from "node:url";
 import { eventually } from "../support/eventually.ts";
@@ -29,34 +30,45 @@ async function compose(...args: string[]): Promise<string> {
 
 const docker = async (...args: string[]) => (await run("docker", args)).stdout.trim();
 const idOf = async (service: string) => (await compose("ps", "-q", service)).trim().split("\n")[0] ?? "";
-const stateOf = async (service: string, format: string) =>
-  docker("inspect", "--format", `{{${format}}}`, await idOf(service));
-const isHealthy = (service: string) =>
-  eventually(
-    `${service} is healthy`,
-    async () => ((await stateOf(service, ".State.Health.Status")) === "healthy" ? true : undefined),
-    180_000,
-  );
-
-/** The lines of the table that the detector prints: one for each file, with the job's number and how it ended. */
-async function detectorsJobs(): Promise<{ slurmJob: string; state: string }[]> {
-  await eventually(
-    "the detector has ended",
-    async () => ((await stateOf("detector", ".State.Status")) === "exited" ? true : undefined),
-    300_000,
-  );
-  const log = await docker("logs", await idOf("detector"));
-  const table = log.slice(log.lastIndexOf("Times are from"));
-  return [...table.matchAll(/^scan_\d{4}\S* +(\d+) +\S+ +(\w+)/gm)].map(([, slurmJob = "", state = ""]) => ({
-    slurmJob,
-    state,
-  }));
+/** Begins anew. */
+async function runDetector(): Promise<string> {
+  await compose("up", "-d", "--no-deps", "--force-recreate", "detector");
+  return idOf("detector");
 }
 
+/** Resolves when the container has printed this. */
+const until = (id: string, pattern: string) =>
+  eventually(
+    `${id} says ${pattern}`,
+    async () => {
+      await sleep(200);
+      return new RegExp(pattern).test(await docker("logs", id)) ? true : undefined;
+    },
+    120_000,
+  );
+
+/** Resolves when this is said of the container. */
+const untilIs = (id: string, format: string, expected: string, milliseconds: number) =>
+  eventually(
+    `${format} of ${id} is ${expected}`,
+    async () => {
+      await sleep(500);
+      return (await docker("inspect", "--format", `{{${format}}}`, id)) === expected ? true : undefined;
+    },
+    milliseconds,
+  );
+const isHealthy = async (service: string) =>
+  untilIs(await idOf(service), ".State.Health.Status", "healthy", 180_000);
+
+/** The detector has ended with its table: one line for each file, with how its job has ended. */
 async function expectAllCompleted(): Promise<void> {
-  const jobs = await detectorsJobs();
-  expect(jobs.map(({ state }) => state)).toEqual(Array<string>(FILES).fill("completed"));
-  expect(await stateOf("detector", ".State.ExitCode")).toBe("0");
+  const id = await idOf("detector");
+  await untilIs(id, ".State.Status", "exited", 300_000);
+  const log = await docker("logs", id);
+  const table = log.slice(log.lastIndexOf("Times are from"));
+  const states = [...table.matchAll(/^scan_\d{4}\S* +\d+ +\S+ +(\w+)/gm)].map(([, state]) => state);
+  expect(states).toEqual(Array<string>(FILES).fill("completed"));
+  expect(await docker("inspect", "--format", "{{.State.ExitCode}}", id)).toBe("0");
 }
 
 beforeAll(async () => {
@@ -89,18 +101,11 @@ describe("docker-compose.yml", () => {
     await isHealthy("worker");
   }, 300_000);
 
-  it.each(["worker", "rabbitmq", "slurm", "detector"])(
+  it.each(["worker", "rabbitmq", "detector"])(
     "loses nothing when %s is killed at work, and started again",
     async (service) => {
-      await compose("up", "-d", "--no-deps", "--force-recreate", "detector");
-      await eventually(
-        "jobs run",
-        async () => {
-          const log = await docker("logs", await idOf("detector"));
-          return log.includes("job.started") ? true : undefined;
-        },
-        120_000,
-      );
+      const detector = await runDetector();
+      await until(detector, "job.started");
       const id = await idOf(service);
       await docker("kill", "--signal", "KILL", id);
       await docker("start", id);
@@ -109,4 +114,22 @@ describe("docker-compose.yml", () => {
     },
     600_000,
   );
+
+  it("loses nothing when slurm is killed with jobs that wait, and others that run, and started again", async () => {
+    const slurm = await idOf("slurm");
+    const partition = (state: string) =>
+      docker("exec", slurm, "scontrol", "update", "PartitionName=ponline_p11", `State=${state}`);
+    await partition("DOWN");
+    const detector = await runDetector();
+    await until(detector, `Slurm job.*${`(?:[^]*Slurm job.*)`.repeat(FILES - 1)}`);
+    // Slurm writes down what it has accepted within 5 s.
+    await sleep(7_000);
+    await partition("UP");
+    await until(detector, "job.started");
+    await docker("kill", "--signal", "KILL", slurm);
+    await docker("start", slurm);
+    await isHealthy("slurm");
+    await partition("UP");
+    await expectAllCompleted();
+  }, 600_000);
 });
