@@ -232,7 +232,7 @@ it("what Slurm refuses is said of each message, and nothing is left of it", asyn
 
 it("one of its jobs can be cancelled, whether it waits or runs, and the others are not", async () => {
   await site.startWorker();
-  const ids = await publishAll(4, { technique: "capped", nap: 6 });
+  const ids = await publishAll(4, { technique: "capped", nap: 15 });
   const jobs = await Promise.all(ids.map(async (id) => (await site.event("job.submitted", id)).data));
   const states = () =>
     new Map(
