@@ -26,7 +26,8 @@ export async function findServers(): Promise<{ servers: Servers; stop: () => Pro
   const folder = mkdtempSync(join(tmpdir(), "mento-image-"));
   const image = process.env["MENTO_TEST_IMAGE"] ?? (await buildFacility(say, join(folder, "log")));
   rmSync(folder, { recursive: true });
-  // Not loaded where it is not needed.
+  // Its reaper comes from a registry, which may be out of reach; container.ts removes what was left behind.
+  process.env["TESTCONTAINERS_RYUK_DISABLED"] = "true";
   const { startContainer } = await import("./container.ts");
   const { pid, stop } = await startContainer(image);
   servers = { kind: "container", pid, node: "node" };
