@@ -30,7 +30,6 @@ export async function startContainer(image: string): Promise<RunningContainer> {
   const container = await new HostContainer(image)
     .withHostProcesses()
     .withNetworkMode("host")
-    .withPrivilegedMode()
     .withBindMounts([...new Set([PROJECT, tmpdir(), "/tmp"])].map(own))
     .withLabels({ [OWNER]: String(process.pid) })
     .start();
