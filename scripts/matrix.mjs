@@ -5,7 +5,7 @@ import { spawnSync } from "node:child_process";
 import { mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { ensureEngine } from "./containers/engine.mjs";
+import { ensureEngine, stopEngineOfTests } from "./containers/engine.mjs";
 import { buildFacility } from "./containers/images.mjs";
 import { ask, Trouble } from "./containers/run.mjs";
 
@@ -80,7 +80,7 @@ function vitest(program, parameters, env = {}) {
 }
 
 try {
-  await ensureEngine(say);
+  await ensureEngine(say, { forTests: true });
   mkdirSync(CACHE, { recursive: true });
   const image = await buildFacility(say, join(CACHE, "images.log"));
   const files = isAll ? [] : CORE.map((name) => `test/integration/${name}.test.ts`);
@@ -121,4 +121,6 @@ try {
   if (!(error instanceof Trouble)) throw error;
   console.error(error.message);
   process.exitCode = 1;
+} finally {
+  await stopEngineOfTests();
 }

@@ -5,9 +5,11 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { ask, run, Trouble } from "./run.mjs";
 
 /** Of an engine that is started here: all that it keeps. */
-export const ENGINE_DIRECTORY = "/var/lib/mento-engine";
+const ENGINE_DIRECTORY = "/var/lib/mento-engine";
 const PID_FILE = join(ENGINE_DIRECTORY, "pid");
 const LOG = join(ENGINE_DIRECTORY, "log");
+/** There if the engine was started for tests alone: then they end it. */
+const FOR_TESTS = join(ENGINE_DIRECTORY, "for-tests");
 const PACKAGES = ["docker.io", "docker-compose", "iptables"];
 
 /** The version of the Docker engine that answers here; undefined: none does. */
@@ -35,12 +37,20 @@ export async function installPackages(names, log = LOG) {
 }
 
 /**
- * An engine that answers, the one that is there or one that is started here.
+ * An engine that answers: the one that is there, or one that is started here.
  *
  * @param {(step: string) => void} say
+ * @param {{ forTests: boolean }} options
  */
-export async function ensureEngine(say) {
-  if (engineVersion() !== undefined) return;
+export async function ensureEngine(say, { forTests }) {
+  const isThere = engineVersion() !== undefined;
+  if (!isThere) await startEngine(say);
+  if (!existsSync(ENGINE_DIRECTORY)) return;
+  if (!forTests) rmSync(FOR_TESTS, { force: true });
+  else if (!isThere) writeFileSync(FOR_TESTS, "");
+}
+
+async function startEngine(/** @type {(step: string) => void} */ say) {
   if (!canInstall()) {
     throw new Trouble(
       "No Docker engine answers: start one, set DOCKER_HOST, or run this as root on Debian or Ubuntu, where it is installed.",
@@ -94,9 +104,9 @@ export async function stopEngine() {
   rmSync(ENGINE_DIRECTORY, { recursive: true, force: true });
 }
 
-/** Whether an engine was started here and has not been ended. */
-export function isOurEngine() {
-  return existsSync(PID_FILE) && isDockerd(Number(readFileSync(PID_FILE, "utf8")));
+/** The same, of an engine that was started for tests alone. */
+export async function stopEngineOfTests() {
+  if (existsSync(FOR_TESTS)) await stopEngine();
 }
 
 /** @param {number} pid */

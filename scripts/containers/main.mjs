@@ -14,7 +14,7 @@ const HEADER = "# Written by `npm run containers -- prepare`; docker-compose rea
 const say = (/** @type {string} */ step) => console.error(`${step} …`);
 
 async function prepare() {
-  await ensureEngine(say);
+  await ensureEngine(say, { forTests: false });
   const folder = mkdtempSync(join(tmpdir(), "mento-containers-"));
   const images = await baseImages(say, join(folder, "log"));
   rmSync(folder, { recursive: true, force: true });

@@ -2,15 +2,13 @@
 // Installs and starts a Docker engine if none answers, and ends it again; --keep leaves it for the next run. Other arguments
 // go to vitest.
 import { spawn } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { ENGINE_DIRECTORY, engineVersion, ensureEngine, stopEngine } from "./engine.mjs";
+import { ensureEngine, stopEngineOfTests } from "./engine.mjs";
 import { baseImages, build, buildFacility } from "./images.mjs";
 import { Trouble } from "./run.mjs";
 
-/** There if the engine was started for tests alone. */
-const FOR_TESTS = join(ENGINE_DIRECTORY, "for-tests");
 const started = performance.now();
 const [...args] = process.argv.slice(2).filter((arg) => arg !== "--keep");
 const isKept = process.argv.includes("--keep");
@@ -31,9 +29,7 @@ for (const signal of /** @type {const} */ (["SIGINT", "SIGTERM"])) {
 }
 
 try {
-  const hadEngine = engineVersion() !== undefined;
-  await ensureEngine(say);
-  if (!hadEngine && existsSync(ENGINE_DIRECTORY)) writeFileSync(FOR_TESTS, "");
+  await ensureEngine(say, { forTests: true });
   const folder = mkdtempSync(join(tmpdir(), "mento-containers-"));
   const log = join(folder, "log");
   const images = await baseImages(say, log);
@@ -55,10 +51,7 @@ try {
   console.error(error.message);
   process.exitCode = 1;
 } finally {
-  if (existsSync(FOR_TESTS) && !isKept) {
-    say("ending the engine");
-    await stopEngine();
-  }
+  if (!isKept) await stopEngineOfTests();
   say("done");
 }
 

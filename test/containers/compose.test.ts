@@ -6,7 +6,8 @@ import { eventually } from "../support/eventually.ts";
 import { run } from "../support/mento.ts";
 
 const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
-const NAME = `mentotest${process.pid}`;
+/** Always the same: what a run that was killed has left is removed by the next. */
+const NAME = "mento-test";
 const FILES = 8;
 
 /** Compose v2, as Docker has it today, or 1.29, as Debian has it. */
@@ -72,6 +73,7 @@ async function expectAllCompleted(): Promise<void> {
 }
 
 beforeAll(async () => {
+  await compose("down", "--volumes", "--timeout", "5");
   await compose("up", "-d", "--build");
 }, 900_000);
 afterAll(async () => {
