@@ -14,27 +14,8 @@ const CACHE = join(process.cwd(), "node_modules/.cache/matrix");
 const NODES = ["20", "22", "24"];
 /** What speaks to servers in every way that Mento has. */
 const CORE = [
-  ...[
-    "one-message",
-    "methods",
-    "slurm-rest",
-    "library",
-    "array",
-    "chains",
-    "cancel",
-    "concurrency",
-    "latest",
-  ],
-  ...[
-    "subscribe",
-    "clients",
-    "replay",
-    "dead-letters",
-    "trigger-language",
-    "reservations",
-    "ssh",
-    "slurm-faults",
-  ],
+  ...["one-message", "methods", "slurm-rest", "library", "trigger-language", "chains", "cancel", "latest"],
+  ...["data", "subscribe", "clients", "python", "replay", "dead-letters", "ssh", "serving-facility"],
 ];
 const isAll = process.argv.includes("--all");
 const say = (/** @type {string} */ step) =>

@@ -9,7 +9,7 @@ import { resultsOf } from "./jobs/results.ts";
 import { cancelHeldCommand, exitCommand, parseExit } from "./jobs/squeue.ts";
 import type { TrackingRecord } from "./jobs/tracking-record.ts";
 import { judge, LOOK_FIRST_MS, type SlurmWord } from "./jobs/verdict.ts";
-import { isOurs, runIdOf, seenAtOf, watch, wordOn, type Watched } from "./jobs/watched.ts";
+import { beginsAnew, isOurs, runIdOf, seenAtOf, watch, wordOn, type Watched } from "./jobs/watched.ts";
 import { jobEvent, type JobEventData } from "./messages/job-event.ts";
 import { endOfHeld, isGivenUp, isRetried, movedRecord, type Moved } from "./resubmit.ts";
 import { quote } from "./shells/quote.ts";
@@ -315,7 +315,7 @@ export class Tracker {
     const moved = movedRecord(watched.record, submitted);
     const said = { again: submitted.runId, traceparent: moved.traceparent };
     await this.#effects.announce(jobEvent(moved.data, this.#effects.now(), said));
-    watched.record = moved;
+    beginsAnew(watched, moved);
     await this.#handOn(watched, session);
   }
 

@@ -212,6 +212,45 @@ describe("a record that is delivered again while its job's end is announced", ()
   });
 });
 
+describe("a job that may be retried once", () => {
+  it("fails when its second run does, though its record came back before it was let go", async () => {
+    const word = (id: number, state: string) => `${id}|${state}|0:10|1:00|node|mento:k3f7|/j/k3f7|NodeDown\n`;
+    const answers = {
+      squeue: word(4711, "NODE_FAIL"),
+      scontrol: "JobId=4711 JobState=NODE_FAIL ExitCode=0:0 Requeue=0",
+      records: "",
+    };
+    let resubmits = 0;
+    const { tracker, events, clock } = open({
+      sightOf: () => Promise.resolve(slurmSight(shellThatSays(answers))),
+      resubmit: () => {
+        resubmits += 1;
+        const submitted = `${4711 + resubmits},11010000 ponline node-failure,`;
+        answers.records = `\nmento-record k3f7 submitted ${submitted.length}\n${submitted}`;
+        answers.squeue = word(4711 + resubmits, "RUNNING");
+        return Promise.resolve();
+      },
+      track: async (copy) => {
+        tracker.take(copy, { ack: () => undefined, returns: 0 });
+        await sleep(1);
+      },
+    });
+    tracker.take({ ...record, retries: 1 }, { ack: () => undefined, returns: 0 });
+    const looks = async (until: () => boolean) => {
+      for (let look = 0; look < 20 && !until(); look++) {
+        clock.now += 6_000;
+        await sleep(500);
+      }
+    };
+    await looks(() => events.length > 0);
+    expect(events.map(({ type }) => type)).toEqual(["mento.job.submitted.v1"]);
+    answers.squeue = word(4712, "NODE_FAIL");
+    await looks(() => tracker.size === 0);
+    expect(resubmits).toBe(1);
+    expect(events.map(({ type }) => type)).toEqual(["mento.job.submitted.v1", "mento.job.failed.v1"]);
+  });
+});
+
 describe("a job whose end Slurm does not explain", () => {
   const stopped = "at=2026-01-01T00:00:00Z\0code=143\0stoppedBy=TERM\0";
   const records = `\nmento-record k3f7 ended ${Buffer.byteLength(stopped)}\n${stopped}`;

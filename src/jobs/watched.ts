@@ -69,6 +69,18 @@ export function seenAtOf({ seenAt, data }: TrackingRecord): number {
   return Date.parse(seenAt ?? data.times.submitted ?? "");
 }
 
+/** Another run of it has begun: what was known of the one before says nothing of this one. */
+export function beginsAnew(watched: Watched, record: TrackingRecord): void {
+  watched.record = record;
+  watched.endRecord = undefined;
+  watched.endedWithoutRecordSince = undefined;
+  watched.unknownState = undefined;
+  watched.forgottenSince = undefined;
+  watched.isBeingResubmitted = false;
+  watched.retrying = undefined;
+  watched.heldBecause = undefined;
+}
+
 /** A delivered record, with what is known from an earlier delivery of the same job. */
 export function watch(
   record: TrackingRecord,
