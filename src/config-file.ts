@@ -1,4 +1,15 @@
-import { LineCounter, isMap, isNode, isSeq, parse, parseDocument, visit, type Document } from "yaml";
+import {
+  isMap,
+  isNode,
+  isSeq,
+  Lexer,
+  LineCounter,
+  parse,
+  parseDocument,
+  Parser,
+  visit,
+  type Document,
+} from "yaml";
 import { z } from "zod";
 import { Broker, MentoConfig, Site, SlurmRest, Ssh, Worker } from "./config-schema.ts";
 import { unwrap, wordsOf, type Issue } from "./config-words.ts";
@@ -17,6 +28,8 @@ export function parseConfig(
   text: string,
   environment: NodeJS.ProcessEnv,
 ): { config: MentoConfig; mistakes: [] } | { config?: undefined; mistakes: ConfigMistake[] } {
+  const tooDeep = lineTooDeep(text);
+  if (tooDeep !== undefined) return { mistakes: [notYaml(new Error("nested too deeply"), tooDeep)] };
   const lines = new LineCounter();
   const options = { lineCounter: lines, prettyErrors: false, logLevel: "error" } as const;
   const document = attempt(() => parseDocument(text, options));
@@ -62,6 +75,21 @@ function attempt<T>(work: () => T): T | Error {
     if (error instanceof RangeError || error instanceof ReferenceError) return error;
     throw error;
   }
+}
+
+/** No configuration is nested so deeply. What builds values of it is recursive: at a stack's end V8 can end the process. */
+const DEEPEST = 200;
+
+/** The line on which the text becomes nested too deeply; tokens are read without recursion. */
+function lineTooDeep(text: string): number | undefined {
+  const parser = new Parser();
+  let line = 1;
+  for (const lexeme of new Lexer().lex(text)) {
+    Array.from(parser.next(lexeme));
+    if (parser.stack.length > DEEPEST) return line;
+    line += lexeme.split("\n").length - 1;
+  }
+  return undefined;
 }
 
 function notYaml({ message }: Error, line: number): ConfigMistake {
@@ -142,7 +170,7 @@ function overrideFromEnvironment(
 /** What is not YAML stays text, and is then reported as such. */
 function fromYaml(text: string): unknown {
   try {
-    return parse(text) as unknown;
+    return lineTooDeep(text) === undefined ? (parse(text) as unknown) : text;
   } catch {
     return text;
   }

@@ -77,8 +77,14 @@ triggers:
     const ten = (one: string) => `[${Array.from({ length: 10 }, () => one).join(",")}]`;
     const bomb = `a: &a ${ten("x")}\nb: &b ${ten("*a")}\nc: &c ${ten("*b")}\nd: ${ten("*c")}\n`;
     expect(mistakesOf(bomb)).toEqual([expect.stringMatching(/^4 : not YAML: .*alias/)]);
-    expect(mistakesOf(`triggers: ${"[".repeat(20_000)}`)).not.toEqual([]);
-    expect(mistakesOf(`triggers: ${"[".repeat(3_000)}${"]".repeat(3_000)}`)).not.toEqual([]);
+    const tooDeep = ["2 : not YAML: nested too deeply"];
+    for (const depth of [500, 3_000, 20_000]) {
+      expect(mistakesOf(`worker: {}\ntriggers: ${"[".repeat(depth)}`)).toEqual(tooDeep);
+      expect(mistakesOf(`worker: {}\ntriggers: ${"[".repeat(depth)}${"]".repeat(depth)}`)).toEqual(tooDeep);
+      expect(mistakesOf(`worker: {}\ntriggers: ${"- ".repeat(depth)}`)).toEqual(tooDeep);
+    }
+    const hundred = `${"[".repeat(90)}${"]".repeat(90)}`;
+    expect(mistakesOf(`triggers: ${hundred}`)).not.toContainEqual(expect.stringContaining("nested"));
   });
 
   it("a session of the configuration has a name that messages can have", () => {

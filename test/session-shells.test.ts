@@ -1,6 +1,7 @@
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { pino } from "pino";
 import ssh2 from "ssh2";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
@@ -61,6 +62,8 @@ describe("the connections of a session", () => {
     expect(await open()).toBe(first);
     for (const change of [{ reservedNodes: ["node-3"] }, { userAccount: "bt2" }, {}]) {
       const before = await open();
+      // A change is seen by the file's time, and its clock is coarse.
+      await sleep(20);
       writeBeamtime(change);
       expect(await open()).not.toBe(before);
     }

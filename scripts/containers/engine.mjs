@@ -45,7 +45,7 @@ export async function installPackages(names, log = LOG) {
 export async function ensureEngine(say, { forTests }) {
   const isThere = engineVersion() !== undefined;
   if (!isThere) await startEngine(say);
-  if (!existsSync(ENGINE_DIRECTORY)) return;
+  if (!canInstall() || !existsSync(ENGINE_DIRECTORY)) return;
   if (!forTests) rmSync(FOR_TESTS, { force: true });
   else if (!isThere) writeFileSync(FOR_TESTS, "");
 }
