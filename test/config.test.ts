@@ -81,7 +81,7 @@ triggers:
     for (const depth of [500, 3_000, 20_000]) {
       expect(mistakesOf(`worker: {}\ntriggers: ${"[".repeat(depth)}`)).toEqual(tooDeep);
       expect(mistakesOf(`worker: {}\ntriggers: ${"[".repeat(depth)}${"]".repeat(depth)}`)).toEqual(tooDeep);
-      expect(mistakesOf(`worker: {}\ntriggers: ${"- ".repeat(depth)}`)).toEqual(tooDeep);
+      expect(mistakesOf(`triggers:\n  ${"- ".repeat(depth)}`)).toEqual(tooDeep);
     }
     const hundred = `${"[".repeat(90)}${"]".repeat(90)}`;
     expect(mistakesOf(`triggers: ${hundred}`)).not.toContainEqual(expect.stringContaining("nested"));
