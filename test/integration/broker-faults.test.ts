@@ -104,18 +104,20 @@ describe("a worker goes on", () => {
   });
 
   it("after a memory alarm, without a new connection; what has ended meanwhile is announced then, once", async () => {
-    const id = await publish("nap");
+    const id = await publish("sleep");
     const { data } = await site.event("job.started", id);
     const from = worker.log.length;
+    const record = join(data.job.directory, `ended.${data.slurm.jobId}`);
     await own.rabbitmqctl("set_vm_memory_high_watermark", "0.0001");
-    await eventually(
-      "the job has ended",
-      () => existsSync(join(data.job.directory, `ended.${data.slurm.jobId}`)) || undefined,
-    );
-    // Longer than a publish without a confirm is waited for.
-    await sleep(17_000);
-    expect(site.eventsOf(id).map(({ type }) => type)).not.toContain("mento.job.completed.v1");
-    await own.rabbitmqctl("set_vm_memory_high_watermark", "0.4");
+    try {
+      expect(existsSync(record)).toBe(false);
+      await eventually("the job has ended", () => existsSync(record) || undefined);
+      // Longer than a publish without a confirm is waited for.
+      await sleep(17_000);
+      expect(site.eventsOf(id).map(({ type }) => type)).not.toContain("mento.job.completed.v1");
+    } finally {
+      await own.rabbitmqctl("set_vm_memory_high_watermark", "0.4");
+    }
     await site.completesOnce(id);
     await site.completesOnce(await publish("quick"));
     expect(worker.log.slice(from)).not.toMatch(/"msg":"ready"/);
