@@ -18,7 +18,8 @@ const MADE_HERE = {
   DEBIAN_IMAGE: "mento-base-debian:trixie",
   RABBITMQ_IMAGE: "mento-rabbitmq",
 };
-const MIRROR = process.env["DEBIAN_MIRROR"] ?? "http://deb.debian.org/debian";
+/** Of Debian's packages; none: debootstrap's own. */
+const { DEBIAN_MIRROR } = process.env;
 
 /** @typedef {typeof USUAL} Images */
 /** @typedef {"mento" | "slurm" | "servers" | "rabbitmq"} Target */
@@ -85,7 +86,11 @@ async function makeDebian(/** @type {(step: string) => void} */ say, /** @type {
   const folder = mkdtempSync(join(tmpdir(), "mento-debian-"));
   try {
     const root = join(folder, "root");
-    await run("debootstrap", ["--variant=minbase", "trixie", root, MIRROR], { log });
+    await run(
+      "debootstrap",
+      ["--variant=minbase", "trixie", root, ...(DEBIAN_MIRROR === undefined ? [] : [DEBIAN_MIRROR])],
+      { log },
+    );
     // As the official images have it: an image that was cut off is made anew, so nothing need reach the disk at once.
     writeFileSync(
       join(root, "etc/dpkg/dpkg.cfg.d/in-container"),
