@@ -8,20 +8,22 @@ const TOUCH_EVERY_MS = 10_000;
  * time is renewed every 10 s by the same event loop that works. Returns what ends it.
  *
  * @param file null: none is wanted
+ * @param isFirst what cannot be written now is a mistake; later it ends no worker, and is tried again
  * @throws Misconfigured `wrong-configuration`: it cannot be written
  */
-export function showReady(file: string | null): () => void {
+export function showReady(file: string | null, isFirst: boolean): () => void {
   if (file === null) return () => undefined;
   const touch = () => writeFileSync(file, `${new Date().toISOString()}\n`);
   try {
     touch();
   } catch (cause) {
-    throw new Misconfigured({
-      code: "wrong-configuration",
-      message: `worker.readyFile cannot be written: ${errorText(cause)}.`,
-      hint: "Name a file in a folder that the worker's account can write to.",
-      cause,
-    });
+    if (isFirst)
+      throw new Misconfigured({
+        code: "wrong-configuration",
+        message: `worker.readyFile cannot be written: ${errorText(cause)}.`,
+        hint: "Name a file in a folder that the worker's account can write to.",
+        cause,
+      });
   }
   const touching = setInterval(() => {
     try {
@@ -32,6 +34,10 @@ export function showReady(file: string | null): () => void {
   }, TOUCH_EVERY_MS);
   return () => {
     clearInterval(touching);
-    rmSync(file, { force: true });
+    try {
+      rmSync(file, { force: true });
+    } catch {
+      // As above.
+    }
   };
 }

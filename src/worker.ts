@@ -158,8 +158,8 @@ class Worker {
     try {
       const parts = await this.#open(link);
       stop.removeEventListener("abort", giveUp);
+      hideReady = showReady(this.#config.worker.readyFile, !this.#hasServed);
       this.#hasServed = true;
-      hideReady = showReady(this.#config.worker.readyFile);
       log.info({ group: this.#config.worker.group, triggers: this.#config.triggers.length }, "ready");
       const stopped = new Promise<undefined>((resolve) => {
         if (stop.aborted) resolve(undefined);

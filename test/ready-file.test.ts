@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, rmSync, statSync, utimesSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync, utimesSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, it, vi } from "vitest";
@@ -14,7 +14,7 @@ afterEach(() => {
 describe("the ready file", () => {
   it("is there until it is taken away, and does not grow old meanwhile", () => {
     vi.useFakeTimers();
-    const hide = showReady(file);
+    const hide = showReady(file, true);
     utimesSync(file, 0, 0);
     vi.advanceTimersByTime(10_000);
     expect(statSync(file).mtimeMs).toBeGreaterThan(0);
@@ -27,7 +27,7 @@ describe("the ready file", () => {
   it("that cannot be written any more grows old, and the worker works on", () => {
     vi.useFakeTimers();
     const lost = mkdtempSync(join(folder, "lost-"));
-    const hide = showReady(join(lost, "ready"));
+    const hide = showReady(join(lost, "ready"), true);
     rmSync(lost, { recursive: true });
     vi.advanceTimersByTime(30_000);
     hide();
@@ -35,10 +35,20 @@ describe("the ready file", () => {
   });
 
   it("that cannot be written at the start is a mistake of the configuration", () => {
-    expect(() => showReady(join(folder, "none/ready"))).toThrow(/worker\.readyFile cannot be written/);
+    expect(() => showReady(join(folder, "none/ready"), true)).toThrow(/worker\.readyFile cannot be written/);
+  });
+
+  it("that cannot be written when the broker is back ends no worker, and comes when it can be", () => {
+    vi.useFakeTimers();
+    const later = join(folder, "later");
+    const hide = showReady(join(later, "ready"), false);
+    mkdirSync(later);
+    vi.advanceTimersByTime(10_000);
+    expect(existsSync(join(later, "ready"))).toBe(true);
+    hide();
   });
 
   it("is not there unless it is asked for", () => {
-    showReady(null)();
+    showReady(null, true)();
   });
 });

@@ -13,6 +13,7 @@ import { startCommissioning } from "../facility/start-commissioning.ts";
 import type { TypedOptions } from "../facility/start-options.ts";
 import { stopBeamtime, stopCommissioning } from "../facility/stop-session.ts";
 import type { OpenSession } from "../facility/state.ts";
+import { wrongUsage } from "../facility/wrong-usage.ts";
 
 /** `mento facility …`: all that a beamline has around Mento, on one machine. */
 export function facilityCommand(): Command {
@@ -35,8 +36,8 @@ interface UpArguments {
   install: boolean;
   foreground?: true;
   listen?: string;
-  sshPort: number;
-  restPort: number;
+  sshPort?: number;
+  restPort?: number;
   workerUid?: number;
 }
 
@@ -54,11 +55,17 @@ function upCommand(): Command {
       "--listen <address>",
       "of a new facility: where sshd and slurmrestd listen, for workers elsewhere",
     )
-    .option("--ssh-port <port>", "with --listen: of sshd", parsePort, 2222)
-    .option("--rest-port <port>", "with --listen: of slurmrestd", parsePort, 6820)
+    .option("--ssh-port <port>", "with --listen: of sshd (default: 2222)", parsePort)
+    .option("--rest-port <port>", "with --listen: of slurmrestd (default: 6820)", parsePort)
     .option("--worker-uid <number>", "with --listen: whose the sessions' private keys are", parseUid)
     .action(async ({ dir, json, syncDelay, broker, install, foreground, ...typed }: UpArguments) => {
-      const { listen: address, sshPort, restPort, workerUid = null } = typed;
+      const { listen: address, sshPort = 2222, restPort = 6820, workerUid = null } = typed;
+      if (address === undefined && Object.keys(typed).length > 0) {
+        throw wrongUsage(
+          "--ssh-port, --rest-port and --worker-uid are for workers elsewhere.",
+          "Give --listen, too, such as --listen 0.0.0.0.",
+        );
+      }
       const stop = foreground === true ? untilSignal() : undefined;
       const facility = await up(
         dir,

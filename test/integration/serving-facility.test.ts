@@ -100,6 +100,7 @@ describe("a facility for workers elsewhere", () => {
     ["--ssh-port", "70000", "a port"],
     ["--rest-port", "x", "a port"],
     ["--worker-uid", "root", "a user's number"],
+    ["--ssh-port", "2200", "Give --listen, too"],
   ])("refuses %s %s", async (option, value, hint) => {
     const { code, stderr } = await tryMento(["facility", "up", "--dir", dir, option, value]);
     expect(code).toBe(2);
