@@ -1,9 +1,9 @@
+import { generateKeyPairSync } from "node:crypto";
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { pino } from "pino";
-import ssh2 from "ssh2";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { requireOnline, Sessions } from "../src/beamtime/session.ts";
 import { MentoConfig } from "../src/config-schema.ts";
@@ -51,7 +51,9 @@ function writeBeamtime(change: object = {}): void {
     join(folder, "beamtime-metadata-1.json"),
     JSON.stringify({ ...facts, onlineAnalysis: online }),
   );
-  writeFileSync(join(folder, "id"), ssh2.utils.generateKeyPairSync("ed25519").private, { mode: 0o600 });
+  // ssh2 makes keys too, of which one in 240 is malformed.
+  const { privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+  writeFileSync(join(folder, "id"), privateKey.export({ type: "sec1", format: "pem" }), { mode: 0o600 });
 }
 
 const open = async () => shells.open(requireOnline(await sessions.find("1")));

@@ -1,4 +1,4 @@
-import { existsSync } from "node:fs";
+import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -17,6 +17,9 @@ let worker: TestWorker;
 let subscription: Awaited<ReturnType<typeof listen>>;
 const stopped = new AbortController();
 
+/** Runs until its data is told to be over: a job that ends when a test says so, however slow the machine is. */
+const untilLetGo = 'while [ ! -e "$0.over" ]; do sleep 0.2; done';
+
 beforeAll(async () => {
   own = await OwnFacility.start({ broker: "own" });
   const url = new URL(own.facility.broker.url);
@@ -26,6 +29,7 @@ beforeAll(async () => {
     { name: "quick", on: { technique: "quick" }, run: ["/bin/true"] },
     { name: "nap", on: { technique: "nap" }, run: ["/bin/sleep", "4"] },
     { name: "sleep", on: { technique: "sleep" }, run: ["/bin/sleep", "15"] },
+    { name: "held", on: { technique: "held" }, run: ["/bin/sh", "-c", untilLetGo, "{{ path }}"] },
   ];
   site = new TestSite(triggers, { broker: { url: url.href } }, own);
   worker = new TestWorker(site.configFile);
@@ -45,9 +49,9 @@ afterAll(async () => {
   await own.tearDown();
 });
 
-async function publish(technique: string): Promise<string> {
+async function publish(technique: string, path = writeOnCore("data\n", own)): Promise<string> {
   const client = await connectBroker({ url: own.facility.broker.url, prefix: site.prefix });
-  const { id } = await publishDataReady(client, { path: writeOnCore("data\n", own), technique });
+  const { id } = await publishDataReady(client, { path, technique });
   await client.close();
   return id;
 }
@@ -104,13 +108,15 @@ describe("a worker goes on", () => {
   });
 
   it("after a memory alarm, without a new connection; what has ended meanwhile is announced then, once", async () => {
-    const id = await publish("sleep");
+    const path = writeOnCore("data\n", own);
+    const id = await publish("held", path);
     const { data } = await site.event("job.started", id);
     const from = worker.log.length;
     const record = join(data.job.directory, `ended.${data.slurm.jobId}`);
     await own.rabbitmqctl("set_vm_memory_high_watermark", "0.0001");
     try {
       expect(existsSync(record)).toBe(false);
+      writeFileSync(`${path}.over`, "");
       await eventually("the job has ended", () => existsSync(record) || undefined);
       // Longer than a publish without a confirm is waited for.
       await sleep(17_000);
