@@ -2,7 +2,19 @@ import { defineConfig } from "vitest/config";
 import { BaseSequencer, type TestSpecification } from "vitest/node";
 
 /** They wait for minutes: those that begin last would be waited for alone. */
-const LONG = ["cancel-faults", "reservations", "crash-points", "time-limit", "chaos", "rehearsal", "floods"];
+const LONG = [
+  ...[
+    "broker-faults",
+    "cancel-faults",
+    "reservations",
+    "crash-points",
+    "time-limit",
+    "chaos",
+    "rehearsal",
+    "floods",
+  ],
+  ...["array", "slurm-faults", "concurrency"],
+];
 
 class LongFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {

@@ -85,6 +85,7 @@ export const ERROR_CODES = {
   "launch-failed": "Slurm could not start the job on its node.",
   lost: "Nothing was seen of the job for a long time; a person must look what became of it.",
   "reservation-deleted": "The job's reservation was deleted.",
+  "slurm-forgot": "Slurm's controller was ended, and no longer knew the job, which had not begun.",
   // The facility on one machine.
   "facility-not-up": "No facility is running in this directory.",
   "facility-packages-missing": "Programs that the facility needs are not installed.",

@@ -1,6 +1,13 @@
 import type { Session, Sessions } from "./beamtime/session.ts";
 import { Deferred, ERROR_CODES, MentoError, Rejected } from "./errors.ts";
-import { directoryOf, markerOf, LONGEST_SUBMIT_SECONDS, resubmitCommand } from "./jobs/directory.ts";
+import {
+  directoryOf,
+  markerOf,
+  LONGEST_SUBMIT_SECONDS,
+  resubmitCommand,
+  type WhyAgain,
+} from "./jobs/directory.ts";
+import { forgottenCommand } from "./jobs/forgotten.ts";
 import { parseSubmitAnswer } from "./jobs/submit-said.ts";
 import type { EndFacts } from "./jobs/event-data.ts";
 import type { JobEnd } from "./jobs/job.ts";
@@ -44,7 +51,7 @@ export function resubmitAt(sessions: Pick<Sessions, "find">, places: Places): Tr
 }
 
 /**
- * Submits a job again whose reservation was deleted before it could run, or whose node failed. The job directory then says
+ * Submits a job again whose reservation was deleted before it could run, that Slurm forgot, or whose node failed. The job directory then says
  * which Slurm job it is now; whoever watches the job reads it there. Nothing to say: somebody else is at it, or Slurm lets it run.
  *
  * @throws Deferred `no-reservation-fits` while none does, and whatever `placeFor` throws
@@ -52,7 +59,7 @@ export function resubmitAt(sessions: Pick<Sessions, "find">, places: Places): Tr
  */
 export async function resubmit(
   { data, jobsDirectory, slurm = TriggerSlurm.parse({}), priority = 0 }: TrackingRecord,
-  why: ExitReason,
+  why: WhyAgain,
   placeFor: (slurm: TriggerSlurm) => Promise<Place>,
 ): Promise<void> {
   const { shell, slot, slurm: asked } = await placeFor(slurm);
@@ -62,7 +69,7 @@ export async function resubmit(
   const { id: jobId, trigger: name } = data.job;
   const { reservation, partition } = slot;
   const directory = directoryOf(jobsDirectory, jobId);
-  const command = resubmitCommand(
+  const command = (why === "slurm-forgot" ? forgottenCommand : resubmitCommand)(
     {
       jobsDirectory,
       jobId,
@@ -111,9 +118,18 @@ export type Moved = Pick<NonNullable<JobRecords["submitted"]>, "runId" | "reserv
 /** The record of a job that was submitted again. */
 export function movedRecord(record: TrackingRecord, moved: Moved): TrackingRecord {
   const next = { ...record, data: movedTo(record, moved) };
-  if (moved.why !== "reservation-deleted") next.retried = (record.retried ?? 0) + 1;
+  if (moved.why !== "reservation-deleted" && moved.why !== "slurm-forgot")
+    next.retried = (record.retried ?? 0) + 1;
   delete next.heldSince;
   return next;
+}
+
+/** How a job ends that no reservation is left for. */
+export function endOfUnplaced(at: Date, why: string): [JobEnd, EndFacts] {
+  return [
+    { state: "failed", code: null, signal: null, reason: "reservation-deleted" },
+    { at: at.toISOString(), why, results: [], log: "", slurmState: null },
+  ];
 }
 
 /** How a job has ended that was cancelled because it was held, where nobody could submit it again. */

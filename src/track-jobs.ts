@@ -11,7 +11,7 @@ import type { TrackingRecord } from "./jobs/tracking-record.ts";
 import { judge, LOOK_FIRST_MS, type SlurmWord } from "./jobs/verdict.ts";
 import { beginsAnew, isOurs, runIdOf, seenAtOf, watch, wordOn, type Watched } from "./jobs/watched.ts";
 import { jobEvent, type JobEventData } from "./messages/job-event.ts";
-import { endOfHeld, isGivenUp, isRetried, movedRecord, type Moved } from "./resubmit.ts";
+import { endOfHeld, endOfUnplaced, isGivenUp, isRetried, movedRecord, type Moved } from "./resubmit.ts";
 import { quote } from "./shells/quote.ts";
 import type { Sight } from "./sight.ts";
 import type { TrackerEffects } from "./tracker-effects.ts";
@@ -96,9 +96,7 @@ export class Tracker {
         await this.#listen(sight, session);
         await this.#readRung(sight, session);
         const awaitsReason = [...jobs.values()].some((one) => one.endRecord !== undefined);
-        const every = awaitsReason
-          ? Math.min(AWAIT_REASON_MS, reconcileSeconds * 1000)
-          : reconcileSeconds * 1000;
+        const every = Math.min(awaitsReason ? AWAIT_REASON_MS : Infinity, reconcileSeconds * 1000);
         if (now().getTime() - reconciledAt >= every) {
           await this.#reconcile(sight, session);
           reconciledAt = now().getTime();
@@ -120,7 +118,8 @@ export class Tracker {
       await this.#renewOrLose(session, areOutOfSight).catch((error: unknown) => {
         log.warn({ err: error }, `tracking records could not be renewed: ${errorText(error)}`);
       });
-      await this.#sleep(Math.min(TICK_MS * 2 ** failures, LONGEST_BACKOFF_MS));
+      const wait = Math.min(TICK_MS * 2 ** failures, LONGEST_BACKOFF_MS);
+      await sleep(wait, undefined, { signal: stopped }).catch(() => undefined);
     }
   }
 
@@ -250,9 +249,10 @@ export class Tracker {
       // Once more: the record may have come late.
       watched.rung = true;
       await this.#readRung(sight, session);
-      const isDone = session.jobs.get(job.id) !== watched;
-      if (isDone || word === undefined || exitCode === undefined) return;
+      if (session.jobs.get(job.id) !== watched || word === undefined || exitCode === undefined) return;
       await this.#settle(watched, { ...word, exitCode, log: said.log }, sight, session);
+    } else if (verdict === "look-if-forgotten") {
+      if (sight.hasAccounting) await this.#submitForgotten(watched);
     } else if (verdict === "lost") {
       await this.#lose(watched, session);
     } else {
@@ -280,7 +280,7 @@ export class Tracker {
   async #resubmit(watched: Watched, sight: Sight, session: SessionJobs): Promise<void> {
     if (sight.cancelHeld !== undefined) return this.#cancelHeld(watched, sight, session);
     const now = this.#effects.now();
-    const heldSince = watched.record.heldSince ?? now.toISOString();
+    const { heldSince = now.toISOString() } = watched.record;
     watched.record = { ...watched.record, heldSince };
     const { job } = watched.record.data;
     const { retrying } = watched;
@@ -299,15 +299,16 @@ export class Tracker {
         const answer = await sight.shell.run(cancelHeldCommand(runIdOf(watched.record), markerOf(job.id)));
         // Somebody may have let it run meanwhile.
         if (!answer.stdout.toString("utf8").trim().startsWith("CANCELLED")) return;
-        const end = { state: "failed", code: null, signal: null, reason: "reservation-deleted" } as const;
-        const nothing = { results: [], log: "", slurmState: null };
-        const facts = { at: now.toISOString(), why: errorText(error), ...nothing };
-        await this.#end(watched, end, facts, session);
-      } else if (watched.heldBecause !== errorText(error)) {
-        watched.heldBecause = errorText(error);
-        this.#say(watched, `the job cannot be submitted again yet (${why}): ${errorText(error)}`);
-      }
+        await this.#end(watched, ...endOfUnplaced(now, errorText(error)), session);
+      } else this.#sayOnce(watched, `the job cannot be submitted again yet (${why}): ${errorText(error)}`);
     }
+  }
+
+  async #submitForgotten(watched: Watched): Promise<void> {
+    const { resubmit, now } = this.#effects;
+    await resubmit(watched.record, now().getTime(), "slurm-forgot").catch((error: unknown) => {
+      this.#sayOnce(watched, `the job cannot be submitted again yet (slurm-forgot): ${errorText(error)}`);
+    });
   }
 
   /** It was submitted again: the record on the queue must say so before the old one is let go. */
@@ -387,11 +388,12 @@ export class Tracker {
     this.#say(watched, `Slurm says ${state} of the job, which is not known here; it is watched on`);
   }
 
-  #say({ record: { data } }: Watched, what: string): void {
-    this.#effects.log.warn({ job: data.job.id, slurmJob: data.slurm.jobId }, what);
+  #sayOnce(watched: Watched, what: string): void {
+    if (watched.said !== what) this.#say(watched, what);
+    watched.said = what;
   }
 
-  async #sleep(milliseconds: number): Promise<void> {
-    await sleep(milliseconds, undefined, { signal: this.#stopped.signal }).catch(() => undefined);
+  #say({ record: { data } }: Watched, what: string): void {
+    this.#effects.log.warn({ job: data.job.id, slurmJob: data.slurm.jobId }, what);
   }
 }

@@ -1,6 +1,7 @@
+import type { WhyAgain } from "./jobs/directory.ts";
 import type { TrackingRecord } from "./jobs/tracking-record.ts";
 import type { Log } from "./log.ts";
-import type { ExitReason, OutgoingEvent } from "./messages/job-event.ts";
+import type { OutgoingEvent } from "./messages/job-event.ts";
 import type { Sight } from "./sight.ts";
 
 /** What the second half of the line, track-jobs.ts, needs from outside. */
@@ -12,8 +13,8 @@ export interface TrackerEffects {
   track: (record: TrackingRecord) => Promise<void>;
   /** Frees the seats of a job that has ended. */
   leaveSeats: (record: TrackingRecord) => Promise<void>;
-  /** Submits a job again whose reservation was deleted, or whose node failed; its directory then says which Slurm job it is. */
-  resubmit: (record: TrackingRecord, seenAt: number, why: ExitReason) => Promise<void>;
+  /** Submits a job again whose reservation was deleted, whose node failed, or that Slurm forgot; its directory then says which Slurm job it is. */
+  resubmit: (record: TrackingRecord, seenAt: number, why: WhyAgain) => Promise<void>;
   reconcileSeconds: number;
   /** A job of which nothing was seen for so long is lost. */
   lostAfterHours: number;

@@ -20,6 +20,7 @@ import { leaveCommand, takeSeats, type Seats } from "./seats.ts";
  *     <jobs>/<job id>/.array       of a job that was submitted as a task of an array: the array's id, the task's index
  *     <jobs>/<job id>/.cancelled   who has asked for it to be cancelled: a submit that comes after it is cancelled at once
  *     <jobs>/<job id>/.resubmit.<Slurm's job id>   the lock of whoever submits it again in place of that one
+ *     <jobs>/<job id>/.begun.<n>   made once, by the script of the n-th submit, or by whoever replaces that ({@link forgottenCommand})
  *     <jobs>/<job id>/started.<Slurm's job id>, ended.<…>   written by run.sh
  *     <jobs>/<job id>/job.log      what the program printed
  *     <jobs>/.spool/<job id>.started, .ended   empty files: "there is something to read"
@@ -50,7 +51,7 @@ export interface SubmitRequest extends JobDirectory {
  * not let do so: a submit must have an end before it counts as cut off.
  */
 export const SBATCH = "timeout -k 5 120 sbatch";
-const CUT_OFF_AFTER_SECONDS = 150;
+export const CUT_OFF_AFTER_SECONDS = 150;
 /** So long a remote call that submits is waited for. */
 export const LONGEST_SUBMIT_SECONDS = 150;
 
@@ -109,7 +110,8 @@ function seatsOf({ jobsDirectory, jobId, seats }: SubmitRequest): string {
 /**
  * The functions of the scripts: `say` answers and ends; `answered` does so if the directory already holds a whole answer;
  * `found` looks for our job in a list of ids, comments and directories, as itself or as a task of its array; `adopt` makes it
- * the directory's answer; `keep_cancelled` cancels a job that was to be cancelled before Slurm had it; `clock` sets `now` to
+ * the directory's answer, `moved` one that was submitted again, and where; `turn` counts the submits that were replaced;
+ * `keep_cancelled` cancels a job that was to be cancelled before Slurm had it; `clock` sets `now` to
  * the file system's time, by which all ages are told: nodes' clocks differ.
  */
 export function functions(jobsDirectory: string, jobId: string): string {
@@ -137,6 +139,12 @@ found() {
 adopt() {
   [ -n "$1" ] || return 0
   echo "$1" > "$d/.submitted.$$" && mv "$d/.submitted.$$" "$d/submitted" || exit 1
+  keep_cancelled "$1"
+  answered
+}
+turn() { turn=0; while [ -s "$d/.begun.$turn" ]; do turn=$((turn + 1)); done; }
+moved() {
+  printf '%s\\n%s\\n' "$1" "$2" > "$d/.submitted.$$" && mv "$d/.submitted.$$" "$d/submitted" || exit 1
   keep_cancelled "$1"
   answered
 }`;
@@ -254,14 +262,16 @@ ${data === null ? "" : dataCheck(data)}
 say none`;
 }
 
+/** Its reservation was deleted before it could run, Slurm has forgotten it, or its run has failed for this. */
+export type WhyAgain = ExitReason | "slurm-forgot";
+
 export interface ResubmitRequest extends JobDirectory {
   /** Slurm's id of the job that waits for a reservation that is no more. */
   slurmJobId: string;
   sbatchArguments: readonly string[];
   reservation: string | null;
   partition: string | null;
-  /** Why it is submitted again: its reservation was deleted before it could run, or its run has failed for this. */
-  why: ExitReason;
+  why: WhyAgain;
 }
 
 /**
@@ -273,7 +283,7 @@ export interface ResubmitRequest extends JobDirectory {
  * says that the old job is gone; and of a held one, only one that never ran is replaced.
  */
 export function resubmitCommand(request: ResubmitRequest, account: string): string {
-  const { jobsDirectory, jobId, slurmJobId, sbatchArguments, reservation, partition, why } = request;
+  const { jobsDirectory, jobId, slurmJobId, sbatchArguments, why } = request;
   const isHeld = why === "reservation-deleted";
   return `${functions(jobsDirectory, jobId)}
 old=${quote(slurmJobId)}
@@ -315,10 +325,14 @@ done
 [ -n "$new" ] || {
   is_ours_still || say in-flight
   # By the directory's time others judge whether this was cut off.
-  touch "$d" && new=$(${SBATCH} ${quoteAll(sbatchArguments)} "$d/run.sh")
+  touch "$d" && turn && new=$(${SBATCH} ${quoteAll(sbatchArguments)} "$d/run.sh" '' $turn)
 } || say "failed $?"
-printf '%s\\n%s\\n' "$new" ${quote(`${reservation ?? "-"} ${partition ?? "-"} ${why}`)} > "$d/.submitted.$$" || exit 1
-mv "$d/.submitted.$$" "$d/submitted" && keep_cancelled "$new" && answered`;
+moved "$new" ${slotLine(request)}`;
+}
+
+/** The second line of `submitted`, as a word of the shell. */
+export function slotLine({ reservation, partition, why }: ResubmitRequest): string {
+  return quote(`${reservation ?? "-"} ${partition ?? "-"} ${why}`);
 }
 
 const CANCEL_HELD = `case $state in RESV_DEL_HOLD | PENDING) ${cancelWaiting('"$old"', '"$m"')}; look ;; esac

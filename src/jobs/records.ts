@@ -1,7 +1,7 @@
 import { ExitReason } from "../messages/job-event.ts";
 import { quote } from "../shells/quote.ts";
 import { parseCancelRequest, type AskedToCancel } from "./cancel-request.ts";
-import { spoolOf } from "./directory.ts";
+import { spoolOf, type WhyAgain } from "./directory.ts";
 import type { EndRecord } from "./job.ts";
 import { parseRecord } from "./run-script.ts";
 
@@ -16,7 +16,7 @@ export interface JobRecords {
     reservation: string | null;
     partition: string | null;
     /** Why it was submitted again. */
-    why: ExitReason;
+    why: WhyAgain;
     /** Somebody is about to submit it again, or has died doing so. */
     isBeingResubmitted: boolean;
   };
@@ -93,7 +93,7 @@ function submittedFrom(bytes: Buffer): JobRecords["submitted"] {
   const [reservation = null, partition = null, said] = slot
     .split(" ")
     .map((name) => (name === "-" ? null : name));
-  const why = ExitReason.safeParse(said).data ?? "reservation-deleted";
+  const why = said === "slurm-forgot" ? said : (ExitReason.safeParse(said).data ?? "reservation-deleted");
   return { runId, host, reservation, partition, why, isBeingResubmitted: again === "again" };
 }
 

@@ -49,7 +49,7 @@ export interface CopyBack {
 /** An event is a message of at most 1 MiB. */
 const MAX_RESULTS = 1000;
 
-/** Exit codes of a job of Slurm that has not run the program; of `rest` alone, where a program's own are told as 1. */
+/** Exit codes of a job of Slurm that has not run the program; where that is looked at, a program's own are told as 1. */
 export const NOT_RUN = {
   /** Another job of Slurm, of the same marker, has run it or does. */
   another: 121,
@@ -148,8 +148,14 @@ function environmentOf({ env }: RunScript): string {
 
 /** Sets `run`, or ends what must not run. */
 const RUN: Record<RunScript["launch"], (job: RunScript) => string> = {
-  // An array's dispatch script calls it with the task's id.
-  slurm: () => `run=\${1:-\${SLURM_JOB_ID:-by-hand}}`,
+  // An array's dispatch script calls it with the task's id. A submit that was replaced (forgotten.ts) does nothing.
+  slurm: () => `run=\${1:-\${SLURM_JOB_ID:-by-hand}} begun=$directory/.begun.\${2:-0}
+{ set -C; true > "$begun"; } 2>/dev/null
+set +C
+[ ! -s "$begun" ] || {
+  echo "mento: this submit was replaced by another, since Slurm had forgotten it: nothing is run" >&2
+  exit ${NOT_RUN.another}
+}`,
   // A link is made by one caller only: of several processes that were started for the job one goes on.
   process: () => `run=by-hand
 [ -z "\${${LAUNCHED}-}" ] || {

@@ -50,6 +50,8 @@ export type Verdict =
   | "look-again"
   /** The same, and its record has not come. */
   | "ask-exit-code"
+  /** Slurm may have lost it before it began: a look in its directory tells. */
+  | "look-if-forgotten"
   | "lost"
   | { end: JobEnd; slurmState: string | null };
 
@@ -60,6 +62,8 @@ const RECORD_GRACE_MS = 10_000;
  * record is held at a time, for another worker begins to look anew.
  */
 export const LOOK_FIRST_MS = 5 * 60_000;
+/** Slurm keeps ended jobs for some minutes (MinJobAge): later it cannot be told from one that has never run. */
+const PROVABLE_MS = 3600_000;
 /** So long Slurm may take to say why it has stopped a job. */
 const REASON_GRACE_MS = 60_000;
 
@@ -88,7 +92,9 @@ export function judge(known: Known, word: SlurmWord | undefined, time: number, l
     if (cancelled?.isAccepted === true && time - forgottenSince > REASON_GRACE_MS) {
       return { end: CANCELLED, slurmState: null };
     }
-    return time - seenAt > lostAfterMs && time - forgottenSince > LOOK_FIRST_MS ? "lost" : "goes-on";
+    if (time - seenAt > lostAfterMs && time - forgottenSince > LOOK_FIRST_MS) return "lost";
+    const mayBeForgotten = !known.hasStarted && cancelled === undefined && time - seenAt < PROVABLE_MS;
+    return mayBeForgotten ? "look-if-forgotten" : "goes-on";
   }
   if (isHeldForReservation(word)) return "held";
   if (endFromSlurm(word.state) === undefined) return "goes-on";

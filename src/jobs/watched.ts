@@ -29,8 +29,8 @@ export interface Watched {
   retrying: { end: JobEnd; facts: EndFacts } | undefined;
   /** Somebody has asked Mento to cancel it. */
   cancelled: AskedToCancel | undefined;
-  /** Why it cannot be submitted again at the moment: said once. */
-  heldBecause: string | undefined;
+  /** What was said of it last: the same is not said again. */
+  said: string | undefined;
 }
 
 /** A word on a job, and by what it is known to be ours. */
@@ -78,7 +78,7 @@ export function beginsAnew(watched: Watched, record: TrackingRecord): void {
   watched.forgottenSince = undefined;
   watched.isBeingResubmitted = false;
   watched.retrying = undefined;
-  watched.heldBecause = undefined;
+  watched.said = undefined;
 }
 
 /** A delivered record, with what is known from an earlier delivery of the same job. */
@@ -101,6 +101,6 @@ export function watch(
     isBeingResubmitted: old?.isBeingResubmitted ?? false,
     retrying: old?.retrying,
     cancelled: old?.cancelled,
-    heldBecause: old?.heldBecause,
+    said: old?.said,
   };
 }

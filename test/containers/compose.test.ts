@@ -1,6 +1,6 @@
 import { spawnSync } from "node:child_process";
 import { setTimeout as sleep } from "node:timers/promises";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { fileURLToPath } from "node:url";
 import { eventually } from "../support/eventually.ts";
 import { run } from "../support/mento.ts";
@@ -117,21 +117,34 @@ describe("docker-compose.yml", () => {
     600_000,
   );
 
-  it("loses nothing when slurm is killed with jobs that wait, and others that run, and started again", async () => {
-    const slurm = await idOf("slurm");
+  describe("loses nothing when slurm is killed, and started again,", () => {
+    let slurm: string;
     const partition = (state: string) =>
       docker("exec", slurm, "scontrol", "update", "PartitionName=ponline_p11", `State=${state}`);
-    await partition("DOWN");
-    const detector = await runDetector();
-    await until(detector, `Slurm job.*${`(?:[^]*Slurm job.*)`.repeat(FILES - 1)}`);
-    // Slurm writes down what it has accepted within 5 s.
-    await sleep(7_000);
-    await partition("UP");
-    await until(detector, "job.started");
-    await docker("kill", "--signal", "KILL", slurm);
-    await docker("start", slurm);
-    await isHealthy("slurm");
-    await partition("UP");
-    await expectAllCompleted();
-  }, 600_000);
+    const killAndStart = async () => {
+      await docker("kill", "--signal", "KILL", slurm);
+      await docker("start", slurm);
+      await isHealthy("slurm");
+      await partition("UP");
+    };
+    beforeEach(async () => {
+      slurm = await idOf("slurm");
+      await partition("DOWN");
+      await until(await runDetector(), `Slurm job.*${`(?:[^]*Slurm job.*)`.repeat(FILES - 1)}`);
+    }, 200_000);
+
+    it("with jobs that wait, and that it has not written down", async () => {
+      await killAndStart();
+      await expectAllCompleted();
+    }, 600_000);
+
+    it("with jobs that wait, and others that run", async () => {
+      // It writes down what it has accepted within 5 s.
+      await sleep(7_000);
+      await partition("UP");
+      await until(await idOf("detector"), "job.started");
+      await killAndStart();
+      await expectAllCompleted();
+    }, 600_000);
+  });
 });

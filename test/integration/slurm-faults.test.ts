@@ -1,6 +1,16 @@
 import { spawnSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { publishDataReady } from "../../src/broker/client.ts";
@@ -210,16 +220,17 @@ describe.concurrent("whoever meddles:", () => {
     slurm("scontrol", "requeue", job);
     // Slurm lets it wait for two minutes, unless it is told otherwise.
     let toldAt = 0;
+    let said = "";
     const runsAgain = () => {
       if (Date.now() - toldAt > 5000) {
         toldAt = Date.now();
         const now = ["update", `JobId=${job}`, "StartTime=now"];
         spawnSync(...there("scontrol", now), { env: slurmEnvironment() });
       }
-      const said = slurm("scontrol", "--oneliner", "show", "job", job);
+      said = slurm("scontrol", "--oneliner", "show", "job", job);
       return /JobState=(RUNNING|COMPLETED) .* Restarts=1 /.test(said) || undefined;
     };
-    await eventually("it runs again", runsAgain, 180_000);
+    await eventually(() => `it runs again; Slurm says ${said}`, runsAgain, 180_000);
     const end = await endOf(id, "job.completed");
     expect(end.data.slurm.jobId).toBe(job);
     expect(Date.parse(end.data.times.started ?? "")).toBeGreaterThan(Date.parse(data.times.started ?? ""));
@@ -303,5 +314,44 @@ describe("a trigger with retries", () => {
     await bringBack(first.node);
     await bringBack(second.node);
     expect(data.exit?.reason).toBe("node-failure");
+  });
+});
+
+describe("a job that waited when the controller was killed, which has not written it down", () => {
+  const saved = () => join(own.facility.dir, "slurm/ctld");
+  const partition = (state: string) =>
+    slurm("scontrol", "update", `PartitionName=${own.beamtime.partition}`, `State=${state}`);
+
+  const submit = () =>
+    Number(slurm("sbatch", "--parsable", "--chdir=/tmp", "--output=/dev/null", "--wrap=true"));
+
+  afterEach(() => worker.process.kill("SIGCONT"));
+
+  it.each(["itself", "another job"])("runs once, though %s has got its id", async (whose) => {
+    const before = `${saved()}.before`;
+    await site.event("job.started", long);
+    partition("DOWN");
+    cpSync(saved(), before, { recursive: true });
+    submit();
+    const id = await publish("retried", { sleeps: 0 });
+    const lost = (await site.event("job.submitted", id)).data.slurm.jobId;
+    process.kill(own.pidOf("slurmctld"), "SIGKILL");
+    worker.process.kill("SIGSTOP");
+    rmSync(saved(), { recursive: true });
+    renameSync(before, saved());
+    await own.startMissing();
+    expect(slurm("squeue", "--noheader", "--states=all", "--format=%i").split("\n")).not.toContain(lost);
+    partition("UP");
+    // Slurm goes on counting where its state has it.
+    const last = Number(lost) - (whose === "itself" ? 1 : 0);
+    while (submit() < last);
+    worker.process.kill("SIGCONT");
+    const { data } = await endOf(id, "job.completed");
+    expect(readFileSync(join(data.job.directory, "runs"), "utf8")).toBe("run\n");
+    expect(data.slurm.jobId === lost).toBe(whose === "itself");
+    // With the same id there is nothing to announce.
+    const said = site.jobEventsOf(id).map(({ type, data: { error } }) => [type, error?.code]);
+    const again = said.filter(([type, code]) => type === "mento.job.submitted.v1" && code === "slurm-forgot");
+    expect(again).toHaveLength(whose === "itself" ? 0 : 1);
   });
 });
