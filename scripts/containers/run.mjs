@@ -4,6 +4,14 @@ import { createWriteStream } from "node:fs";
 /** What goes wrong here is told in one sentence, without a stack. */
 export class Trouble extends Error {}
 
+/** @type {Set<import("node:child_process").ChildProcess>} */
+const running = new Set();
+
+/** Ends what {@link run} has started: whoever waits for it gets an error. */
+export function stopRunning() {
+  for (const child of running) child.kill("SIGTERM");
+}
+
 /**
  * Runs a program whose output goes to a file; its end with another exit code is an error with the last lines.
  *
@@ -15,6 +23,7 @@ export class Trouble extends Error {}
 export function run(program, args, { log, env = {}, input }) {
   return new Promise((resolve, reject) => {
     const child = spawn(program, args, { env: { ...process.env, ...env }, stdio: ["pipe", "pipe", "pipe"] });
+    running.add(child);
     const file = createWriteStream(log, { flags: "a" });
     let end = "";
     for (const stream of [child.stdout, child.stderr]) {
@@ -24,9 +33,11 @@ export function run(program, args, { log, env = {}, input }) {
       });
     }
     child.on("error", reject);
-    child.on("close", (code) => {
+    child.on("close", (code, signal) => {
+      running.delete(child);
       file.end();
       if (code === 0) resolve();
+      else if (signal === "SIGTERM") reject(new Trouble(`${program} was ended.`));
       else reject(new Trouble(`${program} ${args.join(" ")} failed; ${log} ends:\n${end.trimEnd()}`));
     });
     child.stdin.on("error", () => undefined);

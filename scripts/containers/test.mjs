@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ensureEngine, stopEngineOfTests } from "./engine.mjs";
 import { baseImages, build, buildFacility } from "./images.mjs";
-import { Trouble } from "./run.mjs";
+import { stopRunning, Trouble } from "./run.mjs";
 
 const started = performance.now();
 const [...args] = process.argv.slice(2).filter((arg) => arg !== "--keep");
@@ -24,6 +24,7 @@ let isStopped = false;
 for (const signal of /** @type {const} */ (["SIGINT", "SIGTERM"])) {
   process.on(signal, () => {
     isStopped = true;
+    stopRunning();
     tests?.kill("SIGINT");
   });
 }
