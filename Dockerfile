@@ -46,15 +46,18 @@ RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-
 FROM servers AS slurm
 COPY --from=build /opt/mento /opt/mento
 COPY containers/slurm.sh /usr/local/bin/mento-slurm
+# The workers' number is no beamtime account's.
+RUN useradd --uid 1000 --no-create-home mento
 ENV SLURM_CONF=/facility/slurm/slurm.conf
 VOLUME /facility
 EXPOSE 2222 6820
-HEALTHCHECK --interval=5s --timeout=20s --start-period=120s --retries=6 CMD ["mento-slurm", "is-ready"]
+HEALTHCHECK --interval=10s --timeout=20s --start-period=120s --retries=6 CMD ["mento-slurm", "is-ready"]
 ENTRYPOINT ["tini", "--", "mento-slurm"]
 CMD ["run"]
 
 FROM node AS mento
-RUN useradd --uid 1000 --create-home mento && install --directory --owner mento /run/mento /work
+RUN useradd --uid 1000 --create-home mento && install --directory --owner mento /work \
+  && install --directory --mode 1777 /run/mento
 COPY --from=build /opt/mento /opt/mento
 USER mento
 WORKDIR /work

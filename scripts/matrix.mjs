@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { ensureEngine, stopEngineOfTests } from "./containers/engine.mjs";
 import { buildFacility } from "./containers/images.mjs";
-import { ask, Trouble } from "./containers/run.mjs";
+import { ask, endOnSignal, show, Trouble } from "./containers/run.mjs";
 
 process.chdir(fileURLToPath(new URL("..", import.meta.url)));
 const CACHE = join(process.cwd(), "node_modules/.cache/matrix");
@@ -38,16 +38,13 @@ function nodeOf(/** @type {string} */ major) {
  * @param {string[]} parameters
  * @param {Record<string, string>} env
  */
-function vitest(program, parameters, env = {}) {
+async function vitest(program, parameters, env = {}) {
   const report = join(CACHE, "report.json");
   rmSync(report, { force: true });
   const vitestProgram = "node_modules/vitest/vitest.mjs";
   const options = ["run", "--reporter=default", "--reporter=json", `--outputFile.json=${report}`];
   const started = Date.now();
-  spawnSync(program, [vitestProgram, ...options, ...parameters], {
-    stdio: ["ignore", 2, 2],
-    env: { ...process.env, ...env },
-  });
+  await show(program, [vitestProgram, ...options, ...parameters], { env, stdout: 2 });
   const minutes = ((Date.now() - started) / 60_000).toFixed(1);
   try {
     const { numPassedTests, numFailedTests, success } = JSON.parse(readFileSync(report, "utf8"));
@@ -60,6 +57,7 @@ function vitest(program, parameters, env = {}) {
   }
 }
 
+endOnSignal();
 try {
   await ensureEngine(say, { forTests: true });
   mkdirSync(CACHE, { recursive: true });
@@ -70,11 +68,14 @@ try {
   for (const major of NODES) {
     const { program, version } = nodeOf(major);
     say(`Node ${version}: unit tests`);
-    const unit = vitest(program, ["--project", "unit"]);
+    const unit = await vitest(program, ["--project", "unit"]);
     say(`Node ${version}: integration tests, servers of this machine`);
-    const older = vitest(program, integration, { MENTO_TEST_SERVERS: "debian" });
+    const older = await vitest(program, integration, { MENTO_TEST_SERVERS: "debian" });
     say(`Node ${version}: integration tests, servers in a container`);
-    const newer = vitest(program, integration, { MENTO_TEST_SERVERS: "containers", MENTO_TEST_IMAGE: image });
+    const newer = await vitest(program, integration, {
+      MENTO_TEST_SERVERS: "containers",
+      MENTO_TEST_IMAGE: image,
+    });
     rows.push([`Node ${version}`, unit, older, newer]);
   }
   /** @type {(...command: string[]) => string} */

@@ -61,6 +61,7 @@ export function requestFromHere(reason: string | null): CancelRequest {
 /** A submit, or a resubmit, may come between a look and a cancel. */
 const TRIES = 5;
 const BETWEEN_TRIES_MS = 1_000;
+const FORGOTTEN_WITHIN_MS = 15 * 60_000;
 const DAY_SECONDS = 24 * 3600;
 
 /**
@@ -164,7 +165,10 @@ async function cancelInSlurm(
         outcomes.set(job.id, failed(job.id, slurmSilent(shell)));
       } else if (mayComeAgain(standing) && !isAsked) living.set(job.id, []);
       else if (standing.kind === "forgotten" && !isAsked && place.rest == null) {
-        outcomes.set(job.id, await askAccounting(job, shell));
+        const outcome = await askAccounting(job, shell);
+        // A worker may be about to submit it again: not if its directory says so.
+        if (outcome.outcome === "unknown" && mayBeSubmittedAgain(job)) living.set(job.id, []);
+        else outcomes.set(job.id, outcome);
       } else outcomes.set(job.id, outcomeOf(job, standing, isAsked));
     }
     if (living.size === 0) return outcomes;
@@ -176,6 +180,11 @@ async function cancelInSlurm(
     for (const id of living.keys()) asked.add(id);
     ({ look, said } = await cancelThere(place, living, request));
   }
+}
+
+/** Slurm has forgotten it, perhaps since its controller was killed before the job began (jobs/forgotten.ts). */
+function mayBeSubmittedAgain({ records, submittedAt }: FoundJob): boolean {
+  return records.started === undefined && Date.now() - Date.parse(submittedAt ?? "") < FORGOTTEN_WITHIN_MS;
 }
 
 /** What has ended without its own fault may be submitted again, unless its directory says that it is not to be. */

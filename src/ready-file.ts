@@ -34,10 +34,15 @@ export function showReady(file: string | null, isFirst: boolean): () => void {
   }, TOUCH_EVERY_MS);
   return () => {
     clearInterval(touching);
-    try {
-      rmSync(file, { force: true });
-    } catch {
-      // As above.
-    }
+    hideReady(file);
   };
+}
+
+/** Before the first time too: one that was killed has left its file. */
+export function hideReady(file: string | null): void {
+  try {
+    if (file !== null) rmSync(file, { force: true });
+  } catch {
+    // It grows old.
+  }
 }

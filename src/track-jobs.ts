@@ -1,5 +1,4 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { Accounting } from "./ask-accounting.ts";
 import { errorText, MentoError } from "./errors.ts";
 import { markerOf, spoolOf } from "./jobs/directory.ts";
 import { endedData, lostData, startedData, type EndFacts } from "./jobs/event-data.ts";
@@ -13,6 +12,7 @@ import { beginsAnew, isOurs, runIdOf, seenAtOf, watch, wordOn, type Watched } fr
 import { jobEvent, type JobEventData } from "./messages/job-event.ts";
 import { endOfHeld, endOfUnplaced, isGivenUp, isRetried, movedRecord, type Moved } from "./resubmit.ts";
 import { quote } from "./shells/quote.ts";
+import { openSessionJobs, type SessionJobs } from "./session-jobs.ts";
 import type { Sight } from "./sight.ts";
 import type { TrackerEffects } from "./tracker-effects.ts";
 
@@ -26,16 +26,8 @@ const RENEW_AFTER_MS = 10 * 60_000;
 const RENEW_AFTER_RETURNS = 10;
 /** Jobs whose records are read in one remote call. */
 const READ_AT_ONCE = 50;
+const LOOK_AT_ONCE = 8;
 const LONGEST_BACKOFF_MS = 30_000;
-
-/** The jobs of one session and kind that this tracker watches together, by their ids. */
-interface SessionJobs {
-  /** The first of them: all are seen from the same place. */
-  first: TrackingRecord;
-  jobsDirectory: string;
-  jobs: Map<string, Watched>;
-  accounting: Accounting;
-}
 
 /**
  * The line, second half: submitted jobs become their started and ended events. Jobs of one session are watched
@@ -55,12 +47,9 @@ export class Tracker {
   /** Watches a job until it has ended; then announces, then acks. */
   take(record: TrackingRecord, delivery: { ack: () => void; returns: number }): void {
     const { session, job, process } = record.data;
-    const { jobsDirectory } = record;
-    const key = JSON.stringify([session.id, jobsDirectory, job.method, process?.host]);
+    const key = JSON.stringify([session.id, record.jobsDirectory, job.method, process?.host]);
     const known = this.#sessions.get(key);
-    const jobs = new Map<string, Watched>();
-    const accounting = new Accounting(this.#effects.log);
-    const one = known ?? { first: record, jobsDirectory, jobs, accounting };
+    const one = known ?? openSessionJobs(record, this.#effects.log);
     // A record delivered twice is one job: the newer delivery is the one to hold.
     const old = one.jobs.get(job.id);
     one.jobs.set(job.id, watch(record, delivery, old, this.#effects.now()));
@@ -214,6 +203,10 @@ export class Tracker {
       const tells = word !== undefined && isOurs(watched, word) && endFromSlurm(word.state) !== undefined;
       await this.#each(watched, () => this.#settle(watched, tells ? word : undefined, sight, session));
     }
+    const { toLookFor } = session;
+    while (toLookFor.length > 0) {
+      await Promise.all(toLookFor.splice(0, LOOK_AT_ONCE).map((one) => this.#submitForgotten(one, time)));
+    }
   }
 
   /** Does what follows from Slurm's word on a job, or from its silence. */
@@ -252,7 +245,7 @@ export class Tracker {
       if (session.jobs.get(job.id) !== watched || word === undefined || exitCode === undefined) return;
       await this.#settle(watched, { ...word, exitCode, log: said.log }, sight, session);
     } else if (verdict === "look-if-forgotten") {
-      if (sight.hasAccounting) await this.#submitForgotten(watched);
+      if (sight.hasAccounting) session.toLookFor.push(watched);
     } else if (verdict === "lost") {
       await this.#lose(watched, session);
     } else {
@@ -304,9 +297,9 @@ export class Tracker {
     }
   }
 
-  async #submitForgotten(watched: Watched): Promise<void> {
-    const { resubmit, now } = this.#effects;
-    await resubmit(watched.record, now().getTime(), "slurm-forgot").catch((error: unknown) => {
+  /** If it is proven that Slurm has lost it. */
+  async #submitForgotten(watched: Watched, time: number): Promise<void> {
+    await this.#effects.resubmit(watched.record, time, "slurm-forgot").catch((error: unknown) => {
       this.#sayOnce(watched, `the job cannot be submitted again yet (slurm-forgot): ${errorText(error)}`);
     });
   }

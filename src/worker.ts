@@ -21,7 +21,7 @@ import { toCloudEvent, type JobMethod, type OutgoingEvent } from "./messages/job
 import { METHODS } from "./methods/methods.ts";
 import { submitArray } from "./methods/sbatch-array.ts";
 import { openTriggerQueues, roomAt, type TriggerQueues } from "./open-trigger-queues.ts";
-import { showReady } from "./ready-file.ts";
+import { hideReady, showReady } from "./ready-file.ts";
 import { resubmitAt } from "./resubmit.ts";
 import { RuntimeDirectory } from "./runtime-directory.ts";
 import { SessionPlaces } from "./session-places.ts";
@@ -69,6 +69,7 @@ export async function runWorker(
   stop: AbortSignal,
   between: Between = (_, effects) => effects,
 ): Promise<void> {
+  hideReady(config.worker.readyFile);
   const sessions = new Sessions(config.site, (message) => log.warn(message));
   const runtime = new RuntimeDirectory();
   const shells = new SessionShells(config.ssh, runtime, log);
@@ -153,12 +154,12 @@ class Worker {
     const log = this.#log;
     // A broker that hangs meanwhile is not waited for.
     const giveUp = () => void link.close();
-    let hideReady: (() => void) | undefined;
+    let noLongerReady: (() => void) | undefined;
     stop.addEventListener("abort", giveUp);
     try {
       const parts = await this.#open(link);
       stop.removeEventListener("abort", giveUp);
-      hideReady = showReady(this.#config.worker.readyFile, !this.#hasServed);
+      noLongerReady = showReady(this.#config.worker.readyFile, !this.#hasServed);
       this.#hasServed = true;
       log.info({ group: this.#config.worker.group, triggers: this.#config.triggers.length }, "ready");
       const stopped = new Promise<undefined>((resolve) => {
@@ -166,7 +167,7 @@ class Worker {
         stop.addEventListener("abort", () => resolve(undefined), { once: true });
       });
       const lost = await Promise.race([link.lost, stopped]);
-      hideReady();
+      noLongerReady();
       if (lost === undefined) log.info("stopping: messages under way are finished");
       else log.warn({ code: lost.code }, lost.message);
       await within(this.#config.worker.shutdownGraceSeconds * 1000, parts.stop());
@@ -177,7 +178,7 @@ class Worker {
       if (error instanceof Misconfigured || (!this.#hasServed && (refused || !isBroken))) throw error;
       log.warn({ err: error }, `the work could not be taken up: ${errorText(error)}`);
     } finally {
-      hideReady?.();
+      noLongerReady?.();
       stop.removeEventListener("abort", giveUp);
       await link.close();
     }

@@ -51,6 +51,12 @@ export async function ensureEngine(say, { forTests }) {
 }
 
 async function startEngine(/** @type {(step: string) => void} */ say) {
+  const { DOCKER_HOST } = process.env;
+  if (DOCKER_HOST !== undefined) {
+    throw new Trouble(
+      `No Docker engine answers at ${DOCKER_HOST} (DOCKER_HOST): start it, or unset the variable.`,
+    );
+  }
   if (!canInstall()) {
     throw new Trouble(
       "No Docker engine answers: start one, set DOCKER_HOST, or run this as root on Debian or Ubuntu, where it is installed.",
@@ -83,7 +89,8 @@ async function startEngine(/** @type {(step: string) => void} */ say) {
     await sleep(500);
   }
   const end = readFileSync(LOG, "utf8").trimEnd().split("\n").slice(-5).join("\n");
-  throw new Trouble(`dockerd does not answer; ${LOG} ends:\n${end}`);
+  await stopEngine();
+  throw new Trouble(`dockerd does not answer; its log ends:\n${end}`);
 }
 
 /** Ends the engine that was started here, if one was, and removes what it kept. */

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { canInstall, installPackages } from "./engine.mjs";
-import { ask, run, Trouble } from "./run.mjs";
+import { ask, run, Stopped, Trouble } from "./run.mjs";
 
 const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
 /** The variables of Dockerfile and docker-compose.yml, and what they stand for unless a site says otherwise. */
@@ -18,6 +18,8 @@ const MADE_HERE = {
   DEBIAN_IMAGE: "mento-base-debian:trixie",
   RABBITMQ_IMAGE: "mento-rabbitmq",
 };
+/** Also what a build that fails has begun goes away. */
+const BUILD = ["build", "--force-rm"];
 /** Of Debian's packages; none: debootstrap's own. */
 const { DEBIAN_MIRROR } = process.env;
 
@@ -42,6 +44,7 @@ export async function baseImages(say, log) {
   );
   for (const name of missing) {
     if (process.env[name] === undefined && isThere(MADE_HERE[name])) {
+      say(`using ${MADE_HERE[name]}, made here before (docker rmi ${MADE_HERE[name]} removes it)`);
       wanted[name] = MADE_HERE[name];
       continue;
     }
@@ -49,6 +52,7 @@ export async function baseImages(say, log) {
     try {
       await run("docker", ["pull", "--quiet", wanted[name]], { log });
     } catch (error) {
+      if (error instanceof Stopped) throw error;
       const why = error instanceof Error ? (error.message.split("\n").at(-1) ?? "") : "";
       if (process.env[name] !== undefined || !canInstall()) throw cannotPull(wanted[name], why);
       wanted[name] = MADE_HERE[name];
@@ -136,10 +140,18 @@ async function makeNode(/** @type {(step: string) => void} */ say, /** @type {st
       ...(hasOwn ? ["ENV NODE_EXTRA_CA_CERTS=/usr/local/share/certificates/site.pem"] : []),
     ];
     writeFileSync(join(folder, "Dockerfile"), `${lines.join("\n")}\n`);
-    await run("docker", ["build", "--tag", MADE_HERE.NODE_IMAGE, folder], { log });
+    await run("docker", [...BUILD, "--tag", MADE_HERE.NODE_IMAGE, folder], { log });
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
+}
+
+/** Where npm has its packages from here, if that is not its usual registry. */
+export function npmRegistry() {
+  const registry = process.env["NPM_CONFIG_REGISTRY"] ?? ask("npm", ["config", "get", "registry"]);
+  const isUsual =
+    registry === undefined || registry === "" || /^https:\/\/registry\.npmjs\.org\/?$/.test(registry);
+  return isUsual ? {} : { NPM_CONFIG_REGISTRY: registry };
 }
 
 /**
@@ -153,11 +165,10 @@ async function makeNode(/** @type {(step: string) => void} */ say, /** @type {st
  */
 export async function build(target, tag, images, say, log) {
   say(`building the image ${tag}`);
-  const registry = process.env["NPM_CONFIG_REGISTRY"] ?? ask("npm", ["config", "get", "registry"]);
   const { NODE_IMAGE, DEBIAN_IMAGE } = images;
-  const args = { NODE_IMAGE, DEBIAN_IMAGE, ...(registry !== undefined && { NPM_CONFIG_REGISTRY: registry }) };
+  const args = { NODE_IMAGE, DEBIAN_IMAGE, ...npmRegistry() };
   const given = Object.entries(args).flatMap(([name, value]) => ["--build-arg", `${name}=${value}`]);
-  await run("docker", ["build", "--target", target, "--tag", tag, ...given, PROJECT], { log });
+  await run("docker", [...BUILD, "--target", target, "--tag", tag, ...given, PROJECT], { log });
 }
 
 /**
@@ -172,6 +183,6 @@ export async function buildFacility(say, log) {
   await build("servers", "mento-servers", await baseImages(say, log), say, log);
   say(`building the image ${tag}`);
   const file = join(PROJECT, "containers/facility.Dockerfile");
-  await run("docker", ["build", "--tag", tag, "--file", file, join(PROJECT, "containers")], { log });
+  await run("docker", [...BUILD, "--tag", tag, "--file", file, join(PROJECT, "containers")], { log });
   return tag;
 }

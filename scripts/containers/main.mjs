@@ -2,11 +2,11 @@
 // reach; then docker-compose.yml works as it stands. `npm run containers -- remove` takes away what it has made.
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { ensureEngine, stopEngine } from "./engine.mjs";
-import { baseImages } from "./images.mjs";
-import { Trouble } from "./run.mjs";
+import { baseImages, npmRegistry } from "./images.mjs";
+import { endOnSignal, Trouble } from "./run.mjs";
 
 const ENV_FILE = fileURLToPath(new URL("../../.env", import.meta.url));
 const HEADER = "# Written by `npm run containers -- prepare`; docker-compose reads it.";
@@ -15,10 +15,10 @@ const say = (/** @type {string} */ step) => console.error(`${step} …`);
 
 async function prepare() {
   await ensureEngine(say, { forTests: false });
-  const folder = mkdtempSync(join(tmpdir(), "mento-containers-"));
-  const images = await baseImages(say, join(folder, "log"));
-  rmSync(folder, { recursive: true, force: true });
-  const lines = Object.entries(images).map(([name, image]) => `${name}=${image}`);
+  const log = join(mkdtempSync(join(tmpdir(), "mento-containers-")), "log");
+  const images = await baseImages(say, log);
+  rmSync(dirname(log), { recursive: true, force: true });
+  const lines = Object.entries({ ...images, ...npmRegistry() }).map(([name, image]) => `${name}=${image}`);
   if (existsSync(ENV_FILE) && !readFileSync(ENV_FILE, "utf8").startsWith(HEADER)) {
     console.log(`There is a file .env of yours. These lines belong into it:\n${lines.join("\n")}`);
   } else writeFileSync(ENV_FILE, `${[HEADER, ...lines].join("\n")}\n`);
@@ -30,6 +30,7 @@ async function remove() {
   if (existsSync(ENV_FILE) && readFileSync(ENV_FILE, "utf8").startsWith(HEADER)) rmSync(ENV_FILE);
 }
 
+endOnSignal();
 try {
   const [command] = process.argv.slice(2);
   if (command === "prepare") await prepare();

@@ -3,7 +3,7 @@ import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { slurmPlugins } from "./packages.ts";
 import { isServerRunning, startServer } from "./server.ts";
-import { type FacilityState, placesOf } from "./state.ts";
+import { type FacilityState, placesOf, reachedAt } from "./state.ts";
 
 export const SLURMRESTD = "slurmrestd";
 /** Made by Debian's packages; slurmrestd refuses to run as root, as SlurmUser, and from Slurm 26.05 as nobody. */
@@ -15,7 +15,7 @@ export function restPort(state: FacilityState): number {
 }
 
 export function restUrl(state: FacilityState): string {
-  return `http://127.0.0.1:${restPort(state)}`;
+  return `http://${reachedAt(state)}:${restPort(state)}`;
 }
 
 /** What slurm.conf says so that tokens are accepted beside munge. */

@@ -6,7 +6,7 @@ import { findProgram, type Say } from "./packages.ts";
 import { run, runChecked, SYSTEM_PATH } from "./processes.ts";
 import { isServerRunning, startOnFreePorts, startServer, waitForServers } from "./server.ts";
 import { slurmEnvironment } from "./slurm.ts";
-import { type FacilityState, makeDirectory, placesOf, writeFileAtomically } from "./state.ts";
+import { type FacilityState, makeDirectory, placesOf, reachedAt, writeFileAtomically } from "./state.ts";
 
 export const SSH_PORTS = 1;
 const HOST_KEY = "host_ed25519";
@@ -15,7 +15,7 @@ export async function describeSshd(state: FacilityState) {
   const hostKey = join(sshDirectory(state.dir), `${HOST_KEY}.pub`);
   const fingerprint = await runChecked("ssh-keygen", ["-l", "-E", "sha256", "-f", hostKey]);
   return {
-    address: "127.0.0.1",
+    address: reachedAt(state),
     port: state.ports.ssh[0] ?? 0,
     knownHosts: placesOf(state.dir).knownHosts,
     hostKeyFingerprint: fingerprint.split(" ")[1] ?? "",
@@ -39,8 +39,8 @@ export async function startSshd(state: FacilityState, say: Say): Promise<void> {
     const program = findProgram("sshd") ?? "sshd";
     const args = ["-f", configuration, ...(await withoutPenalties(program, configuration))];
     await startServer(state, { name: "sshd", program, args: ["-D", "-e", ...args] });
-    await waitForServers(state, ["sshd"], 20, () => showsKey(port, hostKey));
-    writeFileSync(placesOf(state.dir).knownHosts, knownHosts(port, hostKey));
+    await waitForServers(state, ["sshd"], 20, () => showsKey(reachedAt(state), port, hostKey));
+    writeFileSync(placesOf(state.dir).knownHosts, knownHosts(reachedAt(state), port, hostKey));
   });
   say("sshd is ready");
 }
@@ -93,15 +93,15 @@ async function ensureHostKey(dir: string): Promise<string> {
 }
 
 /** True once a server on this port proves to have our host key. */
-async function showsKey(port: number, hostKey: string): Promise<boolean> {
-  const args = ["-T", "5", "-t", "ed25519", "-p", String(port), "127.0.0.1"];
+async function showsKey(address: string, port: number, hostKey: string): Promise<boolean> {
+  const args = ["-T", "5", "-t", "ed25519", "-p", String(port), address];
   const scan = await run("ssh-keyscan", args, { timeoutSeconds: 10 });
   return scan.stdout.includes(hostKey);
 }
 
 /** Each node's name has an entry too, for clients that are told to check the key under that name; and this machine's. */
-function knownHosts(port: number, hostKey: string): string {
-  const hosts = ["127.0.0.1", hostname(), ...NODES.map(({ name }) => name)];
+function knownHosts(address: string, port: number, hostKey: string): string {
+  const hosts = [address, hostname(), ...NODES.map(({ name }) => name)];
   return hosts.map((host) => `[${host}]:${port} ${hostKey}\n`).join("");
 }
 

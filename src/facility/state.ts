@@ -42,6 +42,12 @@ export interface Serving {
   workerUid: number | null;
 }
 
+/** Where sshd and slurmrestd are reached from this machine. */
+export function reachedAt({ serving }: FacilityState): string {
+  const { address = "127.0.0.1" } = serving ?? {};
+  return address === "0.0.0.0" ? "127.0.0.1" : address;
+}
+
 /** The Unix account that a session's jobs run as. */
 export interface Account {
   name: string;

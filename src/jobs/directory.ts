@@ -144,6 +144,7 @@ adopt() {
 }
 turn() { turn=0; while [ -s "$d/.begun.$turn" ]; do turn=$((turn + 1)); done; }
 moved() {
+  read -r id < "$d/submitted" && [ "\${id%%;*}" = "$old" ] || answered
   printf '%s\\n%s\\n' "$1" "$2" > "$d/.submitted.$$" && mv "$d/.submitted.$$" "$d/submitted" || exit 1
   keep_cancelled "$1"
   answered
@@ -296,11 +297,7 @@ if ! mkdir "$lock" 2>/dev/null; then
   own=$lock.$made
   [ $((now - made)) -ge ${CUT_OFF_AFTER_SECONDS} ] && mkdir "$own" 2>/dev/null || say in-flight
 fi
-replaced=' '
-for one in "$d"/.resubmit.*; do
-  one=\${one#"$d/.resubmit."}
-  replaced="$replaced\${one%%.*} "
-done
+${REPLACED_BEFORE}
 look() {
   list=$(${SQUEUE} --array --noheader --states=all --user=${quote(account)} --format='%i %T %k') || exit 1
   state=$(printf '%s\\n' "$list" | awk -v id="$old" '$1 == id { print $2; exit }')
@@ -317,15 +314,14 @@ look
 ${isHeld ? CANCEL_HELD : LEAVE_ALIVE}
 new=$(printf '%s\\n' "$list" | awk -v m="$m" -v r="$replaced" '$3 == m && !index(r, " " $1 " ") && $2 !~ /^CANCELLED/ { print $1; exit }')
 ${isHeld ? '[ ! -f "$d/started.$old" ] || leave "$old"' : ""}
-for one in "$d"/started.[0-9]*; do
-  [ -z "$new" ] && [ -f "$one" ] || break
-  case $replaced in *" \${one##*.} "*) ;; *) new=\${one##*.} ;; esac
-done
+${STARTED_ANEW}
 [ -n "$new" ] || [ ! -f "$d/.cancelled" ] || leave CANCELLED
 [ -n "$new" ] || {
   is_ours_still || say in-flight
   # By the directory's time others judge whether this was cut off.
-  touch "$d" && turn && new=$(${SBATCH} ${quoteAll(sbatchArguments)} "$d/run.sh" '' $turn)
+  # And from now on no submit of before can begin, should Slurm requeue it.
+  touch "$d" && turn && echo "$old" > "$d/.begun.$turn" || exit 1
+  new=$(${SBATCH} ${quoteAll(sbatchArguments)} "$d/run.sh" '' $((turn + 1)))
 } || say "failed $?"
 moved "$new" ${slotLine(request)}`;
 }
@@ -334,6 +330,18 @@ moved "$new" ${slotLine(request)}`;
 export function slotLine({ reservation, partition, why }: ResubmitRequest): string {
   return quote(`${reservation ?? "-"} ${partition ?? "-"} ${why}`);
 }
+
+/** Sets `replaced`: Slurm's ids of the job's submits that were replaced, each between spaces. */
+export const REPLACED_BEFORE = `replaced=' '
+for one in "$d"/.resubmit.*; do
+  one=\${one#"$d/.resubmit."}
+  replaced="$replaced\${one%%.*} "
+done`;
+/** Unless `new` is known: the submit that has begun, and was not replaced. */
+export const STARTED_ANEW = `for one in "$d"/started.[0-9]*; do
+  [ -z "$new" ] && [ -f "$one" ] || break
+  case $replaced in *" \${one##*.} "*) ;; *) new=\${one##*.} ;; esac
+done`;
 
 const CANCEL_HELD = `case $state in RESV_DEL_HOLD | PENDING) ${cancelWaiting('"$old"', '"$m"')}; look ;; esac
 case $state in '' | CANCELLED*) ;; *) leave "$state" ;; esac`;

@@ -149,12 +149,15 @@ function environmentOf({ env }: RunScript): string {
 /** Sets `run`, or ends what must not run. */
 const RUN: Record<RunScript["launch"], (job: RunScript) => string> = {
   // An array's dispatch script calls it with the task's id. A submit that was replaced (forgotten.ts) does nothing.
-  slurm: () => `run=\${1:-\${SLURM_JOB_ID:-by-hand}} begun=$directory/.begun.\${2:-0}
-{ set -C; true > "$begun"; } 2>/dev/null
-set +C
-[ ! -s "$begun" ] || {
-  echo "mento: this submit was replaced by another, since Slurm had forgotten it: nothing is run" >&2
-  exit ${NOT_RUN.another}
+  slurm: () => `run=\${1:-\${SLURM_JOB_ID:-by-hand}}
+[ "$run" = by-hand ] || {
+  begun=$directory/.begun.\${2:-0}
+  { set -C; true > "$begun"; } 2>/dev/null
+  set +C
+  [ ! -s "$begun" ] || {
+    echo "mento: nothing is run, for this submit was replaced by another; sh $directory/run.sh runs it by hand" >&2
+    exit ${NOT_RUN.another}
+  }
 }`,
   // A link is made by one caller only: of several processes that were started for the job one goes on.
   process: () => `run=by-hand

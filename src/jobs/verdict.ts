@@ -93,8 +93,9 @@ export function judge(known: Known, word: SlurmWord | undefined, time: number, l
       return { end: CANCELLED, slurmState: null };
     }
     if (time - seenAt > lostAfterMs && time - forgottenSince > LOOK_FIRST_MS) return "lost";
-    const mayBeForgotten = !known.hasStarted && cancelled === undefined && time - seenAt < PROVABLE_MS;
-    return mayBeForgotten ? "look-if-forgotten" : "goes-on";
+    // Not at the first look: accounting may know how it has ended.
+    const isToLookFor = !known.hasStarted && cancelled?.isAccepted !== true && time > forgottenSince;
+    return isToLookFor && time - seenAt < PROVABLE_MS ? "look-if-forgotten" : "goes-on";
   }
   if (isHeldForReservation(word)) return "held";
   if (endFromSlurm(word.state) === undefined) return "goes-on";

@@ -19,7 +19,7 @@ let facility: TestFacility;
 let beamtime: TestBeamtime;
 
 const upArguments = () => [
-  ...["facility", "up", "--dir", dir, "--no-broker", "--listen", "127.0.0.1", "--worker-uid", "12345"],
+  ...["facility", "up", "--dir", dir, "--no-broker", "--listen", "127.0.0.2", "--worker-uid", "12345"],
   ...["--ssh-port", String(sshPort), "--rest-port", String(restPort)],
 ];
 
@@ -53,8 +53,8 @@ async function inForeground() {
 
 describe("a facility for workers elsewhere", () => {
   it("has the ports that it was told, and keys that the workers' account alone can read", () => {
-    expect(facility.ssh.port).toBe(sshPort);
-    expect(facility.slurm.restUrl).toBe(`http://127.0.0.1:${restPort}`);
+    expect(facility.ssh).toMatchObject({ address: "127.0.0.2", port: sshPort });
+    expect(facility.slurm.restUrl).toBe(`http://127.0.0.2:${restPort}`);
     const { uid, mode } = statSync(beamtime.privateKey);
     expect({ uid, mode: mode & 0o777 }).toEqual({
       uid: process.getuid?.() === 0 ? 12_345 : uid,

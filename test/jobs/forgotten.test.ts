@@ -96,14 +96,14 @@ describe("a job that Slurm's controller has forgotten since it was killed", () =
   it("is told, though the new one has got its id, which is free again", async () => {
     slurm.answer("sbatch", "echo 4711");
     expect(lookFor()).toMatchObject({ kind: "submitted", runId: "4711" });
-    slurm.answer("squeue", `echo '4711|mento:${jobId}|/tmp'`);
+    slurm.answer("squeue", `echo '4711|PENDING|mento:${jobId}|/tmp'`);
     expect(lookFor()).toEqual({ kind: "running", slurmState: "KNOWN" });
     expect(await runOnNode("4711", ["", "1"])).toBe(0);
     expect(slurm.calls("sbatch")).toHaveLength(1);
   });
 
   it("is told, though its id is another job's, and the controller's clock another", () => {
-    slurm.answer("squeue", "echo '4711|mento:other|/tmp'");
+    slurm.answer("squeue", "echo '4711|RUNNING|mento:other|/tmp'");
     slurmSays({ ahead: 7200 });
     expect(lookFor()).toMatchObject({ kind: "submitted", runId: "4720" });
   });
@@ -118,6 +118,30 @@ describe("a job that Slurm's controller has forgotten since it was killed", () =
     expect(await runOnNode("4720", ["", "1"])).toBe(121);
     expect(await runOnNode("4730", ["", "2"])).toBe(0);
     expect(runs()).toBe(1);
+  });
+
+  it("and that had been retried, is told from its first run, and from a job that it has started itself", async () => {
+    await runOnNode("4711");
+    slurm.answer("sbatch", "echo 4719");
+    const retry = resubmitCommand(request({ why: "node-failure" }), "bttest");
+    expect(lookFor(retry)).toMatchObject({ runId: "4719" });
+    age(60, "submitted");
+    age(61, ".begun.0");
+    const others = `4711|NODE_FAIL|mento:${jobId}|${directory}\\n4712|COMPLETED||${directory}`;
+    slurm.answer("squeue", `printf '${others}\\n'`);
+    slurm.answer("sbatch", "echo 4720");
+    const again = forgottenCommand(request({ slurmJobId: "4719" }), "bttest");
+    expect(lookFor(again)).toMatchObject({ runId: "4720" });
+    expect(slurm.calls("sbatch").at(-1)).toBe(`--parsable ${directory}/run.sh  2`);
+  });
+
+  it("as a task of an array is not taken for another task of it", () => {
+    writeFileSync(join(directory, ".array"), "abc 3\n");
+    writeFileSync(join(directory, "submitted"), "4711_3\n");
+    age(60, "submitted");
+    slurm.answer("squeue", `echo '4711_9|RUNNING|mento:array:abc|/tmp'`);
+    const task = forgottenCommand(request({ slurmJobId: "4711_3" }), "bttest");
+    expect(lookFor(task)).toMatchObject({ runId: "4720" });
   });
 
   it("runs again for another reason too: its node failed, or its reservation was deleted", async () => {
@@ -168,9 +192,21 @@ describe("a job that Slurm does not list is left alone", () => {
     expect(lookFor()).toEqual({ kind: "running", slurmState: "AGE" });
   });
 
-  it("if somebody has asked for it to be cancelled", () => {
+  it("if somebody has asked for it to be cancelled, and cannot begin then", async () => {
     writeFileSync(join(directory, ".cancelled"), "{}");
     expect(lookFor()).toEqual({ kind: "running", slurmState: "CANCELLED" });
+    expect(readFileSync(join(directory, ".cancelled"), "utf8")).toContain("accepted");
+    expect(await runOnNode("4711")).toBe(121);
+  });
+
+  it("if the controller does not say when it was started", () => {
+    slurm.answer("scontrol", "echo 'BOOT_TIME = 2026-11-22T15:00:00'");
+    expect(lookFor()).toBeUndefined();
+  });
+
+  it("while another submits it again for another reason", () => {
+    mkdirSync(join(directory, ".resubmit.4711"));
+    expect(lookFor()).toEqual({ kind: "in-flight" });
   });
 
   it.each(["squeue", "scontrol"])("if %s gives no answer", (program) => {
@@ -184,16 +220,25 @@ describe("of a caller that has died between its claim and Slurm's answer", () =>
 
   it("the job is waited for, then found by its marker", () => {
     expect(lookFor()).toEqual({ kind: "in-flight" });
-    age(160);
+    age(200, "submitted");
+    age(160, ".begun.0");
     expect(slurm.calls("sbatch")).toEqual([]);
-    slurm.answer("squeue", `echo '4720|mento:${jobId}|/tmp'`);
+    slurm.answer("squeue", `echo '4720|PENDING|mento:${jobId}|/tmp'`);
     expect(lookFor()).toMatchObject({ runId: "4720" });
     expect(slurm.calls("sbatch")).toEqual([]);
   });
 
-  it("the submit is replaced in its turn, if Slurm has none", async () => {
-    age(250, "submitted");
+  it("the job is found by its record, if it has begun", async () => {
+    age(200, "submitted");
     age(160, ".begun.0");
+    await runOnNode("4719", ["", "1"]);
+    expect(lookFor()).toMatchObject({ runId: "4719" });
+    expect(slurm.calls("sbatch")).toEqual([]);
+  });
+
+  it("the submit is replaced in its turn, if Slurm has none, however late", async () => {
+    age(1000, "submitted");
+    age(900, ".begun.0");
     expect(lookFor()).toMatchObject({ runId: "4720" });
     expect(await runOnNode("4719", ["", "1"])).toBe(121);
     expect(await runOnNode("4720", ["", "2"])).toBe(0);

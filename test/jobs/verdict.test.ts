@@ -47,13 +47,15 @@ describe("a job without a record of its end", () => {
     expect(verdict({ ...unseen, forgottenSince: NOW - 6 * MINUTE })).toBe("lost");
   });
 
-  it("is looked for if Slurm may have forgotten it before it began, unless somebody has cancelled it", () => {
-    const waited = { ...nothing, hasStarted: false };
+  it("is looked for if Slurm may have forgotten it before it began, from the second look on, for an hour", () => {
+    const waited = { ...nothing, hasStarted: false, forgottenSince: NOW - MINUTE };
     expect(verdict(waited)).toBe("look-if-forgotten");
-    expect(verdict(nothing)).toBe("goes-on");
+    expect(verdict({ ...waited, forgottenSince: NOW })).toBe("goes-on");
+    expect(verdict({ ...waited, hasStarted: true })).toBe("goes-on");
     expect(verdict({ ...waited, seenAt: NOW - 61 * MINUTE })).toBe("goes-on");
-    const cancelled = { by: { who: "me", reason: null }, isAccepted: false };
-    expect(verdict({ ...waited, cancelled })).toBe("goes-on");
+    const by = { who: "me", reason: null };
+    expect(verdict({ ...waited, cancelled: { by, isAccepted: false } })).toBe("look-if-forgotten");
+    expect(verdict({ ...waited, cancelled: { by, isAccepted: true } })).toBe("goes-on");
   });
 
   it("that Slurm has forgotten was cancelled, if we had cancelled it; not if Slurm did not take that", () => {

@@ -1,8 +1,9 @@
-import { readdirSync, readlinkSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { fileURLToPath } from "node:url";
 import { GenericContainer } from "testcontainers";
 import { ask } from "../../scripts/containers/run.mjs";
+import { endAtOnce } from "./run-folder.ts";
 
 const PROJECT = fileURLToPath(new URL("../..", import.meta.url)).replace(/\/$/, "");
 /** The process that a container was started for: once that has ended, nobody needs the container. */
@@ -20,7 +21,7 @@ export interface RunningContainer {
   /** Of its first process. */
   pid: number;
   /** Ends whatever runs in it, too. */
-  stop: () => Promise<void>;
+  stop: () => void;
 }
 
 /** An idle container with this machine's network, processes and temporary files, and the project at its place. */
@@ -33,12 +34,19 @@ export async function startContainer(image: string): Promise<RunningContainer> {
     .withBindMounts([...new Set([PROJECT, tmpdir(), "/tmp"])].map(own))
     .withLabels({ [OWNER]: String(process.pid) })
     .start();
-  const pid = pidOf(container.getId());
+  const id = container.getId();
+  const pid = pidOf(id);
+  const remove = () => {
+    endAllIn(pid);
+    ask("docker", ["rm", "--force", "--volumes", id]);
+  };
+  // A run that is stopped half-way ends without a word to anybody.
+  process.once("exit", remove);
   return {
     pid,
-    stop: async () => {
-      endAllIn(pid);
-      await container.stop();
+    stop: () => {
+      process.off("exit", remove);
+      remove();
     },
   };
 }
@@ -55,8 +63,15 @@ function removeLeftBehind(): void {
   }
 }
 
+/** Of its first process; 0: it does not run. An engine on another machine names a process that is nobody's here. */
 function pidOf(container: string): number {
-  return Number(ask("docker", ["inspect", "--format", "{{.State.Pid}}", container]));
+  const pid = Number(ask("docker", ["inspect", "--format", "{{.State.Pid}}", container]));
+  const program = `/proc/${pid}/cmdline`;
+  if (pid === 0 || (existsSync(program) && readFileSync(program, "utf8").includes("sleep\0infinity")))
+    return pid;
+  throw new Error(
+    "The Docker engine is not on this machine: set MENTO_TEST_SERVERS=debian, and the tests use the servers here.",
+  );
 }
 
 /** Processes that were started in a container from outside are not ended with it. */
@@ -64,12 +79,7 @@ function endAllIn(first: number): void {
   const namespace = mountsOf(first);
   if (namespace === undefined || namespace === mountsOf(process.pid)) return;
   for (const pid of readdirSync("/proc").map(Number).filter(Number.isInteger)) {
-    if (pid === first || mountsOf(pid) !== namespace) continue;
-    try {
-      process.kill(pid, "SIGKILL");
-    } catch {
-      // It has ended meanwhile.
-    }
+    if (pid !== first && mountsOf(pid) === namespace) endAtOnce(pid);
   }
 }
 

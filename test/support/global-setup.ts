@@ -4,6 +4,7 @@ import { fileURLToPath } from "node:url";
 import type { TestProject } from "vitest/node";
 import { errorText } from "../../src/errors.ts";
 import { findProgram, installPackages } from "../../src/facility/packages.ts";
+import { makeRunFolder, removeRunFolder } from "./run-folder.ts";
 import { findServers, nodeThere, type Servers, there } from "./servers.ts";
 import { openSharedFacility, type TestBeamtime, type TestFacility } from "./shared-facility.ts";
 
@@ -25,25 +26,32 @@ const BROWSER = "chromium-headless-shell";
 /** One facility with one open beamtime, for all integration tests. */
 export default async function setUp(project: TestProject): Promise<() => Promise<void>> {
   const { servers, stop } = await findServers();
+  const folder = makeRunFolder();
   project.provide("servers", servers);
+  const tearDown = async (close: () => Promise<void>) => {
+    try {
+      await close();
+    } finally {
+      stop();
+      removeRunFolder(folder);
+    }
+  };
   try {
-    return await setUpThere(project, stop);
+    const close = await setUpThere(project);
+    return () => tearDown(close);
   } catch (error) {
-    await stop();
+    await tearDown(() => Promise.resolve());
     throw error;
   }
 }
 
-async function setUpThere(project: TestProject, stop: () => Promise<void>): Promise<() => Promise<void>> {
+async function setUpThere(project: TestProject): Promise<() => Promise<void>> {
   execFileSync(...there(nodeThere(), [INSTALL, ...PYTHON_PACKAGES]), { stdio: "inherit" });
   project.provide("browser", await findBrowser());
   const { facility, beamtime, close } = await openSharedFacility();
   project.provide("facility", facility);
   project.provide("beamtime", beamtime);
-  return async () => {
-    await close();
-    await stop();
-  };
+  return close;
 }
 
 /** It runs here, wherever the servers are. */

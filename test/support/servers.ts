@@ -15,17 +15,19 @@ export type Servers = { kind: "debian" } | { kind: "container"; pid: number; nod
 let servers: Servers | undefined;
 
 /**
- * For the global setup, which tells the tests. MENTO_TEST_SERVERS says which: `containers` or `debian`; else containers
- * if a Docker engine answers and may be used, and Debian's packages on this machine if not.
+ * For the global setup, which tells the tests. MENTO_TEST_SERVERS says which: `containers` or `debian`; else this machine's
+ * if MENTO_TEST_FACILITY names a facility here; else containers if a Docker engine answers and may be used, and Debian's
+ * packages on this machine if not.
  */
-export async function findServers(): Promise<{ servers: Servers; stop: () => Promise<void> }> {
+export async function findServers(): Promise<{ servers: Servers; stop: () => void }> {
   const wanted = process.env["MENTO_TEST_SERVERS"];
-  const areHere = wanted === "debian" || (wanted !== "containers" && !hasEngine());
-  if (areHere) return { servers: (servers = { kind: "debian" }), stop: () => Promise.resolve() };
+  const isGiven = process.env["MENTO_TEST_FACILITY"] !== undefined;
+  const areHere = wanted === "debian" || (wanted !== "containers" && (isGiven || !hasEngine()));
+  if (areHere) return { servers: (servers = { kind: "debian" }), stop: () => undefined };
   const say = (step: string) => console.error(`test servers: ${step}`);
   const folder = mkdtempSync(join(tmpdir(), "mento-image-"));
   const image = process.env["MENTO_TEST_IMAGE"] ?? (await buildFacility(say, join(folder, "log")));
-  rmSync(folder, { recursive: true });
+  rmSync(folder, { recursive: true, force: true });
   // Its reaper comes from a registry, which may be out of reach; container.ts removes what was left behind.
   process.env["TESTCONTAINERS_RYUK_DISABLED"] = "true";
   const { startContainer } = await import("./container.ts");

@@ -1,0 +1,20 @@
+import { Accounting } from "./ask-accounting.ts";
+import type { TrackingRecord } from "./jobs/tracking-record.ts";
+import type { Watched } from "./jobs/watched.ts";
+import type { Log } from "./log.ts";
+
+/** The jobs of one session and kind that a tracker watches together, by their ids. */
+export interface SessionJobs {
+  /** The first of them: all are seen from the same place. */
+  first: TrackingRecord;
+  jobsDirectory: string;
+  jobs: Map<string, Watched>;
+  accounting: Accounting;
+  /** Slurm may have lost them before they began. */
+  toLookFor: Watched[];
+}
+
+export function openSessionJobs(first: TrackingRecord, log: Log): SessionJobs {
+  const { jobsDirectory } = first;
+  return { first, jobsDirectory, jobs: new Map(), accounting: new Accounting(log), toLookFor: [] };
+}
