@@ -28,12 +28,14 @@ function prepare(docker: string, env: Record<string, string> = {}) {
   const bin = mkdtempSync(join(folder, "bin-"));
   chmodSync(bin, 0o755);
   writeFileSync(join(bin, "docker"), `#!/bin/sh\n${docker}\n`, { mode: 0o755 });
+  const temporary = mkdtempSync(join(folder, "tmp-"));
+  chmodSync(temporary, 0o777);
   const node = join(folder, "node");
   mkdirSync(folder, { recursive: true });
   copyFileSync(process.execPath, node);
   const nobody = process.getuid?.() === 0 ? { uid: 65_534, gid: 65_534 } : {};
   return spawnSync(node, [join(scripts, "main.mjs"), "prepare"], {
-    env: { PATH: `${bin}:/usr/bin:/bin`, ...env },
+    env: { PATH: `${bin}:/usr/bin:/bin`, TMPDIR: temporary, ...env },
     encoding: "utf8",
     ...nobody,
   });

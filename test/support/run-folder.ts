@@ -34,16 +34,16 @@ export function removeRunFolder(folder: string): void {
     spawnSync("sh", ["-c", down, process.execPath, ...facilities], { env: { ...process.env, main: MAIN } });
   }
   for (const pid of readdirSync("/proc").map(Number).filter(Number.isInteger)) {
-    if (pid !== process.pid && environmentOf(pid).includes(`TMPDIR=${folder}`)) endAtOnce(pid);
+    if (pid !== process.pid && environmentOf(pid).includes(folder)) endAtOnce(pid);
   }
   rmSync(folder, { recursive: true, force: true });
 }
 
-function environmentOf(pid: number): string[] {
+function environmentOf(pid: number): string {
   try {
-    return readFileSync(`/proc/${pid}/environ`, "utf8").split("\0");
+    return readFileSync(`/proc/${pid}/environ`, "utf8");
   } catch {
-    return [];
+    return "";
   }
 }
 
