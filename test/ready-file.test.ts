@@ -1,8 +1,8 @@
-import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync, utimesSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, describe, expect, it, vi } from "vitest";
-import { showReady } from "../src/ready-file.ts";
+import { afterAll, afterEach, describe, expect, it, vi } from "vitest";
+import { hideReady, showReady } from "../src/ready-file.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "mento-ready-"));
 const file = join(folder, "ready");
@@ -10,6 +10,8 @@ afterEach(() => {
   vi.useRealTimers();
   rmSync(file, { force: true });
 });
+
+afterAll(() => rmSync(folder, { recursive: true }));
 
 describe("the ready file", () => {
   it("is there until it is taken away, and does not grow old meanwhile", () => {
@@ -46,6 +48,14 @@ describe("the ready file", () => {
     vi.advanceTimersByTime(10_000);
     expect(existsSync(join(later, "ready"))).toBe(true);
     hide();
+  });
+
+  it("of a worker that was killed goes when the next one begins", () => {
+    writeFileSync(file, "");
+    hideReady(file);
+    hideReady(file);
+    hideReady(null);
+    expect(existsSync(file)).toBe(false);
   });
 
   it("is not there unless it is asked for", () => {
