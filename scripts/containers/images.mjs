@@ -176,11 +176,12 @@ export async function build(target, tag, images, say, log) {
  *
  * @param {(step: string) => void} say
  * @param {string} log
+ * @param {Images} [images] of {@link baseImages}
  * @returns {Promise<string>} its tag
  */
-export async function buildFacility(say, log) {
+export async function buildFacility(say, log, images) {
   const tag = "mento-facility";
-  await build("servers", "mento-servers", await baseImages(say, log), say, log);
+  await build("servers", "mento-servers", images ?? (await baseImages(say, log)), say, log);
   say(`building the image ${tag}`);
   const file = join(PROJECT, "containers/facility.Dockerfile");
   await run("docker", [...BUILD, "--tag", tag, "--file", file, join(PROJECT, "containers")], { log });

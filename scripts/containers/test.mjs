@@ -22,7 +22,7 @@ try {
   await ensureEngine(say, { forTests: true });
   const log = join(mkdtempSync(join(tmpdir(), "mento-containers-")), "log");
   const images = await baseImages(say, log);
-  const facility = await buildFacility(say, log);
+  const facility = await buildFacility(say, log, images);
   await build("slurm", "mento-slurm-test", images, say, log);
   await build("mento", "mento-test", images, say, log);
   rmSync(dirname(log), { recursive: true });
