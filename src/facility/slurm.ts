@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { NODES, PARTITION } from "./nodes.ts";
 import { ownedProcesses } from "./owned-processes.ts";
 import type { Say } from "./packages.ts";
-import { run, secondsSince } from "./processes.ts";
+import { run, runChecked, secondsSince } from "./processes.ts";
 import { isServerRunning, startOnFreePorts, startServer, waitForServers } from "./server.ts";
 import {
   makeTokenKey,
@@ -92,26 +92,38 @@ async function startMissing(state: FacilityState): Promise<void> {
   writeFileAtomically(placesOf(state.dir).slurmConf, slurmConf(state, await slurmHost()), 0o644);
 
   const env = slurmEnvironment(state.dir);
-  // With all steps gone their nodes have failed, which a slurmd that comes back does not say by itself.
   const hasStopped = !SLURM_SERVERS.slice(1).some((name) => isServerRunning(state, name));
   const haveRebooted = hasStopped && ownedProcesses(state).strays.length === 0;
   if (!isServerRunning(state, "slurmctld")) {
     // -i: a state file that a kill left half-written must not keep the controller from starting.
     await startServer(state, { name: "slurmctld", program: "slurmctld", args: ["-D", "-i"], env });
   }
-  const reboot = haveRebooted ? ["-b"] : [];
   for (const { name } of NODES) {
     if (isServerRunning(state, serverOf(name))) continue;
-    await startServer(state, {
-      name: serverOf(name),
-      program: "slurmd",
-      args: ["-D", ...reboot, "-N", name],
-      env,
-    });
+    await startServer(state, { name: serverOf(name), program: "slurmd", args: ["-D", "-N", name], env });
   }
   await startSlurmrestd(state);
   const [, ...names] = SLURM_SERVERS;
-  await waitForServers(state, names, 60, async () => (await restAnswers(state)) && allNodesUp(state.dir));
+  const areUp = () =>
+    waitForServers(state, names, 60, async () => (await restAnswers(state)) && allNodesUp(state.dir));
+  await areUp();
+  if (haveRebooted && (await failRunningJobs(env))) await areUp();
+}
+
+/**
+ * Of a node that has failed, and come back within seconds, Slurm finds only half an hour later that its jobs are not there
+ * (slurmctld, MAX_REG_FREQUENCY). Says whether there were any.
+ */
+async function failRunningJobs(env: Record<string, string>): Promise<boolean> {
+  const options = { timeoutSeconds: 15, env };
+  const running = await run("squeue", ["--noheader", "--states=RUNNING,COMPLETING", "--format=%N"], options);
+  const nodes = [...new Set(running.stdout.split("\n").filter((line) => line !== ""))];
+  if (nodes.length === 0) return false;
+  const update = ["update", `NodeName=${nodes.join(",")}`];
+  await runChecked("scontrol", [...update, "State=DOWN", "Reason=failed"], options);
+  // Refused if they have come back by themselves.
+  await run("scontrol", [...update, "State=RESUME"], options);
+  return true;
 }
 
 interface SlurmHost {

@@ -62,15 +62,21 @@ describe("a facility for workers elsewhere", () => {
     });
   });
 
-  it("ends by SIGTERM with exit 0, and its jobs are there when it is up again", async () => {
-    const job = askSlurm(facility, "sbatch", "--parsable", "--hold", "--wrap=true").trim();
+  it("ends by SIGTERM with exit 0; when it is up again its jobs are there, and those that ran have failed", async () => {
+    const submit = (...args: string[]) => askSlurm(facility, "sbatch", "--parsable", ...args).trim();
+    const stateOf = (job: string) =>
+      askSlurm(facility, "squeue", "--noheader", "--states=all", `--jobs=${job}`, "--format=%T").trim();
+    const job = submit("--hold", "--wrap=true");
+    const sleeper = submit("--no-requeue", "--chdir=/tmp", "--output=/dev/null", "--wrap=sleep 600");
+    await eventually("it runs", () => (stateOf(sleeper) === "RUNNING" ? true : undefined));
     const { child, ended } = await inForeground();
     // Slurm writes down what it has accepted within 5 s, and when it is told to end.
     child.kill("SIGTERM");
     expect(await ended).toBe(0);
     expect((await tryMento(["facility", "status", "--dir", dir])).code).toBe(1);
     await mento(...upArguments());
-    expect(askSlurm(facility, "squeue", "--noheader", `--jobs=${job}`, "--format=%T").trim()).toBe("PENDING");
+    expect(stateOf(job)).toBe("PENDING");
+    await eventually("it has failed", () => (stateOf(sleeper) === "NODE_FAIL" ? true : undefined), 20_000);
     askSlurm(facility, "scancel", job);
   });
 

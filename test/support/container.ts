@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { fileURLToPath } from "node:url";
 import { GenericContainer } from "testcontainers";
 import { ask } from "../../scripts/containers/run.mjs";
-import { endAtOnce } from "./run-folder.ts";
+import { atEnd, endAtOnce } from "./run-folder.ts";
 
 const PROJECT = fileURLToPath(new URL("../..", import.meta.url)).replace(/\/$/, "");
 /** The process that a container was started for: once that has ended, nobody needs the container. */
@@ -41,14 +41,8 @@ export async function startContainer(image: string): Promise<RunningContainer> {
     ask("docker", ["rm", "--force", "--volumes", id]);
   };
   // A run that is stopped half-way ends without a word to anybody.
-  process.once("exit", remove);
-  return {
-    pid,
-    stop: () => {
-      process.off("exit", remove);
-      remove();
-    },
-  };
+  atEnd(remove);
+  return { pid, stop: remove };
 }
 
 /** What runs that were killed have left. */

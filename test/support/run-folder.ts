@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { MAIN } from "./mento.ts";
 
-const NAME = /^mento-run-(\d+)-/;
+const NAME = /^mento-(\d+)-/;
 
 /**
  * A folder for all temporary files of this run. They go with it at the end, and so does whatever runs there, also if the
@@ -16,12 +16,18 @@ export function makeRunFolder(): string {
     const pid = NAME.exec(name)?.[1];
     if (pid !== undefined && !existsSync(`/proc/${pid}`)) removeRunFolder(join(usual, name));
   }
-  const folder = mkdtempSync(join(usual, `mento-run-${process.pid}-`));
-  // Beamtimes' accounts must be able to go through it.
-  chmodSync(folder, 0o755);
+  const folder = mkdtempSync(join(usual, `mento-${process.pid}-`));
+  // As /tmp: for all accounts.
+  chmodSync(folder, 0o1777);
   process.env["TMPDIR"] = folder;
-  process.once("exit", () => removeRunFolder(folder));
+  atEnd(() => removeRunFolder(folder));
   return folder;
+}
+
+/** However the process ends, unless it is killed. Others' handlers of a signal may end it at once. */
+export function atEnd(work: () => void): void {
+  process.once("exit", work);
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.prependOnceListener(signal, work);
 }
 
 export function removeRunFolder(folder: string): void {
