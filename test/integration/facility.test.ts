@@ -32,7 +32,7 @@ interface Started {
 }
 
 const ID = "11010077";
-const parent = mkdtempSync(join(tmpdir(), "mento-facility-"));
+const parent = mkdtempSync(join(tmpdir(), "facility-"));
 const [one, two] = [join(parent, "one"), join(parent, "two")];
 chmodSync(parent, 0o755);
 
