@@ -22,7 +22,7 @@ interface Started {
   metadataFile: string;
 }
 
-const parent = mkdtempSync(join(tmpdir(), "mento-start-beamtime-"));
+const parent = mkdtempSync(join(tmpdir(), "beamtime-"));
 const dir = join(parent, "f");
 const env = { SLURM_CONF: join(dir, "slurm/slurm.conf") };
 chmodSync(parent, 0o755);
