@@ -116,8 +116,12 @@ async function startMissing(state: FacilityState): Promise<void> {
  */
 async function failRunningJobs(env: Record<string, string>): Promise<boolean> {
   const options = { timeoutSeconds: 15, env };
-  const running = await run("squeue", ["--noheader", "--states=RUNNING,COMPLETING", "--format=%N"], options);
-  const nodes = [...new Set(running.stdout.split("\n").filter((line) => line !== ""))];
+  const running = await runChecked(
+    "squeue",
+    ["--noheader", "--states=RUNNING,COMPLETING", "--format=%N"],
+    options,
+  );
+  const nodes = [...new Set(running.split("\n").filter((line) => line !== ""))];
   if (nodes.length === 0) return false;
   const update = ["update", `NodeName=${nodes.join(",")}`];
   await runChecked("scontrol", [...update, "State=DOWN", "Reason=failed"], options);

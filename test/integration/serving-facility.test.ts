@@ -76,7 +76,11 @@ describe("a facility for workers elsewhere", () => {
     expect((await tryMento(["facility", "status", "--dir", dir])).code).toBe(1);
     await mento(...upArguments());
     expect(stateOf(job)).toBe("PENDING");
-    await eventually("it has failed", () => (stateOf(sleeper) === "NODE_FAIL" ? true : undefined), 20_000);
+    await eventually(
+      () => `it has failed; it is ${stateOf(sleeper)}`,
+      () => (stateOf(sleeper) === "NODE_FAIL" ? true : undefined),
+      90_000,
+    );
     askSlurm(facility, "scancel", job);
   });
 
