@@ -39,7 +39,7 @@ const CLOCKS_DIFFER_MS = 60_000;
 /** The broker sends a message that it has in much less. */
 const SAME_STREAM_WITHIN_MS = 10_000;
 /** When it has sent none for so long, it has no more of the past. */
-const CAUGHT_UP_AFTER_MS = 5_000;
+const CAUGHT_UP_AFTER_MS = 2_000;
 const FIRST_PAUSE_MS = 250;
 const LONGEST_PAUSE_MS = 15_000;
 

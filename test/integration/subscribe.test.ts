@@ -227,7 +227,8 @@ describe("a subscription whose broker is lost", () => {
     const { ids } = await listen(client, { onTrouble });
     proxy.cut();
     await eventually("it reads again", () => isBack || undefined);
-    await sleep(1500);
+    // Longer than it looks for events of the past.
+    await sleep(4000);
     await own.announce("of a scan that began long ago", { time: ago(120) });
     await own.announce("now");
     await arrived(ids, "now");
