@@ -59,6 +59,14 @@ describe("npm run containers -- prepare", () => {
     );
   });
 
+  it("says which engine does not answer, if DOCKER_HOST names one", () => {
+    const { status, stderr } = prepare("exit 1", { DOCKER_HOST: "tcp://192.0.2.1:2375" });
+    expect(status).toBe(1);
+    expect(stderr.trim()).toBe(
+      "No Docker engine answers at tcp://192.0.2.1:2375 (DOCKER_HOST): start it, or unset the variable.",
+    );
+  });
+
   it("tells an engine that cannot pull from none, with the image, the reason and what to do", () => {
     const { status, stderr } = prepare(CANNOT_PULL);
     expect(status).toBe(1);

@@ -23,10 +23,13 @@ function fakeSlurm(): void {
   writeFileSync(join(top, "jobs"), "");
   program(
     "sbatch",
-    `for word; do case $word in --comment=*) comment=\${word#*=} ;; --chdir=*) folder=\${word#*=} ;; esac; script=$word; done
+    `while case $1 in -*) ;; *) false ;; esac; do
+  case $1 in --comment=*) comment=\${1#*=} ;; --chdir=*) folder=\${1#*=} ;; esac
+  shift
+done
 id=$((4001 + $(wc -l < jobs)))
 echo "$id $comment $folder" >> jobs
-[ "$id" = 4001 ] || SLURM_JOB_ID=$id setsid sh "$script" > /dev/null 2>&1 < /dev/null &
+[ "$id" = 4001 ] || SLURM_JOB_ID=$id setsid sh "$@" > /dev/null 2>&1 < /dev/null &
 echo "$id"`,
   );
   program(
