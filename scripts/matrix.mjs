@@ -11,6 +11,8 @@ import { ask, endOnSignal, show, Trouble } from "./containers/run.mjs";
 
 process.chdir(fileURLToPath(new URL("..", import.meta.url)));
 const CACHE = join(process.cwd(), "node_modules/.cache/matrix");
+/** As vitest.config.ts says. */
+const REPORT = "node_modules/.cache/tests.json";
 const NODES = ["20", "22", "24"];
 /** What speaks to servers in every way that Mento has. */
 const CORE = [
@@ -30,7 +32,7 @@ function nodeOf(/** @type {string} */ major) {
   const { status, stderr } = spawnSync("npm", [...install, `${name}@${major}`], { encoding: "utf8" });
   if (status !== 0) throw new Trouble(`npm has no ${name}@${major}: ${stderr.trim()}`);
   const program = join(prefix, "node_modules", name, "bin/node");
-  return { program, version: ask(program, ["--version"]) ?? "?" };
+  return { program, version: (ask(program, ["--version"]) ?? "?").replace(/^v/, "") };
 }
 
 /**
@@ -39,15 +41,12 @@ function nodeOf(/** @type {string} */ major) {
  * @param {Record<string, string>} env
  */
 async function vitest(program, parameters, env = {}) {
-  const report = join(CACHE, "report.json");
-  rmSync(report, { force: true });
-  const vitestProgram = "node_modules/vitest/vitest.mjs";
-  const options = ["run", "--reporter=default", "--reporter=json", `--outputFile.json=${report}`];
+  rmSync(REPORT, { force: true });
   const started = Date.now();
-  await show(program, [vitestProgram, ...options, ...parameters], { env, stdout: 2 });
+  await show(program, ["node_modules/vitest/vitest.mjs", "run", ...parameters], { env, stdout: 2 });
   const minutes = ((Date.now() - started) / 60_000).toFixed(1);
   try {
-    const { numPassedTests, numFailedTests, success } = JSON.parse(readFileSync(report, "utf8"));
+    const { numPassedTests, numFailedTests, success } = JSON.parse(readFileSync(REPORT, "utf8"));
     if (success !== true) process.exitCode = 1;
     const failed = success === true ? "" : `, **${Math.max(numFailedTests, 1)} failed**`;
     return `${numPassedTests} passed${failed} (${minutes} min)`;
