@@ -2,19 +2,7 @@ import { defineConfig } from "vitest/config";
 import { BaseSequencer, type TestSpecification } from "vitest/node";
 
 /** They wait for minutes: those that begin last would be waited for alone. */
-const LONG = [
-  ...[
-    "broker-faults",
-    "cancel-faults",
-    "reservations",
-    "crash-points",
-    "time-limit",
-    "chaos",
-    "rehearsal",
-    "floods",
-  ],
-  ...["array", "slurm-faults", "concurrency"],
-];
+const LONG = ["cancel-faults", "reservations", "crash-points", "time-limit", "chaos", "rehearsal", "floods"];
 
 class LongFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
