@@ -90,6 +90,11 @@ it("a worker goes on over another node when the one that it is connected to is l
 it("a subscription has had every event once, through all of it", async () => {
   const announced = [...new Set(site.events.map(({ id }) => id))].sort();
   expect(announced.length).toBeGreaterThanOrEqual(12);
-  await eventually("it has had as many", () => subscription.got.length >= announced.length || undefined);
+  const hasAll = () => subscription.got.length >= announced.length || undefined;
+  await eventually(
+    () => `it has had as many as ${announced.length}; it had ${subscription.got.length}`,
+    hasAll,
+    110_000,
+  );
   expect(subscription.ids().sort()).toEqual(announced);
 });
