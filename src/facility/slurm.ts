@@ -3,6 +3,7 @@ import { lookup } from "node:dns/promises";
 import { existsSync, rmSync, writeFileSync } from "node:fs";
 import { hostname, userInfo } from "node:os";
 import { join } from "node:path";
+import { expandHostlist } from "../jobs/hostlist.ts";
 import { NODES, PARTITION } from "./nodes.ts";
 import { ownedProcesses } from "./owned-processes.ts";
 import type { Say } from "./packages.ts";
@@ -98,36 +99,38 @@ async function startMissing(state: FacilityState): Promise<void> {
     // -i: a state file that a kill left half-written must not keep the controller from starting.
     await startServer(state, { name: "slurmctld", program: "slurmctld", args: ["-D", "-i"], env });
   }
+  const failed = haveRebooted ? await failRunningJobs(state, env) : [];
   for (const { name } of NODES) {
     if (isServerRunning(state, serverOf(name))) continue;
     await startServer(state, { name: serverOf(name), program: "slurmd", args: ["-D", "-N", name], env });
   }
+  // Refused of those that have come back by themselves.
+  for (const name of failed) {
+    await run("scontrol", ["update", `NodeName=${name}`, "State=RESUME"], { timeoutSeconds: 15, env });
+  }
   await startSlurmrestd(state);
   const [, ...names] = SLURM_SERVERS;
-  const areUp = () =>
-    waitForServers(state, names, 60, async () => (await restAnswers(state)) && allNodesUp(state.dir));
-  await areUp();
-  if (haveRebooted && (await failRunningJobs(env))) await areUp();
+  await waitForServers(state, names, 60, async () => (await restAnswers(state)) && allNodesUp(state.dir));
 }
 
 /**
- * Of a node that has failed, and come back within seconds, Slurm finds only half an hour later that its jobs are not there
- * (slurmctld, MAX_REG_FREQUENCY). Says whether there were any.
+ * Of a node that has failed, and comes back within seconds, Slurm finds only half an hour later that its jobs are not there
+ * (slurmctld, MAX_REG_FREQUENCY). Before the nodes are back, since what has waited begins then. Returns the nodes' names.
  */
-async function failRunningJobs(env: Record<string, string>): Promise<boolean> {
+async function failRunningJobs(state: FacilityState, env: Record<string, string>): Promise<string[]> {
   const options = { timeoutSeconds: 15, env };
-  const running = await runChecked(
-    "squeue",
-    ["--noheader", "--states=RUNNING,COMPLETING", "--format=%N"],
-    options,
-  );
-  const nodes = [...new Set(running.split("\n").filter((line) => line !== ""))];
-  if (nodes.length === 0) return false;
-  const update = ["update", `NodeName=${nodes.join(",")}`];
-  await runChecked("scontrol", [...update, "State=DOWN", "Reason=failed"], options);
-  // Refused if they have come back by themselves.
-  await run("scontrol", [...update, "State=RESUME"], options);
-  return true;
+  const ask = ["--noheader", "--states=RUNNING,COMPLETING", "--format=%N"];
+  let said = "";
+  await waitForServers(state, ["slurmctld"], 60, async () => {
+    const { exitCode, stdout } = await run("squeue", ask, options);
+    said = stdout;
+    return exitCode === 0;
+  });
+  const nodes = new Set(said.split("\n").flatMap(expandHostlist));
+  for (const name of nodes) {
+    await runChecked("scontrol", ["update", `NodeName=${name}`, "State=DOWN", "Reason=failed"], options);
+  }
+  return [...nodes];
 }
 
 interface SlurmHost {

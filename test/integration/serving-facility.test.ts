@@ -69,6 +69,15 @@ describe("a facility for workers elsewhere", () => {
     const job = submit("--hold", "--wrap=true");
     const sleeper = submit("--no-requeue", "--chdir=/tmp", "--output=/dev/null", "--wrap=sleep 600");
     await eventually("it runs", () => (stateOf(sleeper) === "RUNNING" ? true : undefined));
+    const node = askSlurm(facility, "squeue", "--noheader", `--jobs=${sleeper}`, "--format=%N").trim();
+    const waits = submit(
+      "--no-requeue",
+      "--exclusive",
+      `--nodelist=${node}`,
+      "--chdir=/tmp",
+      "--output=/dev/null",
+      "--wrap=sleep 600",
+    );
     const { child, ended } = await inForeground();
     // Slurm writes down what it has accepted within 5 s, and when it is told to end.
     child.kill("SIGTERM");
@@ -81,7 +90,13 @@ describe("a facility for workers elsewhere", () => {
       () => (stateOf(sleeper) === "NODE_FAIL" ? true : undefined),
       90_000,
     );
-    askSlurm(facility, "scancel", job);
+    // What waited for that node begins there, and is not taken for one that ran.
+    await eventually(
+      () => `it runs; it is ${stateOf(waits)}`,
+      () => (stateOf(waits) === "RUNNING" ? true : undefined),
+      90_000,
+    );
+    askSlurm(facility, "scancel", job, waits);
   });
 
   it("fails when one of its servers ends by itself, names it, and ends the others", async () => {
