@@ -20,12 +20,14 @@ export const ERROR_CODES = {
   "wrong-argument": "A program's argument would hold a NUL byte, which no program can be given.",
   "chain-too-long":
     "Jobs followed from one another more than 16 times: triggers start each other in a circle.",
+  "event-not-believed": "A job's event came by another exchange than that of Mento's events.",
   "id-reused": "The message's source and id were used before, for other data.",
   "beamtime-ended": "The beamtime has been stopped: its account or its reservations are gone.",
   "unknown-trigger": "The configuration lacks the trigger that a message is to be sent again for.",
   "submit-refused": "Slurm refused the job for a reason that will not pass.",
   "cancel-not-allowed": "The message asks to cancel jobs, and its sender is not one of those who may.",
   "waited-too-long": "What the message waited for did not come in time.",
+  "record-unfit": "A record of a job that is watched does not fit the job, or the configuration.",
   "worker-ended": "Workers that took the message ended, again and again, before they had handled it.",
   "internal-error": "Mento itself failed on this message: a bug.",
   // Not now, but perhaps later.
@@ -53,6 +55,8 @@ export const ERROR_CODES = {
   "broker-refused": "RabbitMQ is there, but refused the login or the virtual host.",
   "broker-lost": "The connection to RabbitMQ broke.",
   "publish-unconfirmed": "RabbitMQ did not confirm a published message.",
+  "publish-impossible":
+    "A message cannot be published as it is: it is too large for RabbitMQ, or not to be written in AMQP.",
   "publish-refused": "RabbitMQ did not take a published message: a queue that is to have it is full.",
   "ssh-unreachable": "A reserved node cannot be reached over SSH.",
   "ssh-lost": "The SSH connection broke, or a command did not end in time: its outcome is unknown.",

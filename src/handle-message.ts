@@ -20,6 +20,8 @@ import { hasTurns, turnOf, type Turn } from "./triggers/turns.ts";
 export interface ReceivedMessage {
   body: Uint8Array;
   properties: MessageProperties;
+  /** It was published to the exchange of Mento's events, where producers may not. */
+  isFromEvents: boolean;
   /** When a worker of this group first had it. */
   receivedAt: Date;
   /** What an earlier look saw of data of unknown size. */
@@ -82,6 +84,7 @@ export interface IntakeEffects {
  */
 export async function handleMessage(received: ReceivedMessage, effects: IntakeEffects): Promise<void> {
   const input = readTriggerInput(decodeMessage(received.body, received.properties));
+  if (input.job !== null && !received.isFromEvents) throw notBelieved(input);
   const { matched, unmatched } =
     received.onlyTrigger === undefined
       ? matchTriggers(input, effects.triggers)
@@ -225,6 +228,14 @@ function ignoredEvent(input: TriggerInput, reasons: MessageEventData["reasons"],
     { cause, beamline, beamtimeId, paths: [...paths], error: null, reasons },
     now,
   );
+}
+
+function notBelieved({ event: { type } }: TriggerInput): Rejected {
+  return new Rejected({
+    code: "event-not-believed",
+    message: `An event of type ${type} came by the exchange for data: it may be anybody's.`,
+    hint: "Events of jobs start triggers only where workers announce them: on the exchange of Mento's events.",
+  });
 }
 
 function triggerNamed(name: string, triggers: readonly Trigger[]): Trigger {

@@ -18,3 +18,11 @@ export function openSessionJobs(first: TrackingRecord, log: Log): SessionJobs {
   const { jobsDirectory } = first;
   return { first, jobsDirectory, jobs: new Map(), accounting: new Accounting(log), toLookFor: [] };
 }
+
+/** The record may have been delivered again meanwhile: both deliveries are of this job, which is done with. */
+export function letGo(watched: Watched, { jobs }: SessionJobs): void {
+  const { id } = watched.record.data.job;
+  jobs.get(id)?.ack();
+  jobs.delete(id);
+  watched.ack();
+}

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { errorText, MentoError } from "./errors.ts";
+import { errorText, MentoError, Rejected } from "./errors.ts";
 import { markerOf, spoolOf } from "./jobs/directory.ts";
 import { endedData, lostData, startedData, type EndFacts } from "./jobs/event-data.ts";
 import { endFromRecord, endFromSlurm, hasBegun, meaningOf, type JobEnd } from "./jobs/job.ts";
@@ -12,7 +12,7 @@ import { beginsAnew, isOurs, runIdOf, seenAtOf, watch, wordOn, type Watched } fr
 import { jobEvent, type JobEventData } from "./messages/job-event.ts";
 import { endOfHeld, endOfUnplaced, isGivenUp, isRetried, movedRecord, type Moved } from "./resubmit.ts";
 import { quote } from "./shells/quote.ts";
-import { openSessionJobs, type SessionJobs } from "./session-jobs.ts";
+import { letGo, openSessionJobs, type SessionJobs } from "./session-jobs.ts";
 import type { Sight } from "./sight.ts";
 import type { TrackerEffects } from "./tracker-effects.ts";
 
@@ -93,6 +93,8 @@ export class Tracker {
         failures = 0;
       } catch (error) {
         if (this.#stopped.signal.aborted) break;
+        if (error instanceof Rejected && error.code === "record-unfit")
+          await this.#putAside(session, error.message);
         failures += 1;
         if (failures === 1) {
           failingSince = now().getTime();
@@ -109,6 +111,14 @@ export class Tracker {
       });
       const wait = Math.min(TICK_MS * 2 ** failures, LONGEST_BACKOFF_MS);
       await sleep(wait, undefined, { signal: stopped }).catch(() => undefined);
+    }
+  }
+
+  /** All are in one folder, and of one session: none of them fits. */
+  async #putAside(session: SessionJobs, why: string): Promise<void> {
+    for (const watched of [...session.jobs.values()]) {
+      await this.#effects.putAside(watched.record, why);
+      letGo(watched, session);
     }
   }
 
@@ -317,7 +327,7 @@ export class Tracker {
     const { record, cancelled } = watched;
     await this.#effects.leaveSeats(record);
     await this.#announce(watched, endedData(record.data, end, { ...facts, cancelled }));
-    this.#letGo(watched, session);
+    letGo(watched, session);
   }
 
   async #lose(watched: Watched, session: SessionJobs): Promise<void> {
@@ -327,21 +337,13 @@ export class Tracker {
     });
     await this.#announce(watched, lostData(watched.record.data, seenAt));
     this.#say(watched, "the job is lost: a person must look what became of it");
-    this.#letGo(watched, session);
+    letGo(watched, session);
   }
 
   async #announce(watched: Watched, data: JobEventData, again = ""): Promise<void> {
     const { traceparent } = watched.record;
     await this.#effects.announce(jobEvent(data, this.#effects.now(), { again, traceparent }));
     watched.record = { ...watched.record, data };
-  }
-
-  /** The record may have been delivered again meanwhile: both deliveries are of this job, which is done with. */
-  #letGo(watched: Watched, { jobs }: SessionJobs): void {
-    const { id } = watched.record.data.job;
-    jobs.get(id)?.ack();
-    jobs.delete(id);
-    watched.ack();
   }
 
   /** Publishes a copy of the record and acks the old; whoever gets the copy, which may be here already, watches on. */

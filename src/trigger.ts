@@ -126,6 +126,7 @@ export class Trigger {
     this.#sights = new Sights(this.#here, this.#sessions, this.#shells, rest);
     this.#tracker = new Tracker({
       sightOf: (record) => this.#sights.of(record),
+      putAside: (_, why) => Promise.reject(new Error(why)),
       announce: (event) => this.#announce(event),
       track: (record) => {
         this.#tracker.take(record, { ack: () => undefined, returns: 0 });

@@ -7,7 +7,6 @@ import { topologyFor, type Topology } from "./broker/topology.ts";
 import { cancelJobs } from "./cancel-jobs.ts";
 import { askHost, cancelHere } from "./cancel-on-host.ts";
 import { localJobsDirectory, type MentoConfig } from "./config.ts";
-import { MentoError } from "./errors.ts";
 import { handleCancel } from "./handle-cancel.ts";
 import type { ReceivedMessage } from "./handle-message.ts";
 import type { Log } from "./log.ts";
@@ -51,19 +50,8 @@ export function cancelling(parts: CancelParts) {
         log,
         now: () => new Date(),
       }),
-    /** Never rejects: a request that cannot be answered is delivered again over another link. */
-    fromHost: async ({ message, ack }: Delivery): Promise<void> => {
-      try {
-        await cancelHere(message, { here, jobsDirectory: localJobsDirectory(config.site), publisher });
-        ack();
-      } catch (error) {
-        if (error instanceof MentoError) {
-          link.fail(error);
-          return;
-        }
-        log.error({ err: error }, "a request of another host cannot be read; it is dropped");
-        ack();
-      }
-    },
+    /** @throws whatever is wrong with the request, or with the broker */
+    fromHost: (message: Delivery["message"]): Promise<void> =>
+      cancelHere(message, { here, jobsDirectory: localJobsDirectory(config.site), publisher }),
   };
 }

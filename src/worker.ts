@@ -9,14 +9,20 @@ import { openIntake } from "./broker/intake.ts";
 import { Publisher, type Publish } from "./broker/publisher.ts";
 import { declareTopology, topologyFor, type Topology } from "./broker/topology.ts";
 import { cleanUp } from "./clean-up.ts";
-import { brokerCredentials, type MentoConfig } from "./config.ts";
+import { brokerCredentials, jobsDirectory, localJobsDirectory, type MentoConfig } from "./config.ts";
 import { openSlurmRest } from "./open-slurm-rest.ts";
 import { Deferred, MentoError, Misconfigured, Unavailable, errorText } from "./errors.ts";
 import { isHostRequest } from "./cancel-on-host.ts";
 import { handleMessage, type IntakeEffects, type ReceivedMessage } from "./handle-message.ts";
 import { leaveCommand } from "./jobs/seats.ts";
-import { TrackingRecord } from "./jobs/tracking-record.ts";
+import {
+  readTrackingRecord,
+  requireOwnFolder,
+  writeTrackingRecord,
+  type TrackingRecord,
+} from "./jobs/tracking-record.ts";
 import type { Log } from "./log.ts";
+import { receive } from "./messages/received.ts";
 import { toCloudEvent, type JobMethod, type OutgoingEvent } from "./messages/job-event.ts";
 import { METHODS } from "./methods/methods.ts";
 import { submitArray } from "./methods/sbatch-array.ts";
@@ -226,12 +232,19 @@ class Worker {
       publisher.publish({
         exchange: "",
         routingKey: isOfThisHost(record.data.job.method) ? topology.hostJobsQueue : topology.jobsQueue,
-        body: Buffer.from(JSON.stringify(record)),
+        body: writeTrackingRecord(record),
         properties: { messageId: record.data.job.id, contentType: "application/json" },
       });
 
     const jobEffects: TrackerEffects = {
-      sightOf: (record) => this.#sights.of(record),
+      sightOf: async (record) => {
+        requireOwnFolder(record, await this.#placeOf(record));
+        return this.#sights.of(record);
+      },
+      putAside: (record, why) => {
+        const queue = isOfThisHost(record.data.job.method) ? topology.hostJobsQueue : topology.jobsQueue;
+        return this.#putAside(publisher, queue, writeTrackingRecord(record), why);
+      },
       leaveSeats: async (record) => {
         const { data, jobsDirectory, rows = [] } = record;
         if (rows.length === 0) return;
@@ -258,19 +271,21 @@ class Worker {
       const { jobsQueue, hostJobsQueue } = topology;
       for (const queue of [jobsQueue, hostJobsQueue]) {
         const consumer = await openConsumer(link, queue, MAX_TRACKED, ({ message, ack }) => {
-          if (isHostRequest(message.properties)) return void cancels.fromHost({ message, ack });
-          const record = TrackingRecord.safeParse(parseJson(message.content));
-          if (record.success) {
-            const returns: unknown = message.properties.headers?.["x-delivery-count"];
-            tracker.take(record.data, { ack, returns: typeof returns === "number" ? returns : 0 });
-            return;
-          }
-          void this.#putAside(publisher, queue, message.content, record.error.message).then(
-            ack,
-            (error: unknown) => {
-              link.fail(error instanceof MentoError ? error : brokerLost(errorText(error), error));
-            },
-          );
+          const takeIn = async () => {
+            if (message.fields.exchange !== "")
+              throw new Error("it was not published to the queue by its name");
+            if (isHostRequest(message.properties)) return cancels.fromHost(message).then(ack);
+            tracker.take(readTrackingRecord(message.content), { ack, returns: receive(message).returns });
+          };
+          takeIn().catch(async (error: unknown) => {
+            try {
+              if (isBrokersTrouble(error)) throw error;
+              await this.#putAside(publisher, queue, message.content, errorText(error));
+              ack();
+            } catch (trouble) {
+              link.fail(trouble instanceof MentoError ? trouble : brokerLost(errorText(trouble), trouble));
+            }
+          });
         });
         stops.unshift(() => consumer.pause());
       }
@@ -331,9 +346,20 @@ class Worker {
     };
   }
 
-  /** A tracking record that this version cannot read is kept for a person: its job may still run. */
+  /** Where the configuration has the job's folder, and its session's data. */
+  async #placeOf({ data: { job, session } }: TrackingRecord): Promise<{
+    jobsDirectory: string;
+    corePath: string | null;
+  }> {
+    const { site } = this.#config;
+    const core = session.id === null ? null : (await this.#sessions.find(session.id)).roots.core;
+    const isHere = job.method === "local-bash-script" || core === null;
+    return { jobsDirectory: isHere ? localJobsDirectory(site) : jobsDirectory(site, core), corePath: core };
+  }
+
+  /** What does not belong on a queue of tracking records is kept for a person: its job may still run. */
   async #putAside(publisher: Publisher, queue: string, body: Buffer, why: string): Promise<void> {
-    this.#log.error({ why }, "a tracking record cannot be read; it is put into the dead-letter queue");
+    this.#log.error({ queue, why }, "a tracking record is put aside, into the dead-letter queue");
     await publisher.publish({
       exchange: "",
       routingKey: this.#topology.deadQueue,
@@ -341,15 +367,20 @@ class Worker {
       properties: {
         messageId: "tracking-record",
         headers: {
-          "mento-error-code": "internal-error",
-          "mento-error-message": `A tracking record cannot be read: ${why}`.slice(0, 1000),
-          "mento-error-hint": "Another version of Mento wrote it; start that version to finish its jobs.",
+          "mento-error-code": "record-unfit",
+          "mento-error-message": why.slice(0, 1000),
+          "mento-error-hint":
+            "Another version or configuration of Mento wrote it, or it is forged; its job may run. Replay it when it fits.",
           "mento-routing-key": queue,
           "mento-queue": queue,
         },
       },
     });
   }
+}
+
+function isBrokersTrouble(error: unknown): boolean {
+  return error instanceof Unavailable && /^(broker|publish)-/.test(error.code);
 }
 
 /**
@@ -380,12 +411,4 @@ async function within(milliseconds: number, work: Promise<void>): Promise<void> 
   const timeout = sleep(milliseconds, undefined, { signal: done.signal }).catch(() => undefined);
   await Promise.race([work, timeout]);
   done.abort();
-}
-
-function parseJson(bytes: Buffer): unknown {
-  try {
-    return JSON.parse(bytes.toString("utf8"));
-  } catch {
-    return undefined;
-  }
 }

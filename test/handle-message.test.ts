@@ -69,7 +69,14 @@ async function outcome(
   const body = Buffer.from(JSON.stringify({ path: "/gpfs/current/raw/a.h5" }));
   const properties = { contentType: "application/json", messageId: "1", type: "mento.data.ready.v1" };
   const received: ReceivedMessage = {
-    ...{ body, properties, receivedAt: new Date(), dataLook: undefined, onlyTrigger: undefined },
+    ...{
+      body,
+      properties,
+      isFromEvents: false,
+      receivedAt: new Date(),
+      dataLook: undefined,
+      onlyTrigger: undefined,
+    },
     queuedFor: [],
     queuedTurn: undefined,
     copyFor: () => ({ body, properties }),
@@ -150,7 +157,7 @@ describe("a trigger that counts its jobs", () => {
     const received = {
       ...{ body: Buffer.from(JSON.stringify({ path: "/gpfs/current/raw/a.h5" })), receivedAt: at },
       ...{ properties: { messageId: "1", appId: "/s" }, dataLook: undefined, onlyTrigger: undefined },
-      ...{ queuedFor: [], queuedTurn: undefined },
+      ...{ queuedFor: [], queuedTurn: undefined, isFromEvents: false },
       copyFor: (trigger: string, { session, beamline }: QueuedTurn) => ({
         ...{
           body: Buffer.from(""),

@@ -48,6 +48,7 @@ function open(changes: Partial<TrackerEffects> = {}) {
   const renewed: TrackingRecord[] = [];
   const clock = { now: Date.now() };
   const tracker = new Tracker({
+    putAside: () => Promise.reject(new Error("not reached")),
     sightOf: () => Promise.reject(new Error("the node is away")),
     announce: (event) => Promise.resolve(void events.push(event)),
     track: (one) => Promise.resolve(void renewed.push(one)),

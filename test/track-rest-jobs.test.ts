@@ -51,6 +51,7 @@ function track(jobs: ListedJob[]) {
   });
   const take = (one: TrackingRecord) => tracker.take(one, { ack: () => undefined, returns: 0 });
   const tracker = new Tracker({
+    putAside: () => Promise.reject(new Error("not reached")),
     sightOf: () => Promise.resolve(sight),
     announce: (event) => Promise.resolve(void events.push(event)),
     track: (one) => {

@@ -70,6 +70,7 @@ function join(
   const received: ReceivedMessage = {
     body: Buffer.from("{}"),
     properties: { messageId: name },
+    isFromEvents: false,
     receivedAt: new Date(),
     dataLook: undefined,
     onlyTrigger: "t",

@@ -1,4 +1,4 @@
-import type { ConfirmChannel as AmqpChannel, Options } from "amqplib";
+import { IllegalOperationError, type ConfirmChannel as AmqpChannel, type Options } from "amqplib";
 import { MentoError, Unavailable, errorText } from "../errors.ts";
 import { brokerLost, type BrokerLink } from "./connection.ts";
 
@@ -17,6 +17,8 @@ export class ConfirmChannel {
   readonly openedAt = Date.now();
   /** Whether the broker has refused something that was published over it. */
   hasRefused = false;
+  /** What could not be encoded is counted as published: from then on amqplib takes one confirm for another's. */
+  #isMiscounting = false;
   readonly #channel: AmqpChannel;
   readonly #link: BrokerLink;
   /** The publishes that the broker has returned as unroutable; it confirms them all the same, right after. */
@@ -34,7 +36,10 @@ export class ConfirmChannel {
     void link.lost.then((error) => {
       for (const give of waiting.deref() ?? []) give(error ?? brokerLost("it was closed"));
     });
-    channel.on("error", (error: Error) => (this.#closedFor = error.message));
+    channel.on("error", (error: Error) => {
+      this.#closedFor = error.message;
+      noteSizeLimit(link.place, error.message);
+    });
     channel.on("close", () => {
       if (this.#isRetired) return;
       // If it closed with its connection, that one says why, right after.
@@ -51,11 +56,14 @@ export class ConfirmChannel {
   }
 
   /**
-   * @returns false if the broker refused it (basic.nack)
-   * @throws MentoError `nobody-listens`, `exchange-missing`
+   * @returns false if the broker refused it (basic.nack), or it is to be published over another channel
+   * @throws MentoError `nobody-listens`, `exchange-missing`, `publish-impossible`
    * @throws Unavailable `broker-lost`, `publish-unconfirmed`: it may have been taken
    */
   publish({ exchange, routingKey, body, properties }: Publish): Promise<boolean> {
+    if (this.#isMiscounting) return Promise.resolve(false);
+    const limit = SIZE_LIMITS.get(this.#link.place) ?? Infinity;
+    if (body.length > limit) return Promise.reject(tooLarge(body.length, limit));
     return new Promise((resolve, reject) => {
       let timer: NodeJS.Timeout | undefined;
       const end = () => {
@@ -102,7 +110,13 @@ export class ConfirmChannel {
         const options = { ...properties, persistent: true, mandatory: true };
         this.#channel.publish(exchange, routingKey, body, options, onConfirm);
       } catch (cause) {
-        give(brokerLost(errorText(cause), cause));
+        if (cause instanceof IllegalOperationError) {
+          give(brokerLost(errorText(cause), cause));
+          return;
+        }
+        this.#isMiscounting = true;
+        this.hasRefused = true;
+        give(impossible(errorText(cause), cause));
       }
     });
   }
@@ -117,6 +131,32 @@ export class ConfirmChannel {
     if (!this.#isRetired || this.#waiting.size > 0) return;
     this.#channel.close().catch(() => undefined);
   }
+}
+
+/** What brokers have said of the largest message that they take, by their place. */
+const SIZE_LIMITS = new Map<string, number>();
+
+/** RabbitMQ says so when it closes the channel; the same message would be refused again, and its channel lost again. */
+function noteSizeLimit(place: string, said: string): void {
+  const [, limit] = /message size \d+ is larger than (?:configured )?max size (\d+)/.exec(said) ?? [];
+  if (limit !== undefined) SIZE_LIMITS.set(place, Number(limit));
+}
+
+function tooLarge(bytes: number, limit: number): MentoError {
+  return new MentoError({
+    code: "publish-impossible",
+    message: `A message of ${bytes} bytes cannot be published: RabbitMQ takes at most ${limit}.`,
+    hint: "Set RabbitMQ's max_message_size to 1 MiB or more, or worker.maxEventBytes to less.",
+  });
+}
+
+function impossible(why: string, cause: unknown): MentoError {
+  return new MentoError({
+    code: "publish-impossible",
+    message: `A message cannot be written in AMQP: ${why}.`,
+    hint: "This is a bug: please report it with the message.",
+    cause,
+  });
 }
 
 function placeOf(exchange: string, routingKey: string, messageId: string): string {

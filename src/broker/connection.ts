@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { connect, credentials, type ChannelModel } from "amqplib";
 import { MentoError, Unavailable, errorText } from "../errors.ts";
+import { leaveOutUnreadableHeaders } from "./readable-headers.ts";
 
 export interface BrokerAddress {
   /** Of several, each attempt takes the first that answers: the nodes of one cluster. */
@@ -129,6 +130,7 @@ async function openConnection(
       signal,
     };
     const connection = await connect(url.href, options);
+    leaveOutUnreadableHeaders(connection);
     // `error` comes before `close`, or not at all; only `close` means that the connection is gone.
     connection.on("error", () => undefined);
     connection.on("close", (error?: Error) => lose(brokerLost(error?.message ?? "it was closed", error)));

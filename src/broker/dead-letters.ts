@@ -79,7 +79,7 @@ export class DeadLetters {
         if (message.properties.messageId === end) return;
         continue;
       }
-      const letter = readDeadLetter(message.content, message.properties);
+      const letter = readDeadLetter(message);
       this.#held.set(letter, message);
       yield letter;
       if (!this.#kept.has(letter)) await this.#letGo(letter);
@@ -122,9 +122,8 @@ export class DeadLetters {
   /** False if the broker takes no publishes now, or the queue no more: looking at the letters is possible all the same. */
   async #publishCopy(letter: DeadLetter): Promise<boolean> {
     const { link, publisher } = this.#client;
-    const { body, properties } = sentAgain(letter.body, letter.properties, {});
     const headers = { ...headersOfCopy(letter), [RENEWED_HEADER]: this.#reading };
-    const copy = { exchange: "", routingKey: this.#queue, body, properties: { ...properties, headers } };
+    const copy = { exchange: "", routingKey: this.#queue, ...sentAgain(letter.received, headers) };
     const published = publisher.publish(copy).then(
       () => true,
       (error: unknown) => {

@@ -1,4 +1,3 @@
-import type { ConsumeMessage } from "amqplib";
 import { Deferred, MentoError, Misconfigured, Rejected, Unavailable, errorText } from "../errors.ts";
 import type { ReceivedMessage } from "../handle-message.ts";
 import type { Log } from "../log.ts";
@@ -6,16 +5,10 @@ import { CANCEL_ANSWER_TYPE, isJobCancel, type CancelAnswer } from "../messages/
 import { derivedId } from "../messages/derived-id.ts";
 import { messageEvent, type OutgoingEvent } from "../messages/job-event.ts";
 import { chainOriginOf, originOf, type Origin } from "../messages/origin.ts";
+import { copyProperties, receive, type Received } from "../messages/received.ts";
 import { brokerLost, type BrokerLink } from "./connection.ts";
 import { openConsumer, type Consumer, type Delivery } from "./consumer.ts";
-import {
-  copyProperties,
-  headersOf,
-  historyOf,
-  queuedTurnOf,
-  turnHeaders,
-  type History,
-} from "./message-history.ts";
+import { headersOf, historyOf, queuedTurnOf, turnHeaders, type History } from "./message-history.ts";
 import type { Publish } from "./publisher.ts";
 import { WAIT_SECONDS, type Topology } from "./topology.ts";
 
@@ -95,18 +88,19 @@ export class Intake {
 
   /** Never rejects: whatever fails here leaves the message un-acked on a lost link. */
   async #take(delivery: Delivery): Promise<void> {
-    const { message } = delivery;
-    const { log, now } = this.#edges;
+    const message = receive(delivery.message);
+    const { log, now, topology } = this.#edges;
     const history = historyOf(message, now());
-    const origin = originOf(message.content, message.properties);
+    const origin = originOf(message.body, message.properties);
     try {
       try {
         const queuedTurn = queuedTurnOf(message);
         const tooOften = history.returned >= RENEW_AFTER_RETURNS ? cameBack(history) : undefined;
         if (tooOften !== undefined && queuedTurn === undefined) throw tooOften;
         const received: ReceivedMessage = {
-          body: message.content,
-          properties: message.properties,
+          body: message.body,
+          properties: { ...message.properties, userId: history.userId ?? undefined },
+          isFromEvents: history.exchange === topology.eventsExchange,
           receivedAt: new Date(history.firstSeen),
           dataLook: history.dataLook ?? undefined,
           onlyTrigger: history.onlyTrigger ?? undefined,
@@ -114,7 +108,7 @@ export class Intake {
           queuedTurn,
           cameBack: tooOften,
           copyFor: (trigger: string, turn: Parameters<typeof turnHeaders>[2]) => ({
-            body: message.content,
+            body: message.body,
             properties: copyProperties(message, turnHeaders(history, trigger, turn)),
           }),
         };
@@ -140,7 +134,7 @@ export class Intake {
     }
   }
 
-  async #decide(error: unknown, message: ConsumeMessage, history: History, origin: Origin): Promise<void> {
+  async #decide(error: unknown, message: Received, history: History, origin: Origin): Promise<void> {
     if (error instanceof Deferred) {
       await this.#defer(error, message, history, origin);
     } else if (error instanceof Unavailable || error instanceof Misconfigured) {
@@ -162,7 +156,7 @@ export class Intake {
     });
   }
 
-  async #defer(reason: Deferred, message: ConsumeMessage, history: History, origin: Origin): Promise<void> {
+  async #defer(reason: Deferred, message: Received, history: History, origin: Origin): Promise<void> {
     const { announce, log, now } = this.#edges;
     const waits = WAIT_SECONDS.filter((seconds) => seconds <= reason.waitAtMostSeconds);
     if (reason.isSilent) {
@@ -203,18 +197,30 @@ export class Intake {
     await announce(troubleEvent("deferred", message, reason, now()));
   }
 
-  async #copyToWait(message: ConsumeMessage, history: History, seconds: number): Promise<void> {
-    const { publish, topology } = this.#edges;
-    await publish({
-      exchange: "",
-      routingKey: topology.waitQueue(seconds),
-      body: message.content,
-      properties: copyProperties(message, headersOf(history)),
-    });
+  async #copyToWait(message: Received, history: History, seconds: number): Promise<void> {
+    await this.#putAway(this.#edges.topology.waitQueue(seconds), message, headersOf(history));
   }
 
-  async #reject(error: Rejected, message: ConsumeMessage, history: History, origin: Origin): Promise<void> {
-    const { announce, log, now, publish, topology } = this.#edges;
+  /** If it cannot be published with what its producer wrote beside it, then without. */
+  async #putAway(
+    routingKey: string,
+    message: Received,
+    ours: Readonly<Record<string, string | number>>,
+  ): Promise<void> {
+    const { publish } = this.#edges;
+    const properties = copyProperties(message, ours);
+    const copy = { exchange: "", routingKey, body: message.body };
+    try {
+      await publish({ ...copy, properties });
+    } catch (error) {
+      if (!(error instanceof MentoError) || error.code !== "publish-impossible") throw error;
+      const { messageId } = properties;
+      await publish({ ...copy, properties: { messageId: derivedId(messageId), headers: { ...ours } } });
+    }
+  }
+
+  async #reject(error: Rejected, message: Received, history: History, origin: Origin): Promise<void> {
+    const { announce, log, now, topology } = this.#edges;
     const { code, message: text, hint } = error;
     const headers = {
       ...headersOf(history),
@@ -223,26 +229,27 @@ export class Intake {
       "mento-error-hint": hint.slice(0, MAX_HEADER_TEXT),
       "mento-queue": topology.intakeQueue,
     };
-    await publish({
-      exchange: "",
-      routingKey: topology.deadQueue,
-      body: message.content,
-      properties: copyProperties(message, headers),
-    });
+    await this.#putAway(topology.deadQueue, message, headers);
     log.warn({ cause: origin.cause, code, hint }, `rejected: ${text}`);
     const event = troubleEvent("rejected", message, error, now());
     await announce(event);
     await this.#answer(message, event);
   }
 
-  /** To the producer's own queue, if it asked and its queue still exists. */
+  /** To the producer's own queue, if it asked and its queue still exists; never to one of Mento's. */
   async #answer(
-    message: ConsumeMessage,
+    message: Received,
     event: Pick<OutgoingEvent, "id" | "type"> & { data: object },
   ): Promise<void> {
-    const replyTo: unknown = message.properties.replyTo;
-    if (typeof replyTo !== "string" || replyTo === "") return;
-    const correlationId: unknown = message.properties.correlationId ?? message.properties.messageId;
+    const { replyTo, messageId, correlationId = messageId } = message.properties;
+    if (replyTo === undefined) return;
+    if (this.#edges.topology.isOurs(replyTo)) {
+      this.#edges.log.warn(
+        { replyTo },
+        "a producer asks to be answered in a queue of Mento's, and is not answered",
+      );
+      return;
+    }
     try {
       await this.#edges.publish({
         exchange: "",
@@ -252,7 +259,7 @@ export class Intake {
           messageId: event.id,
           type: event.type,
           contentType: "application/json",
-          ...(typeof correlationId === "string" ? { correlationId } : {}),
+          ...(correlationId === undefined ? {} : { correlationId }),
         },
       });
     } catch (error) {
@@ -309,11 +316,11 @@ export function isSameTrouble(before: string | null, now: string): boolean {
 
 function troubleEvent(
   outcome: "rejected" | "deferred",
-  { content, properties }: ConsumeMessage,
+  { body, properties }: Received,
   { code, message, hint }: MentoError,
   now: Date,
 ): OutgoingEvent {
-  const { origin, link } = chainOriginOf(content, properties);
+  const { origin, link } = chainOriginOf(body, properties);
   const data = { ...origin, error: { code, message, hint }, reasons: [] };
   return messageEvent(outcome, data, now, link === "" ? code : `${link}/${code}`);
 }

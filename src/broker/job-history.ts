@@ -28,8 +28,14 @@ export async function lastJobEvents(
 ): Promise<Map<string, LastJobEvent>> {
   const wanted = new Set(names);
   const found = new Map<string, LastJobEvent>();
-  for await (const { content, properties } of historySince(client, new Date(Date.now() - HISTORY_MS))) {
+  const { eventsExchange } = client.topology;
+  for await (const { content, fields, properties } of historySince(
+    client,
+    new Date(Date.now() - HISTORY_MS),
+  )) {
     const type: unknown = properties.type;
+    // On the exchange for data they are anybody's.
+    if (fields.exchange !== eventsExchange) continue;
     if (typeof type !== "string" || !type.startsWith("mento.job.")) continue;
     const { data: event } = JobEvent.safeParse(parseJson(content));
     if (event === undefined) continue;

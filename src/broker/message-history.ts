@@ -1,7 +1,5 @@
-import type { ConsumeMessage, Options } from "amqplib";
 import type { QueuedTurn } from "../handle-message.ts";
-import { shortId } from "../messages/derived-id.ts";
-import { originOf } from "../messages/origin.ts";
+import type { Received } from "../messages/received.ts";
 
 /** What our own headers say of a message that has waited or failed. */
 export interface History {
@@ -11,8 +9,11 @@ export interface History {
   /** The code of the present reason, and since when it holds. */
   reason: string | null;
   reasonSince: string | null;
+  /** Where its producer has published it. */
   exchange: string;
   routingKey: string;
+  /** The login that published it. */
+  userId: string | null;
   /** What the last look saw of data of unknown size. */
   dataLook: string | null;
   /** It was sent again for this trigger alone. */
@@ -26,13 +27,9 @@ export interface History {
   returns: number;
 }
 
-/** AMQP has limits for headers: a producer that has filled them up loses its own, not its message. */
-const MAX_THEIR_HEADERS = 16 * 1024;
-
-export function historyOf(message: ConsumeMessage, now: Date): History {
-  const headers: Record<string, unknown> = message.properties.headers ?? {};
+export function historyOf({ ours, ...message }: Received, now: Date): History {
   const text = (name: string) => {
-    const value = headers[`mento-${name}`];
+    const value = ours[`mento-${name}`];
     return typeof value === "string" && value !== "" ? value : null;
   };
   const time = (name: string) => {
@@ -40,22 +37,23 @@ export function historyOf(message: ConsumeMessage, now: Date): History {
     return value === null || Number.isNaN(Date.parse(value)) ? null : value;
   };
   const number = (name: string) => {
-    const value = headers[name];
+    const value = ours[`mento-${name}`];
     return typeof value === "number" ? value : 0;
   };
   return {
     firstSeen: time("first-seen") ?? now.toISOString(),
-    attempts: number("mento-attempts"),
+    attempts: number("attempts"),
     reason: text("reason"),
     reasonSince: time("reason-since"),
-    exchange: text("exchange") ?? message.fields.exchange,
-    routingKey: text("routing-key") ?? message.fields.routingKey,
+    exchange: text("exchange") ?? message.exchange,
+    routingKey: text("routing-key") ?? message.routingKey,
+    userId: text("user-id") ?? message.properties.userId ?? null,
     dataLook: text("data-look"),
     onlyTrigger: text("trigger"),
     queuedFor: text("queued-for")?.split(" ") ?? [],
-    ownTroubles: number("mento-own-troubles"),
-    returned: number("x-delivery-count"),
-    returns: number("mento-returns") + number("x-delivery-count"),
+    ownTroubles: number("own-troubles"),
+    returned: message.returns,
+    returns: number("returns") + message.returns,
   };
 }
 
@@ -67,35 +65,12 @@ export function headersOf(history: History): Record<string, string | number> {
     "mento-reason-since": history.reasonSince ?? "",
     "mento-exchange": history.exchange,
     "mento-routing-key": history.routingKey,
+    ...(history.userId === null ? {} : { "mento-user-id": history.userId }),
     ...(history.dataLook === null ? {} : { "mento-data-look": history.dataLook }),
     ...(history.ownTroubles === 0 ? {} : { "mento-own-troubles": history.ownTroubles }),
     ...(history.returns === 0 ? {} : { "mento-returns": history.returns }),
     ...(history.onlyTrigger === null ? {} : { "mento-trigger": history.onlyTrigger }),
     ...(history.queuedFor.length === 0 ? {} : { "mento-queued-for": history.queuedFor.join(" ") }),
-  };
-}
-
-/** The message's own properties and headers, with ours; without RabbitMQ's account of dead-lettering. */
-export function copyProperties(
-  message: ConsumeMessage,
-  ours: Record<string, string | number>,
-): Options.Publish & { messageId: string } {
-  const { contentType, contentEncoding, correlationId, replyTo, timestamp, type, appId } =
-    message.properties as Options.Publish;
-  const theirs = Object.entries(message.properties.headers ?? {}).filter(
-    ([name]) => !name.startsWith("x-") && !name.startsWith("mento-"),
-  );
-  // AMQP has limits for headers; what a producer has filled up must not keep its message from being put away.
-  const fit = Buffer.byteLength(JSON.stringify(theirs)) <= MAX_THEIR_HEADERS;
-  const kept = { contentType, contentEncoding, correlationId, replyTo, timestamp, type, appId };
-  const messageId: unknown = message.properties.messageId;
-  // A bare message without an id is known by the hash of its body: it must keep that when it comes back.
-  const id =
-    typeof messageId === "string" ? messageId : originOf(message.content, message.properties).cause.id;
-  return {
-    ...Object.fromEntries(Object.entries(kept).filter(([, value]) => value !== undefined)),
-    messageId: shortId(id),
-    headers: { ...(fit ? Object.fromEntries(theirs) : {}), ...ours },
   };
 }
 
@@ -108,11 +83,12 @@ export function turnHeaders(
   trigger: string,
   turn: QueuedTurn,
 ): Record<string, string | number> {
-  const { firstSeen, exchange, routingKey } = history;
+  const { firstSeen, exchange, routingKey, userId } = history;
   const returns = history.returns - history.returned;
   const fresh = { attempts: 0, reason: null, reasonSince: null, dataLook: null, ownTroubles: 0, returned: 0 };
+  const known = { firstSeen, exchange, routingKey, userId, returns };
   return {
-    ...headersOf({ ...fresh, firstSeen, exchange, routingKey, returns, onlyTrigger: trigger, queuedFor: [] }),
+    ...headersOf({ ...fresh, ...known, onlyTrigger: trigger, queuedFor: [] }),
     "mento-door": turn.door,
     "mento-order": turn.order,
     "mento-session": turn.session ?? "",
@@ -121,10 +97,9 @@ export function turnHeaders(
 }
 
 /** Where it waits in the queue of a trigger; undefined in any other. */
-export function queuedTurnOf({ properties }: ConsumeMessage): QueuedTurn | undefined {
-  const headers: Record<string, unknown> = properties.headers ?? {};
-  const { "mento-door": door, "mento-order": order } = headers;
+export function queuedTurnOf({ ours }: Received): QueuedTurn | undefined {
+  const { "mento-door": door, "mento-order": order } = ours;
   const name = (value: unknown) => (typeof value === "string" && value !== "" ? value : null);
   if (typeof door !== "string" || typeof order !== "string") return undefined;
-  return { door, order, session: name(headers["mento-session"]), beamline: name(headers["mento-beamline"]) };
+  return { door, order, session: name(ours["mento-session"]), beamline: name(ours["mento-beamline"]) };
 }

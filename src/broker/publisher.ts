@@ -39,7 +39,7 @@ export class Publisher {
   /**
    * What the broker refuses is published again for some time, then it is an error.
    *
-   * @throws MentoError `nobody-listens`, `exchange-missing`
+   * @throws MentoError `nobody-listens`, `exchange-missing`, `publish-impossible`
    * @throws Unavailable `publish-refused`; `broker-lost`, `publish-unconfirmed`: it may have been taken; publish it again
    */
   async publish(message: Publish): Promise<void> {

@@ -1,7 +1,7 @@
 import type { ConsumeMessage } from "amqplib";
 import { setTimeout as sleep } from "node:timers/promises";
 import { MentoError, Misconfigured, errorText } from "../errors.ts";
-import { isJobEvent } from "../messages/announced-event.ts";
+import { isDataReadyEvent, isJobEvent } from "../messages/announced-event.ts";
 import { bindingFits } from "../messages/binding-key.ts";
 import { CloudEvent, decodeMessage } from "../messages/cloud-event.ts";
 import { bindingKeys, type EventFilter } from "../messages/event-filter.ts";
@@ -157,6 +157,9 @@ class EventFeed {
     this.#last = message;
     const event = this.#isWanted(message) ? this.#decode(message) : undefined;
     if (event === undefined) return undefined;
+    // On the exchange for data there are messages alone: what calls itself an event there is anybody's.
+    if (message.fields.exchange === this.#client.topology.dataExchange && !isDataReadyEvent(event))
+      return undefined;
     const time = event.time === undefined ? undefined : new Date(event.time);
     if (this.#isOfThePast(time)) return undefined;
     const { trigger } = this.#options;

@@ -18,6 +18,8 @@ export interface Topology {
   triggerQueue(trigger: string): string;
   deadQueue: string;
   historyStream: string;
+  /** Whether a queue of this name is one of Mento's, of whichever group. */
+  isOurs(queue: string): boolean;
 }
 
 export function topologyFor(prefix: string, group: string, host = "-"): Topology {
@@ -31,6 +33,7 @@ export function topologyFor(prefix: string, group: string, host = "-"): Topology
     triggerQueue: (trigger) => `${prefix}.${group}.trigger.${trigger}`,
     deadQueue: `${prefix}.dead`,
     historyStream: `${prefix}.history`,
+    isOurs: (queue) => queue.startsWith(`${prefix}.`),
   };
 }
 

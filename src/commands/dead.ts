@@ -116,8 +116,12 @@ async function replayLetters(ids: string[], options: ReplayOptions): Promise<voi
   if (outcomes.includes("left")) process.exitCode = 1;
 }
 
-/** Its queue is gone, or full: that is this letter's trouble, not that of all. */
-const STAYS: ReadonlySet<string> = new Set<ErrorCode>(["nobody-listens", "publish-refused"]);
+/** Its queue is gone, or full, or it cannot be sent: that is this letter's trouble, not that of all. */
+const STAYS: ReadonlySet<string> = new Set<ErrorCode>([
+  "nobody-listens",
+  "publish-refused",
+  "publish-impossible",
+]);
 
 /** Sends letters one by one: first to their queue, confirmed, then away from the dead letters. */
 class Replayer {
@@ -141,7 +145,8 @@ class Replayer {
     const { broker, worker, triggers } = this.#config;
     const { again = false, dryRun, toTrigger } = this.#options;
     const ownQueue = topologyFor(broker.prefix, worker.group).intakeQueue;
-    const plan = planReplay(letter, { ownQueue, triggers, toTrigger, again, now: this.#now });
+    const { prefix } = broker;
+    const plan = planReplay(letter, { prefix, ownQueue, triggers, toTrigger, again, now: this.#now });
     if (plan.send === undefined) return plan.outcome;
     const sameness = samenessOf(letter);
     if (this.#sent.has(sameness)) {

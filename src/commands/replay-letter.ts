@@ -1,4 +1,4 @@
-import type { DeadLetter } from "../messages/dead-letter.ts";
+import { headersOfReplay, type DeadLetter } from "../messages/dead-letter.ts";
 import { idOfNextRun, sentAgain, type Outgoing } from "../messages/sent-again.ts";
 import type { Trigger } from "../triggers/trigger-config.ts";
 import { outlookLine, outlookOf, type Outlook } from "./outlook.ts";
@@ -19,6 +19,8 @@ export interface Outcome {
 }
 
 export interface ReplayWishes {
+  /** Of all queues of Mento's on the broker. */
+  prefix: string;
   /** The intake queue of the configuration's group: its triggers decide on what comes from there. */
   ownQueue: string;
   triggers: readonly Trigger[];
@@ -32,7 +34,7 @@ export function planReplay(
   letter: DeadLetter,
   wishes: ReplayWishes,
 ): { outcome: Outcome; send?: Outgoing & { routingKey: string } } {
-  const { cause, queue, body, properties, exchange, routingKey } = letter;
+  const { cause, queue } = letter;
   const outcome: Outcome = {
     ...{ id: cause.id, outcome: "sent", sentAs: null, queue, trigger: null, reason: null, outlook: null },
   };
@@ -41,10 +43,8 @@ export function planReplay(
     return { outcome: { ...outcome, outcome: "left", reason: reason ?? "it has no queue" } };
   }
   const trigger = wishes.toTrigger ?? letter.trigger;
-  const ours = { "mento-trigger": trigger, "mento-exchange": exchange, "mento-routing-key": routingKey };
-  const headers = Object.fromEntries(Object.entries(ours).filter(([, value]) => value !== null));
   const sentAs = wishes.again ? idOfNextRun(cause.id, runOf(letter, wishes.now)) : null;
-  const outgoing = sentAgain(body, properties, headers as Record<string, string>, sentAs ?? undefined);
+  const outgoing = sentAgain(letter.received, headersOfReplay(letter, trigger), sentAs ?? undefined);
   const isOwn = queue === wishes.ownQueue;
   const outlook = isOwn
     ? outlookOf(outgoing.body, outgoing.properties, wishes.triggers, trigger ?? undefined)
@@ -63,9 +63,12 @@ function runOf(letter: DeadLetter, now: Date): Date {
   return letter.firstSeen === null ? now : new Date(letter.firstSeen);
 }
 
-function whyLeft({ queue }: DeadLetter, { ownQueue, toTrigger, again }: ReplayWishes): string | undefined {
+function whyLeft({ queue }: DeadLetter, wishes: ReplayWishes): string | undefined {
+  const { ownQueue, prefix, toTrigger, again } = wishes;
   if (queue === null) return "it does not say which queue it came from: no worker has put it here";
-  const isMessage = queue.endsWith(".intake");
+  const [, kind] = TAKEN_FROM.exec(queue.startsWith(`${prefix}.`) ? queue.slice(prefix.length) : "") ?? [];
+  if (kind === undefined) return `it came from ${queue}, which is no queue that workers take messages from`;
+  const isMessage = !kind.startsWith("jobs");
   if (!isMessage && (toTrigger !== undefined || again)) {
     return `it is a worker's record of ${queue}, not a message: replay it without --again and --to-trigger`;
   }
@@ -74,6 +77,9 @@ function whyLeft({ queue }: DeadLetter, { ownQueue, toTrigger, again }: ReplayWi
   }
   return undefined;
 }
+
+/** Queues that workers consume: nothing is sent to any other, whatever a letter says. */
+const TAKEN_FROM = /^\.[A-Za-z0-9_-]+\.(intake|jobs(?:\..+)?|trigger\..+)$/;
 
 function withoutMessage({ triggers, cancels, unmatched, error }: Outlook): Omit<Outlook, "input"> {
   return { triggers, cancels, unmatched, error };

@@ -7,6 +7,7 @@ import { wrongUsage } from "../facility/wrong-usage.ts";
 import { bindingFits } from "../messages/binding-key.ts";
 import { idOfNextRun, sentAgain } from "../messages/sent-again.ts";
 import { originOf } from "../messages/origin.ts";
+import { receive } from "../messages/received.ts";
 import type { Trigger } from "../triggers/trigger-config.ts";
 import { fileOf } from "./event-line.ts";
 import { CONFIG_OPTION, connectFromConfig, openConfig } from "./open-config.ts";
@@ -69,7 +70,8 @@ async function replay(options: ReplayOptions): Promise<void> {
     for await (const message of historySince(client, since)) {
       const taken = sieve.take(message);
       if (taken === undefined) continue;
-      const { cause, paths } = originOf(message.content, message.properties);
+      const received = receive(message);
+      const { cause, paths } = originOf(received.body, received.properties);
       const sentAs = again === true ? idOfNextRun(cause.id, now) : null;
       if (dryRun !== true) {
         await pace();
@@ -78,7 +80,7 @@ async function replay(options: ReplayOptions): Promise<void> {
           "mento-exchange": message.fields.exchange,
           "mento-routing-key": message.fields.routingKey,
         };
-        const outgoing = sentAgain(message.content, message.properties, ours, sentAs ?? undefined);
+        const outgoing = sentAgain(received, ours, sentAs ?? undefined);
         await client.publisher.publish({ exchange: "", routingKey: intakeQueue, ...outgoing });
       }
       const outcome: Outcome = {

@@ -3,7 +3,7 @@ import type { CancelledBy } from "../messages/job-event.ts";
 import { quote } from "../shells/quote.ts";
 
 /** Who asks for a job to be cancelled, and why; kept in the job's directory. */
-export const CancelRequest = z.object({
+export const CancelRequest = z.strictObject({
   who: z.string(),
   reason: z.string().nullable(),
   at: z.iso.datetime(),

@@ -1,20 +1,43 @@
+import { posix } from "node:path";
 import { z } from "zod";
+import { Rejected } from "../errors.ts";
+import { describeIssues } from "../messages/cloud-event.ts";
+import { BeamtimeId } from "../messages/data-ready.ts";
 import { JobEventData } from "../messages/job-event.ts";
 import { TriggerSlurm } from "../triggers/trigger-config.ts";
 
-/**
- * What the queue of jobs holds for each job that has not ended: all that any worker of the group needs to watch it.
- */
-export const TrackingRecord = z.strictObject({
+/** Part of a folder's name in the jobs directory. */
+const Name = z.string().regex(/^[A-Za-z0-9_][A-Za-z0-9._-]{0,199}$/, "must be a plain name");
+
+/** Of a job's data, what becomes part of a command, a path or the choice of a host. */
+const JobPlace = z.looseObject({
+  job: z.looseObject({
+    id: z.string().regex(/^[a-z2-7]{26}$/, "must be a job's id"),
+    directory: z
+      .string()
+      .refine((path) => path.startsWith("/") && path === posix.normalize(path), "must be an absolute path"),
+  }),
+  slurm: z.looseObject({
+    jobId: z
+      .string()
+      .regex(/^[1-9][0-9]{0,9}(_[0-9]{1,9})?$/, "must be a job's number")
+      .nullable(),
+  }),
+  process: z.looseObject({ host: Name, pid: z.int().min(2) }).nullable(),
+  session: z.looseObject({ id: BeamtimeId.nullable() }),
+});
+
+const WrittenRecord = z.strictObject({
   version: z.literal(1),
   /** The last announced event's data: the job's, and how it runs. */
-  data: JobEventData,
+  data: JobEventData.refine(({ job }) => posix.basename(job.directory) === job.id, {
+    path: ["job", "directory"],
+    message: "must be the job's own",
+  }).pipe(JobEventData.and(JobPlace)),
   /** For the job's events. */
-  traceparent: z.string().optional(),
-  /** The folder of the session's job directories. */
-  jobsDirectory: z.string(),
+  traceparent: z.string().max(512).optional(),
   /** Of a job that was submitted as a task of an array: what the array's marker and folder are named after. */
-  arrayId: z.string().optional(),
+  arrayId: Name.optional(),
   /** What the trigger asked of Slurm, if the job must be submitted again. */
   slurm: TriggerSlurm.optional(),
   /** How often the job may be submitted again after its node failed or another job took it, and was so far. */
@@ -22,10 +45,67 @@ export const TrackingRecord = z.strictObject({
   retried: z.int().nonnegative().optional(),
   priority: z.int().optional(),
   /** The rows in which it has a seat; see jobs/seats.ts. */
-  rows: z.array(z.string()).optional(),
+  rows: z.array(Name).max(10).optional(),
   /** When Slurm last knew it; default: when it was submitted. */
   seenAt: z.iso.datetime().optional(),
   /** Since when Slurm holds it because its reservation was deleted. */
   heldSince: z.iso.datetime().optional(),
 });
-export type TrackingRecord = z.infer<typeof TrackingRecord>;
+
+/**
+ * What the queue of jobs holds for each job that has not ended: all that any worker of the group needs to watch it.
+ */
+export interface TrackingRecord extends Omit<z.infer<typeof WrittenRecord>, "data"> {
+  data: JobEventData;
+  /** The folder of the session's job directories: the one that the job's own lies in. */
+  jobsDirectory: string;
+}
+
+export function writeTrackingRecord(record: TrackingRecord): Buffer {
+  return Buffer.from(JSON.stringify({ ...record, jobsDirectory: undefined }));
+}
+
+/**
+ * Whether the job's folder is the one that the configuration has for it is looked at when the job is: `requireOwnFolder`.
+ *
+ * @throws Rejected `record-unfit`
+ */
+export function readTrackingRecord(content: Buffer): TrackingRecord {
+  const parsed = WrittenRecord.safeParse(parseJson(content));
+  if (!parsed.success) throw unfit(describeIssues(parsed.error));
+  const { data } = parsed.data;
+  return { ...parsed.data, data, jobsDirectory: posix.dirname(data.job.directory) };
+}
+
+/** @throws Rejected `record-unfit` if the record names another folder, or data elsewhere */
+export function requireOwnFolder(
+  { data, jobsDirectory }: TrackingRecord,
+  own: { jobsDirectory: string; corePath: string | null },
+): void {
+  if (jobsDirectory !== own.jobsDirectory) {
+    throw unfit(
+      `its job's directory is ${data.job.directory}, and that of its session's jobs is ${own.jobsDirectory}`,
+    );
+  }
+  if (data.session.corePath !== own.corePath) {
+    throw unfit(
+      `it has the core path ${data.session.corePath ?? "-"}, and its session ${own.corePath ?? "-"}`,
+    );
+  }
+}
+
+function unfit(why: string): Rejected {
+  return new Rejected({
+    code: "record-unfit",
+    message: `A tracking record does not fit: ${why}.`,
+    hint: "Another version or configuration of Mento wrote it, or it is forged; its job may run. Replay it when it fits.",
+  });
+}
+
+function parseJson(bytes: Buffer): unknown {
+  try {
+    return JSON.parse(bytes.toString("utf8"));
+  } catch {
+    return undefined;
+  }
+}

@@ -1,14 +1,13 @@
-import type { MessageProperties } from "amqplib";
 import { createHash } from "node:crypto";
 import { derivedId } from "./derived-id.ts";
 import { originOf, type Origin } from "./origin.ts";
-import { theirHeaders } from "./sent-again.ts";
+import { receive, type AmqpMessage, type OurHeaders, type Received } from "./received.ts";
 
 /** A message that could not work, as it lies in the dead-letter queue. */
 export interface DeadLetter extends Origin {
   /** Why it is there. `code` is null if it was the broker that gave it up. */
   error: { code: string | null; message: string; hint: string };
-  /** When a worker first had it; of a letter of the broker's that never waited, when it was given up. */
+  /** When a worker first had it; of a letter of the broker's, when it was given up. */
   firstSeen: string | null;
   /** How often it was deferred for its last reason. */
   attempts: number;
@@ -16,17 +15,17 @@ export interface DeadLetter extends Origin {
   queue: string | null;
   /** It had been sent for this trigger alone. */
   trigger: string | null;
-  /** Where it was published. */
+  /** Where it was published, as far as the one who put it here knows. */
   exchange: string | null;
   routingKey: string | null;
   /** How often it was read and put back. */
   returns: number;
+  /** What is sent again. Of a letter of the broker's none of our headers count: its producer can have written them. */
+  received: Received;
   body: Buffer;
-  properties: MessageProperties;
+  /** As they lie in the queue, to be shown. */
+  properties: AmqpMessage["properties"];
 }
-
-/** Workers write no longer texts; a producer's header that looks like one of ours can have any length. */
-const MAX_HEADER_TEXT = 1000;
 
 /** What RabbitMQ writes into a message that it dead-letters itself. */
 interface Death {
@@ -41,53 +40,58 @@ interface Death {
  * Reads any message: what a worker has put away says why in headers of ours; what the broker has put away itself, when
  * workers took it again and again and never finished, has the broker's account of it.
  */
-export function readDeadLetter(body: Buffer, properties: MessageProperties): DeadLetter {
-  const headers: Record<string, unknown> = properties.headers ?? {};
-  const text = (name: string) => nonEmpty(headers[`mento-${name}`])?.slice(0, MAX_HEADER_TEXT) ?? null;
-  // A worker's letter has no account of the broker's, and the broker's letter may have headers of ours that its producer made up.
+export function readDeadLetter(message: AmqpMessage): DeadLetter {
+  const headers: Record<string, unknown> = message.properties.headers ?? {};
   const death = lastDeath(headers);
-  const exchange = text("exchange");
+  const received = death === undefined ? receive(message) : { ...receive(message), ours: {} };
+  const { ours, body, returns } = received;
+  const text = (name: string) => nonEmpty(ours[`mento-${name}`]);
   return {
-    ...originOf(body, properties),
+    ...originOf(body, received.properties),
     error: death === undefined ? reasonOf(text) : reasonOfBroker(death),
-    firstSeen: timeOf(text("first-seen")) ?? death?.at ?? null,
-    attempts: numberOf(headers["mento-attempts"]),
+    firstSeen: timeOf(text("first-seen") ?? death?.at ?? null),
+    attempts: numberOf(ours["mento-attempts"]),
     queue: death === undefined ? text("queue") : death.queue,
-    trigger: text("trigger"),
-    exchange: exchange ?? death?.exchange ?? null,
-    routingKey: text("routing-key") ?? (exchange === null ? death?.routingKey : null) ?? null,
-    returns: numberOf(headers["x-delivery-count"]),
+    trigger: death === undefined ? text("trigger") : triggerOf(death.queue),
+    exchange: death === undefined ? text("exchange") : death.exchange,
+    routingKey: death === undefined ? text("routing-key") : death.routingKey,
+    returns,
+    received,
     body,
-    properties,
+    properties: message.properties,
   };
 }
 
-/** Headers of a fresh copy of the letter in the same queue: what is known of it stays known. */
-export function headersOfCopy(letter: DeadLetter): Record<string, unknown> {
-  const headers = letter.properties.headers ?? {};
-  if (lastDeath(headers) === undefined) {
-    const ours = Object.entries(headers).filter(([name]) => name.startsWith("mento-"));
-    return { ...theirHeaders(letter.properties), ...Object.fromEntries(ours) };
-  }
-  // Nobody but the broker can write the broker's account: what it says is put into our words.
-  const { error, firstSeen, attempts, queue, trigger, exchange, routingKey } = letter;
-  const ours = {
+/** Our headers of a fresh copy of the letter in the same queue: what is known of it stays known. */
+export function headersOfCopy(letter: DeadLetter): OurHeaders {
+  const { error, firstSeen, attempts, queue, trigger, received } = letter;
+  const known = {
     "mento-error-message": error.message,
     "mento-error-hint": error.hint,
     "mento-first-seen": firstSeen,
     "mento-attempts": attempts,
     "mento-queue": queue,
     "mento-trigger": trigger,
-    "mento-exchange": exchange,
-    "mento-routing-key": routingKey,
   };
-  const known = Object.entries(ours).filter(([, value]) => value !== null);
-  return { ...theirHeaders(letter.properties), ...Object.fromEntries(known) };
+  const entries = Object.entries(known).filter((one): one is [string, string | number] => one[1] !== null);
+  return { ...Object.fromEntries(entries), ...received.ours };
+}
+
+/**
+ * Our headers of the letter as it goes back to its queue. Where it was published only a worker knows for certain; that
+ * decides what it may be (events of jobs count from one exchange alone).
+ */
+export function headersOfReplay({ received: { ours } }: DeadLetter, trigger: string | null): OurHeaders {
+  const names = ["mento-exchange", "mento-routing-key", "mento-user-id"];
+  return {
+    ...Object.fromEntries(Object.entries(ours).filter(([name]) => names.includes(name))),
+    ...(trigger === null ? {} : { "mento-trigger": trigger }),
+  };
 }
 
 /** The same for letters of which sending one again is sending all: the same message for the same queue and trigger. */
-export function samenessOf({ cause, queue, trigger, properties, body }: DeadLetter): string {
-  const contentType = nonEmpty(properties.contentType) ?? "";
+export function samenessOf({ cause, queue, trigger, received, body }: DeadLetter): string {
+  const { contentType = "" } = received.properties;
   const hash = createHash("sha256").update(body).digest("hex");
   return derivedId(queue ?? "", trigger ?? "", cause.source, cause.id, cause.type, contentType, hash);
 }
@@ -116,27 +120,27 @@ function reasonOfBroker({ queue, reason }: Death): DeadLetter["error"] {
 }
 
 /**
- * The death that brought it here: the broker's list begins with the latest, and the waits of a deferred message are in it
- * too (https://www.rabbitmq.com/docs/dlx#effects).
+ * The death that brought it here: RabbitMQ puts the latest first (https://www.rabbitmq.com/docs/dlx#effects). A producer
+ * can write such a list itself; of the first entry RabbitMQ 3 then still writes queue and reason, and RabbitMQ 4 all of it.
  */
 function lastDeath(headers: Record<string, unknown>): Death | undefined {
   const list: unknown = headers["x-death"];
-  const deaths = Array.isArray(list) ? list.filter(isObject) : [];
-  const found = deaths.find(({ reason }) => reason === "delivery_limit") ?? deaths[0];
-  const queue =
-    nonEmpty(found?.["queue"]) ??
-    nonEmpty(headers["x-last-death-queue"]) ??
-    nonEmpty(headers["x-first-death-queue"]);
-  if (queue === null) return undefined;
+  if (list === undefined) return undefined;
+  const found = Array.isArray(list) ? list.find(isObject) : undefined;
   const keys: unknown = found?.["routing-keys"];
   const time: unknown = isObject(found?.["time"]) ? found["time"]["value"] : undefined;
   return {
-    queue,
-    reason: nonEmpty(found?.["reason"]) ?? nonEmpty(headers["x-first-death-reason"]) ?? "no reason given",
+    queue: nonEmpty(found?.["queue"]) ?? "-",
+    reason: nonEmpty(found?.["reason"]) ?? "no reason given",
     exchange: nonEmpty(found?.["exchange"]),
     routingKey: Array.isArray(keys) ? nonEmpty(keys[0]) : null,
     at: typeof time === "number" ? timeOf(time * 1000) : null,
   };
+}
+
+/** Whose trigger's queue it waited in. */
+function triggerOf(queue: string): string | null {
+  return /\.[A-Za-z0-9_-]+\.trigger\.(.+)$/.exec(queue)?.[1] ?? null;
 }
 
 function timeOf(value: string | number | null): string | null {

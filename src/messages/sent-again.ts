@@ -1,53 +1,25 @@
-import type { MessageProperties, Options } from "amqplib";
 import { shortId } from "./derived-id.ts";
-import { originOf } from "./origin.ts";
+import { copyProperties, type OurHeaders, type Outgoing, type Received } from "./received.ts";
 
-/** A message as it is published, without where to. */
-export interface Outgoing {
-  body: Buffer;
-  properties: Options.Publish & { messageId: string };
-}
-
-/** AMQP has limits for headers: a producer that has filled them up loses its own, not its message. */
-const MAX_THEIR_HEADERS = 16 * 1024;
+export type { Outgoing };
 
 /**
- * A message as it goes to a worker again: its own body, properties and headers, beside `ours`. Without `newId` it is the
- * same message as before, so that what has run of it is not run again; with it, it is another.
- *
- * The broker's accounts (`x-…`) and Mento's own headers of before are left out: its waits and deadlines begin anew. So is
- * a time to live: what a person sends again must not vanish.
+ * A message as it goes to a worker again. Without `newId` it is the same message as before, so that what has run of it is
+ * not run again; with it, it is another. Its waits and deadlines begin anew.
  */
-export function sentAgain(
-  body: Buffer,
-  properties: MessageProperties,
-  ours: Record<string, string>,
-  newId?: string,
-): Outgoing {
-  const { contentType, contentEncoding, correlationId, replyTo, timestamp, type, appId } =
-    properties as Options.Publish;
-  const kept = { contentType, contentEncoding, correlationId, replyTo, timestamp, type, appId };
-  const envelope = newId === undefined ? undefined : envelopeOf(body);
-  // A bare message without an id is known by the hash of its body: it is written out, so that it stays.
-  const messageId: unknown = properties.messageId;
-  const oldId = typeof messageId === "string" ? messageId : shortId(originOf(body, properties).cause.id);
+export function sentAgain(received: Received, ours: OurHeaders, newId?: string): Outgoing {
+  const properties = copyProperties(received, ours);
+  if (newId === undefined) return { body: received.body, properties };
+  const envelope = envelopeOf(received.body);
+  const isBinary = "cloudEvents:id" in received.carried;
   return {
-    body: envelope === undefined ? body : Buffer.from(JSON.stringify({ ...envelope, id: newId })),
+    body: envelope === undefined ? received.body : Buffer.from(JSON.stringify({ ...envelope, id: newId })),
     properties: {
-      ...Object.fromEntries(Object.entries(kept).filter(([, value]) => value !== undefined)),
-      messageId: newId === undefined ? oldId : shortId(newId),
-      headers: { ...theirHeaders(properties), ...ours },
+      ...properties,
+      messageId: shortId(newId),
+      ...(isBinary ? { headers: { ...properties.headers, "cloudEvents:id": newId } } : {}),
     },
   };
-}
-
-/** The producer's own headers, if they are not too large. */
-export function theirHeaders({ headers }: MessageProperties): Record<string, unknown> {
-  const theirs = Object.entries(headers ?? {}).filter(
-    ([name]) => !name.startsWith("x-") && !name.startsWith("mento-"),
-  );
-  const fit = Buffer.byteLength(JSON.stringify(theirs)) <= MAX_THEIR_HEADERS;
-  return fit ? Object.fromEntries(theirs) : {};
 }
 
 /** `<id>/again-<time>`. Of an id that is one already, only the time is new: ids do not grow with each run. */

@@ -17,6 +17,9 @@ it("a submit that fails and is then looked for, in turns, is one trouble with on
   expect(isSameTrouble(null, "data-not-there")).toBe(false);
 });
 
+/** Of a copy that a worker had before. */
+const OWN = { exchange: "", routingKey: "mento.default.intake", redelivered: true };
+
 /** A link whose one channel we drive by hand: what the broker answers, and when, is the test's. */
 function linkByHand() {
   const consuming = { count: 0, refuses: false };
@@ -53,7 +56,7 @@ function linkByHand() {
       lose();
     },
   } as unknown as BrokerLink;
-  const message = { content: Buffer.from("{}"), properties: { headers: {}, messageId: "m" }, fields: {} };
+  const message = { content: Buffer.from("{}"), properties: { headers: {}, messageId: "m" }, fields: OWN };
   return {
     link,
     consuming,

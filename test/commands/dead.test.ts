@@ -1,9 +1,9 @@
-import type { MessageProperties } from "amqplib";
 import { describe, expect, it } from "vitest";
 import { chooseLetters } from "../../src/commands/choose-letters.ts";
 import { planReplay, replayLine } from "../../src/commands/replay-letter.ts";
 import { readDeadLetter, type DeadLetter } from "../../src/messages/dead-letter.ts";
 import { Trigger } from "../../src/triggers/trigger-config.ts";
+import { amqpMessage } from "../support/amqp-message.ts";
 import { codeOf } from "../support/code-of.ts";
 
 const now = new Date("2026-11-22T12:00:00.000Z");
@@ -11,7 +11,14 @@ const triggers = [
   Trigger.parse({ name: "powder", on: { technique: "powder" }, run: ["/bin/true"] }),
   Trigger.parse({ name: "xpcs", on: { technique: "xpcs" }, run: ["/bin/true"] }),
 ];
-const wishes = { ownQueue: "mento.default.intake", triggers, toTrigger: undefined, again: false, now };
+const wishes = {
+  prefix: "mento",
+  ownQueue: "mento.default.intake",
+  triggers,
+  toTrigger: undefined,
+  again: false,
+  now,
+};
 
 function letter(
   id: string,
@@ -23,10 +30,7 @@ function letter(
     "mento-first-seen": "2026-11-22T11:00:00.000Z",
     ...more,
   };
-  return readDeadLetter(Buffer.from(JSON.stringify(body)), {
-    messageId: id,
-    headers,
-  } as Partial<MessageProperties> as MessageProperties);
+  return readDeadLetter(amqpMessage(Buffer.from(JSON.stringify(body)), { messageId: id, headers }));
 }
 
 describe("the letters that are meant", () => {

@@ -1,10 +1,16 @@
-import type { MessageProperties } from "amqplib";
 import { describe, expect, it } from "vitest";
-import { headersOfCopy, readDeadLetter, samenessOf } from "../../src/messages/dead-letter.ts";
+import {
+  headersOfCopy,
+  headersOfReplay,
+  readDeadLetter,
+  samenessOf,
+} from "../../src/messages/dead-letter.ts";
+import { sentAgain } from "../../src/messages/sent-again.ts";
+import { amqpMessage } from "../support/amqp-message.ts";
 
 const json = (value: unknown) => Buffer.from(JSON.stringify(value));
 const letter = (headers: object, some: object = {}, body = json({ path: "/x" })) =>
-  readDeadLetter(body, { messageId: "m", ...some, headers } as MessageProperties);
+  readDeadLetter(amqpMessage(body, { messageId: "m", ...some, headers }, { redelivered: true }));
 
 const ofWorker = {
   "mento-error-code": "not-json",
@@ -48,30 +54,50 @@ describe("a dead letter", () => {
   });
 
   it("of the broker is not what its producer's headers make of it", () => {
-    const found = letter({ ...ofBroker, ...ofWorker, "mento-queue": "somebody-elses" });
+    const forged = { ...ofWorker, "mento-queue": "somebody-elses", "mento-trigger": "t" };
+    const found = letter({ ...ofBroker, ...forged, "mento-exchange": "mento.events" });
     expect(found.error.code).toBeNull();
+    expect(found).toMatchObject({ queue: "mento.default.intake", trigger: null, attempts: 0 });
+    expect(headersOfReplay(found, found.trigger)).toEqual({});
+  });
+
+  it("of the broker came from the queue of its latest death, whatever its producer wrote behind that", () => {
+    const [latest] = ofBroker["x-death"];
+    const forged = { count: 1, reason: "delivery_limit", queue: "mento.default.jobs", exchange: "" };
+    const found = letter({
+      "x-death": [{ ...latest, reason: "expired" }, forged],
+      "x-last-death-queue": "x",
+    });
     expect(found.queue).toBe("mento.default.intake");
+  });
+
+  it("of the broker that waited for one trigger is for that one", () => {
+    const death = { count: 1, reason: "expired", queue: "mento.default.trigger.a.b", exchange: "" };
+    expect(letter({ "x-death": [death] }).trigger).toBe("a.b");
   });
 
   it("of nobody known says that", () => {
     expect(letter({})).toMatchObject({ error: { code: null }, queue: null, firstSeen: null, attempts: 0 });
-    expect(letter({ "x-death": "odd", "mento-attempts": "odd", "mento-first-seen": "soon" })).toMatchObject({
+    expect(letter({ "mento-attempts": "odd", "mento-first-seen": "soon" })).toMatchObject({
       ...{ queue: null, firstSeen: null, attempts: 0 },
     });
+    expect(letter({ "x-death": "odd" })).toMatchObject({ queue: "-", firstSeen: null });
   });
 
   it.each([
-    ["a worker", ofWorker],
+    ["a worker", { ...ofWorker, "mento-trigger": "t" }],
     ["the broker", ofBroker],
-  ])("of %s says the same in a fresh copy", (_, headers) => {
-    const before = letter({ ...headers, theirs: "kept", "mento-trigger": "t", "x-delivery-count": 9 });
-    const copy = headersOfCopy(before);
-    expect(Object.keys(copy).filter((name) => name.startsWith("x-"))).toEqual([]);
-    expect(copy).toMatchObject({ theirs: "kept", "mento-trigger": "t" });
-    const { properties, returns, ...facts } = letter(copy);
-    expect(before).toMatchObject(facts);
-    expect(returns).toBe(0);
-    expect(properties.messageId).toBe("m");
+  ])("of %s says the same in a fresh copy, and carries no header of its producer's", (_, headers) => {
+    const before = letter({ ...headers, CC: ["mento.default.jobs"], "x-delivery-count": 9 });
+    const copy = sentAgain(before.received, headersOfCopy(before));
+    const names = Object.keys((copy.properties.headers ?? {}) as object);
+    expect(names.filter((name) => !name.startsWith("mento-"))).toEqual([]);
+    const after = readDeadLetter(amqpMessage(copy.body, { ...copy.properties }));
+    for (const key of ["cause", "error", "firstSeen", "attempts", "queue", "trigger"] as const) {
+      expect(after[key]).toEqual(before[key]);
+    }
+    expect(after.returns).toBe(0);
+    expect(after.received.otherHeaders).toContain("mento.default.jobs");
   });
 });
 
