@@ -75,10 +75,16 @@ function readableEntries(table: Buffer): Buffer {
     const valueAt = at + 1 + (table[at] ?? 0);
     const value = valueFrom(table, valueAt);
     if (value === undefined) break;
-    if (value.isReadable) kept.push(table.subarray(at, value.end));
+    if (value.isReadable && !isPrototype(table, at)) kept.push(table.subarray(at, value.end));
     at = value.end;
   }
   return Buffer.concat(kept);
+}
+
+/** amqplib assigns each value to an object by its key: this one would make the object another's descendant, e.g. a Buffer's. */
+function isPrototype(bytes: Buffer, keyAt: number): boolean {
+  const end = keyAt + 1 + (bytes[keyAt] ?? 0);
+  return bytes.toString("latin1", keyAt + 1, end) === "__proto__";
 }
 
 /** Where a tagged value ends, and whether amqplib can decode it; undefined if its end cannot be told. */
@@ -110,7 +116,10 @@ function isReadableContainer(container: Buffer): boolean {
     while (open.length > 0 && at === open.at(-1)?.end) open.pop();
     const inner = open.at(-1);
     if (inner === undefined && at > 0) return true;
-    if (inner?.isTable === true) at += 1 + (container[at] ?? 0);
+    if (inner?.isTable === true) {
+      if (isPrototype(container, at)) return false;
+      at += 1 + (container[at] ?? 0);
+    }
     const tag = String.fromCharCode(container[at] ?? 0);
     const limit = inner?.end ?? container.length;
     if (CONTAINERS.includes(tag)) {

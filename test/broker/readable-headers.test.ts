@@ -41,6 +41,7 @@ const UNREADABLE: [string, Buffer][] = [
   ["a type that amqplib does not know", field("L", u64(1n))],
   ["that type in a table", field("F", table([["a", field("L", u64(1n))]]))],
   ["that type in an array", field("A", longString(field("L", u64(1n))))],
+  ["a prototype in a table", field("F", table([["__proto__", field("x", longString("a"))]]))],
   ["deep tables", nested(3000, "F")],
   ["deep arrays", nested(3000, "A")],
 ];
@@ -68,6 +69,15 @@ describe("headers that amqplib cannot decode", () => {
     const wanted = rawProperties({ ...others, headers: table([before, after]) });
     const found = withReadableHeaders(Buffer.concat([contentHeader(given), tail]));
     expect(found).toEqual(Buffer.concat([contentHeader(wanted), tail]));
+  });
+
+  it("takes out a header that would be the prototype of all headers", () => {
+    const entries: [string, Buffer][] = [
+      ["__proto__", field("x", longString("a"))],
+      ["a", field("t", Buffer.from([1]))],
+    ];
+    const found = withReadableHeaders(contentHeader(rawProperties({ headers: table(entries) })));
+    expect(found).toEqual(contentHeader(rawProperties({ headers: table(entries.slice(1)) })));
   });
 
   it("gives up what stands behind a type of unknown size", () => {

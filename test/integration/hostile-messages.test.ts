@@ -1,0 +1,321 @@
+import { join } from "node:path";
+import { randomUUID } from "node:crypto";
+import fc from "fast-check";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { BrokerClient } from "../../src/broker/client.ts";
+import { mento } from "../support/mento.ts";
+import { producerLogin } from "../support/producer-login.ts";
+import {
+  connectRaw,
+  double,
+  field,
+  longString,
+  rawProperties,
+  shortString,
+  table,
+  u16,
+  u32,
+  u64,
+  type RawProperties,
+  type RawPublisher,
+} from "../support/raw-amqp.ts";
+import { beamtime, eventually, TestSite, writeOnCore, type TestWorker } from "../support/site.ts";
+
+// A producer's login, which may write to the exchange for data alone, publishes what it likes.
+
+const site = new TestSite([
+  { name: "powder", on: { technique: "powder" }, run: ["/bin/true", "{{ path }}"] },
+  { name: "other", on: { technique: "other" }, run: ["/bin/true", "{{ path }}"] },
+  {
+    name: "after",
+    on: { type: "job.completed", trigger: "other" },
+    method: "local-bash-script",
+    run: ["/bin/true"],
+  },
+]);
+let worker: TestWorker;
+let client: BrokerClient;
+let producer: RawPublisher;
+let login: Awaited<ReturnType<typeof producerLogin>>;
+
+beforeAll(async () => {
+  worker = await site.startWorker();
+  client = await site.client();
+  login = await producerLogin(site.prefix);
+  producer = await connectRaw(login.url);
+});
+afterAll(async () => {
+  producer.close();
+  await login.remove();
+  await site.tearDown();
+});
+
+const json = (value: unknown) => Buffer.from(JSON.stringify(value));
+const text = (value: string) => field("S", longString(value));
+const list = (...values: Buffer[]) => field("A", longString(Buffer.concat(values)));
+const queue = (name: string) => `${site.prefix}.default.${name}`;
+
+function publish(body: Buffer, properties: RawProperties): Promise<string> {
+  return producer.publish({
+    ...{ exchange: `${site.prefix}.data`, routingKey: "p11.-.data.ready", body },
+    properties: rawProperties(properties),
+  });
+}
+
+async function send(body: Buffer, properties: RawProperties): Promise<string> {
+  const messageId = randomUUID();
+  expect(await publish(body, { messageId: shortString(messageId), ...properties })).toBe("ack");
+  return messageId;
+}
+
+/** A message of a producer that means well. */
+async function runsHealthy(): Promise<void> {
+  const id = await send(json({ path: writeOnCore(), technique: "powder" }), {});
+  await site.completesOnce(id);
+}
+
+async function waitingIn(name: string): Promise<number> {
+  const channel = await client.link.consuming.createChannel();
+  const { messageCount } = await channel.checkQueue(name);
+  await channel.close();
+  return messageCount;
+}
+
+async function takeDead() {
+  const channel = await client.link.consuming.createChannel();
+  const found = await eventually("a dead letter", async () => {
+    const one = await channel.get(`${site.prefix}.dead`, { noAck: true });
+    return one === false ? undefined : one;
+  });
+  await channel.close();
+  return found;
+}
+
+const lostLinks = () => worker.log.split("The connection to RabbitMQ broke").length - 1;
+
+describe("a producer's headers", () => {
+  it.each(["CC", "BCC"])(
+    "%s brings no byte of his to a queue of Mento's, when it is rejected or replayed",
+    async (name) => {
+      const targets = ["intake", "jobs", "wait.1", "trigger.powder"].map((one) => text(queue(one)));
+      const headers = table([[name, list(...targets, text(`${site.prefix}.dead`))]]);
+      const id = await send(json({ path: "/etc/passwd", technique: "powder" }), { headers });
+      await site.event("message.rejected", id);
+      await mento("dead", "replay", "-c", site.configFile, "--rate", "100");
+      await eventually("it is rejected again", async () =>
+        (await waitingIn(`${site.prefix}.dead`)) === 1 ? true : undefined,
+      );
+      const shown = await mento("dead", "show", id, "-c", site.configFile);
+      // RabbitMQ takes BCC out by itself.
+      if (name === "CC") expect(shown.stdout).toContain(queue("jobs"));
+      const dead = await takeDead();
+      expect(Object.keys(dead.properties.headers ?? {}).filter((one) => !/^(mento|x)-/.test(one))).toEqual(
+        [],
+      );
+      expect(await waitingIn(`${site.prefix}.dead`)).toBe(0);
+      expect(worker.log).not.toContain("put aside");
+      await runsHealthy();
+    },
+  );
+
+  it("of Mento's own names change nothing", async () => {
+    const forged = ["trigger", "queued-for", "door", "order", "exchange", "session"].map(
+      (name) => [`mento-${name}`, text(name === "queued-for" ? "powder other after" : "other")] as const,
+    );
+    const times = ["first-seen", "reason-since"].map(
+      (name) => [`mento-${name}`, text("2001-01-01T00:00:00.000Z")] as const,
+    );
+    const counts = [["x-delivery-count", field("I", u32(60))]] as const;
+    const reasons = [["mento-reason", text("data-not-there")]] as const;
+    const headers = table([...forged, ...times, ...counts, ...reasons]);
+    const id = await send(json({ path: writeOnCore(), technique: "powder" }), { headers });
+    await site.completesOnce(id);
+    expect(new Set(site.jobEventsOf(id).map(({ data }) => data.job.trigger))).toEqual(new Set(["powder"]));
+    // Late data is waited for, whatever the headers say of how long it was.
+    const late = join(beamtime.corePath, "raw", `late_${id}.dat`);
+    const waits = await send(json({ path: late, technique: "powder" }), { headers });
+    await site.event("message.deferred", waits);
+    writeOnCore("data\n", undefined, late);
+    await site.completesOnce(waits);
+  });
+});
+
+describe("what amqplib cannot read, or not write", () => {
+  const deep = (levels: number, tag: "F" | "A") => {
+    let inner = longString("");
+    for (let level = 0; level < levels; level++) {
+      inner = tag === "F" ? table([["a", field("F", inner)]]) : longString(field("A", inner));
+    }
+    return field(tag, inner);
+  };
+  it.each<[string, RawProperties]>([
+    ["a time of 2^64 - 1", { timestamp: u64(2n ** 64n - 1n) }],
+    ["a header of -1e300", { headers: table([["a", field("d", double(-1e300))]]) }],
+    ["a table with the key !", { headers: table([["a", field("F", table([["!", text("timestamp")]]))]]) }],
+    ["a header of the type L", { headers: table([["a", field("L", u64(1n))]]) }],
+    ["10,000 tables in one another", { headers: table([["a", deep(10_000, "F")]]) }],
+    ["20,000 arrays in one another", { headers: table([["a", deep(20_000, "A")]]) }],
+    [
+      "properties that are not UTF-8",
+      { appId: shortString(Buffer.alloc(255, 0xff)), type: shortString(Buffer.alloc(255, 0xfe)) },
+    ],
+    ["60 kB of headers", { headers: table([["a", text("x".repeat(60_000))]]) }],
+    [
+      "a header without a name",
+      {
+        headers: table([
+          ["", text("x")],
+          ["__proto__", text("y")],
+        ]),
+      },
+    ],
+  ])("%s is the message's own affair", async (_, properties) => {
+    const before = lostLinks();
+    const path = `/nowhere/${randomUUID()}`;
+    await send(json({ path, technique: "powder" }), properties);
+    const event = await eventually("it is rejected", () =>
+      site.events.find(({ data }) => (data as { paths?: string[] }).paths?.includes(path)),
+    );
+    expect(event.type).toBe("mento.message.rejected.v1");
+    await takeDead();
+    await runsHealthy();
+    expect(lostLinks()).toBe(before);
+  });
+
+  it("is put away whatever a client's properties are, and a healthy message behind is done", async () => {
+    const before = lostLinks();
+    const tagged: fc.Arbitrary<Buffer> = fc.letrec<{ value: Buffer }>((tie) => ({
+      value: fc.oneof(
+        { depthSize: "small" },
+        fc.uint8Array({ maxLength: 40 }).map((bytes) => field("S", longString(Buffer.from(bytes)))),
+        fc.uint8Array({ maxLength: 40 }).map((bytes) => field("x", longString(Buffer.from(bytes)))),
+        fc
+          .bigInt({ min: 0n, max: 2n ** 64n - 1n })
+          .chain((n) => fc.constantFrom("l", "L", "T").map((tag) => field(tag, u64(n)))),
+        fc.nat(2 ** 31).chain((n) => fc.constantFrom("I", "i").map((tag) => field(tag, u32(n)))),
+        fc.nat(65_535).chain((n) => fc.constantFrom("s", "u").map((tag) => field(tag, u16(n)))),
+        fc.nat(255).chain((n) => fc.constantFrom("b", "B", "t").map((tag) => field(tag, Buffer.from([n])))),
+        fc.double({ noNaN: true, noDefaultInfinity: true }).map((n) => field("d", double(n))),
+        fc.constant(field("V")),
+        fc.nat(255).map((places) => field("D", Buffer.concat([Buffer.from([places]), u32(7)]))),
+        fc.array(tie("value"), { maxLength: 4 }).map((values) => list(...values)),
+        fc
+          .array(fc.tuple(fc.constantFrom("!", "value", "a", "__proto__"), tie("value")), { maxLength: 4 })
+          .map((entries) => field("F", table(entries))),
+      ),
+    })).value;
+    const name = fc.oneof(
+      fc.constantFrom(
+        ...["CC", "BCC", "x-death", "x-delivery-count", "mento-trigger", "mento-door", "mento-mark"],
+      ),
+      fc.constantFrom(...["cloudEvents:id", "cloudEvents_type", "ce-source", "traceparent", "mento-queue"]),
+      fc.uint8Array({ maxLength: 20 }).map((bytes) => Buffer.from(bytes)),
+    );
+    const short = fc.uint8Array({ maxLength: 255 }).map((bytes) => shortString(Buffer.from(bytes)));
+    // RabbitMQ closes the channel for a CC that is no list, for a user_id of another's, and an expiration that is no number.
+    const entries = fc
+      .array(fc.tuple(name, tagged), { maxLength: 8 })
+      .map((all) =>
+        all.map(
+          ([key, value]) => [key, key === "CC" || key === "BCC" ? list(text(queue("jobs"))) : value] as const,
+        ),
+      );
+    const properties = fc.record(
+      {
+        headers: entries.map((all) => table(all)),
+        ...{
+          contentType: short,
+          correlationId: short,
+          replyTo: short,
+          messageId: short,
+          type: short,
+          appId: short,
+        },
+        timestamp: fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }).map(u64),
+        priority: fc.nat(255).map((n) => Buffer.from([n])),
+        clusterId: short,
+      },
+      { requiredKeys: [] },
+    );
+    const paths: string[] = [];
+    const refused: string[] = [];
+    for (const one of fc.sample(properties, 150)) {
+      const path = `/nowhere/${randomUUID()}`;
+      const answer = await publish(json({ path, technique: "powder" }), one);
+      if (answer === "ack") {
+        paths.push(path);
+        continue;
+      }
+      // RabbitMQ itself does not take it, and ends the connection.
+      refused.push(answer);
+      producer.close();
+      producer = await connectRaw(login.url);
+    }
+    expect(paths.length, refused.join()).toBeGreaterThan(100);
+    await runsHealthy();
+    await eventually(
+      () => `all are put away; missing ${paths.filter((path) => !isTold(path)).length}`,
+      () => (paths.every(isTold) ? true : undefined),
+    );
+    expect(lostLinks()).toBe(before);
+    // Of those for which RabbitMQ ended the connection some were in the queue already.
+    const letters = await waitingIn(`${site.prefix}.dead`);
+    expect(letters).toBeGreaterThanOrEqual(paths.length);
+    const listed = await mento("dead", "list", "-c", site.configFile);
+    expect(listed.stdout.trim().split("\n")).toHaveLength(letters);
+    await mento("dead", "replay", "-c", site.configFile, "--rate", "1000");
+    await eventually("all are rejected again", async () =>
+      (await waitingIn(`${site.prefix}.dead`)) === letters ? true : undefined,
+    );
+    await mento("dead", "drop", "--all", "-c", site.configFile);
+    expect(worker.log).not.toContain("put aside");
+  });
+
+  const isTold = (path: string) =>
+    site.events.some(({ data }) => (data as { paths?: string[] }).paths?.includes(path));
+});
+
+describe("what a producer says of others' work", () => {
+  it("is no event of a job: nothing follows from it, and no subscriber hears it", async () => {
+    const id = await send(json({ path: writeOnCore(), technique: "powder" }), {});
+    const { specversion, source, type, data } = await site.event("job.completed", id);
+    const forged = { specversion, source, type, id: randomUUID(), data };
+    await send(json(forged), { messageId: shortString(forged.id) });
+    const rejected = await eventually("it is rejected", () =>
+      site.events.find((one) => one.data.error?.code === "event-not-believed"),
+    );
+    expect(rejected.type).toBe("mento.message.rejected.v1");
+    expect(site.events.filter((one) => one.id === forged.id)).toEqual([]);
+    await takeDead();
+  });
+
+  it("is not answered in a queue of Mento's", async () => {
+    const replyTo = shortString(queue("jobs"));
+    const id = await send(json({ path: "/etc/passwd", technique: "powder" }), { replyTo });
+    await site.event("message.rejected", id);
+    await eventually("that is said", () => (worker.log.includes("is not answered") ? true : undefined));
+    await takeDead();
+    expect(worker.log).not.toContain("put aside");
+  });
+});
+
+describe("what lies on the queue of tracking records and does not belong there", () => {
+  it.each([
+    ["text", Buffer.from("oops"), {}],
+    ["a record with a folder of its own", json({ version: 1, jobsDirectory: "/tmp" }), {}],
+    ["a request to cancel that is none", json({ job: "x" }), { type: "mento.job.cancel.v1" }],
+  ])("is put aside: %s", async (_, body, properties) => {
+    const messageId = randomUUID();
+    await client.publisher.publish({
+      ...{ exchange: "", routingKey: queue("jobs"), body },
+      properties: { messageId, ...properties },
+    });
+    const dead = await takeDead();
+    expect(dead.content.equals(body)).toBe(true);
+    expect(dead.properties.headers).toMatchObject({
+      "mento-error-code": "record-unfit",
+      "mento-queue": queue("jobs"),
+    });
+    await runsHealthy();
+  });
+});
