@@ -37,7 +37,7 @@ async function publishRaw(body: Buffer, properties: object = {}) {
     exchange: client.topology.dataExchange,
     routingKey: "p11.-.data.ready",
     body,
-    properties: { messageId, replyTo: queue, headers: { theirs: "kept" }, ...properties },
+    properties: { messageId, replyTo: queue, headers: { theirs: "shown" }, ...properties },
   });
   const get = (from: string) => async () => {
     const found = await channel.get(from, { noAck: true });
@@ -52,7 +52,7 @@ async function publishRaw(body: Buffer, properties: object = {}) {
 
 function expectDead(dead: GetMessage, code: ErrorCode, body: Buffer) {
   const { headers } = dead.properties;
-  expect(headers).toMatchObject({ "mento-error-code": code, theirs: "kept" });
+  expect(headers).toMatchObject({ "mento-error-code": code, "mento-other-headers": `{"theirs":"shown"}` });
   expect(headers?.["mento-error-message"]).toMatch(/\w.*\.?/);
   expect(headers?.["mento-error-hint"]).toMatch(/\w/);
   expect(headers?.["mento-routing-key"]).toBe("p11.-.data.ready");

@@ -4,7 +4,7 @@ import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { BrokerClient } from "../../src/broker/client.ts";
 import { mento } from "../support/mento.ts";
-import { producerLogin } from "../support/producer-login.ts";
+import { brokerLogin, type BrokerLogin } from "../support/broker-login.ts";
 import {
   connectRaw,
   double,
@@ -36,12 +36,12 @@ const site = new TestSite([
 let worker: TestWorker;
 let client: BrokerClient;
 let producer: RawPublisher;
-let login: Awaited<ReturnType<typeof producerLogin>>;
+let login: BrokerLogin;
 
 beforeAll(async () => {
   worker = await site.startWorker();
   client = await site.client();
-  login = await producerLogin(site.prefix);
+  login = await brokerLogin({ configure: "", write: `^${site.prefix}\\.data$`, read: "" });
   producer = await connectRaw(login.url);
 });
 afterAll(async () => {

@@ -54,7 +54,7 @@ export function writeOnCore(
 
 /** A corner of the facility for one test file: names of its own on the broker, a configuration, workers, events. */
 export class TestSite {
-  readonly prefix = `t${randomUUID().slice(0, 8)}`;
+  readonly prefix: string;
   readonly folder = mkdtempSync(join(tmpdir(), "mento-site-"));
   readonly configFile = join(this.folder, "mento.yaml");
   readonly events: AnyEvent[] = [];
@@ -62,8 +62,14 @@ export class TestSite {
   readonly #place: Place;
   #client: BrokerClient | undefined;
 
-  constructor(triggers: object[], overrides: Record<string, object> = {}, place = shared) {
+  constructor(
+    triggers: object[],
+    overrides: Record<string, object> = {},
+    place = shared,
+    prefix = `t${randomUUID().slice(0, 8)}`,
+  ) {
     this.#place = place;
+    this.prefix = prefix;
     const { broker, roots, slurm, ssh } = place.facility;
     const { address, port, knownHosts } = ssh;
     const config = {

@@ -1,12 +1,22 @@
 import { randomUUID } from "node:crypto";
 import { facility } from "./site.ts";
 
-/** A login of RabbitMQ's that may do what docs/security.md gives a producer: write to one exchange, and nothing else. */
-export async function producerLogin(
-  prefix: string,
-): Promise<{ url: string; name: string; remove: () => Promise<void> }> {
+/** Which names a login may make, publish to, and consume: regular expressions. */
+export interface Permissions {
+  configure: string;
+  write: string;
+  read: string;
+}
+
+export interface BrokerLogin {
+  url: string;
+  remove: () => Promise<void>;
+}
+
+/** A login of RabbitMQ's that is no administrator, on the tests' broker. */
+export async function brokerLogin(permissions: Permissions): Promise<BrokerLogin> {
   const { url, managementUrl, user, password } = facility.broker;
-  const name = `daq-${randomUUID().slice(0, 8)}`;
+  const name = `login-${randomUUID().slice(0, 8)}`;
   const ask = async (method: string, path: string, body?: object) => {
     const answer = await fetch(`${managementUrl}/api/${path}`, {
       method,
@@ -19,11 +29,10 @@ export async function producerLogin(
     if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${await answer.text()}`);
   };
   await ask("PUT", `users/${name}`, { password: "secret", tags: "" });
-  const rights = { configure: "", write: `^${prefix}\\.data$`, read: "" };
   const vhost = encodeURIComponent(decodeURIComponent(new URL(url).pathname.slice(1)) || "/");
-  await ask("PUT", `permissions/${vhost}/${name}`, rights);
+  await ask("PUT", `permissions/${vhost}/${name}`, permissions);
   const own = new URL(url);
   own.username = name;
   own.password = "secret";
-  return { url: own.href, name, remove: () => ask("DELETE", `users/${name}`) };
+  return { url: own.href, remove: () => ask("DELETE", `users/${name}`) };
 }
