@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { brokerUrlMistake } from "./broker/url.ts";
 import { BeamlineName, BeamtimeId } from "./messages/data-ready.ts";
 import { API_VERSIONS } from "./slurm-rest/versions.ts";
 import { Trigger } from "./triggers/trigger-config.ts";
@@ -7,11 +8,11 @@ const absolutePath = z.string().regex(/^\//, "must be an absolute path");
 
 const BrokerUrl = z
   .string()
-  .regex(/^amqps?:\/\//, "must begin with amqp:// or amqps://")
-  .refine(
-    (url) => URL.canParse(url),
-    "is not a url: amqp://user:password@host:port/vhost, with %XX in the password",
-  );
+  .regex(/^amqps?:\/\//, { error: "must begin with amqp:// or amqps://", abort: true })
+  .superRefine((url, context) => {
+    const message = brokerUrlMistake(url);
+    if (message !== undefined) context.addIssue({ code: "custom", message });
+  });
 
 export const Broker = z.strictObject({
   url: z

@@ -110,7 +110,7 @@ triggers:
   });
 
   it("refuses a broker url that is none", () => {
-    expect(mistakesOf('broker: { url: "amqp://host:99999" }')[0]).toMatch(/^1 broker\.url: is not a url/);
+    expect(mistakesOf('broker: { url: "amqp://host:99999" }')[0]).toMatch(/^1 broker\.url: has a port/);
   });
 
   it("takes several broker urls, and says which of them is wrong", () => {

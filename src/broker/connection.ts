@@ -2,6 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { connect, credentials, type ChannelModel } from "amqplib";
 import { MentoError, Unavailable, errorText } from "../errors.ts";
 import { leaveOutUnreadableHeaders } from "./readable-headers.ts";
+import { readBrokerUrl } from "./url.ts";
 
 export interface BrokerAddress {
   /** Of several, each attempt takes the first that answers: the nodes of one cluster. */
@@ -50,7 +51,7 @@ const ANSWER_TIMEOUT_MS = 60_000;
  * One attempt, at each of the urls in turn.
  *
  * @param stop ends the attempt at once
- * @throws Unavailable `broker-unreachable`, `broker-refused`
+ * @throws Unavailable `broker-unreachable`, `broker-refused`; Misconfigured `wrong-configuration` for a malformed url
  */
 export async function openLink(address: BrokerAddress, stop?: AbortSignal): Promise<BrokerLink> {
   const urls = typeof address.url === "string" ? [address.url] : address.url;
@@ -115,9 +116,10 @@ async function openConnection(
   signal: AbortSignal,
   lose: (error: MentoError) => void,
 ): Promise<ChannelModel> {
-  const url = new URL(text);
-  const username = address.username ?? decodeURIComponent(url.username || "guest");
-  const password = address.password ?? decodeURIComponent(url.password || "guest");
+  const read = readBrokerUrl(text);
+  const username = address.username ?? read.username ?? "guest";
+  const password = address.password ?? read.password ?? "guest";
+  const url = new URL(read.href);
   url.searchParams.set("heartbeat", String(HEARTBEAT_SECONDS));
   try {
     const options = {
@@ -244,9 +246,8 @@ class Link implements BrokerLink {
 
 /** Host, port and virtual host, without the password. */
 function placeOf(text: string): string {
-  const { hostname, port, pathname, protocol } = new URL(text);
-  const vhost = pathname.length > 1 ? `, virtual host ${decodeURIComponent(pathname.slice(1))}` : "";
-  return `${hostname}:${port || (protocol === "amqps:" ? "5671" : "5672")}${vhost}`;
+  const { host, port, virtualHost } = readBrokerUrl(text);
+  return `${host}:${port}${virtualHost === undefined ? "" : `, virtual host ${virtualHost}`}`;
 }
 
 function connectError(cause: unknown, place: string): Unavailable {

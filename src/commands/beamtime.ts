@@ -7,6 +7,7 @@ import { duration, localTime } from "../doctor/words.ts";
 import { exitStatusOf, MentoError, type ErrorCode } from "../errors.ts";
 import type { SlurmNow } from "../jobs/slurm-now.ts";
 import { reservationsNow, type ReservationNow } from "../beamtime/reservation.ts";
+import { printJson, printLines } from "../terminal.ts";
 import { CONFIG_OPTION, openConfig } from "./open-config.ts";
 import { openSessions, type OpenSessions } from "./open-sessions.ts";
 
@@ -29,8 +30,8 @@ async function showSessions(
     const { wanted, broken } = await sessionsWanted(open.sessions, id);
     const shown = await Promise.all(wanted.map((session) => report(session, open)));
     for (const [index, { report, exitStatus }] of shown.entries()) {
-      if (options.json === true) console.log(JSON.stringify(report));
-      else console.log(`${index === 0 ? "" : "\n"}${sessionLines(report).join("\n")}`);
+      if (options.json === true) printJson(report);
+      else printLines([...(index === 0 ? [] : [""]), ...sessionLines(report)]);
       process.exitCode ||= exitStatus;
     }
     if (broken !== undefined) throw broken;

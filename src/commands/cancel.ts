@@ -9,10 +9,10 @@ import type { ErrorCode } from "../errors.ts";
 import type { CancelOutcome } from "../messages/job-cancel.ts";
 import { openSlurmRest } from "../open-slurm-rest.ts";
 import { LocalShell } from "../shells/local.ts";
+import { plainLine, printJson, printLine } from "../terminal.ts";
 import { byWhom } from "./event-line.ts";
 import { CONFIG_OPTION, connectFromConfig, openConfig } from "./open-config.ts";
 import { openSessions } from "./open-sessions.ts";
-import { plainLine } from "./plain-text.ts";
 
 interface CancelOptions {
   config?: string;
@@ -55,7 +55,10 @@ async function cancel(jobs: string[], options: CancelOptions): Promise<void> {
         return askHost({ link, publisher, queue }, job, wanted);
       },
     });
-    for (const one of outcomes) console.log(options.json === true ? JSON.stringify(one) : outcomeLine(one));
+    for (const one of outcomes) {
+      if (options.json === true) printJson(one);
+      else printLine(outcomeLine(one));
+    }
     process.exitCode = Math.max(...outcomes.map(exitStatus));
   } finally {
     await (await connecting?.catch(() => undefined))?.close();

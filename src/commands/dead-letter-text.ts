@@ -1,6 +1,6 @@
 import { TextDecoder } from "node:util";
 import type { DeadLetter } from "../messages/dead-letter.ts";
-import { plainLine, plainText } from "./plain-text.ts";
+import { plainLine, plainText } from "../terminal.ts";
 
 const LONGEST_ID = 100;
 /** So much of a body that is not text is shown. */

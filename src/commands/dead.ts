@@ -7,6 +7,7 @@ import { count } from "../doctor/words.ts";
 import { MentoError, type ErrorCode } from "../errors.ts";
 import { wrongUsage } from "../facility/wrong-usage.ts";
 import { samenessOf, type DeadLetter } from "../messages/dead-letter.ts";
+import { outputTaken, plainJson, printJson, printLine, printText, sayLine } from "../terminal.ts";
 import { chooseLetters } from "./choose-letters.ts";
 import { letterJson, letterLine, letterText, summaryJson } from "./dead-letter-text.ts";
 import { CONFIG_OPTION, connectFromConfig, openConfig } from "./open-config.ts";
@@ -66,13 +67,13 @@ async function listLetters(options: Options): Promise<void> {
   const { lines, queue } = await withLetters(options, async ({ letters, client }) => {
     const lines: string[] = [];
     for await (const letter of letters.read()) {
-      lines.push(options.json === true ? JSON.stringify(summaryJson(letter)) : letterLine(letter));
+      lines.push(options.json === true ? plainJson(summaryJson(letter)) : letterLine(letter));
     }
     return { lines, queue: client.topology.deadQueue };
   });
   // Only now that they are back on the queue: a reader that stops listening, or that is slow, does not keep them.
-  for (const line of lines) console.log(line);
-  console.error(lines.length === 0 ? noLetters(queue) : `${count(lines.length, "dead letter")} on ${queue}`);
+  for (const line of lines) printText(line);
+  sayLine(lines.length === 0 ? noLetters(queue) : `${count(lines.length, "dead letter")} on ${queue}`);
 }
 
 async function showLetter(id: string, options: Options): Promise<void> {
@@ -80,7 +81,8 @@ async function showLetter(id: string, options: Options): Promise<void> {
     chooseLetters(letters, [id], client.topology.deadQueue),
   );
   for (const letter of chosen) {
-    console.log(options.json === true ? JSON.stringify(letterJson(letter)) : letterText(letter));
+    if (options.json === true) printJson(letterJson(letter));
+    else printText(letterText(letter));
   }
 }
 
@@ -91,7 +93,10 @@ async function replayLetters(ids: string[], options: ReplayOptions): Promise<voi
   const isDryRun = options.dryRun === true;
   const held: string[] = [];
   // A dry run prints when the letters are back on their queue.
-  const say = (line: string) => (isDryRun ? held.push(line) : console.log(line));
+  const say = (line: string) => {
+    if (isDryRun) held.push(line);
+    else printText(line);
+  };
   const { outcomes, queue } = await withLetters(options, async ({ letters, client }) => {
     const replayer = new Replayer(letters, client, config, options);
     const outcomes: Outcome["outcome"][] = [];
@@ -102,14 +107,14 @@ async function replayLetters(ids: string[], options: ReplayOptions): Promise<voi
     for await (const letter of chosen) {
       const outcome = await replayer.replay(letter);
       outcomes.push(outcome.outcome);
-      say(options.json === true ? JSON.stringify(outcome) : replayLine(outcome));
+      say(options.json === true ? plainJson(outcome) : replayLine(outcome));
     }
     return { outcomes, queue };
   });
-  for (const line of held) console.log(line);
-  console.error(tallyOf(outcomes, queue));
+  for (const line of held) printText(line);
+  sayLine(tallyOf(outcomes, queue));
   if (outcomes.includes("would-send")) {
-    console.error(
+    sayLine(
       "This is what the messages alone tell; the session, its data and Slurm are for the worker to look at.",
     );
   }
@@ -182,13 +187,15 @@ async function dropLetters(ids: string[], options: Options & { all?: true }): Pr
       ids.length === 0 ? letters.read({ onlyPresent: true }) : await chooseLetters(letters, ids, queue);
     for await (const letter of chosen) {
       // First printed, then gone: what nobody has taken down is not dropped.
-      await print(options.json === true ? JSON.stringify(letterJson(letter)) : letterLine(letter));
+      if (options.json === true) printJson(letterJson(letter));
+      else printLine(letterLine(letter));
+      await outputTaken();
       letters.remove(letter);
       dropped += 1;
     }
     return { dropped, queue };
   });
-  console.error(dropped === 0 ? noLetters(queue) : `dropped ${count(dropped, "dead letter")} of ${queue}`);
+  sayLine(dropped === 0 ? noLetters(queue) : `dropped ${count(dropped, "dead letter")} of ${queue}`);
 }
 
 /** Connects, reads, and puts back. */
@@ -216,15 +223,6 @@ async function withLetters<T>(
   } finally {
     await client.close();
   }
-}
-
-function print(line: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    process.stdout.write(`${line}\n`, (error) => {
-      if (error == null) resolve();
-      else reject(error);
-    });
-  });
 }
 
 function noLetters(queue: string): string {

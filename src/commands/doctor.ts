@@ -15,6 +15,7 @@ import {
 import { checkSession } from "../doctor/session-checks.ts";
 import { count } from "../doctor/words.ts";
 import { MentoError } from "../errors.ts";
+import { printJson, printLines } from "../terminal.ts";
 import { CONFIG_OPTION } from "./open-config.ts";
 import { openSessions, type OpenSessions } from "./open-sessions.ts";
 
@@ -46,8 +47,11 @@ async function doctor(options: DoctorOptions): Promise<void> {
   const credentials = brokerCredentials(config.broker);
   const stop = new AbortController();
   let idWidth = 0;
-  const show = (result: CheckResult) =>
-    console.log(options.json === true ? JSON.stringify(result) : describeResult(result, idWidth));
+  const show = (result: CheckResult) => {
+    if (options.json === true) printJson(result);
+    // Each line but the first is indented: none that others have written looks like a check.
+    else printLines(describeResult(result, idWidth).split("\n"));
+  };
   const list = new Checklist(show, stop.signal);
   const open = openSessions(config, (text) => list.warn(text));
   const onSignal = () => {
@@ -84,7 +88,7 @@ async function doctor(options: DoctorOptions): Promise<void> {
   }
   const failed = list.results.filter(({ state }) => state === "failed").length;
   const summary = failed === 0 ? "no check failed" : `${count(failed, "check")} failed`;
-  if (options.json !== true) console.log(`\n${summary}`);
+  if (options.json !== true) printLines(["", summary]);
   if (failed > 0) process.exitCode = 1;
 }
 

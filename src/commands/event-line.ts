@@ -1,15 +1,20 @@
 import type { CloudEvent } from "../messages/cloud-event.ts";
 import { JobEventData, MessageEventData, type CancelledBy } from "../messages/job-event.ts";
-import { plainLine } from "./plain-text.ts";
+import { plainLine } from "../terminal.ts";
+
+/** A message or an error can be as long as its sender likes. */
+const LONGEST_FACT = 1000;
+const LONGEST_NAME = 150;
 
 /** One line for a person: when, what, which job or message, and the one fact that matters then. */
 export function eventLine(event: CloudEvent): string {
-  const time = (event.time ?? "").slice(11, 19).padEnd(8);
-  const what = event.type.replace(/^mento\./, "").replace(/\.v\d+$/, "");
-  return `${time}  ${what.padEnd(16)}  ${describe(event)}`;
+  const [time = ""] = /(?<=T)\d\d:\d\d:\d\d/.exec(event.time ?? "") ?? [];
+  const what = plainLine(event.type.replace(/^mento\./, "").replace(/\.v\d+$/, ""), LONGEST_NAME);
+  const facts = factsOf(event).map((fact) => plainLine(fact, LONGEST_FACT));
+  return [time.padEnd(8), what.padEnd(16), ...facts].join("  ");
 }
 
-function describe(event: CloudEvent): string {
+function factsOf(event: CloudEvent): string[] {
   const job = JobEventData.safeParse(event.data);
   if (job.success) {
     const { job: one, slurm, process, paths, times, error, results, cancelledBy } = job.data;
@@ -22,14 +27,15 @@ function describe(event: CloudEvent): string {
       completed: `in ${seconds(times.started, times.ended)}, ${results.length} result${results.length === 1 ? "" : "s"}`,
       cancelled: cancelledBy === null ? "by scancel" : byWhom(cancelledBy),
     };
-    return `${one.trigger}  ${fileOf(paths)}  ${error?.message ?? facts[one.state] ?? ""}`;
+    const what = error?.message ?? facts[one.state] ?? "";
+    return [one.trigger, fileOf(paths), what];
   }
   const message = MessageEventData.safeParse(event.data);
-  if (!message.success) return event.id;
+  if (!message.success) return [event.id];
   const { error, reasons, paths, cause } = message.data;
   const why =
     error === null ? reasons.map((one) => `${one.trigger}: ${one.reason}`).join("; ") : error.message;
-  return `${fileOf(paths) || cause.id}  ${why || "no trigger is configured"}`;
+  return [fileOf(paths) || cause.id, why || "no trigger is configured"];
 }
 
 /** `by daq: wrong geometry`, with what others have written made plain. */
@@ -40,7 +46,7 @@ export function byWhom({ who, reason }: CancelledBy): string {
 /** The first path's file name, and how many more there are. */
 export function fileOf(paths: readonly string[]): string {
   const [first = ""] = paths;
-  const name = first.slice(first.lastIndexOf("/") + 1);
+  const name = plainLine(first.slice(first.lastIndexOf("/") + 1), LONGEST_NAME);
   return paths.length > 1 ? `${name} (+${paths.length - 1})` : name;
 }
 

@@ -14,6 +14,7 @@ import type { TypedOptions } from "../facility/start-options.ts";
 import { stopBeamtime, stopCommissioning } from "../facility/stop-session.ts";
 import type { OpenSession } from "../facility/state.ts";
 import { wrongUsage } from "../facility/wrong-usage.ts";
+import { printJson, printLine, printLines, sayLine } from "../terminal.ts";
 
 /** `mento facility …`: all that a beamline has around Mento, on one machine. */
 export function facilityCommand(): Command {
@@ -74,10 +75,11 @@ function upCommand(): Command {
           ...(address !== undefined && { serving: { address, sshPort, restPort, workerUid } }),
           ...{ hasBroker: broker, mayInstall: install },
         },
-        sayOnStderr,
+        sayLine,
       );
-      print(json === true ? JSON.stringify(facility) : summary(facility));
-      if (stop !== undefined) await stay(dir, stop, sayOnStderr);
+      if (json === true) printJson(facility);
+      else printLines(summary(facility));
+      if (stop !== undefined) await stay(dir, stop, sayLine);
     });
 }
 
@@ -90,7 +92,7 @@ function untilSignal(): AbortSignal {
 function downCommand(): Command {
   return facilitySubcommand("down", "end all of its processes; data and ports stay").action(
     async ({ dir }: { dir: string }) => {
-      await down(dir, { cancelsJobs: true }, sayOnStderr);
+      await down(dir, { cancelsJobs: true }, sayLine);
     },
   );
 }
@@ -100,7 +102,8 @@ function statusCommand(): Command {
     .option("--json", "print one JSON object")
     .action(async ({ dir, json }: { dir: string; json?: true }) => {
       const facility = await status(dir);
-      print(json === true ? JSON.stringify(facility) : statusTable(facility));
+      if (json === true) printJson(facility);
+      else printLines(statusTable(facility));
       if (!facility.running) process.exitCode = 1;
     });
 }
@@ -137,7 +140,7 @@ function startBeamtimeCommand(): Command {
     }: StartArguments & { beamtimeId: string }) => {
       const say = json === true ? () => undefined : sayAsTheRealTool(verbose === true);
       const started = await startBeamtime(dir, { beamtimeId, beamline }, typed, say);
-      if (json === true) print(JSON.stringify(started));
+      if (json === true) printJson(started);
     },
   );
 }
@@ -154,7 +157,7 @@ function startCommissioningCommand(): Command {
     async ({ dir, tag, beamline, verbose, json, ...typed }: StartArguments & { tag: string }) => {
       const say = json === true ? () => undefined : sayAsTheRealTool(verbose === true);
       const started = await startCommissioning(dir, { tag, beamline }, typed, say);
-      if (json === true) print(JSON.stringify(started));
+      if (json === true) printJson(started);
     },
   );
 }
@@ -217,14 +220,6 @@ function parseUid(text: string): number {
   throw new InvalidArgumentError("It must be a user's number, such as 1000.");
 }
 
-function print(text: string): void {
-  process.stdout.write(`${text}\n`);
-}
-
-function sayOnStderr(step: string): void {
-  process.stderr.write(`${step}\n`);
-}
-
 /** `2021-08-12 09:46:01,464 >  [Maxwell Online Analysis Resources]-----------------` */
 function sayAsTheRealTool(verbose: boolean): (step: string) => void {
   return (step) => {
@@ -233,11 +228,11 @@ function sayAsTheRealTool(verbose: boolean): (step: string) => void {
     const now = new Date();
     const local = new Date(now.getTime() - now.getTimezoneOffset() * 60_000).toISOString();
     const time = local.replace("T", " ").replace(".", ",").replace("Z", "");
-    print(`${time} >  ${isHeading ? `${step}-----------------` : step}`);
+    printLine(`${time} >  ${isHeading ? `${step}-----------------` : step}`);
   };
 }
 
-function summary({ dir, broker, slurm, ssh, roots, sync }: FacilityDescription): string {
+function summary({ dir, broker, slurm, ssh, roots, sync }: FacilityDescription): string[] {
   return [
     `The facility in ${dir} is up.`,
     ...(broker === null
@@ -251,10 +246,10 @@ function summary({ dir, broker, slurm, ssh, roots, sync }: FacilityDescription):
     `  sshd      ${ssh.address}:${ssh.port}  ${ssh.hostKeyFingerprint}`,
     `  beamline  ${roots.gpfs}, on the nodes ${roots.beamline}`,
     `  core      ${roots.core}, ${sync.delaySeconds} s behind`,
-  ].join("\n");
+  ];
 }
 
-function statusTable({ dir, parts, sessions, reservations }: FacilityStatus): string {
+function statusTable({ dir, parts, sessions, reservations }: FacilityStatus): string[] {
   const lines = parts.map(({ name, running, pid, port }) => {
     const where = [pid === null ? "" : `pid ${pid}`, port === null ? "" : `port ${port}`];
     return `  ${name.padEnd(22)} ${running ? "running" : "NOT running"}  ${where.join("  ")}`.trimEnd();
@@ -263,7 +258,7 @@ function statusTable({ dir, parts, sessions, reservations }: FacilityStatus): st
     const until = end.replace("T", " ");
     return `  reservation ${name} for ${users} until ${until}: ${nodes.join(", ")} (${partition})`;
   });
-  return [dir, ...lines, ...sessions.map(sessionLine), ...reserved].join("\n");
+  return [dir, ...lines, ...sessions.map(sessionLine), ...reserved];
 }
 
 function sessionLine(session: OpenSession): string {

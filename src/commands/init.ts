@@ -8,6 +8,7 @@ import { describeSlurm } from "../facility/slurm.ts";
 import { describeSshd } from "../facility/sshd.ts";
 import { placesOf, readState } from "../facility/state.ts";
 import { knownHostsHere } from "../known-hosts-here.ts";
+import { printLine } from "../terminal.ts";
 
 /** Editors complete and check by it. */
 const SCHEMA = new URL("../../schemas/mento-config.json", import.meta.url).href;
@@ -45,9 +46,9 @@ async function init(file: string, options: InitOptions): Promise<void> {
   const site = options.facility === undefined ? beamlineSite() : await facilitySite(options.facility);
   // It may hold the broker's password.
   writeFileSync(file, configurationFor(site), { mode: 0o600 });
-  console.log(`wrote ${file}`);
-  console.log(await sayWhatIsOpen(site.roots));
-  console.log(`Next: mento validate ${file}, then mento worker -c ${file}`);
+  printLine(`wrote ${file}`);
+  printLine(await sayWhatIsOpen(site.roots));
+  printLine(`Next: mento validate ${file}, then mento worker -c ${file}`);
 }
 
 const USUAL_BROKER = "amqp://guest:guest@127.0.0.1:5672";

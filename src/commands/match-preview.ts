@@ -8,7 +8,7 @@ import { quote } from "../shells/quote.ts";
 import { matchTriggers } from "../triggers/match.ts";
 import { HERE, planJob, type JobPlan, type PlanSession } from "../triggers/plan.ts";
 import type { Trigger } from "../triggers/trigger-config.ts";
-import { plainText } from "./plain-text.ts";
+import { plainText } from "../terminal.ts";
 
 /** What one trigger would make of a message; as `mento match --json` prints it. */
 export interface Preview {

@@ -1,6 +1,7 @@
 import { Command, Option } from "commander";
 import { decodeMessage } from "../messages/cloud-event.ts";
 import { INPUT_TYPES, readTriggerInput, type InputType } from "../messages/trigger-input.ts";
+import { printJson, printLines, sayLine } from "../terminal.ts";
 import { previewLines, previewsOf, sessionFor } from "./match-preview.ts";
 import { CONFIG_OPTION, openConfig } from "./open-config.ts";
 import { readInput } from "./read-input.ts";
@@ -33,11 +34,12 @@ async function match(file: string, options: MatchOptions): Promise<void> {
     ...(options.as === "data.ready" ? {} : { appId: `/mento/${config.worker.group}` }),
   };
   const input = readTriggerInput(decodeMessage(readInput(file), properties));
-  const session = await sessionFor(input, config.site, (text) => console.error(`mento: ${text}`));
+  const session = await sessionFor(input, config.site, (text) => sayLine(`mento: ${text}`));
   const previews = previewsOf(input, config, session);
   for (const preview of previews) {
-    console.log(options.json === true ? JSON.stringify(preview) : previewLines(preview).join("\n"));
+    if (options.json === true) printJson(preview);
+    else printLines(previewLines(preview));
   }
-  if (previews.length === 0) console.error("mento: the configuration has no triggers");
+  if (previews.length === 0) sayLine("mento: the configuration has no triggers");
   if (!previews.some(({ fires }) => fires)) process.exitCode = 1;
 }

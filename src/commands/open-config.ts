@@ -2,6 +2,7 @@ import { existsSync } from "node:fs";
 import { connectBroker, type BrokerClient } from "../broker/client.ts";
 import { brokerCredentials, configFile, loadConfig, type MentoConfig } from "../config.ts";
 import type { MentoError } from "../errors.ts";
+import { sayLine } from "../terminal.ts";
 
 /** `-c` of every command that needs a configuration. */
 export const CONFIG_OPTION = [
@@ -24,7 +25,7 @@ export async function connectFromConfig(config: MentoConfig, purpose: string): P
   });
   void client.link.whenBlocked().then((reason) => {
     if (reason === undefined) return;
-    console.error(`mento: RabbitMQ takes no messages for the moment (${reason}); waiting until it does.`);
+    sayLine(`mento: RabbitMQ takes no messages for the moment (${reason}); waiting until it does.`);
   });
   return client;
 }
@@ -33,8 +34,8 @@ export async function connectFromConfig(config: MentoConfig, purpose: string): P
 export function troubleTeller(): (trouble: MentoError | undefined) => void {
   let said: string | undefined;
   return (trouble) => {
-    if (trouble === undefined) console.error("mento: connected again; no event is missed.");
-    else if (trouble.message !== said) console.error(`mento: ${trouble.message} Connecting again …`);
+    if (trouble === undefined) sayLine("mento: connected again; no event is missed.");
+    else if (trouble.message !== said) sayLine(`mento: ${trouble.message} Connecting again …`);
     said = trouble?.message;
   };
 }

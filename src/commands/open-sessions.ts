@@ -6,6 +6,7 @@ import { RuntimeDirectory } from "../runtime-directory.ts";
 import { SessionPlaces } from "../session-places.ts";
 import { LocalShell } from "../shells/local.ts";
 import { SessionShells } from "../session-shells.ts";
+import { sayLine } from "../terminal.ts";
 
 /** The sessions of a configuration, and the way to their nodes, for as long as one command runs. */
 export interface OpenSessions {
@@ -20,7 +21,7 @@ export interface OpenSessions {
 /** @param warn gets what the parts of a worker write as warnings into its log */
 export function openSessions(
   config: MentoConfig,
-  warn = (text: string) => console.error(`mento: ${text}`),
+  warn = (text: string) => sayLine(`mento: ${text}`),
 ): OpenSessions {
   const log = logTo(warn);
   const runtime = new RuntimeDirectory();

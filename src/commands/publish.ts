@@ -4,6 +4,7 @@ import { publishDataReady } from "../broker/client.ts";
 import { subscribe, type Subscription } from "../broker/subscribe.ts";
 import { errorText } from "../errors.ts";
 import type { DataReady } from "../messages/data-ready.ts";
+import { printJson, printLine, sayLine } from "../terminal.ts";
 import { eventLine } from "./event-line.ts";
 import { MessageEnds } from "./message-ends.ts";
 import { CONFIG_OPTION, connectFromConfig, openConfig, troubleTeller } from "./open-config.ts";
@@ -68,7 +69,8 @@ async function publish(options: PublishOptions): Promise<void> {
       ...(id === undefined ? {} : { id }),
       ...(source === undefined ? {} : { source }),
     });
-    console.log(json === true ? JSON.stringify(event) : event.id);
+    if (json === true) printJson(event);
+    else printLine(event.id);
     if (subscription !== undefined) {
       const allCompleted = await follow(subscription, new MessageEnds(event, config), options);
       if (!allCompleted) process.exitCode = 1;
@@ -88,16 +90,15 @@ async function follow(
   let timer = setTimeout(() => void subscription.close(), timeout * 1000);
   for await (const event of subscription.events) {
     if (!ends.take(event)) continue;
-    console.log(json === true ? JSON.stringify(event) : eventLine(event));
+    if (json === true) printJson(event);
+    else printLine(eventLine(event));
     clearTimeout(timer);
     timer = setTimeout(() => void subscription.close(), ends.areAll ? SETTLE_MS : timeoutAt - Date.now());
   }
   clearTimeout(timer);
   if (!ends.areAll) {
     const of = ends.missing.length === 0 ? "" : ` of ${ends.missing.join(", ")}`;
-    console.error(
-      `mento: no end${of} after ${timeout} s; the message and its jobs go on without this command.`,
-    );
+    sayLine(`mento: no end${of} after ${timeout} s; the message and its jobs go on without this command.`);
   }
   return ends.areAll && ends.isGood;
 }

@@ -12,7 +12,7 @@ import type { Trigger } from "../triggers/trigger-config.ts";
 import { fileOf } from "./event-line.ts";
 import { CONFIG_OPTION, connectFromConfig, openConfig } from "./open-config.ts";
 import { outlookOf, requireTrigger } from "./outlook.ts";
-import { plainLine } from "./plain-text.ts";
+import { plainLine, printJson, printLine, sayLine } from "../terminal.ts";
 import { callAgain, pacer, RATE_OPTION, sinceOption, timeOption } from "./replay-options.ts";
 
 interface ReplayOptions {
@@ -87,7 +87,8 @@ async function replay(options: ReplayOptions): Promise<void> {
         ...{ id: cause.id, outcome: dryRun === true ? "would-send" : "sent", sentAs },
         ...{ time: taken.time, trigger: trigger.name, paths },
       };
-      console.log(json === true ? JSON.stringify(outcome) : outcomeLine(outcome));
+      if (json === true) printJson(outcome);
+      else printLine(outcomeLine(outcome));
     }
   } catch (error) {
     throw callAgain(
@@ -100,9 +101,7 @@ async function replay(options: ReplayOptions): Promise<void> {
     await client.close();
   }
   const verb = dryRun === true ? "would go" : "sent";
-  console.error(
-    `${count(sieve.taken, "message")} ${verb} to ${intakeQueue} for ${trigger.name}${sieve.leftOut}`,
-  );
+  sayLine(`${count(sieve.taken, "message")} ${verb} to ${intakeQueue} for ${trigger.name}${sieve.leftOut}`);
 }
 
 function outcomeLine({ id, outcome, sentAs, time, paths }: Outcome): string {

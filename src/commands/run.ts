@@ -5,6 +5,7 @@ import type { EndedJob, Job } from "../job.ts";
 import { JobMethod } from "../messages/job-event.ts";
 import { showSubmit } from "../methods/show-submit.ts";
 import { Trigger, type RunOptions } from "../trigger.ts";
+import { printJson, printLine, printOutput, printText, sayLine } from "../terminal.ts";
 import { throwForPeople } from "./beamtime.ts";
 import { eventLine } from "./event-line.ts";
 import { CONFIG_OPTION } from "./open-config.ts";
@@ -76,12 +77,13 @@ async function runProgram(program: string[], options: Options): Promise<number> 
   try {
     if (options.show === true) {
       const { plan, place } = await trigger.plan(program, runOptions(options)).catch(throwForPeople);
-      console.log(showSubmit(plan, place));
+      printText(showSubmit(plan, place));
       return 0;
     }
     const job = await trigger.run(program, runOptions(options)).catch(throwForPeople);
     if (!options.wait) {
-      console.log(options.json === true ? JSON.stringify(job.data) : describe(job));
+      if (options.json === true) printJson(job.data);
+      else printLine(describe(job));
       return 0;
     }
     return await watch(job, options);
@@ -105,20 +107,20 @@ function runOptions(options: Options): RunOptions {
 
 async function watch(job: Job, { follow, json, log }: Options): Promise<number> {
   const onInterrupt = () => {
-    console.error(`mento: the job goes on; \`mento cancel ${job.id}\` ends it`);
+    sayLine(`mento: the job goes on; \`mento cancel ${job.id}\` ends it`);
     process.exit(130);
   };
   process.once("SIGINT", onInterrupt);
   if (json !== true && follow !== true)
-    console.error(`mento: what it prints goes to ${log ?? `${job.directory}/job.log`}`);
+    sayLine(`mento: what it prints goes to ${log ?? `${job.directory}/job.log`}`);
   const tell = async () => {
     for await (const event of job.events()) {
-      if (json === true) console.log(JSON.stringify(event));
-      else console.error(eventLine(event));
+      if (json === true) printJson(event);
+      else sayLine(eventLine(event));
     }
   };
   const print = async () => {
-    for await (const piece of job.logs()) process.stdout.write(piece);
+    for await (const piece of job.logs()) printOutput(piece);
   };
   const [end] = await Promise.all([job.ended(), tell(), follow === true ? print() : undefined]);
   process.removeListener("SIGINT", onInterrupt);

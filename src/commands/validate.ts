@@ -4,6 +4,7 @@ import { Rejected } from "../errors.ts";
 import { decodeMessage } from "../messages/cloud-event.ts";
 import { isJobCancel, readJobCancel } from "../messages/job-cancel.ts";
 import { readTriggerInput } from "../messages/trigger-input.ts";
+import { printLine, printLines } from "../terminal.ts";
 import { readInput } from "./read-input.ts";
 
 export function validateCommand(): Command {
@@ -30,15 +31,15 @@ function kindOf(file: string, bytes: Buffer): "message" | "config" {
 function validateConfig(file: string, bytes: Buffer): void {
   const { config, mistakes } = parseConfig(bytes.toString("utf8"), process.env);
   for (const { line, place, message } of mistakes) {
-    console.log(
+    printLine(
       `${line === null ? "environment" : `${file}:${line}`}: ${place === "" ? "" : `${place}: `}${message}`,
     );
   }
   if (config !== undefined) {
-    console.log(`${file}: a valid configuration with ${count(config.triggers.length, "trigger")}`);
+    printLine(`${file}: a valid configuration with ${count(config.triggers.length, "trigger")}`);
     return;
   }
-  console.log(`${count(mistakes.length, "mistake")}; docs/configuration.md describes every key`);
+  printLine(`${count(mistakes.length, "mistake")}; docs/configuration.md describes every key`);
   process.exitCode = 1;
 }
 
@@ -48,10 +49,10 @@ function validateMessage(file: string, bytes: Buffer): void {
     const about = isJobCancel(event.type)
       ? `for ${count(readJobCancel(event).jobs.length, "job")}`
       : `with ${count(readTriggerInput(event).paths.length, "path")}`;
-    console.log(`${file}: a valid ${event.type} message ${about}`);
+    printLine(`${file}: a valid ${event.type} message ${about}`);
   } catch (error) {
     if (!(error instanceof Rejected)) throw error;
-    console.log(`${file}: ${error.message} [${error.code}]\n  ${error.hint}`);
+    printLines([`${file}: ${error.message} [${error.code}]`, `  ${error.hint}`]);
     process.exitCode = 1;
   }
 }

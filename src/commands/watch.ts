@@ -1,6 +1,7 @@
 import { Command, InvalidArgumentError } from "commander";
 import { subscribe } from "../broker/subscribe.ts";
 import { EVENT_TYPE_FORMS, isEventType } from "../messages/event-filter.ts";
+import { printJson, printLine, sayLine } from "../terminal.ts";
 import { eventLine } from "./event-line.ts";
 import { CONFIG_OPTION, connectFromConfig, openConfig, troubleTeller } from "./open-config.ts";
 import { sinceOption } from "./replay-options.ts";
@@ -37,9 +38,10 @@ async function watch({ config: file, json, type, ...wanted }: WatchOptions): Pro
   const client = await connectFromConfig(config, "watch");
   try {
     const { events } = await subscribe(client, { ...wanted, types: type, onTrouble: troubleTeller() });
-    console.error(`watching ${client.topology.eventsExchange}; Ctrl-C ends`);
+    sayLine(`watching ${client.topology.eventsExchange}; Ctrl-C ends`);
     for await (const event of events) {
-      console.log(json === true ? JSON.stringify(event) : eventLine(event));
+      if (json === true) printJson(event);
+      else printLine(eventLine(event));
     }
   } finally {
     await client.close();

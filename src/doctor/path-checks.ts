@@ -9,6 +9,7 @@ import type { Session } from "../beamtime/session.ts";
 import { errorText } from "../errors.ts";
 import { quote, quoteAll } from "../shells/quote.ts";
 import type { Shell } from "../shells/shell.ts";
+import { sayLine } from "../terminal.ts";
 import type { Finding } from "./checklist.ts";
 
 const LOOK_EVERY_MS = 200;
@@ -168,5 +169,5 @@ async function remove(file: TestFile, shell: Shell): Promise<void> {
   } catch (error) {
     failed.push(errorText(error));
   }
-  if (failed.length > 0) console.error(`mento: a test file could not be removed: ${failed.join("; ")}`);
+  if (failed.length > 0) sayLine(`mento: a test file could not be removed: ${failed.join("; ")}`);
 }

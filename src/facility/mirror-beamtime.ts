@@ -1,15 +1,18 @@
 import { type FSWatcher, watch } from "node:fs";
 import { readdir } from "node:fs/promises";
-import { basename, join } from "node:path";
+import { basename } from "node:path";
+import { errorText } from "../errors.ts";
+import { plainLine } from "../terminal.ts";
 import {
   ASAPO_READ_TOKEN_PATH,
   ASAPO_TOKEN_PATH,
   PRIVATE_KEY_PATH,
   PUBLIC_KEY_PATH,
 } from "./metadata-file.ts";
-import { doStep, isOurCopy, look, type MirrorRoots } from "./mirror-copy.ts";
+import { doStep, isCode, isOurCopy, look, type MirrorRoots } from "./mirror-copy.ts";
 import { MirrorJournal } from "./mirror-journal.ts";
 import { hasChanged, planMirror, type SourceFacts, type Step } from "./mirror-plan.ts";
+import { HeldDirectory } from "./mirror-tree.ts";
 
 const TOPS = ["raw", "processed", "shared"];
 /** The start writes these to both file systems itself; a copy would make the secrets readable by all. */
@@ -22,6 +25,8 @@ const LAST_ROUNDS = 4;
 const RESCAN_MS = 1000;
 /** Rescans take at most a fiftieth of the time. */
 const RESCAN_SHARE = 50;
+/** Of one session; who may write there can make any number of names. */
+const MOST_COMPLAINTS = 1000;
 
 interface Noticed {
   since: number;
@@ -44,9 +49,7 @@ export class BeamtimeMirror {
 
   constructor(roots: MirrorRoots, journalFile: string, delaySeconds: number, say: (line: string) => void) {
     this.#roots = roots;
-    this.#journal = new MirrorJournal(journalFile, (path, copied) =>
-      isOurCopy(join(roots.core, path), copied),
-    );
+    this.#journal = new MirrorJournal(journalFile, (path, copied) => isOurCopy(roots.core, path, copied));
     this.#delayMs = delaySeconds * 1000;
     this.#say = say;
   }
@@ -108,34 +111,44 @@ export class BeamtimeMirror {
     this.#nextRescan = performance.now() + Math.max(RESCAN_MS, took * RESCAN_SHARE);
   }
 
-  async #walk(directory: string, seen: Map<string, SourceFacts>): Promise<void> {
-    // First watched, then read: nothing falls between the two.
-    this.#watch(directory);
-    const entries = await readdir(join(this.#roots.beamline, directory)).catch(() => []);
-    for (const entry of entries) {
-      const path = `${directory}/${entry}`;
-      const facts = await this.#look(path);
-      if (facts == null) continue;
-      seen.set(path, facts);
-      if (facts.kind === "directory") await this.#walk(path, seen);
+  async #walk(path: string, seen: Map<string, SourceFacts>): Promise<void> {
+    let directory: HeldDirectory;
+    try {
+      directory = HeldDirectory.open(this.#roots.beamline, path);
+    } catch (error) {
+      if (!isCode(error, "ENOENT", "ENOTDIR", "ELOOP")) this.#complain(path, error);
+      return;
+    }
+    try {
+      // First watched, then read: nothing falls between the two.
+      this.#watch(path, directory);
+      for (const entry of await readdir(directory.path).catch(() => [])) {
+        const inside = `${path}/${entry}`;
+        const facts = await this.#look(inside);
+        if (facts == null) continue;
+        seen.set(inside, facts);
+        if (facts.kind === "directory") await this.#walk(inside, seen);
+      }
+    } finally {
+      directory.close();
     }
   }
 
-  #watch(directory: string): void {
-    if (this.#watchers.has(directory) || this.#finishing) return;
+  #watch(path: string, directory: HeldDirectory): void {
+    if (this.#watchers.has(path) || this.#finishing) return;
     try {
-      const watcher = watch(join(this.#roots.beamline, directory), (_event, name) => {
-        if (name !== null) void this.#changed(`${directory}/${name}`);
+      const watcher = watch(directory.path, (_event, name) => {
+        if (name !== null) void this.#changed(`${path}/${name}`);
       });
       const close = () => {
         watcher.close();
-        this.#watchers.delete(directory);
+        this.#watchers.delete(path);
       };
       watcher.once("error", close);
-      this.#watchers.set(directory, watcher);
+      this.#watchers.set(path, watcher);
     } catch (error) {
       // The machine's limit of watches, for example: the rescan sees the directory too.
-      this.#complain(directory, error);
+      this.#complain(path, error);
     }
   }
 
@@ -199,10 +212,10 @@ export class BeamtimeMirror {
   async #look(path: string): Promise<SourceFacts | null | undefined> {
     if (NOT_COPIED.has(path)) return undefined;
     try {
-      const facts = await look(join(this.#roots.beamline, path));
+      const facts = await look(this.#roots.beamline, path);
       if (facts !== null) return facts;
       // Without even the directory at the top it is the file system that is gone, not the file.
-      const top = await look(join(this.#roots.beamline, path.split("/")[0] ?? ""));
+      const top = await look(this.#roots.beamline, path.split("/")[0] ?? "");
       return top === null ? undefined : null;
     } catch (error) {
       this.#complain(path, error);
@@ -211,8 +224,8 @@ export class BeamtimeMirror {
   }
 
   #complain(path: string, what: unknown): void {
-    const line = `${basename(this.#roots.beamline)}: ${path}: ${what instanceof Error ? what.message : String(what)}`;
-    if (this.#complaints.has(line)) return;
+    const line = plainLine(`${basename(this.#roots.beamline)}: ${path}: ${errorText(what)}`);
+    if (this.#complaints.has(line) || this.#complaints.size >= MOST_COMPLAINTS) return;
     this.#complaints.add(line);
     this.#say(line);
   }

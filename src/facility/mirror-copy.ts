@@ -1,20 +1,21 @@
 import { constants, type Stats, lstatSync } from "node:fs";
 import {
   chmod,
-  chown,
   copyFile,
   link,
   lstat,
   mkdir,
+  open,
   rename,
   rmdir,
-  stat,
+  statfs,
   unlink,
   utimes,
 } from "node:fs/promises";
 import { join } from "node:path";
 import type { Copied, MirrorJournal } from "./mirror-journal.ts";
 import { hasChanged, type SourceFacts, type Step } from "./mirror-plan.ts";
+import { HeldDirectory, inParentOf, inParentOfSync, openFile, pathOf } from "./mirror-tree.ts";
 
 export interface MirrorRoots {
   beamline: string;
@@ -32,28 +33,32 @@ export function factsOf(stats: Stats): SourceFacts | null {
   return { kind, size: kind === "file" ? stats.size : 0, mtimeMs: stats.mtimeMs, inode: stats.ino };
 }
 
-/** The facts of a path, `null` if nothing is there; links and devices count as nothing. */
-export async function look(path: string): Promise<SourceFacts | null> {
+/** The facts of a path below a root, `null` if nothing is there; links and devices count as nothing. */
+export async function look(root: string, path: string): Promise<SourceFacts | null> {
   try {
-    return factsOf(await lstat(path));
+    return await inParentOf(root, path, async (parent, name) => factsOf(await lstat(parent.place(name))));
   } catch (error) {
-    if (isCode(error, "ENOENT", "ENOTDIR")) return null;
+    if (isCode(error, "ENOENT", "ENOTDIR", "ELOOP")) return null;
     throw error;
   }
 }
 
 /** Whether what lies at the core is what was copied there, and not what a job made of it. */
-export function isOurCopy(corePath: string, copied: Copied | undefined): boolean {
+export function isOurCopy(core: string, path: string, copied: Copied | undefined): boolean {
   try {
-    const present = factsOf(lstatSync(corePath));
-    if (present === null || present.kind !== copied?.kind) return false;
-    // Times are kept to the microsecond only.
-    return present.kind === "directory" || isSameFile(present, copied);
+    return inParentOfSync(core, path, (place) => isCopy(lstatSync(place), copied));
   } catch {
     return false;
   }
 }
 
+function isCopy(stats: Stats, copied: Copied | undefined): boolean {
+  const present = factsOf(stats);
+  if (present === null || present.kind !== copied?.kind) return false;
+  return present.kind === "directory" || isSameFile(present, copied);
+}
+
+/** Times are kept to the microsecond only. */
 function isSameFile(present: SourceFacts, copied: SourceFacts): boolean {
   return present.size === copied.size && Math.abs(present.mtimeMs - copied.mtimeMs) < 1;
 }
@@ -81,19 +86,42 @@ async function makeCoreDirectory(
   { core }: MirrorRoots,
   journal: MirrorJournal,
 ): Promise<Outcome> {
-  const target = join(core, path);
-  const there = await look(target);
-  if (there !== null) {
-    if (there.kind === "directory") journal.add(path, { ...facts, theirs: true });
-    return there.kind === "directory" ? "done" : "not-ours";
+  return inParentOf(core, path, async (parent, name) => {
+    const there = await lstatOrNone(parent.place(name));
+    if (there !== undefined) {
+      if (there.isDirectory()) journal.add(path, { ...facts, theirs: true });
+      return there.isDirectory() ? "done" : "not-ours";
+    }
+    journal.add(path, facts);
+    await mkdir(parent.place(name), 0o700);
+    return giveToOwner(core, path);
+  });
+}
+
+/** As raw, processed or shared themselves: jobs may write below processed wherever the beamline made a directory. */
+async function giveToOwner(core: string, path: string): Promise<Outcome> {
+  const made = await openHeld(core, path);
+  const top = await openHeld(core, path.split("/")[0] ?? "");
+  try {
+    // Between the two calls somebody who may write here can have put a directory of his own in its place.
+    if ((await made.stat()).uid !== process.geteuid?.()) return "not-ours";
+    const { mode, uid, gid } = await top.stat();
+    await made.chmod(mode & 0o777);
+    if (process.geteuid() === 0) await made.chown(uid, gid);
+    return "done";
+  } finally {
+    await made.close();
+    await top.close();
   }
-  journal.add(path, facts);
-  await mkdir(target);
-  // As raw, processed or shared themselves: jobs may write below processed wherever the beamline made a directory.
-  const top = await stat(join(core, path.split("/")[0] ?? ""));
-  await chmod(target, top.mode & 0o777);
-  if (process.getuid?.() === 0) await chown(target, top.uid, top.gid);
-  return "done";
+}
+
+async function openHeld(root: string, path: string) {
+  const held = HeldDirectory.open(root, path);
+  try {
+    return await open(held.path);
+  } finally {
+    held.close();
+  }
 }
 
 async function renameCopy(
@@ -101,12 +129,14 @@ async function renameCopy(
   roots: MirrorRoots,
   journal: MirrorJournal,
 ): Promise<Outcome> {
-  if (!isOurCopy(join(roots.core, from), journal.manifest.get(from))) {
+  if (!isOurCopy(roots.core, from, journal.manifest.get(from))) {
     journal.forget(from);
     return copyIntoPlace({ do: "copy", path: to, facts }, roots, journal);
   }
   journal.add(to, facts);
-  const outcome = await linkNew(join(roots.core, from), join(roots.core, to));
+  const outcome = await inParentOf(roots.core, from, (source, oldName) =>
+    inParentOf(roots.core, to, (target, newName) => linkNew(source.place(oldName), target.place(newName))),
+  );
   if (outcome === "not-ours") journal.forget(to);
   await removeCopy(from, roots, journal);
   return outcome;
@@ -117,33 +147,78 @@ async function copyIntoPlace(
   roots: MirrorRoots,
   journal: MirrorJournal,
 ): Promise<Outcome> {
-  const [source, target] = [join(roots.beamline, path), join(roots.core, path)];
-  const before = journal.manifest.get(path);
-  const there = await lstat(target).catch(() => undefined);
-  if (there !== undefined && !isOurCopy(target, before)) return "not-ours";
-
-  const partial = join(roots.partial, `${process.pid}-${copies++}`);
-  try {
-    await copyFile(source, partial, constants.COPYFILE_FICLONE);
-    const after = await lstat(source);
-    const copied = factsOf(after);
-    if (copied === null || hasChanged(facts, copied)) return "again";
-    await chmod(partial, (after.mode & 0o777) | 0o444);
-    await utimes(partial, after.atimeMs / 1000, after.mtimeMs / 1000);
-    journal.add(path, copied);
-    if (there !== undefined) {
-      await rename(partial, target);
-      return "done";
+  return inParentOf(roots.core, path, async (parent, name) => {
+    const target = parent.place(name);
+    const there = await lstatOrNone(target);
+    if (there !== undefined && !isCopy(there, journal.manifest.get(path))) return "not-ours";
+    const partial = join(roots.partial, `${process.pid}-${copies++}`);
+    try {
+      const copied = await copySource(roots, path, facts, partial);
+      if (copied === undefined) return "again";
+      journal.add(path, copied);
+      if (there !== undefined) {
+        await rename(partial, target);
+        return "done";
+      }
+      const outcome = await linkNew(partial, target);
+      if (outcome === "not-ours") journal.forget(path);
+      return outcome;
+    } catch (error) {
+      // It vanished while it was copied; that it is gone is seen separately.
+      if (isCode(error, "ENOENT", "ENOTDIR", "ELOOP") && (await look(roots.beamline, path)) === null) {
+        return "again";
+      }
+      throw error;
+    } finally {
+      await unlink(partial).catch(() => undefined);
     }
-    const outcome = await linkNew(partial, target);
-    if (outcome === "not-ours") journal.forget(path);
-    return outcome;
-  } catch (error) {
-    // It vanished while it was copied; that it is gone is seen separately.
-    if (isCode(error, "ENOENT") && (await look(source)) === null) return "again";
-    throw error;
+  });
+}
+
+/** Copies what is there now; undefined if it is not, or no longer, the file of these facts. */
+async function copySource(
+  { beamline }: MirrorRoots,
+  path: string,
+  facts: SourceFacts,
+  partial: string,
+): Promise<SourceFacts | undefined> {
+  const source = await inParentOf(beamline, path, (parent, name) => openFile(parent.place(name)));
+  try {
+    const before = await source.stat();
+    if (!before.isFile()) return undefined;
+    requireOwnFile(before);
+    await requireRoom(before, partial);
+    await copyFile(pathOf(source.fd), partial, constants.COPYFILE_FICLONE);
+    const after = await source.stat();
+    const copied = factsOf(after);
+    if (copied === null || hasChanged(facts, copied)) return undefined;
+    // Readable for all, as the copy's owner is another; only jobs' own files can be changed at the core.
+    await chmod(partial, (after.mode & 0o755) | 0o444);
+    await utimes(partial, after.atimeMs / 1000, after.mtimeMs / 1000);
+    return copied;
   } finally {
-    await unlink(partial).catch(() => undefined);
+    await source.close();
+  }
+}
+
+/** A second name of a file that not all may read can be anybody's, of a file that he may not read. */
+function requireOwnFile({ nlink, mode }: Stats): void {
+  if (nlink === 1 || (mode & 0o004) !== 0) return;
+  throw new Error("not copied: it has a second name, and is not readable for all");
+}
+
+/** A file may say that it is larger than any disk. */
+async function requireRoom({ size }: Stats, partial: string): Promise<void> {
+  const { bavail, bsize } = await statfs(join(partial, ".."));
+  if (size > bavail * bsize) throw new Error("not copied: the core file system has no room for it");
+}
+
+async function lstatOrNone(place: string): Promise<Stats | undefined> {
+  try {
+    return await lstat(place);
+  } catch (error) {
+    if (isCode(error, "ENOENT")) return undefined;
+    throw error;
   }
 }
 
@@ -159,14 +234,17 @@ async function linkNew(from: string, to: string): Promise<Outcome> {
 }
 
 async function removeCopy(path: string, { core }: MirrorRoots, journal: MirrorJournal): Promise<Outcome> {
-  const target = join(core, path);
   const copied = journal.manifest.get(path);
-  if (copied?.theirs !== true && isOurCopy(target, copied)) {
+  if (copied !== undefined && copied.theirs !== true) {
     try {
-      await (copied?.kind === "directory" ? rmdir(target) : unlink(target));
+      await inParentOf(core, path, async (parent, name) => {
+        const place = parent.place(name);
+        if (!isCopy(await lstat(place), copied)) return;
+        await (copied.kind === "directory" ? rmdir(place) : unlink(place));
+      });
     } catch (error) {
       // A directory in which a job has left something stays.
-      if (!isCode(error, "ENOENT", "ENOTEMPTY", "EEXIST")) throw error;
+      if (!isCode(error, "ENOENT", "ENOTDIR", "ELOOP", "ENOTEMPTY", "EEXIST")) throw error;
     }
   }
   journal.forget(path);

@@ -1,5 +1,6 @@
 import { existsSync, mkdirSync, rmSync, watch, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
+import { printLine } from "../terminal.ts";
 import { BeamtimeMirror } from "./mirror-beamtime.ts";
 import { placesOf, readSessions } from "./state.ts";
 
@@ -13,7 +14,7 @@ const places = placesOf(dir);
 const mirrors = new Map<string, BeamtimeMirror>();
 
 function say(line: string): void {
-  console.log(`${new Date().toISOString()} ${line}`);
+  printLine(`${new Date().toISOString()} ${line}`);
 }
 
 function lookForSessions(): void {

@@ -1,26 +1,35 @@
 import { chmodSync, chownSync, existsSync, mkdirSync, rmSync, symlinkSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { runChecked } from "./processes.ts";
 import { type Account, makeDirectory, type OpenSession, placesOf } from "./state.ts";
 import type { Undo } from "./undo.ts";
 
-/** The beamline's side of a session. Everybody may write there: detector, control system and users have different accounts. */
+/**
+ * The beamline's side of a session. Everybody may write there, as detector, control system and users have different
+ * accounts, but not rename or remove what is another's, such as the private key in shared: that is the sticky bit.
+ */
 export function makeBeamlineDirectories(dir: string, name: string, undo: Undo): string {
   const root = join(placesOf(dir).gpfs, ".sessions", name);
-  undo.push(() => rmSync(root, { recursive: true, force: true }));
+  undo.push(() => removeTree(root));
   makeDirectory(root);
-  for (const top of ["raw", "processed", "shared", "scratch_bl"]) makeWithMode(join(root, top), 0o777);
+  for (const top of ["raw", "processed", "shared", "scratch_bl"]) makeWithMode(join(root, top), 0o1777);
   return root;
 }
 
+/** Only the session's account, or who runs the facility, writes on the core file system. */
 export function makeCoreDirectories(corePath: string, account: Account | null, undo: Undo): void {
-  if (!existsSync(corePath)) undo.push(() => rmSync(corePath, { recursive: true, force: true }));
+  if (!existsSync(corePath)) undo.push(() => removeTree(corePath));
   makeDirectory(corePath);
-  const modes = { raw: 0o755, shared: 0o755, processed: 0o777, scratch_cc: 0o777 };
-  for (const [name, mode] of Object.entries(modes)) {
+  for (const name of ["raw", "shared", "processed", "scratch_cc"]) {
     const path = join(corePath, name);
-    makeWithMode(path, mode);
+    makeWithMode(path, 0o755);
     if (account?.own === true) chownSync(path, account.uid, account.gid);
   }
+}
+
+/** By rm(1), which follows no link however the tree changes meanwhile; Node's rm looks a path up twice. */
+async function removeTree(path: string): Promise<void> {
+  await runChecked("rm", ["-rf", "--one-file-system", "--", path]);
 }
 
 /** Links to the beamline's side, where beamline computers and reserved nodes look for an open session. */

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { chownSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import {
   ASAPO_READ_TOKEN_PATH,
@@ -38,16 +38,15 @@ export function placeSecrets(
   root: string,
   workerUid: number | undefined,
 ): void {
-  const place = (path: string, mode: number, owner?: Account) => {
+  const place = (path: string, mode: number, owner?: { uid: number; gid?: number }) => {
     writeFileAtomically(join(root, path), readFileSync(secret(dir, id, path)), mode, owner);
   };
   if (account !== null) {
-    place(PRIVATE_KEY_PATH, 0o600);
-    if (workerUid !== undefined) chownSync(join(root, PRIVATE_KEY_PATH), workerUid, -1);
+    place(PRIVATE_KEY_PATH, 0o600, workerUid === undefined ? undefined : { uid: workerUid });
     place(PUBLIC_KEY_PATH, 0o644);
   }
   for (const path of asapo ? [ASAPO_TOKEN_PATH, ASAPO_READ_TOKEN_PATH] : []) {
-    place(path, 0o600, account ?? undefined);
+    place(path, 0o600, account?.own === true ? account : undefined);
   }
 }
 

@@ -1,7 +1,9 @@
 import {
-  chmodSync,
-  chownSync,
+  closeSync,
+  fchmodSync,
+  fchownSync,
   mkdirSync,
+  openSync,
   readdirSync,
   readFileSync,
   renameSync,
@@ -148,19 +150,27 @@ export function makeDirectory(path: string): void {
   }
 }
 
-/** A reader sees the old text or the new one, never half of it. The umask has no say in the mode. */
+/**
+ * A reader sees the old text or the new one, never half of it. The umask has no say in the mode. Mode and owner are set
+ * on what is open: in a directory that others may write in, the name can lead elsewhere a moment later.
+ */
 export function writeFileAtomically(
   file: string,
   text: string | Uint8Array,
   mode: number,
-  owner?: Account,
+  owner?: { uid: number; gid?: number },
 ): void {
   const partial = `${file}.${process.pid}.partial`;
   rmSync(partial, { force: true });
   // Never through a link that somebody else put there.
-  writeFileSync(partial, text, { mode, flag: "wx" });
-  chmodSync(partial, mode);
-  if (owner?.own === true) chownSync(partial, owner.uid, owner.gid);
+  const fd = openSync(partial, "wx", mode);
+  try {
+    writeFileSync(fd, text);
+    fchmodSync(fd, mode);
+    if (owner !== undefined) fchownSync(fd, owner.uid, owner.gid ?? -1);
+  } finally {
+    closeSync(fd);
+  }
   renameSync(partial, file);
 }
 

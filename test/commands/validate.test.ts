@@ -13,10 +13,10 @@ it("mento validate knows a message that cancels jobs", () => {
   const file = join(folder, "cancel.json");
   const event = { specversion: "1.0", id: "1", source: "/s", type: "mento.job.cancel.v1" };
   writeFileSync(file, JSON.stringify({ ...event, data: { job: ["k3f7", "4711"] } }));
-  const log = vi.spyOn(console, "log").mockReturnValue();
+  const log = vi.spyOn(process.stdout, "write").mockReturnValue(true);
   try {
     validateCommand().parse([file], { from: "user" });
-    expect(log.mock.calls).toEqual([[`${file}: a valid mento.job.cancel.v1 message for 2 jobs`]]);
+    expect(log.mock.calls).toEqual([[`${file}: a valid mento.job.cancel.v1 message for 2 jobs\n`]]);
   } finally {
     log.mockRestore();
   }

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, it } from "vitest";
-import { plainLine, plainText } from "../../src/commands/plain-text.ts";
+import { plainLine, plainText } from "../src/terminal.ts";
 
 it("shows what would move the cursor, and leaves all else as it is", () => {
   expect(plainText("a\u001b[31mb")).toBe("a\\u{1b}[31mb");

@@ -1,0 +1,104 @@
+import { closeSync, constants, openSync } from "node:fs";
+import { open } from "node:fs/promises";
+
+/** Deeper trees are not copied: each level is an open file while the tree is read. */
+export const DEEPEST = 64;
+
+const DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
+
+/**
+ * A directory below a root that others cannot replace, opened level by level without following a link. Whoever may
+ * write in it can rename and replace what lies there at any time, and the copy runs as root: so what is opened is held
+ * by its descriptor, and a name is looked up in that, never in a path that may lead elsewhere by now.
+ */
+export class HeldDirectory {
+  readonly fd: number;
+
+  private constructor(fd: number) {
+    this.fd = fd;
+  }
+
+  /**
+   * @param path relative to the root; `""` is the root itself
+   * @throws with code ENOENT or ENOTDIR (also for a link) if there is no such directory
+   */
+  static open(root: string, path: string): HeldDirectory {
+    let fd = openSync(root, DIRECTORY);
+    for (const name of namesOf(path)) {
+      try {
+        const next = openSync(placeIn(fd, name), DIRECTORY);
+        closeSync(fd);
+        fd = next;
+      } catch (error) {
+        closeSync(fd);
+        throw error;
+      }
+    }
+    return new HeldDirectory(fd);
+  }
+
+  /** The directory itself, for what takes only paths. */
+  get path(): string {
+    return pathOf(this.fd);
+  }
+
+  /** A name in it, for calls that do not follow a link there: lstat, link, rename, mkdir, unlink, rmdir. */
+  place(name: string): string {
+    return placeIn(this.fd, name);
+  }
+
+  close(): void {
+    closeSync(this.fd);
+  }
+}
+
+/** Calls `work` with the directory that the path lies in, and its name there. */
+export async function inParentOf<T>(
+  root: string,
+  path: string,
+  work: (parent: HeldDirectory, name: string) => Promise<T>,
+): Promise<T> {
+  const { directory, name } = splitPath(path);
+  const parent = HeldDirectory.open(root, directory);
+  try {
+    return await work(parent, name);
+  } finally {
+    parent.close();
+  }
+}
+
+/** The same, at once. */
+export function inParentOfSync<T>(root: string, path: string, work: (place: string) => T): T {
+  const { directory, name } = splitPath(path);
+  const parent = HeldDirectory.open(root, directory);
+  try {
+    return work(parent.place(name));
+  } finally {
+    parent.close();
+  }
+}
+
+/** A file to be read, neither through a link nor waiting for a FIFO's writer. */
+export function openFile(place: string) {
+  return open(place, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+}
+
+/** What is open, as a path that leads to exactly it. */
+export function pathOf(fd: number): string {
+  return `/proc/self/fd/${fd}`;
+}
+
+function placeIn(fd: number, name: string): string {
+  return `${pathOf(fd)}/${name}`;
+}
+
+function splitPath(path: string): { directory: string; name: string } {
+  const names = namesOf(path);
+  return { directory: names.slice(0, -1).join("/"), name: names.at(-1) ?? "." };
+}
+
+function namesOf(path: string): string[] {
+  const names = path.split("/").filter((name) => name !== "");
+  if (names.length <= DEEPEST && !names.includes("..")) return names;
+  throw new Error("not copied: it lies too deep");
+}
