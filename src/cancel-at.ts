@@ -1,5 +1,6 @@
-import { hostname, userInfo } from "node:os";
+import { hostname } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
+import { accountHere } from "./account-here.ts";
 import { MentoError, Unavailable } from "./errors.ts";
 import { accountingCommand, parseAccounting } from "./jobs/accounting.ts";
 import {
@@ -54,7 +55,7 @@ const BY_SLURM: readonly JobMethod[] = ["remote-sbatch-script", "local-sbatch-sc
 
 /** Whoever runs this program asks. */
 export function requestFromHere(reason: string | null): CancelRequest {
-  const who = `${userInfo().username}@${hostname()}`;
+  const who = `${accountHere()}@${hostname()}`;
   return { who, reason, at: new Date().toISOString() };
 }
 

@@ -64,6 +64,7 @@ export const ERROR_CODES = {
   "worker-silent": "A job can be cancelled by its host's worker alone, which has not answered yet.",
   // Something is set up wrongly.
   "wrong-usage": "A command was called in a way that it does not understand.",
+  "system-error": "The operating system refused something, such as a file or a port.",
   "wrong-configuration": "The configuration has mistakes.",
   "configuration-unreadable": "The configuration file cannot be read.",
   "runtime-directory-unsafe": "The folder for private keys is open to other accounts.",

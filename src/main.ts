@@ -1,19 +1,8 @@
 #!/usr/bin/env node
 import { readFileSync } from "node:fs";
-import { Command, CommanderError } from "commander";
-import { exitStatusOf, MentoError } from "./errors.ts";
-
-const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as {
-  version: string;
-};
-
-const program = new Command("mento")
-  .description('Turns "data ready" messages into analysis jobs: RabbitMQ in, Slurm jobs, events out.')
-  .version(version)
-  .exitOverride()
-  // `mento run ls -l`: options behind the program are the program's.
-  .enablePositionalOptions()
-  .showHelpAfterError("(mento --help lists the commands)");
+import { Command } from "commander";
+import { reportError } from "./report-error.ts";
+import { sayLine, writeOutput, writeSaid } from "./terminal.ts";
 
 /** Only the one that is asked for is loaded: all of them take half a second. */
 const COMMANDS = {
@@ -32,34 +21,45 @@ const COMMANDS = {
   doctor: async () => (await import("./commands/doctor.ts")).doctorCommand(),
   facility: async () => (await import("./commands/facility.ts")).facilityCommand(),
 };
-const [asked = ""] = process.argv.slice(2);
-const isCommand = Object.hasOwn(COMMANDS, asked);
-for (const [name, load] of Object.entries(COMMANDS)) {
-  if (!isCommand || name === asked) program.addCommand(await load());
-}
-exitOverrideAll(program);
 
+// What no `catch` has seen, such as an error event of a socket, ends the command in words, too.
+process.on("uncaughtException", (error) => process.exit(reportError(error)));
 // `mento watch | head` ends its reader first: that is an end, not an error.
-process.stdout.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? 0 : 1));
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code === "EPIPE") process.exit(0);
+  sayLine(`mento: Standard output cannot be written: ${error.message}.`);
+  process.exit(1);
+});
+// Where nothing can be said, the work still goes on.
+process.stderr.on("error", () => undefined);
 
 try {
+  const program = await programFor(process.argv[2] ?? "");
   await program.parseAsync();
 } catch (error) {
-  process.exitCode = report(error);
+  process.exitCode = reportError(error);
 }
 
-/** Prints an error for a person and says the exit status. */
-function report(error: unknown): number {
-  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
-  if (!(error instanceof MentoError)) {
-    console.error(error);
-    return 1;
+async function programFor(asked: string): Promise<Command> {
+  const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as {
+    version: string;
+  };
+  const program = new Command("mento")
+    .description('Turns "data ready" messages into analysis jobs: RabbitMQ in, Slurm jobs, events out.')
+    .version(version)
+    // `mento run ls -l`: options behind the program are the program's.
+    .enablePositionalOptions()
+    .showHelpAfterError("(mento --help lists the commands)");
+  const isCommand = Object.hasOwn(COMMANDS, asked);
+  for (const [name, load] of Object.entries(COMMANDS)) {
+    if (!isCommand || name === asked) program.addCommand(await load());
   }
-  console.error(`mento: ${error.message}\n  ${error.hint} [${error.code}]`);
-  return exitStatusOf(error);
+  prepare(program);
+  return program;
 }
 
-function exitOverrideAll(command: Command): void {
-  command.exitOverride();
-  for (const child of command.commands) exitOverrideAll(child);
+/** Commander repeats what it was given, and ends the process by itself. */
+function prepare(command: Command): void {
+  command.exitOverride().configureOutput({ writeOut: writeOutput, writeErr: writeSaid });
+  for (const child of command.commands) prepare(child);
 }

@@ -1,5 +1,5 @@
 import { existsSync, lstatSync, mkdirSync, readdirSync, rmSync } from "node:fs";
-import { tmpdir, userInfo } from "node:os";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Misconfigured } from "./errors.ts";
 
@@ -43,7 +43,7 @@ export class RuntimeDirectory {
     const runtime = this.#environment["XDG_RUNTIME_DIR"];
     const base =
       runtime === undefined || !existsSync(runtime)
-        ? join(tmpdir(), `mento-${userInfo().uid}`)
+        ? join(tmpdir(), `mento-${process.getuid?.() ?? 0}`)
         : join(runtime, "mento");
     privateFolder(base);
     for (const name of readdirSync(base)) {
@@ -58,7 +58,8 @@ export class RuntimeDirectory {
 function privateFolder(path: string): string {
   mkdirSync(path, { recursive: true, mode: 0o700 });
   const stats = lstatSync(path);
-  if (stats.isDirectory() && stats.uid === userInfo().uid && (stats.mode & 0o077) === 0) return path;
+  if (stats.isDirectory() && stats.uid === (process.getuid?.() ?? 0) && (stats.mode & 0o077) === 0)
+    return path;
   throw new Misconfigured({
     code: "runtime-directory-unsafe",
     message: `${path} is not a folder of this account alone: private keys cannot be kept there.`,

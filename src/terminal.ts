@@ -84,6 +84,15 @@ export function sayLine(text: string): void {
   process.stderr.write(`${lineOf(text)}\n`);
 }
 
+/** For commander, which ends its lines itself, and repeats arguments. */
+export function writeOutput(text: string): void {
+  process.stdout.write(plainText(text));
+}
+
+export function writeSaid(text: string): void {
+  process.stderr.write(plainText(text));
+}
+
 /** Columns and indents stay. */
 function lineOf(text: string): string {
   const line = text.replace(/[\t\n\v\f\r\u0085\u2028\u2029]+/g, " ");

@@ -1,8 +1,9 @@
 import { randomUUID } from "node:crypto";
-import { hostname, userInfo } from "node:os";
+import { hostname } from "node:os";
 import { resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { pino } from "pino";
+import { accountHere } from "./account-here.ts";
 import { Announcer } from "./announcer.ts";
 import { argumentsOf, type ArgumentList } from "./argument-list.ts";
 import { Sessions, type Session } from "./beamtime/session.ts";
@@ -307,7 +308,7 @@ async function bytesBefore({ logFile }: JobPlan, shell: Shell): Promise<number> 
   return Number.parseInt(end.stdout.toString("utf8"), 10) || 0;
 }
 
-const SOURCE = `/library/${userInfo().username}@${hostname()}`;
+const SOURCE = `/library/${accountHere()}@${hostname()}`;
 
 function libraryInput(id: string): TriggerInput {
   const event = {

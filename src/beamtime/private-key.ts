@@ -1,9 +1,9 @@
 import { createPrivateKey } from "node:crypto";
 import { renameSync, rmSync, writeFileSync } from "node:fs";
 import { readFile, realpath, stat } from "node:fs/promises";
-import { userInfo } from "node:os";
 import { dirname, join } from "node:path";
 import ssh2 from "ssh2";
+import { accountHere } from "../account-here.ts";
 import { Deferred, MentoError, errorText } from "../errors.ts";
 import type { RuntimeDirectory } from "../runtime-directory.ts";
 
@@ -66,7 +66,7 @@ export class PrivateKeys {
       throw new Deferred({
         code: "private-key-unreadable",
         message: `The beamtime's private key ${source} cannot be read: ${errorText(cause)}.`,
-        hint: `The account that Mento runs as, here ${userInfo().username}, must be able to read it.`,
+        hint: `The account that Mento runs as, here ${accountHere()}, must be able to read it.`,
         giveUpAfterSeconds: 3600,
         cause,
       });

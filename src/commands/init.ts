@@ -2,7 +2,7 @@ import { existsSync, writeFileSync } from "node:fs";
 import { Command } from "commander";
 import { stringify } from "yaml";
 import { requireOnline, Sessions, type FileSystems } from "../beamtime/session.ts";
-import { MentoError, Misconfigured, Unavailable } from "../errors.ts";
+import { errorText, MentoError, Misconfigured, Unavailable } from "../errors.ts";
 import { describeBroker } from "../facility/rabbitmq.ts";
 import { describeSlurm } from "../facility/slurm.ts";
 import { describeSshd } from "../facility/sshd.ts";
@@ -44,11 +44,24 @@ async function init(file: string, options: InitOptions): Promise<void> {
     });
   }
   const site = options.facility === undefined ? beamlineSite() : await facilitySite(options.facility);
-  // It may hold the broker's password.
-  writeFileSync(file, configurationFor(site), { mode: 0o600 });
+  writeConfiguration(file, configurationFor(site));
   printLine(`wrote ${file}`);
   printLine(await sayWhatIsOpen(site.roots));
   printLine(`Next: mento validate ${file}, then mento worker -c ${file}`);
+}
+
+function writeConfiguration(file: string, text: string): void {
+  try {
+    // It may hold the broker's password.
+    writeFileSync(file, text, { mode: 0o600 });
+  } catch (cause) {
+    throw new Misconfigured({
+      code: "wrong-usage",
+      message: `${file === "" ? "A file without a name" : file} cannot be written: ${errorText(cause)}.`,
+      hint: "Name a file in a folder that is there and can be written in.",
+      cause,
+    });
+  }
 }
 
 const USUAL_BROKER = "amqp://guest:guest@127.0.0.1:5672";

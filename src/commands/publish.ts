@@ -1,4 +1,3 @@
-import { readFileSync } from "node:fs";
 import { Command, InvalidArgumentError } from "commander";
 import { publishDataReady } from "../broker/client.ts";
 import { subscribe, type Subscription } from "../broker/subscribe.ts";
@@ -8,6 +7,7 @@ import { printJson, printLine, sayLine } from "../terminal.ts";
 import { eventLine } from "./event-line.ts";
 import { MessageEnds } from "./message-ends.ts";
 import { CONFIG_OPTION, connectFromConfig, openConfig, troubleTeller } from "./open-config.ts";
+import { readInput } from "./read-input.ts";
 
 interface PublishOptions {
   config?: string;
@@ -133,7 +133,7 @@ function seconds(text: string): number {
 
 function parameters(text: string): Record<string, unknown> {
   try {
-    const json = text.startsWith("@") ? readFileSync(text.slice(1), "utf8") : text;
+    const json = text.startsWith("@") ? readInput(text.slice(1)).toString("utf8") : text;
     const value: unknown = JSON.parse(json);
     if (typeof value === "object" && value !== null && !Array.isArray(value)) return { ...value };
   } catch (error) {

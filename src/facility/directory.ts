@@ -1,8 +1,9 @@
 import { chmodSync, existsSync, realpathSync } from "node:fs";
 import { resolve } from "node:path";
-import { Misconfigured, Unavailable } from "../errors.ts";
+import { errorText, Misconfigured, Unavailable } from "../errors.ts";
 import { requireTraversable } from "./accounts.ts";
 import { makeDirectory, placesOf } from "./state.ts";
+import { wrongUsage } from "./wrong-usage.ts";
 
 /**
  * The path of a Unix socket has at most 107 characters, and that of a job step on a node is
@@ -13,7 +14,14 @@ const LONGEST_PATH = 51;
 /** Makes the facility's directory and what lies in it; gives its real path. */
 export function prepareDirectory(directory: string): string {
   requireGoodPath(resolve(directory));
-  makeDirectory(resolve(directory));
+  try {
+    makeDirectory(resolve(directory));
+  } catch (error) {
+    throw wrongUsage(
+      `A facility cannot be in ${directory}: ${errorText(error)}.`,
+      "Name a directory that is there or can be made, such as /tmp/facility.",
+    );
+  }
   const dir = realpathSync(directory);
   requireGoodPath(dir);
   if (process.getuid?.() === 0) {

@@ -1,5 +1,6 @@
 import {
   closeSync,
+  existsSync,
   fchmodSync,
   fchownSync,
   mkdirSync,
@@ -8,11 +9,14 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
+import { errorText, type Misconfigured } from "../errors.ts";
 import type { Resources } from "./nodes.ts";
 import type { ProcessIdentity } from "./processes.ts";
+import { wrongUsage } from "./wrong-usage.ts";
 
 export type Part = "rabbitmq" | "slurm" | "ssh";
 
@@ -117,7 +121,24 @@ export function placesOf(dir: string) {
 }
 
 export function readState(dir: string): FacilityState | undefined {
-  return readJson(placesOf(dir).state) as FacilityState | undefined;
+  const { state: file } = placesOf(dir);
+  const read = readJson(file);
+  if (read === undefined || isState(read)) return read;
+  throw notOurs(file, "it has not what a facility's has");
+}
+
+/** Who may write it is trusted with the facility; this tells only another file, or one that is damaged. */
+function isState(value: unknown): value is FacilityState {
+  const { dir, ports, processes } = (value ?? {}) as Partial<Record<keyof FacilityState, unknown>>;
+  const isObject = (part: unknown) => typeof part === "object" && part !== null;
+  return typeof dir === "string" && isObject(ports) && isObject(processes);
+}
+
+function notOurs(file: string, why: string): Misconfigured {
+  return wrongUsage(
+    `${file} cannot be used: ${why}.`,
+    "Name the directory that `mento facility up` was given; a facility that is damaged is made anew in another.",
+  );
 }
 
 /** Only its owner may read the state: RabbitMQ's password is in it. */
@@ -144,9 +165,22 @@ export function removeSession(dir: string, id: string): void {
 export function makeDirectory(path: string): void {
   const before = process.umask(0o022);
   try {
-    mkdirSync(path, { recursive: true, mode: 0o755 });
+    makeWithParents(path);
   } finally {
     process.umask(before);
+  }
+}
+
+/** Node's own `recursive` never ends below /proc, where nothing can be made. */
+function makeWithParents(path: string): void {
+  try {
+    mkdirSync(path, { mode: 0o755 });
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "EEXIST" && statSync(path).isDirectory()) return;
+    if (code !== "ENOENT" || existsSync(dirname(path))) throw error;
+    makeWithParents(dirname(path));
+    mkdirSync(path, { mode: 0o755 });
   }
 }
 
@@ -179,6 +213,6 @@ function readJson(file: string): unknown {
     return JSON.parse(readFileSync(file, "utf8"));
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
-    throw error;
+    throw notOurs(file, errorText(error));
   }
 }

@@ -1,5 +1,6 @@
 import { spawn } from "node:child_process";
-import { hostname, userInfo } from "node:os";
+import { hostname } from "node:os";
+import { accountHere } from "../account-here.ts";
 import { Unavailable } from "../errors.ts";
 import { wholeOrNot, type CommandEnd, type RunOptions, type Shell } from "./shell.ts";
 
@@ -11,7 +12,7 @@ const OF_THE_SCREEN = ["DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY", "XDG_RUNTIME_
 /** A shell on this machine, as the account that Mento runs as. */
 export class LocalShell implements Shell {
   readonly host = hostname();
-  readonly account = userInfo().username;
+  readonly account = accountHere();
   readonly #commandTimeout: number;
 
   constructor(commandTimeout: number) {
