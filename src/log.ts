@@ -7,11 +7,13 @@ export type Log = Logger;
 const LONGEST_LINE = 16_384;
 const LONGEST_TEXT = 2_000;
 const MOST_ITEMS = 50;
+/** Of characters that could not be written. */
+const MOST_WAITING = 1_048_576;
 
 /** JSON lines on standard output, written at once: nothing of a log is lost in a crash. */
 export function openLog(level: string): Log {
-  const destination = pino.destination({ sync: true });
-  // A reader that is gone, or a full disk, ends no worker.
+  // A reader that is gone, or a full disk, ends no worker: then lines are dropped.
+  const destination = pino.destination({ sync: true, maxLength: MOST_WAITING });
   destination.on("error", () => undefined);
   return pino(
     { level, base: null, timestamp: pino.stdTimeFunctions.isoTime },

@@ -197,7 +197,13 @@ function stopCommissioningCommand(): Command {
 function facilitySubcommand(name: string, description: string): Command {
   return new Command(name)
     .description(description)
-    .requiredOption("--dir <directory>", "the facility's directory");
+    .requiredOption("--dir <directory>", "the facility's directory", parseDirectory);
+}
+
+/** An empty one, of a variable that is not set, would be the current folder. */
+function parseDirectory(text: string): string {
+  if (text !== "") return text;
+  throw new InvalidArgumentError("It is empty.");
 }
 
 function parseSeconds(text: string): number {
