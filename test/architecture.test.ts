@@ -53,6 +53,15 @@ describe("the direction of imports", () => {
     }
   });
 
+  it("only terminal.ts writes to standard output and standard error, and so all of it is made plain", () => {
+    for (const file of files.filter((one) => one !== "terminal.ts" && one !== "main.ts")) {
+      const text = readFileSync(join(source, file), "utf8");
+      expect(text, file).not.toMatch(/\bconsole\.|\bstd(out|err)\.write\b|process\.std(out|err)\b/);
+    }
+    const main = readFileSync(join(source, "main.ts"), "utf8");
+    expect(main).not.toMatch(/\bconsole\.|\bstd(out|err)\.write\b/);
+  });
+
   it("no file passes 400 lines", () => {
     for (const file of files) {
       expect(readFileSync(join(source, file), "utf8").split("\n").length, file).toBeLessThanOrEqual(400);
