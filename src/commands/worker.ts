@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { Command } from "commander";
 import { configFile, readConfig, type MentoConfig, type ReadConfig } from "../config.ts";
 import { editedConfig } from "../edited-config.ts";
-import { errorText } from "../errors.ts";
+import { errorText, MentoError } from "../errors.ts";
 import { openLog } from "../log.ts";
 import { runWorker } from "../worker.ts";
 import { CONFIG_OPTION } from "./open-config.ts";
@@ -27,9 +27,20 @@ export function workerCommand(): Command {
       process.on("SIGINT", onSignal);
       const first = readConfig(file, process.env);
       const { config } = first;
-      if (options.watch === true) await runWatching(file, first, stop.signal);
-      else await runWorker(config, openLog(config.worker.logLevel), stop.signal);
+      // A bug's stack is for who mends it: the command itself ends in words, see reportError.
+      process.on("uncaughtExceptionMonitor", (error) => logBug(config, error));
+      try {
+        if (options.watch === true) await runWatching(file, first, stop.signal);
+        else await runWorker(config, openLog(config.worker.logLevel), stop.signal);
+      } catch (error) {
+        logBug(config, error);
+        throw error;
+      }
     });
+}
+
+function logBug({ worker }: MentoConfig, error: unknown): void {
+  if (!(error instanceof MentoError)) openLog(worker.logLevel).fatal({ err: error }, errorText(error));
 }
 
 /** An edited configuration that fails so soon does not work at all. */
