@@ -4,7 +4,6 @@ import { Admission } from "./admission.ts";
 import { ArrayCollector, arraySizes, type ArrayEffects } from "./collect-array.ts";
 import { requireOnline, Sessions, type OnlineSession } from "./beamtime/session.ts";
 import { brokerLost, type BrokerAddress, type BrokerLink } from "./broker/connection.ts";
-import { openConsumer } from "./broker/consumer.ts";
 import { openIntake } from "./broker/intake.ts";
 import { Publisher, type Publish } from "./broker/publisher.ts";
 import { declareTopology, topologyFor, type Topology } from "./broker/topology.ts";
@@ -12,18 +11,12 @@ import { cleanUp } from "./clean-up.ts";
 import { brokerCredentials, jobsDirectory, localJobsDirectory, type MentoConfig } from "./config.ts";
 import { openSlurmRest } from "./open-slurm-rest.ts";
 import { Deferred, MentoError, Misconfigured, Unavailable, errorText } from "./errors.ts";
-import { isHostRequest } from "./cancel-on-host.ts";
+import { JobsQueue } from "./jobs-queue.ts";
 import { handleMessage, type IntakeEffects, type ReceivedMessage } from "./handle-message.ts";
 import { leaveCommand } from "./jobs/seats.ts";
-import {
-  readTrackingRecord,
-  requireOwnFolder,
-  writeTrackingRecord,
-  type TrackingRecord,
-} from "./jobs/tracking-record.ts";
+import { requireOwnFolder, type TrackingRecord } from "./jobs/tracking-record.ts";
 import type { Log } from "./log.ts";
-import { receive } from "./messages/received.ts";
-import { toCloudEvent, type JobMethod, type OutgoingEvent } from "./messages/job-event.ts";
+import { toCloudEvent, type OutgoingEvent } from "./messages/job-event.ts";
 import { METHODS } from "./methods/methods.ts";
 import { submitArray } from "./methods/sbatch-array.ts";
 import { openTriggerQueues, roomAt, type TriggerQueues } from "./open-trigger-queues.ts";
@@ -46,13 +39,6 @@ const SWEEP_EVERY_MS = 30_000;
 const CLEAN_UP_EVERY_MS = 3600_000;
 /** Messages of one session must not keep those of another from being seen. */
 const PREFETCH_PER_SLOT = 16;
-/** Tracking records that one worker holds at most. */
-const MAX_TRACKED = 2_000;
-
-/** Only workers on the same host can see these jobs, or run `squeue` for them. */
-function isOfThisHost(method: JobMethod): boolean {
-  return method === "local-bash-script" || method === "local-sbatch-script";
-}
 
 /** The events that triggers of this configuration start on, of whichever group's jobs. */
 function eventKeysOf(triggers: readonly Trigger[]): string[] {
@@ -228,23 +214,15 @@ class Worker {
       });
       log.info({ event: event.id, cause: event.data.cause }, event.type);
     };
-    const track = async (record: TrackingRecord) =>
-      publisher.publish({
-        exchange: "",
-        routingKey: isOfThisHost(record.data.job.method) ? topology.hostJobsQueue : topology.jobsQueue,
-        body: writeTrackingRecord(record),
-        properties: { messageId: record.data.job.id, contentType: "application/json" },
-      });
+    const jobsQueue = new JobsQueue({ link, publisher, topology, log });
+    const track = (record: TrackingRecord) => jobsQueue.track(record);
 
     const jobEffects: TrackerEffects = {
       sightOf: async (record) => {
         requireOwnFolder(record, await this.#placeOf(record));
         return this.#sights.of(record);
       },
-      putAside: (record, why) => {
-        const queue = isOfThisHost(record.data.job.method) ? topology.hostJobsQueue : topology.jobsQueue;
-        return this.#putAside(publisher, queue, writeTrackingRecord(record), why);
-      },
+      putAside: (record, why) => jobsQueue.putAside(record, why),
       leaveSeats: async (record) => {
         const { data, jobsDirectory, rows = [] } = record;
         if (rows.length === 0) return;
@@ -268,27 +246,13 @@ class Worker {
     });
     const stops: (() => Promise<void>)[] = [() => tracker.stop()];
     if (worker.roles.includes("tracker")) {
-      const { jobsQueue, hostJobsQueue } = topology;
-      for (const queue of [jobsQueue, hostJobsQueue]) {
-        const consumer = await openConsumer(link, queue, MAX_TRACKED, ({ message, ack }) => {
-          const takeIn = async () => {
-            if (message.fields.exchange !== "")
-              throw new Error("it was not published to the queue by its name");
-            if (isHostRequest(message.properties)) return cancels.fromHost(message).then(ack);
-            tracker.take(readTrackingRecord(message.content), { ack, returns: receive(message).returns });
-          };
-          takeIn().catch(async (error: unknown) => {
-            try {
-              if (isBrokersTrouble(error)) throw error;
-              await this.#putAside(publisher, queue, message.content, errorText(error));
-              ack();
-            } catch (trouble) {
-              link.fail(trouble instanceof MentoError ? trouble : brokerLost(errorText(trouble), trouble));
-            }
-          });
-        });
-        stops.unshift(() => consumer.pause());
-      }
+      const consumers = await jobsQueue.open({
+        take: (record, delivery) => tracker.take(record, delivery),
+        cancel: (message) => cancels.fromHost(message),
+      });
+      stops.unshift(async () => {
+        await Promise.all(consumers.map((consumer) => consumer.pause()));
+      });
     }
     if (worker.roles.includes("intake")) {
       const submitEffects: ArrayEffects = {
@@ -356,31 +320,6 @@ class Worker {
     const isHere = job.method === "local-bash-script" || core === null;
     return { jobsDirectory: isHere ? localJobsDirectory(site) : jobsDirectory(site, core), corePath: core };
   }
-
-  /** What does not belong on a queue of tracking records is kept for a person: its job may still run. */
-  async #putAside(publisher: Publisher, queue: string, body: Buffer, why: string): Promise<void> {
-    this.#log.error({ queue, why }, "a tracking record is put aside, into the dead-letter queue");
-    await publisher.publish({
-      exchange: "",
-      routingKey: this.#topology.deadQueue,
-      body,
-      properties: {
-        messageId: "tracking-record",
-        headers: {
-          "mento-error-code": "record-unfit",
-          "mento-error-message": why.slice(0, 1000),
-          "mento-error-hint":
-            "Another version or configuration of Mento wrote it, or it is forged; its job may run. Replay it when it fits.",
-          "mento-routing-key": queue,
-          "mento-queue": queue,
-        },
-      },
-    });
-  }
-}
-
-function isBrokersTrouble(error: unknown): boolean {
-  return error instanceof Unavailable && /^(broker|publish)-/.test(error.code);
 }
 
 /**

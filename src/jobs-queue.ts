@@ -1,0 +1,113 @@
+import { brokerLost, type BrokerLink } from "./broker/connection.ts";
+import { openConsumer, type Consumer, type Delivery } from "./broker/consumer.ts";
+import type { Publisher } from "./broker/publisher.ts";
+import type { Topology } from "./broker/topology.ts";
+import { isHostRequest } from "./cancel-on-host.ts";
+import { MentoError, Unavailable, errorText } from "./errors.ts";
+import { readTrackingRecord, writeTrackingRecord, type TrackingRecord } from "./jobs/tracking-record.ts";
+import type { Log } from "./log.ts";
+import { receive } from "./messages/received.ts";
+
+/** Tracking records that one worker holds at most. */
+const MAX_TRACKED = 2_000;
+
+interface JobsQueueParts {
+  link: BrokerLink;
+  publisher: Publisher;
+  topology: Topology;
+  log: Log;
+}
+
+export interface JobsQueueEffects {
+  take: (record: TrackingRecord, delivery: { ack: () => void; returns: number }) => void;
+  /** Does what another host asks. */
+  cancel: (message: Delivery["message"]) => Promise<void>;
+}
+
+/** The group's queue of tracking records, and that of jobs which only this host can see. */
+export class JobsQueue {
+  readonly #parts: JobsQueueParts;
+
+  constructor(parts: JobsQueueParts) {
+    this.#parts = parts;
+  }
+
+  /** Puts a record on its queue, confirmed. */
+  async track(record: TrackingRecord): Promise<void> {
+    await this.#parts.publisher.publish({
+      exchange: "",
+      routingKey: this.#queueOf(record),
+      body: writeTrackingRecord(record),
+      properties: { messageId: record.data.job.id, contentType: "application/json" },
+    });
+  }
+
+  /** Puts a record that does not fit into the dead-letter queue, confirmed: its job may still run. */
+  async putAside(record: TrackingRecord, why: string): Promise<void> {
+    await this.#putAside(this.#queueOf(record), writeTrackingRecord(record), why);
+  }
+
+  async open(effects: JobsQueueEffects): Promise<Consumer[]> {
+    const { link, topology } = this.#parts;
+    const consumers: Consumer[] = [];
+    for (const queue of [topology.jobsQueue, topology.hostJobsQueue]) {
+      consumers.push(
+        await openConsumer(link, queue, MAX_TRACKED, (delivery) => void this.#take(queue, delivery, effects)),
+      );
+    }
+    return consumers;
+  }
+
+  /** Never rejects. What does not belong on the queue keeps nothing behind it. */
+  async #take(queue: string, { message, ack }: Delivery, effects: JobsQueueEffects): Promise<void> {
+    try {
+      try {
+        if (message.fields.exchange !== "") throw new Error("it was not published to the queue by its name");
+        if (!isHostRequest(message.properties)) {
+          const record = readTrackingRecord(message.content);
+          effects.take(record, { ack, returns: receive(message).returns });
+          return;
+        }
+        await effects.cancel(message);
+      } catch (error) {
+        if (isBrokersTrouble(error)) throw error;
+        await this.#putAside(queue, message.content, errorText(error));
+      }
+      ack();
+    } catch (error) {
+      this.#parts.link.fail(error instanceof MentoError ? error : brokerLost(errorText(error), error));
+    }
+  }
+
+  async #putAside(queue: string, body: Buffer, why: string): Promise<void> {
+    const { log, publisher, topology } = this.#parts;
+    log.error({ queue, why }, "a tracking record is put aside, into the dead-letter queue");
+    await publisher.publish({
+      exchange: "",
+      routingKey: topology.deadQueue,
+      body,
+      properties: {
+        messageId: "tracking-record",
+        headers: {
+          "mento-error-code": "record-unfit",
+          "mento-error-message": why.slice(0, 1000),
+          "mento-error-hint":
+            "Another version or configuration of Mento wrote it, or it is forged; its job may run. Replay it when it fits.",
+          "mento-routing-key": queue,
+          "mento-queue": queue,
+        },
+      },
+    });
+  }
+
+  /** Only workers on the same host can see these jobs, or run `squeue` for them. */
+  #queueOf({ data }: TrackingRecord): string {
+    const { jobsQueue, hostJobsQueue } = this.#parts.topology;
+    const isOfThisHost = ["local-bash-script", "local-sbatch-script"].includes(data.job.method);
+    return isOfThisHost ? hostJobsQueue : jobsQueue;
+  }
+}
+
+function isBrokersTrouble(error: unknown): boolean {
+  return error instanceof Unavailable && /^(broker|publish)-/.test(error.code);
+}
