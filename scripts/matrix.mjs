@@ -18,6 +18,7 @@ const NODES = ["20", "22", "24"];
 const CORE = [
   ...["one-message", "methods", "slurm-rest", "library", "trigger-language", "chains", "cancel", "latest"],
   ...["data", "subscribe", "clients", "python", "replay", "dead-letters", "ssh", "serving-facility"],
+  ...["hostile-messages"],
 ];
 const isAll = process.argv.includes("--all");
 const say = (/** @type {string} */ step) =>
