@@ -30,6 +30,7 @@ import {
   processesCommand,
   type ProcessJob,
 } from "./jobs/process.ts";
+import { requirePrivateFolder } from "./private-folder.ts";
 import type { CancelOutcome } from "./messages/job-cancel.ts";
 import type { JobEventData, JobMethod } from "./messages/job-event.ts";
 import { isWorthRetrying } from "./resubmit.ts";
@@ -47,6 +48,8 @@ export interface CancelPlace {
   shellOn(host: string): Promise<Shell | undefined>;
   /** Slurm's REST API, where Slurm is asked over it. */
   rest?: SlurmRest | null;
+  /** Where requests to cancel are kept, if the jobs' directories are not of this account. */
+  cancelRequests?: string;
 }
 
 /** Their directories lie among those of other ways: one that does not say is not taken for theirs. */
@@ -140,9 +143,10 @@ async function lookAt(place: CancelPlace, jobIds: readonly string[]): Promise<Ca
   });
 }
 
-function jobsOf({ jobsDirectory, shell, methods, rest }: CancelPlace, jobIds: readonly string[]): CancelJobs {
+function jobsOf(place: CancelPlace, jobIds: readonly string[]): CancelJobs {
+  const { jobsDirectory, shell, methods, rest, cancelRequests } = place;
   const isAsked = rest == null && methods.some((method) => BY_SLURM.includes(method));
-  return { jobsDirectory, jobIds, account: isAsked ? shell.account : null };
+  return { jobsDirectory, jobIds, account: isAsked ? shell.account : null, cancelRequests };
 }
 
 async function cancelInSlurm(
@@ -206,22 +210,14 @@ async function cancelThere(
     const end = await shell.run(command, { timeout: LONGEST_CANCEL_SECONDS * 1000 });
     return { look: parseLook(end.stdout, jobs), said: end.stderr };
   }
-  const ask = askCommand(
-    jobs.jobIds.map((id) => directoryOf(jobsDirectory, id)),
-    request,
-  );
-  // A directory that its script has not made yet is made when the script will not run any more: it must be its own.
-  const there = await lookAt(place, jobs.jobIds);
-  const made = jobs.jobIds.filter((id) => there.found.get(id)?.records.submitted !== undefined);
-  await shell.run(
-    askCommand(
-      made.map((id) => directoryOf(jobsDirectory, id)),
-      request,
-    ),
-  );
+  // The directories are of whoever the jobs run as: this account writes nothing there.
+  const requests = place.cancelRequests ?? jobsDirectory;
+  requirePrivateFolder(requests);
+  const asked = jobs.jobIds.map((id) => directoryOf(requests, id));
+  await shell.run(askCommand(asked, request));
   for (const slurmJobId of [...living.values()].flat()) await rest.cancel(slurmJobId);
   const inSlurm = jobs.jobIds.filter((id) => living.get(id)?.length);
-  await shell.run(`${ask}\n${acceptedCommand(jobsDirectory, inSlurm)}`);
+  await shell.run(acceptedCommand(requests, inSlurm));
   return { look: await lookAt(place, jobs.jobIds), said: "" };
 }
 

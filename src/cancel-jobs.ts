@@ -2,7 +2,13 @@ import { posix } from "node:path";
 import { requireOnline, type Session, type Sessions } from "./beamtime/session.ts";
 import type { LastJobEvent } from "./broker/job-history.ts";
 import { cancelAt, failed, goneSince, ownIds, unknown, type CancelPlace } from "./cancel-at.ts";
-import { jobsDirectory, localJobsDirectory, type MentoConfig } from "./config.ts";
+import {
+  cancelRequestsDirectory,
+  jobsDirectory,
+  localJobsDirectory,
+  slurmJobsDirectory,
+  type MentoConfig,
+} from "./config.ts";
 import { MentoError } from "./errors.ts";
 import type { CancelRequest } from "./jobs/cancel-request.ts";
 import { JobName, type CancelOutcome } from "./messages/job-cancel.ts";
@@ -125,10 +131,10 @@ async function lookInOpenSessions(
   const { site, rest } = effects;
   const places = [
     ...open.filter(({ online }) => online !== null).map((session) => placeOf(session, effects)),
-    ...open.flatMap(({ roots }) => {
-      const folder = jobsDirectory(site, roots.core);
-      const bySbatch = placeHere("local-sbatch-script", folder, effects);
-      return rest === null ? [bySbatch] : [bySbatch, placeHere("slurm-rest-api", folder, effects)];
+    ...open.flatMap(({ id, roots }) => {
+      const bySbatch = placeHere("local-sbatch-script", slurmJobsDirectory(site, id), effects);
+      const byRest = placeHere("slurm-rest-api", jobsDirectory(site, roots.core), effects);
+      return rest === null ? [bySbatch] : [bySbatch, byRest];
     }),
     placeHere("local-bash-script", localJobsDirectory(site), effects),
   ];
@@ -155,14 +161,20 @@ async function placeOf(session: Session, { site, shells }: CancelWays): Promise<
 }
 
 /** Where jobs are that are seen from this host: of our own account, or of that of Slurm's REST API. */
-function placeHere(method: JobMethod, folder: string, { here, rest }: CancelWays): Promise<CancelPlace> {
+function placeHere(
+  method: JobMethod,
+  folder: string,
+  { here, rest, site }: CancelWays,
+): Promise<CancelPlace> {
   const place = {
     jobsDirectory: folder,
     shell: here,
     methods: [method],
     shellOn: (host: string) => Promise.resolve(host === here.host ? here : undefined),
   };
-  return Promise.resolve(method === "slurm-rest-api" ? { ...place, rest } : place);
+  return Promise.resolve(
+    method === "slurm-rest-api" ? { ...place, rest, cancelRequests: cancelRequestsDirectory(site) } : place,
+  );
 }
 
 async function lookIn(place: CancelPlace, search: Search, request: CancelRequest): Promise<void> {

@@ -1,5 +1,13 @@
+import { readdirSync } from "node:fs";
 import { requireOnline, type Sessions } from "./beamtime/session.ts";
-import { jobsDirectory, localJobsDirectory, type MentoConfig } from "./config.ts";
+import {
+  cancelRequestsDirectory,
+  jobsDirectory,
+  localJobsDirectory,
+  slurmJobs,
+  slurmJobsDirectory,
+  type MentoConfig,
+} from "./config.ts";
 import { errorText } from "./errors.ts";
 import { parseRemoved, retentionCommand, type Whose } from "./jobs/retention.ts";
 import type { Log } from "./log.ts";
@@ -38,6 +46,13 @@ export async function cleanUp(
   const { host } = here;
   const local = { shell: here, directory: localJobsDirectory(site), whose: { host } };
   await clean({ host }, () => Promise.resolve(local));
+  const requests = { ...local, directory: cancelRequestsDirectory(site) };
+  await clean({ host }, () => Promise.resolve(requests));
+  for (const session of foldersIn(slurmJobs(site))) {
+    const directory = slurmJobsDirectory(site, session);
+    const own = { shell: here, directory, whose: { account: here.account } };
+    await clean({ session }, () => Promise.resolve(own));
+  }
   const { open } = await sessions.open();
   for (const session of open.filter(({ online }) => online !== null)) {
     await clean({ session: session.id }, async () => {
@@ -45,6 +60,15 @@ export async function cleanUp(
       const directory = jobsDirectory(site, session.roots.core);
       return { shell, directory, whose: { account: shell.account } };
     });
+  }
+}
+
+/** Sessions that this host has submitted jobs of, open or not. */
+function foldersIn(folder: string): string[] {
+  try {
+    return readdirSync(folder).filter((name) => !name.startsWith("."));
+  } catch {
+    return [];
   }
 }
 

@@ -141,6 +141,17 @@ export const Site = z.strictObject({
     .describe(
       "Where directories of jobs on this host are; default `$XDG_STATE_HOME/mento/jobs`, else `~/.local/state/mento/jobs`.",
     ),
+  slurmJobs: absolutePath
+    .optional()
+    .describe(
+      "Where directories of jobs are that this host submits as the worker's account (local-sbatch-script): on a file system that Slurm's nodes see too; default `$XDG_STATE_HOME/mento/slurm-jobs`, else `~/.local/state/mento/slurm-jobs`.",
+    ),
+  localData: z
+    .array(absolutePath)
+    .optional()
+    .describe(
+      "Folders whose files jobs on this host may be given while no session is open; default: `gpfs` alone.",
+    ),
   sessions: z
     .array(StaticSession)
     .default([])

@@ -4,6 +4,7 @@ import { posix } from "node:path";
 import { parseConfig } from "./config-file.ts";
 import type { MentoConfig } from "./config-schema.ts";
 import { Misconfigured, errorText } from "./errors.ts";
+import type { JobMethod } from "./messages/job-event.ts";
 
 export type { MentoConfig };
 
@@ -89,9 +90,44 @@ export function jobsDirectory(site: MentoConfig["site"], corePath: string): stri
   return posix.join(corePath, site.jobs);
 }
 
+/** The folder of a method's job directories. */
+export function jobsDirectoryOf(
+  site: MentoConfig["site"],
+  method: JobMethod,
+  session: { id: string; corePath: string } | null,
+): string {
+  if (session === null || method === "local-bash-script") return localJobsDirectory(site);
+  if (method === "local-sbatch-script") return slurmJobsDirectory(site, session.id);
+  return jobsDirectory(site, session.corePath);
+}
+
+/** The folders whose data jobs on this host may be given while no session is open. */
+export function localData(site: MentoConfig["site"]): readonly string[] {
+  return site.localData ?? [site.gpfs];
+}
+
 /** The folder of the directories of jobs that run on this host. */
 export function localJobsDirectory(site: MentoConfig["site"]): string {
-  if (site.localJobs !== undefined) return site.localJobs;
-  const state = process.env["XDG_STATE_HOME"] ?? posix.join(homedir(), ".local/state");
-  return posix.join(state, "mento/jobs");
+  return site.localJobs ?? posix.join(stateFolder(), "jobs");
+}
+
+/**
+ * Where what this worker's account writes for jobs of Slurm is, a folder for each session: not in the session's own
+ * folder, where others could put links in its way.
+ */
+export function slurmJobsDirectory(site: MentoConfig["site"], sessionId: string): string {
+  return posix.join(slurmJobs(site), sessionId);
+}
+
+/** Who has asked for jobs to be cancelled whose directories are not this account's, those of Slurm's REST API. */
+export function cancelRequestsDirectory(site: MentoConfig["site"]): string {
+  return posix.join(slurmJobs(site), ".cancel-requests");
+}
+
+export function slurmJobs(site: MentoConfig["site"]): string {
+  return site.slurmJobs ?? posix.join(stateFolder(), "slurm-jobs");
+}
+
+function stateFolder(): string {
+  return posix.join(process.env["XDG_STATE_HOME"] ?? posix.join(homedir(), ".local/state"), "mento");
 }

@@ -47,6 +47,7 @@ export const ERROR_CODES = {
   superseded: "A newer message took this one's place, as its trigger wants (latest).",
   "submit-in-flight": "Another call is just submitting this job, or was cut off doing so.",
   "submit-not-now": "Slurm does not take the job at the moment.",
+  "jobs-folder-unsafe": "Others could write into the folder where this worker keeps jobs of its own account.",
   "ssh-login-refused": "The reserved node did not accept the beamtime's account and key.",
   "slurm-rest-refused": "Slurm's REST server did not accept the account and its token.",
   "slurm-rest-token": "There is no valid token for Slurm's REST server.",

@@ -115,9 +115,16 @@ export function isGivenUp(error: unknown, heldSince: string | undefined, time: n
 /** Where a job was submitted again, or what other job of Slurm runs it. */
 export type Moved = Pick<NonNullable<JobRecords["submitted"]>, "runId" | "reservation" | "partition" | "why">;
 
+/** A job's directory can say that it was submitted again: but no process is, and no job without end. */
+const MOST_MOVES = 20;
+
+export function mayMove({ data, moved = 0, retries = 0 }: TrackingRecord): boolean {
+  return data.process === null && moved < MOST_MOVES + retries;
+}
+
 /** The record of a job that was submitted again. */
 export function movedRecord(record: TrackingRecord, moved: Moved): TrackingRecord {
-  const next = { ...record, data: movedTo(record, moved) };
+  const next = { ...record, data: movedTo(record, moved), moved: (record.moved ?? 0) + 1 };
   if (moved.why !== "reservation-deleted" && moved.why !== "slurm-forgot")
     next.retried = (record.retried ?? 0) + 1;
   delete next.heldSince;

@@ -2,6 +2,7 @@ import { Accounting } from "./ask-accounting.ts";
 import type { TrackingRecord } from "./jobs/tracking-record.ts";
 import type { Watched } from "./jobs/watched.ts";
 import type { Log } from "./log.ts";
+import type { TrackerEffects } from "./tracker-effects.ts";
 
 /** The jobs of one session and kind that a tracker watches together, by their ids. */
 export interface SessionJobs {
@@ -17,6 +18,18 @@ export interface SessionJobs {
 export function openSessionJobs(first: TrackingRecord, log: Log): SessionJobs {
   const { jobsDirectory } = first;
   return { first, jobsDirectory, jobs: new Map(), accounting: new Accounting(log), toLookFor: [] };
+}
+
+/** All are in one folder, and of one session: none of their records fits. */
+export async function putAside(
+  session: SessionJobs,
+  why: string,
+  effects: Pick<TrackerEffects, "putAside">,
+): Promise<void> {
+  for (const watched of [...session.jobs.values()]) {
+    await effects.putAside(watched.record, why);
+    letGo(watched, session);
+  }
 }
 
 /** The record may have been delivered again meanwhile: both deliveries are of this job, which is done with. */

@@ -1,9 +1,18 @@
 import { chooseReservation, type Slot } from "./beamtime/reservation.ts";
 import { requireOnline, type OnlineSession, type Session } from "./beamtime/session.ts";
-import { jobsDirectory, localJobsDirectory, type MentoConfig } from "./config.ts";
+import {
+  cancelRequestsDirectory,
+  jobsDirectoryOf,
+  localData,
+  localJobsDirectory,
+  slurmJobs,
+  type MentoConfig,
+} from "./config.ts";
 import { Deferred, Rejected, Unavailable, type MentoError } from "./errors.ts";
 import { parseSlurmNow, SLURM_NOW_COMMAND, tooManyPending, type SlurmNow } from "./jobs/slurm-now.ts";
 import { headCommand, sbatchOptions } from "./jobs/sbatch-script.ts";
+import { requirePrivateFolder } from "./private-folder.ts";
+import type { JobMethod } from "./messages/job-event.ts";
 import type { Place, PlaceSlurm, UserScript } from "./methods/method.ts";
 import { overRest } from "./methods/slurm-rest.ts";
 import type { SessionShells } from "./session-shells.ts";
@@ -25,11 +34,16 @@ export type PlaceWish = Pick<Trigger, "method" | "slurm" | "destination"> & {
   jobs?: number;
 };
 
+/** What these write, the worker's account writes. */
+const HERE: readonly JobMethod[] = ["local-bash-script", "local-sbatch-script"];
+
 interface Surroundings {
   /** A shell on this host. */
   here: Shell;
   rest?: SlurmRest | null;
   maxPending?: number;
+  /** Throws if others could write to a folder that this account writes to. */
+  requirePrivateFolder?: (folder: string) => void;
 }
 
 /** Where a session's jobs can run, by what Slurm says of its reservations now. */
@@ -39,14 +53,16 @@ export class SessionPlaces {
   readonly #here: Shell;
   readonly #rest: SlurmRest | null;
   readonly #maxPending: number;
+  readonly #requirePrivateFolder: (folder: string) => void;
   readonly #asked = new WeakMap<Shell, Asked>();
   readonly #scripts = new WeakMap<Shell, Map<string, { at: number; script: Promise<UserScript | null> }>>();
 
   constructor(
     site: MentoConfig["site"],
     shells: SessionShells,
-    { here, rest = null, maxPending = Infinity }: Surroundings,
+    { here, rest = null, maxPending = Infinity, ...own }: Surroundings,
   ) {
+    this.#requirePrivateFolder = own.requirePrivateFolder ?? requirePrivateFolder;
     this.#here = here;
     this.#rest = rest;
     this.#site = site;
@@ -68,7 +84,8 @@ export class SessionPlaces {
     const common = { ...none, maxPending: null, notice: null };
     const { shell, jobsDirectory: directory } = await this.jobsOf(session, { method, destination });
     if (session === null || method === "local-bash-script") {
-      return { ...common, shell, corePath: null, jobsDirectory: directory, slot: null };
+      const dataFolders = foldersOfData(this.#site, session);
+      return { ...common, shell, corePath: null, jobsDirectory: directory, slot: null, dataFolders };
     }
     const folders = { corePath: session.roots.core, jobsDirectory: directory };
     if (method === "remote-command") return { ...common, ...folders, shell, slot: null };
@@ -79,7 +96,7 @@ export class SessionPlaces {
       return { ...common, ...folders, userScript, slurm, shell, slot };
     }
     if (method === "slurm-rest-api") {
-      const place = { ...common, ...folders, shell };
+      const place = { ...common, ...folders, shell, cancelRequests: cancelRequestsDirectory(this.#site) };
       return { ...place, ...(await this.#overRest(session, place, program, notBefore)) };
     }
     const online = requireOnline(session);
@@ -124,18 +141,19 @@ export class SessionPlaces {
     return { slot, notice: null, maxPending };
   }
 
-  /** Where a trigger's job directories are. Asks Slurm nothing; throws as {@link placeFor}. */
+  /** Where a trigger's job directories are. Asks Slurm nothing; throws as {@link placeFor}, and Deferred `jobs-folder-unsafe`. */
   async jobsOf(
     session: Session | null,
     { method, destination }: Pick<Trigger, "method" | "destination">,
   ): Promise<Pick<Place, "shell" | "jobsDirectory">> {
-    if (session === null || method === "local-bash-script") {
-      return { shell: this.#here, jobsDirectory: localJobsDirectory(this.#site) };
-    }
-    const directory = jobsDirectory(this.#site, session.roots.core);
-    if (method === "local-sbatch-script" || method === "slurm-rest-api") {
+    const of = session === null ? null : { id: session.id, corePath: session.roots.core };
+    const directory = jobsDirectoryOf(this.#site, method, of);
+    if (session === null || HERE.includes(method)) {
+      this.#requirePrivateFolder(directory);
       return { shell: this.#here, jobsDirectory: directory };
     }
+    // It is written by its jobs alone.
+    if (method === "slurm-rest-api") return { shell: this.#here, jobsDirectory: directory };
     const online = requireOnline(session);
     const shell =
       method === "remote-command"
@@ -222,6 +240,14 @@ function notOverRest({ path }: UserScript): Rejected {
     message: `${path} is an sbatch script, and over Slurm's REST API nobody reads its #SBATCH lines.`,
     hint: "Run it with remote-sbatch-script; or say in its trigger's slurm what they say, and leave them out.",
   });
+}
+
+/** What jobs on this host may be given: files of their session, and what jobs before them have left. */
+function foldersOfData(site: MentoConfig["site"], session: Session | null): string[] {
+  const { beamline, core, node } = session?.roots ?? {};
+  const ofSession = session === null ? localData(site) : [beamline, core, node];
+  const folders = [...ofSession, localJobsDirectory(site), slurmJobs(site)];
+  return folders.filter((folder) => folder !== undefined);
 }
 
 const DEFAULT_TIME = "01:00:00";

@@ -1,9 +1,12 @@
 import { requireOnline, type Sessions } from "./beamtime/session.ts";
+import { cancelRequestsDirectory, localData, type MentoConfig } from "./config.ts";
 import { hasNotRun, runnerOf, wasCancelledBefore } from "./jobs/not-run.ts";
 import { parseProcesses, processesCommand, type ProcessJob } from "./jobs/process.ts";
+import type { ResultPlaces } from "./jobs/results.ts";
 import { parseSqueue, squeueCommand } from "./jobs/squeue.ts";
 import type { TrackingRecord } from "./jobs/tracking-record.ts";
 import { runIdOf, type JobWord } from "./jobs/watched.ts";
+import type { JobMethod } from "./messages/job-event.ts";
 import type { SessionShells } from "./session-shells.ts";
 import type { SlurmRest } from "./slurm-rest/slurm-rest.ts";
 import type { ListedJob } from "./slurm-rest/versions.ts";
@@ -20,6 +23,10 @@ export interface Sight {
   look(records: readonly TrackingRecord[]): Promise<ReadonlyMap<string, JobWord>>;
   /** Whether Slurm's accounting can be asked over the shell. */
   hasAccounting: boolean;
+  /** Where results of these jobs may lie. */
+  results: ResultPlaces;
+  /** Where requests to cancel them are, if not in their directories. */
+  cancelRequests?: string;
   /** Cancels a job that Slurm holds, where nobody could submit it again: the script is Slurm's alone. */
   cancelHeld?: (slurmJobId: string) => Promise<unknown>;
 }
@@ -29,12 +36,19 @@ export class Sights {
   readonly #here: Shell;
   readonly #sessions: Sessions;
   readonly #shells: SessionShells;
-
   readonly #rest: SlurmRest | null;
+  readonly #site: MentoConfig["site"];
 
-  constructor(here: Shell, sessions: Sessions, shells: SessionShells, rest: SlurmRest | null) {
+  constructor(
+    here: Shell,
+    sessions: Sessions,
+    shells: SessionShells,
+    rest: SlurmRest | null,
+    site: MentoConfig["site"],
+  ) {
     this.#here = here;
     this.#rest = rest;
+    this.#site = site;
     this.#sessions = sessions;
     this.#shells = shells;
   }
@@ -42,20 +56,42 @@ export class Sights {
   /** Throws as `Sessions.find`, `requireOnline` and `SessionShells.open`. */
   async of({ data }: TrackingRecord): Promise<Sight> {
     const { job, session, process } = data;
-    if (job.method === "local-bash-script") return processSight(this.#here);
-    if (job.method === "slurm-rest-api") return restSight(this.#here, this.#rest);
-    if (job.method === "local-sbatch-script") return slurmSight(this.#here);
+    const isHere = METHODS_HERE.includes(job.method);
+    const results = isHere ? await this.#resultsHere(session) : undefined;
+    if (results !== undefined) {
+      if (job.method === "local-bash-script") return processSight(this.#here, results);
+      if (job.method === "slurm-rest-api") {
+        return {
+          ...restSight(this.#here, this.#rest, results),
+          cancelRequests: cancelRequestsDirectory(this.#site),
+        };
+      }
+      return slurmSight(this.#here, results);
+    }
     const online = requireOnline(await this.#sessions.find(session.id ?? undefined));
+    const inSession = { session: online.roots, folders: [] };
     return process === null
-      ? slurmSight(await this.#shells.open(online))
-      : processSight(await this.#shells.open(online, process.host));
+      ? slurmSight(await this.#shells.open(online), inSession)
+      : processSight(await this.#shells.open(online, process.host), inSession);
+  }
+
+  /** What is known of a session whose metadata is gone is its folder on the core file system. */
+  async #resultsHere({ id, corePath }: TrackingRecord["data"]["session"]): Promise<ResultPlaces> {
+    if (id === null || corePath === null) return { session: null, folders: localData(this.#site) };
+    const found = await this.#sessions.find(id).catch(() => undefined);
+    const session = found?.roots ?? { core: corePath, beamline: corePath, node: corePath };
+    return { session, folders: [] };
   }
 }
 
+const METHODS_HERE: readonly JobMethod[] = ["local-bash-script", "local-sbatch-script", "slurm-rest-api"];
+const NOWHERE: ResultPlaces = { session: null, folders: [] };
+
 /** By one `squeue` for all jobs of the account. */
-export function slurmSight(shell: Shell): Sight {
+export function slurmSight(shell: Shell, results = NOWHERE): Sight {
   return {
     shell,
+    results,
     hasAccounting: true,
     look: async () => {
       const end = await shell.run(squeueCommand(shell.account));
@@ -66,13 +102,18 @@ export function slurmSight(shell: Shell): Sight {
 }
 
 /** Slurm's REST API; records of the jobs can be read where the core file system is here. */
-export function restSight(shell: Shell, rest: Pick<SlurmRest, "list" | "cancel"> | null): Sight {
+export function restSight(
+  shell: Shell,
+  rest: Pick<SlurmRest, "list" | "cancel"> | null,
+  results = NOWHERE,
+): Sight {
   const known = () => {
     if (rest !== null) return rest;
     throw new Error("the configuration has no slurmRest, and a job was submitted over it");
   };
   return {
     shell,
+    results,
     hasAccounting: false,
     look: async (records) => {
       const jobs = await known().list();
@@ -107,9 +148,10 @@ function restWord(
 }
 
 /** The processes of one host. */
-export function processSight(shell: Shell): Sight {
+export function processSight(shell: Shell, results = NOWHERE): Sight {
   return {
     shell,
+    results,
     hasAccounting: false,
     look: async (records) => {
       const jobs: ProcessJob[] = records.flatMap(({ data }) =>

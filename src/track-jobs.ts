@@ -1,31 +1,46 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { errorText, MentoError, Rejected } from "./errors.ts";
-import { markerOf, spoolOf } from "./jobs/directory.ts";
+import { markerOf } from "./jobs/directory.ts";
 import { endedData, lostData, startedData, type EndFacts } from "./jobs/event-data.ts";
 import { endFromRecord, endFromSlurm, hasBegun, meaningOf, type JobEnd } from "./jobs/job.ts";
-import { parseRecords, readRecordsCommand, type JobRecords } from "./jobs/records.ts";
+import { withPlausibleTimes } from "./jobs/record-times.ts";
 import { resultsOf } from "./jobs/results.ts";
 import { cancelHeldCommand, exitCommand, parseExit } from "./jobs/squeue.ts";
 import type { TrackingRecord } from "./jobs/tracking-record.ts";
 import { judge, LOOK_FIRST_MS, type SlurmWord } from "./jobs/verdict.ts";
-import { beginsAnew, isOurs, runIdOf, seenAtOf, watch, wordOn, type Watched } from "./jobs/watched.ts";
+import {
+  beginsAnew,
+  isOurs,
+  newlyRefused,
+  runIdOf,
+  seenAtOf,
+  watch,
+  wordOn,
+  type Watched,
+} from "./jobs/watched.ts";
 import { jobEvent, type JobEventData } from "./messages/job-event.ts";
-import { endOfHeld, endOfUnplaced, isGivenUp, isRetried, movedRecord, type Moved } from "./resubmit.ts";
-import { quote } from "./shells/quote.ts";
-import { letGo, openSessionJobs, type SessionJobs } from "./session-jobs.ts";
+import { jobsToRead, readJobs, takeNotifications, type Read } from "./read-jobs.ts";
+import {
+  endOfHeld,
+  endOfUnplaced,
+  isGivenUp,
+  isRetried,
+  mayMove,
+  movedRecord,
+  type Moved,
+} from "./resubmit.ts";
+import { letGo, openSessionJobs, putAside, type SessionJobs } from "./session-jobs.ts";
 import type { Sight } from "./sight.ts";
 import type { TrackerEffects } from "./tracker-effects.ts";
 
 /** Between two listings of a spool. */
 const TICK_MS = 400;
-/** Slurm is asked so often while a job is stopped and Slurm must say why: a requeued one may wait for long. */
+/** While a job is stopped and Slurm must say why: a requeued one may wait for long. */
 const AWAIT_REASON_MS = 1_000;
 /** RabbitMQ takes a delivery back after 30 minutes; ours is renewed long before. */
 const RENEW_AFTER_MS = 10 * 60_000;
 /** RabbitMQ 4 drops a message that has come back 20 times. */
 const RENEW_AFTER_RETURNS = 10;
-/** Jobs whose records are read in one remote call. */
-const READ_AT_ONCE = 50;
 const LOOK_AT_ONCE = 8;
 const LONGEST_BACKOFF_MS = 30_000;
 
@@ -61,7 +76,6 @@ export class Tracker {
     void loop.finally(() => this.#loops.delete(loop));
   }
 
-  /** How many jobs are watched. */
   get size(): number {
     return [...this.#sessions.values()].reduce((sum, { jobs }) => sum + jobs.size, 0);
   }
@@ -82,8 +96,8 @@ export class Tracker {
     while (jobs.size > 0 && !stopped.aborted) {
       try {
         const sight = await this.#effects.sightOf(first);
-        await this.#listen(sight, session);
-        await this.#readRung(sight, session);
+        await takeNotifications(sight, session);
+        await this.#read(sight, session, jobsToRead(session, now()));
         const awaitsReason = [...jobs.values()].some((one) => one.endRecord !== undefined);
         const every = Math.min(awaitsReason ? AWAIT_REASON_MS : Infinity, reconcileSeconds * 1000);
         if (now().getTime() - reconciledAt >= every) {
@@ -94,7 +108,7 @@ export class Tracker {
       } catch (error) {
         if (this.#stopped.signal.aborted) break;
         if (error instanceof Rejected && error.code === "record-unfit")
-          await this.#putAside(session, error.message);
+          await putAside(session, error.message, this.#effects);
         failures += 1;
         if (failures === 1) {
           failingSince = now().getTime();
@@ -114,68 +128,49 @@ export class Tracker {
     }
   }
 
-  /** All are in one folder, and of one session: none of them fits. */
-  async #putAside(session: SessionJobs, why: string): Promise<void> {
-    for (const watched of [...session.jobs.values()]) {
-      await this.#effects.putAside(watched.record, why);
-      letGo(watched, session);
-    }
-  }
-
-  /** One listing: the empty files in the spool say whose job directory has something new. */
-  async #listen({ shell }: Sight, { jobs, jobsDirectory }: SessionJobs): Promise<void> {
-    const end = await shell.run(`ls -1 ${quote(spoolOf(jobsDirectory))}`);
-    for (const name of end.stdout.toString("utf8").split("\n")) {
-      const watched = jobs.get(name.split(".", 1)[0] ?? "");
-      if (watched !== undefined) watched.rung = true;
-    }
-  }
-
-  async #readRung({ shell }: Sight, session: SessionJobs): Promise<void> {
-    const rung = [...session.jobs.values()].filter((one) => one.rung);
-    for (let at = 0; at < rung.length; at += READ_AT_ONCE) {
-      const batch = rung.slice(at, at + READ_AT_ONCE);
-      const ids = batch.map((one) => one.record.data.job.id);
-      const end = await shell.run(readRecordsCommand(session.jobsDirectory, ids));
-      const records = parseRecords(end.stdout);
-      for (const watched of batch) {
-        watched.rung = false;
-        await this.#each(watched, () =>
-          this.#apply(watched, records.get(watched.record.data.job.id), session),
-        );
-      }
+  async #read(sight: Sight, session: SessionJobs, wanted: readonly Watched[]): Promise<void> {
+    for await (const read of readJobs(sight, session.jobsDirectory, wanted, this.#effects.now)) {
+      if (this.#stopped.signal.aborted) return;
+      read.watched.rung = false;
+      await this.#each(read.watched, () => this.#apply(read, sight, session));
     }
   }
 
   /** Takes in what the run script wrote. */
-  async #apply(watched: Watched, records: JobRecords | undefined, session: SessionJobs): Promise<void> {
-    watched.cancelled = records?.cancelled;
-    if (records?.submitted !== undefined) {
-      watched.isBeingResubmitted = records.submitted.isBeingResubmitted;
-      if (records.submitted.runId !== runIdOf(watched.record)) {
-        await this.#follow(watched, records.submitted, session);
-        return;
-      }
+  async #apply(read: Read, sight: Sight, session: SessionJobs): Promise<void> {
+    const { watched, realPaths } = read;
+    const { job, times } = watched.record.data;
+    const now = this.#effects.now();
+    const { records, refused: wrong } = withPlausibleTimes(read.records ?? {}, times.submitted, now);
+    watched.cancelled = records.cancelled;
+    this.#sayRefused(watched, [...read.refused, ...wrong]);
+    const { submitted } = records;
+    if (submitted !== undefined && submitted.runId !== runIdOf(watched.record)) {
+      if (mayMove(watched.record)) await this.#follow(watched, submitted, session);
+      else this.#sayRefused(watched, [`submitted names another run, ${submitted.runId}`]);
+      return;
     }
-    if (records?.started !== undefined) {
+    if (submitted !== undefined) watched.isBeingResubmitted = submitted.isBeingResubmitted;
+    if (records.started !== undefined) {
       const { data } = watched.record;
       const started = startedData(data, records.started);
       const run = watched.record.retried === undefined ? "" : runIdOf(watched.record);
       if (data.job.state === "submitted") await this.#announce(watched, started, run);
       else watched.record = { ...watched.record, data: started };
     }
-    if (records?.ended === undefined) {
+    if (records.ended === undefined) {
       // If Slurm has started it again, what its first run left was no end.
       watched.endRecord = undefined;
       return;
     }
-    const { record, log } = records.ended;
-    const results = resultsOf(watched.record.data.job.method, records.ended.results);
+    const { record, recordedAt, log } = records.ended;
+    const { results, cut, refused } = resultsOf(job, records.ended, realPaths, sight.results);
+    this.#sayRefused(watched, refused);
     const end = endFromRecord(record);
     if (end !== undefined) {
-      await this.#end(watched, end, { at: record.at, results, log, slurmState: null }, session);
-    } else if (watched.endRecord?.record.at !== record.at) {
-      watched.endRecord = { record, results, log, since: this.#effects.now().getTime() };
+      await this.#end(watched, end, { at: record.at, results, cut, log, slurmState: null }, session);
+    } else if (watched.endRecord?.recordedAt !== recordedAt) {
+      watched.endRecord = { record, recordedAt, results, cut, log, since: now.getTime() };
     }
   }
 
@@ -250,8 +245,7 @@ export class Tracker {
       const said = parseExit(answer.stdout.toString("utf8"));
       const exitCode = word?.exitCode ?? said.exitCode;
       // Once more: the record may have come late.
-      watched.rung = true;
-      await this.#readRung(sight, session);
+      await this.#read(sight, session, [watched]);
       if (session.jobs.get(job.id) !== watched || word === undefined || exitCode === undefined) return;
       await this.#settle(watched, { ...word, exitCode, log: said.log }, sight, session);
     } else if (verdict === "look-if-forgotten") {
@@ -261,8 +255,8 @@ export class Tracker {
     } else {
       // Slurm's own end time has no zone; ours is at most a look later.
       const at = endRecord?.record.at ?? new Date(watched.endedWithoutRecordSince ?? time).toISOString();
-      const { results = [], log = word?.log ?? "" } = endRecord ?? {};
-      const facts = { at, results, log, slurmState: verdict.slurmState };
+      const { results = [], cut = 0, log = word?.log ?? "" } = endRecord ?? {};
+      const facts = { at, results, cut, log, slurmState: verdict.slurmState };
       if (isRetried(watched.record, verdict.end)) {
         watched.retrying = { end: verdict.end, facts };
         await this.#resubmit(watched, sight, session);
@@ -386,6 +380,12 @@ export class Tracker {
   #sayOnce(watched: Watched, what: string): void {
     if (watched.said !== what) this.#say(watched, what);
     watched.said = what;
+  }
+
+  #sayRefused(watched: Watched, refused: readonly string[]): void {
+    for (const what of newlyRefused(watched, refused)) {
+      this.#say(watched, `what lies in its directory is left out: ${what}`);
+    }
   }
 
   #say({ record: { data } }: Watched, what: string): void {

@@ -124,7 +124,7 @@ export class Trigger {
     this.#slurmRest = rest;
     this.#places = new SessionPlaces(site, this.#shells, { here: this.#here, rest });
     this.#announcer = options.broker && new Announcer(options.broker, options.log);
-    this.#sights = new Sights(this.#here, this.#sessions, this.#shells, rest);
+    this.#sights = new Sights(this.#here, this.#sessions, this.#shells, rest, site);
     this.#tracker = new Tracker({
       sightOf: (record) => this.#sights.of(record),
       putAside: (_, why) => Promise.reject(new Error(why)),

@@ -8,7 +8,7 @@ import { openIntake } from "./broker/intake.ts";
 import { Publisher, type Publish } from "./broker/publisher.ts";
 import { declareTopology, topologyFor, type Topology } from "./broker/topology.ts";
 import { cleanUp } from "./clean-up.ts";
-import { brokerCredentials, jobsDirectory, localJobsDirectory, type MentoConfig } from "./config.ts";
+import { brokerCredentials, jobsDirectoryOf, type MentoConfig } from "./config.ts";
 import { openSlurmRest } from "./open-slurm-rest.ts";
 import { Deferred, MentoError, Misconfigured, Unavailable, errorText } from "./errors.ts";
 import { JobsQueue } from "./jobs-queue.ts";
@@ -112,7 +112,7 @@ class Worker {
     const rest = openSlurmRest(config.slurmRest);
     this.#reach = { sessions, shells, here, rest };
     this.#places = new SessionPlaces(config.site, shells, { here, rest, maxPending: worker.maxPending });
-    this.#sights = new Sights(here, sessions, shells, rest);
+    this.#sights = new Sights(here, sessions, shells, rest, config.site);
     this.#log = log;
     this.#admission = new Admission({
       concurrency: worker.concurrency,
@@ -316,9 +316,10 @@ class Worker {
     corePath: string | null;
   }> {
     const { site } = this.#config;
-    const core = session.id === null ? null : (await this.#sessions.find(session.id)).roots.core;
-    const isHere = job.method === "local-bash-script" || core === null;
-    return { jobsDirectory: isHere ? localJobsDirectory(site) : jobsDirectory(site, core), corePath: core };
+    const found = session.id === null ? null : await this.#sessions.find(session.id);
+    const corePath = found?.roots.core ?? null;
+    const known = found === null ? null : { id: found.id, corePath: found.roots.core };
+    return { jobsDirectory: jobsDirectoryOf(site, job.method, known), corePath };
   }
 }
 

@@ -8,6 +8,7 @@ import { slurmSight } from "../src/sight.ts";
 import { Tracker } from "../src/track-jobs.ts";
 import type { TrackerEffects } from "../src/tracker-effects.ts";
 import { jobData } from "./support/job-data.ts";
+import { recordsOf } from "./support/records-of.ts";
 
 const record: TrackingRecord = {
   version: 1,
@@ -26,7 +27,7 @@ function shellThatSays(answers: { squeue: string; scontrol: string; records: str
         ? answers.squeue
         : script.startsWith("scontrol")
           ? answers.scontrol
-          : script.startsWith("ls")
+          : script.includes("ls -1U")
             ? ""
             : answers.records;
       return Promise.resolve({ code: 0, signal: null, stdout: Buffer.from(stdout), stderr: "" });
@@ -129,7 +130,7 @@ describe("a job of which nothing is seen", () => {
     const ended = "at=2026-01-01T00:00:00Z\0code=0\0stoppedBy=\0";
     const answers = {
       ...silence,
-      records: `\nmento-record k3f7 ended ${Buffer.byteLength(ended)}\n${ended}`,
+      records: recordsOf("k3f7", { ended }),
     };
     const { events, take } = open({ sightOf: () => Promise.resolve(slurmSight(shellThatSays(answers))) });
     take({ submitted: "2020-01-01T00:00:00Z" });
@@ -177,14 +178,12 @@ describe("a job of which nothing is seen", () => {
 });
 
 it("a mistake about one job does not keep the others of its session from being watched", async () => {
-  const broken = "at=2026-01-01T00:00:00Z\0code=0\0stoppedBy=\0";
-  const both = ["k3f7", "other"].map(
-    (id) => `mento-record ${id} ended ${Buffer.byteLength(broken)}\n${broken}`,
-  );
+  const broken = `at=${new Date().toISOString()}\0code=0\0stoppedBy=\0`;
+  const both = ["k3f7", "other"].map((id) => recordsOf(id, { ended: broken }));
   const announced: string[] = [];
   const { take, clock } = open({
     sightOf: () =>
-      Promise.resolve(slurmSight(shellThatSays({ squeue: "", scontrol: "", records: `\n${both.join("")}` }))),
+      Promise.resolve(slurmSight(shellThatSays({ squeue: "", scontrol: "", records: both.join("") }))),
     announce: (event) => {
       if (event.id.startsWith("k3f7")) throw new TypeError("a bug");
       announced.push(event.id);
@@ -199,7 +198,7 @@ it("a mistake about one job does not keep the others of its session from being w
 describe("a record that is delivered again while its job's end is announced", () => {
   it("is acked with the first: nothing stays with the broker", async () => {
     const ended = "at=2026-01-01T00:00:00Z\0code=0\0stoppedBy=\0";
-    const records = `\nmento-record k3f7 ended ${Buffer.byteLength(ended)}\n${ended}`;
+    const records = recordsOf("k3f7", { ended });
     const shell = shellThatSays({ squeue: "", scontrol: "", records });
     const announce = async () => {
       if (acks.size === 0) take();
@@ -226,8 +225,8 @@ describe("a job that may be retried once", () => {
       sightOf: () => Promise.resolve(slurmSight(shellThatSays(answers))),
       resubmit: () => {
         resubmits += 1;
-        const submitted = `${4711 + resubmits},11010000 ponline node-failure,`;
-        answers.records = `\nmento-record k3f7 submitted ${submitted.length}\n${submitted}`;
+        const submitted = `${4711 + resubmits}\n11010000 ponline node-failure\n`;
+        answers.records = recordsOf("k3f7", { submitted });
         answers.squeue = word(4711 + resubmits, "RUNNING");
         return Promise.resolve();
       },
@@ -254,7 +253,7 @@ describe("a job that may be retried once", () => {
 
 describe("a job whose end Slurm does not explain", () => {
   const stopped = "at=2026-01-01T00:00:00Z\0code=143\0stoppedBy=TERM\0";
-  const records = `\nmento-record k3f7 ended ${Buffer.byteLength(stopped)}\n${stopped}`;
+  const records = recordsOf("k3f7", { ended: stopped });
 
   it("goes on being watched while Slurm says that it goes on", async () => {
     const answers = {

@@ -1,4 +1,5 @@
 import { quote, quoteAll } from "../shells/quote.ts";
+import { SUBMITTED_BYTES } from "./bounded-file.ts";
 import { dataCheck } from "./data-check.ts";
 import {
   arraysOf,
@@ -58,7 +59,7 @@ a=${quote(arrayFolder(jobsDirectory, arrayId))} made=0 full=
 begun=$(date +%s)
 each() { i=0; while [ $i -lt $made ]; do "$1" "$a/$i"; i=$((i + 1)); done; }
 is_ours() {
-  [ ! -s "$1/submitted" ] && { read -r of at < "$1/.array"; } 2>/dev/null && [ "$of $at" = ${quote(arrayId)}" $i" ] && return
+  [ ! -s "$1/submitted" ] && lines "$1/.array" ${SUBMITTED_BYTES} && [ "$first" = ${quote(arrayId)}" $i" ] && return
   printf '${TAKEN} %s\\n' "$i"
   return 1
 }
@@ -84,8 +85,8 @@ ${SBATCH} ${quoteAll(request.sbatchArguments)} --array="0-$((made - 1))${limit =
     *) each give_up; printf '${ARRAY} failed %s\\n' "$code"; exit 0 ;;
   esac
 }
-read -r id < "$a/submitted" || exit 1
-id=\${id%%;*}
+lines "$a/submitted" ${SUBMITTED_BYTES} || exit 1
+id=\${first%%;*}
 each note
 printf '${ARRAY} submitted %s\\n' "$id"`;
 }

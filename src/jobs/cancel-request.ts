@@ -21,6 +21,8 @@ const ACCEPTED = "accepted";
 
 /** Whoever can write to the directory can write anything into the file: an event is a message of at most 1 MiB. */
 const MAX_TEXT = 500;
+/** Of the whole file: a reason has a limit, and each who cancels the job adds a line. */
+export const CANCEL_REQUEST_BYTES = 16 * 1024;
 
 /**
  * Defines the shell function `ask <directory>`: leaves the request in `.cancelled`, before anything is done, so that
@@ -45,7 +47,8 @@ export function parseCancelRequest(bytes: Uint8Array): AskedToCancel | undefined
   try {
     const [request = "", ...more] = new TextDecoder().decode(bytes).split("\n");
     const { who, reason } = CancelRequest.parse(JSON.parse(request));
-    const by = { who: who.slice(0, MAX_TEXT), reason: reason?.slice(0, MAX_TEXT) ?? null };
+    const cut = (text: string) => text.slice(0, MAX_TEXT).toWellFormed();
+    const by = { who: cut(who), reason: reason === null ? null : cut(reason) };
     return { by, isAccepted: more.includes(ACCEPTED) };
   } catch {
     return undefined;

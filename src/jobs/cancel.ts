@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { JobMethod } from "../messages/job-event.ts";
 import { quote, quoteAll } from "../shells/quote.ts";
+import { BOUNDED_FILE, REQUEST_BYTES, within } from "./bounded-file.ts";
 import { ACCEPTED_FUNCTION, askFunction, type CancelRequest } from "./cancel-request.ts";
 import { arrayMarkerOf, directoryOf, markerOf } from "./directory.ts";
 import {
@@ -14,7 +15,7 @@ import {
   meaningOf,
   type JobEnd,
 } from "./job.ts";
-import { parseRecords, printRecordsCommand, type JobRecords } from "./records.ts";
+import { parseRecords, printRecordsCommand, READ_SECONDS, type JobRecords } from "./records.ts";
 import { REQUEST_PREFIX } from "./run-script.ts";
 import { parseSqueue, partTask, squeueCommand, type SlurmJob } from "./squeue.ts";
 import type { JobWord } from "./watched.ts";
@@ -25,6 +26,8 @@ export interface CancelJobs {
   jobIds: readonly string[];
   /** Whose jobs in Slurm are looked at; null: these are no jobs of Slurm. */
   account: string | null;
+  /** Where requests to cancel them are, if not in their directories. */
+  cancelRequests?: string | undefined;
 }
 
 /** What is found of a job that is to be cancelled. */
@@ -70,19 +73,26 @@ const SCANCEL_SECONDS = 40;
 export const LONGEST_CANCEL_SECONDS = SQUEUE_SECONDS + SCANCEL_SECONDS + 30;
 
 /** A directory that the account cannot write to is another's. */
-export function lookCommand({ jobsDirectory, jobIds, account }: CancelJobs): string {
+export function lookCommand({ jobsDirectory, jobIds, account, cancelRequests }: CancelJobs): string {
   const slurm =
     account === null ? "" : `timeout ${SQUEUE_SECONDS} ${squeueCommand(account)} || echo ${NO_SLURM}\n`;
   return `${slurm}echo ${DIRECTORIES}
-[ -d ${quote(jobsDirectory)} ] || exit 0
-cd ${quote(jobsDirectory)} || exit 1
+${
+  cancelRequests !== undefined
+    ? within(READ_SECONDS, printRequests(jobsDirectory, jobIds))
+    : `[ -d ${quote(jobsDirectory)} ] || exit 0
+${within(READ_SECONDS, printRequests(jobsDirectory, jobIds))} || exit 1`
+}
+${printRecordsCommand(jobsDirectory, jobIds, { cancelRequests })}`;
+}
+
+function printRequests(jobsDirectory: string, jobIds: readonly string[]): string {
+  return `cd ${quote(jobsDirectory)} || exit 1
+${BOUNDED_FILE}
 for id in ${quoteAll(jobIds)}; do
-  [ -d "$id" ] && [ -w "$id" ] || continue
-  line=
-  { read -r line; read -r line; } < "$id/run.sh" 2>/dev/null
-  printf 'mento-request %s %s\\n' "$id" "$line"
-done
-${printRecordsCommand(jobsDirectory, jobIds)}`;
+  [ -d "$id" ] && [ ! -L "$id" ] && [ -w "$id" ] || continue
+  printf 'mento-request %s %s\\n' "$id" "$(content "$id/run.sh" ${REQUEST_BYTES} | sed -n '2{p;q}' | base64 -w 0)"
+done`;
 }
 
 /** Jobs, and what Slurm calls those of them that live. */
@@ -111,16 +121,23 @@ ${lookCommand(jobs)}`;
 
 /** Slurm has taken the cancellation of these jobs, while they lived. */
 export function acceptedCommand(jobsDirectory: string, jobIds: readonly string[]): string {
-  return `${ACCEPTED_FUNCTION}
-for d in ${quoteAll(jobIds.map((id) => directoryOf(jobsDirectory, id)))}; do accepted "$d"; done`;
+  const directories = quoteAll(jobIds.map((id) => directoryOf(jobsDirectory, id)));
+  return within(
+    READ_SECONDS,
+    `${ACCEPTED_FUNCTION}
+for d in ${directories}; do accepted "$d"; done`,
+  );
 }
 
 /** What cannot be written down is cancelled all the same. A job that Slurm was given without a directory gets one. */
 export function askCommand(directories: readonly string[], request: CancelRequest): string {
-  return `${askFunction(request)}
+  return within(
+    READ_SECONDS,
+    `${askFunction(request)}
 for d in ${quoteAll(directories)}; do
   { [ -d "$d" ] || mkdir "$d"; } && ask "$d"
-done`;
+done`,
+  );
 }
 
 const Request = z.object({
@@ -135,18 +152,18 @@ export function parseLook(
   { jobsDirectory, jobIds, account }: CancelJobs,
   known?: CancelLook["slurm"],
 ): CancelLook {
-  // Behind them come the ends of logs, in which anything can stand.
-  const [text = ""] = output.toString("utf8").split("\nmento-record ", 1);
-  const [fromSlurm = "", fromDirectories] = text.split(`${DIRECTORIES}\n`);
+  const [fromSlurm = "", fromDirectories] = output.toString("utf8").split(`${DIRECTORIES}\n`, 2);
   const isKnown = account !== null && fromDirectories !== undefined && !fromSlurm.includes(NO_SLURM);
   const slurm = known ?? (isKnown ? parseSqueue(fromSlurm) : undefined);
-  const lines = (fromDirectories ?? "").matchAll(/^mento-request (\S+) (.*)$/gm);
-  const requests = new Map([...lines].map(([, id = "", line = ""]) => [id, line]));
+  const lines = (fromDirectories ?? "").matchAll(/^mento-request (\S+) (\S*)$/gm);
+  const requests = new Map(
+    [...lines].map(([, id = "", line = ""]) => [id, Buffer.from(line, "base64").toString("utf8")]),
+  );
   const records = parseRecords(output);
   const found = new Map<string, FoundJob>();
   for (const id of jobIds) {
     const directory = directoryOf(jobsDirectory, id);
-    const written = records.get(id) ?? {};
+    const written = records.get(id)?.records ?? {};
     const line = requests.get(id);
     const request = readRequest(line ?? "");
     const job = { id, directory, array: request.array };

@@ -19,6 +19,9 @@ export interface DataWanted {
 /** Data of unknown size that was last written so long ago needs no second look. */
 const SETTLED_SECONDS = 10;
 
+/** A master is read through, and may be anything of any size. */
+const GREP_SECONDS = 60;
+
 const MASTER = /^(.*)_master\.(h5|hdf5|nxs)$/;
 
 /**
@@ -89,7 +92,8 @@ function companionsOf(base: string, stem: string, index: number): string {
   const literal = stem.replace(/[.^$*+?()[\]{}|\\]/g, String.raw`\$&`);
   const pattern = quote(`${literal}_data_[0-9]+\\.(h5|hdf5|nxs)`);
   const none = quote(`companion ${index} ${stem}_data_*`);
-  return `names=$(LC_ALL=C grep -aoE -e ${pattern} ${quote(`./${base}`)} | sort -u)
+  return `[ -f ${quote(`./${base}`)} ] || say 'missing ${index} -'
+names=$(LC_ALL=C timeout ${GREP_SECONDS} grep -aoE -e ${pattern} ${quote(`./${base}`)} | sort -u)
 listing=$(ls -1 | LC_ALL=C grep -xE -e ${pattern}) || say ${none}
 while IFS= read -r name; do
   printf '%s\\n' "$listing" | grep -qxF -e "$name" || say "companion ${index} $name"
@@ -98,6 +102,36 @@ while IFS= read -r name; do
 done <<mento-names
 \${names:-$listing}
 mento-names`;
+}
+
+/** What a job on the worker's host is given: it runs as the worker's account, which may read more than its beamtime. */
+export interface DataHere {
+  /** Of data, and of results of the job before; what is not there is no harm. */
+  paths: readonly string[];
+  /** No path may lead out of all of these, also by symbolic links. */
+  folders: readonly string[];
+}
+
+/** Shell that answers `outside <index> <real path>`, as {@link dataCheck} does, or goes on. It needs `say`. */
+export function linkCheck({ paths, folders }: DataHere): string {
+  const known = folders.map(
+    (folder, at) => `folder${at}=/dev/null; ! cd -P ${quote(folder)} 2>/dev/null || folder${at}=\${PWD%/}`,
+  );
+  const patterns = folders.map((_, at) => `"$folder${at}"/*`);
+  const checks = paths.map((path, index) => {
+    const { dir, base } = /(^|\/)\.\.?\/?$/.test(path) ? { dir: path, base: "" } : posix.parse(path);
+    if (!path.startsWith("/")) return `say ${quote(`outside ${index} ${path.replaceAll("\n", " ")}`)}`;
+    return `given ${index} ${quote(dir)} ${quote(base)}`;
+  });
+  return `${known.join("\n")}
+given() {
+  cd -P "$2" 2>/dev/null || return 0
+  [ -e "./$3" ] || [ -L "./$3" ] || return 0
+  real=$PWD/$3
+  [ ! -L "./$3" ] || real=$(readlink -m "./$3")
+  case $real/ in ${patterns.length === 0 ? "''" : patterns.join(" | ")}) ;; *) say "outside $1 $(printf %s "$real" | tr '\\n' ' ')" ;; esac
+}
+${checks.join("\n")}`;
 }
 
 /** Two looks that saw the same sizes and times have the same id. */

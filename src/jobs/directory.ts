@@ -1,5 +1,6 @@
 import type { ExitReason } from "../messages/job-event.ts";
 import { quote, quoteAll } from "../shells/quote.ts";
+import { BOUNDED_FILE, REQUEST_BYTES, SUBMITTED_BYTES } from "./bounded-file.ts";
 import { dataCheck, type DataWanted } from "./data-check.ts";
 import { PENDING_COMMAND } from "./slurm-now.ts";
 import { cancelOne, cancelWaiting, SQUEUE } from "./squeue.ts";
@@ -116,17 +117,18 @@ function seatsOf({ jobsDirectory, jobId, seats }: SubmitRequest): string {
  */
 export function functions(jobsDirectory: string, jobId: string): string {
   return `${namesOf(jobsDirectory, jobId)} arrays=${quote(arraysOf(jobsDirectory))} array= index=
+${BOUNDED_FILE}
 say() { printf 'mento:%s\\n' "$1"; exit 0; }
 answered() {
-  slot=
-  [ -s "$d/submitted" ] && { read -r id && { read -r slot || :; }; } < "$d/submitted" || return 0
-  { read -r line; read -r line; } < "$d/run.sh"
-  say "submitted $id \${slot:+$slot }$line"
+  [ -s "$d/submitted" ] && lines "$d/submitted" ${SUBMITTED_BYTES} || return 0
+  id=$first
+  say "submitted $id \${second:+$second }$(content "$d/run.sh" ${REQUEST_BYTES} | sed -n '2{p;q}')"
 }
 keep_cancelled() {
   one=\${1%%;*}
   [ ! -f "$d/.cancelled" ] || ${cancelOne('"$one"', '"$m"')}
 }
+read_array() { ! lines "$d/.array" ${SUBMITTED_BYTES} || { array=\${first%% *} index=\${first##* }; }; }
 clock() {
   clock=${quote(spoolOf(jobsDirectory))}/.now.$$
   : > "$clock" && now=$(stat -c %Y "$clock") && rm -f "$clock" || exit 1
@@ -144,7 +146,7 @@ adopt() {
 }
 turn() { turn=0; while [ -s "$d/.begun.$turn" ]; do turn=$((turn + 1)); done; }
 moved() {
-  read -r id < "$d/submitted" && [ "\${id%%;*}" = "$old" ] || answered
+  lines "$d/submitted" ${SUBMITTED_BYTES} && [ "\${first%%;*}" = "$old" ] || answered
   printf '%s\\n%s\\n' "$1" "$2" > "$d/.submitted.$$" && mv "$d/.submitted.$$" "$d/submitted" || exit 1
   keep_cancelled "$1"
   answered
@@ -172,7 +174,7 @@ ${SBATCH} ${quoteAll(request.sbatchArguments)} "$d/run.sh" > "$d/submitted" || {
   list=$(${listCommand(account)} 2>/dev/null) && adopt "$(found)"
   say "failed $code"
 }
-read -r id < "$d/submitted"
+is_plain "$d/submitted" && read -r id < "$d/submitted"
 keep_cancelled "$id"
 say "submitted $id"`;
 }
@@ -227,7 +229,7 @@ answered
 clock
 made=$(stat -c %Y "$d/run.sh" 2>/dev/null || stat -c %Y "$d") || exit 1
 [ -f "$d/.failed" ] || [ $((now - made)) -ge ${CUT_OFF_AFTER_SECONDS} ] || say in-flight
-[ ! -s "$d/.array" ] || read -r array index < "$d/.array"
+read_array
 list=$(${listCommand(account)}) || exit 1
 adopt "$(found)"
 for one in "$d"/started.[0-9]*; do
@@ -288,8 +290,8 @@ export function resubmitCommand(request: ResubmitRequest, account: string): stri
   const isHeld = why === "reservation-deleted";
   return `${functions(jobsDirectory, jobId)}
 old=${quote(slurmJobId)}
-read -r id < "$d/submitted" || exit 1
-[ "\${id%%;*}" = "$old" ] || answered
+lines "$d/submitted" ${SUBMITTED_BYTES} || exit 1
+[ "\${first%%;*}" = "$old" ] || answered
 lock="$d/.resubmit.$old" own=$lock
 if ! mkdir "$lock" 2>/dev/null; then
   clock

@@ -67,6 +67,8 @@ export interface EndFacts {
   /** RFC 3339. */
   at: string;
   results: JobResult[];
+  /** How many more there were. */
+  cut?: number;
   /** The end of its log. */
   log: string;
   /** Slurm's word, if it was needed. */
@@ -79,7 +81,7 @@ export interface EndFacts {
 
 export function endedData(data: JobEventData, end: JobEnd, facts: EndFacts): JobEventData {
   const { job, times } = data;
-  const { at, results, log, slurmState, why = "", cancelled } = facts;
+  const { at, results, cut = 0, log, slurmState, why = "", cancelled } = facts;
   return {
     ...data,
     job: { ...job, state: advance(job.state, end.state) },
@@ -87,6 +89,7 @@ export function endedData(data: JobEventData, end: JobEnd, facts: EndFacts): Job
     exit: { code: end.code, signal: end.signal, reason: end.reason },
     cancelledBy: end.state === "cancelled" ? (cancelled?.by ?? null) : null,
     results,
+    ...(cut > 0 && { resultsCut: cut }),
     error:
       end.reason === null
         ? null

@@ -1,4 +1,5 @@
 import { quote, quoteAll } from "../shells/quote.ts";
+import { SUBMITTED_BYTES } from "./bounded-file.ts";
 import { ACCEPTED_FUNCTION } from "./cancel-request.ts";
 import {
   CUT_OFF_AFTER_SECONDS,
@@ -33,8 +34,8 @@ export function forgottenCommand(request: ResubmitRequest, account: string): str
   return `${functions(jobsDirectory, jobId)}
 ${ACCEPTED_FUNCTION}
 old=${quote(slurmJobId)}
-read -r id < "$d/submitted" || exit 1
-[ "\${id%%;*}" = "$old" ] || answered
+lines "$d/submitted" ${SUBMITTED_BYTES} || exit 1
+[ "\${first%%;*}" = "$old" ] || answered
 [ ! -d "$d/.resubmit.$old" ] || say in-flight
 at=$(stat -c %Y "$d/submitted") && made=$(stat -c %Y "$d/run.sh") || exit 1
 turn
@@ -52,7 +53,7 @@ clock
 of() { printf '%s\\n' "$config" | sed -n "s/^$1[ =]*\\([0-9][0-9]*\\).*/\\1/p"; }
 there=$(of 'Configuration data as of') boot=$(of BOOT_TIME) keeps=$(of MinJobAge)
 [ -n "$there" ] && [ -n "$boot" ] && [ -n "$keeps" ] || exit 1
-[ ! -s "$d/.array" ] || read -r array index < "$d/.array"
+read_array
 is_known=$(printf '%s\\n' "$list" | awk -F'|' -v id="$old" -v m="$m" -v d="$d" -v am="mento:array:$array" -v ad="$arrays/$array" '
   $1 == id && ($3 == m || $4 == d || $3 == am || $4 == ad) { print "yes" }')
 [ -z "$is_known" ] || say 'running KNOWN'

@@ -1,7 +1,9 @@
 import { quote } from "../shells/quote.ts";
+import { BOUNDED_FILE } from "./bounded-file.ts";
 import { askFunction, type CancelRequest } from "./cancel-request.ts";
-import { dataCheck, type DataWanted } from "./data-check.ts";
+import { dataCheck, linkCheck, type DataHere, type DataWanted } from "./data-check.ts";
 import { checkLog, functions, linkLog, spoolOf, type JobDirectory } from "./directory.ts";
+import { STARTED_BYTES } from "./record-schema.ts";
 import { LAUNCHED } from "./run-script.ts";
 import { takeSeats, type Seats } from "./seats.ts";
 import type { JobWord } from "./watched.ts";
@@ -12,7 +14,7 @@ import type { JobWord } from "./watched.ts";
  */
 export interface LaunchRequest extends JobDirectory {
   /** null: nobody looks at the data. */
-  data: DataWanted | null;
+  data: DataWanted | DataHere | null;
   /** What it must have to be started; null: nobody counts the trigger's jobs. */
   seats: Seats | null;
   script: string;
@@ -31,7 +33,7 @@ export function launchCommand(request: LaunchRequest): string {
   const spool = quote(spoolOf(jobsDirectory));
   return `${functions(jobsDirectory, jobId)}
 answered
-${data === null ? "" : dataCheck(data)}
+${data === null ? "" : "folders" in data ? linkCheck(data) : dataCheck(data)}
 [ -d ${spool} ] || mkdir -p ${spool} || exit 1
 ${checkLog(log)}${seats === null ? "" : `[ -d "$d" ] || {\n${takeSeats(jobsDirectory, jobId, seats)}\n}`}
 [ -d "$d" ] || mkdir "$d" 2>/dev/null || [ -d "$d" ] || exit 1
@@ -61,14 +63,15 @@ export const IS_RUNNING = `is_running() { tr '\\0' '\\n' 2>/dev/null < "/proc/$1
 /** What has become of these processes, on their host: a line each, in Slurm's words. */
 export function processesCommand(jobs: readonly ProcessJob[]): string {
   const looks = jobs.map(({ pid, directory }) => `look ${pid} ${quote(directory)}`);
-  return `${IS_RUNNING}
+  return `${BOUNDED_FILE}
+${IS_RUNNING}
 now=$(cat /proc/sys/kernel/random/boot_id)
 look() {
   boot=
   if is_running "$1" "$2"; then state=RUNNING
   elif [ -e "$2/.cancelled" ]; then state=CANCELLED
   else
-    boot=$(tr '\\0' '\\n' 2>/dev/null < "$2/started.$1" | sed -n 's/^boot=//p')
+    boot=$(content "$2/started.$1" ${STARTED_BYTES} | tr '\\0' '\\n' | sed -n 's/^boot=//p')
     state=FAILED
     [ -z "$boot" ] || [ "$boot" = "$now" ] || state=NODE_FAIL
   fi

@@ -1,132 +1,202 @@
-import { ExitReason } from "../messages/job-event.ts";
-import { quote } from "../shells/quote.ts";
-import { parseCancelRequest, type AskedToCancel } from "./cancel-request.ts";
-import { spoolOf, type WhyAgain } from "./directory.ts";
-import type { EndRecord } from "./job.ts";
-import { parseRecord } from "./run-script.ts";
+import { quote, quoteAll } from "../shells/quote.ts";
+import { BOUNDED_FILE, SUBMITTED_BYTES, within } from "./bounded-file.ts";
+import { CANCEL_REQUEST_BYTES, parseCancelRequest, type AskedToCancel } from "./cancel-request.ts";
+import { spoolOf } from "./directory.ts";
+import {
+  ENDED_BYTES,
+  parseEnded,
+  parseStarted,
+  parseSubmitted,
+  STARTED_BYTES,
+  type EndedRecord,
+  type StartedRecord,
+  type SubmittedRecord,
+} from "./record-schema.ts";
+import { MAX_RESULTS } from "./run-script.ts";
 
-/** What run scripts have written in one job's directory. */
+/**
+ * What run scripts have written in one job's directory, as far as it has the form that it must have. It is the word of the
+ * account that the job runs as, about its own job, and no more.
+ */
 export interface JobRecords {
   /** Slurm's present job: another than before if it was submitted again, and then where to. */
-  submitted?: {
-    /** Slurm's, or the process's. */
-    runId: string;
-    /** Of a process: where it runs. */
-    host: string | null;
-    reservation: string | null;
-    partition: string | null;
-    /** Why it was submitted again. */
-    why: WhyAgain;
+  submitted?: SubmittedRecord & {
     /** Somebody is about to submit it again, or has died doing so. */
     isBeingResubmitted: boolean;
   };
-  started?: { at: string; node: string };
+  started?: StartedRecord;
   /** Somebody has asked Mento to cancel it. */
   cancelled?: AskedToCancel;
-  ended?: { record: EndRecord; results: RecordedResult[]; log: string };
-}
-
-export interface RecordedResult {
-  path: string;
-  bytes: number;
-  /** Where the beamline sees the copy; null: there is none. */
-  beamlinePath: string | null;
+  ended?: EndedRecord;
 }
 
 const HEADER = "mento-record";
+/** So long one call reads; a file system that answers later is away. */
+export const READ_SECONDS = 15;
+/** So much base64 one call prints, and what the last job adds: the answer of a shell has an end at 16 MiB. */
+const PRINTED_AT_ONCE = 4 * 1024 * 1024;
+const REAL_PATHS_BYTES = 512 * 1024;
+
+export interface ReadMore {
+  /** The real paths of these folders and of results are printed too, as symbolic links have them on this host. */
+  roots?: readonly string[];
+  /** Where requests to cancel the jobs are, if not in their directories. */
+  cancelRequests?: string | undefined;
+}
 
 /**
- * Takes the bells of these jobs out of the spool, then prints their records, each behind a line with its size. In this
- * order: a record is there before its bell, so one that comes meanwhile rings again.
+ * Takes the notifications of these jobs out of the spool, then prints their records. In this order: a record is there
+ * before its notification, so one that comes meanwhile notifies again.
  */
-export function readRecordsCommand(jobsDirectory: string, jobIds: readonly string[]): string {
-  const spool = spoolOf(jobsDirectory);
+export function readRecordsCommand(
+  jobsDirectory: string,
+  jobIds: readonly string[],
+  more: ReadMore = {},
+): string {
   const files = jobIds.flatMap((id) => [`${id}.started`, `${id}.ended`]);
-  return `cd ${quote(spool)} && rm -f ${files.map(quote).join(" ")}
-${printRecordsCommand(jobsDirectory, jobIds)}`;
+  return within(
+    READ_SECONDS,
+    `cd ${quote(spoolOf(jobsDirectory))} && rm -f -- ${quoteAll(files)}
+${printRecords(jobsDirectory, jobIds, more)}`,
+  );
 }
 
-/** The same for whoever the bells are not for. */
-export function printRecordsCommand(jobsDirectory: string, jobIds: readonly string[]): string {
-  return `cd ${quote(jobsDirectory)} || exit 1
-print() {
-  [ -f "$3" ] || return 0
-  printf '${HEADER} %s %s %s\\n' "$1" "$2" "$(stat -c %s "$3")"
-  cat "$3"
+/** The same for whoever the notifications are not for. */
+export function printRecordsCommand(
+  jobsDirectory: string,
+  jobIds: readonly string[],
+  more: ReadMore = {},
+): string {
+  return within(READ_SECONDS, printRecords(jobsDirectory, jobIds, more));
 }
-for id in ${jobIds.map(quote).join(" ")}; do
-  again= slurm= slot=
-  { read -r slurm && read -r slot; } < "$id/submitted" 2>/dev/null
-  [ ! -d "$id/.resubmit.\${slurm%%;*}" ] || again=again
-  line="$slurm,$slot,$again"
-  printf '${HEADER} %s submitted %s\\n%s' "$id" "\${#line}" "$line"
-  for kind in started ended; do print "$id" "$kind" "$id/$kind.\${slurm%%;*}"; done
-  print "$id" cancelled "$id/.cancelled"
+
+/**
+ * Each record is one line, its content in base64, so that no content is taken for a line of ours. A job has a first and a
+ * last line: what is between may be missing because time or space was up, which is said of no job that has both.
+ */
+function printRecords(
+  jobsDirectory: string,
+  jobIds: readonly string[],
+  { roots = [], cancelRequests }: ReadMore,
+): string {
+  // Of a job that never ran there may be a request, and no folder of jobs.
+  const otherwise = cancelRequests === undefined ? "exit 1" : "cd /";
+  return `cd ${quote(jobsDirectory)} || ${otherwise}
+LC_ALL=C left=${PRINTED_AT_ONCE} requests=${quote(cancelRequests ?? jobsDirectory)}
+export LC_ALL
+${BOUNDED_FILE}
+show() {
+  encoded=
+  if is_plain "$3"; then encoded "$3" $(($4 + 1))
+  elif [ -e "$3" ] || [ -L "$3" ]; then encoded=${NO_FILE}
+  else return 0
+  fi
+  left=$((left - \${#encoded}))
+  printf '${HEADER} %s\\n' "$id $1 $2 $encoded"
+}
+real_paths() {
+  # Where "result=" stands in base64, at each of its three places.
+  case $encoded in *cmVzdWx0P* | *Jlc3VsdD* | *yZXN1bHQ9*) ;; *) return 0 ;; esac
+  real=$({
+    readlink -m -z -- ${roots.length === 0 ? "" : `${quoteAll(roots)} `}"$PWD/$id"
+    printf %s "$encoded" | base64 -d | sed -z -n 's/^result=[0-9]* //p' | head -z -n ${MAX_RESULTS} | xargs -0 -r readlink -m -z --
+  } 2>/dev/null | head -c ${REAL_PATHS_BYTES} | base64 -w 0)
+  left=$((left - \${#real}))
+  printf '${HEADER} %s\\n' "$id real x $real"
+}
+for id in ${quoteAll(jobIds)}; do
+  printf '${HEADER} %s\\n' "$id begin"
+  if [ -d "$id" ] && [ ! -L "$id" ]; then
+    run= encoded=
+    if is_plain "$id/submitted"; then
+      run=$(content "$id/submitted" ${SUBMITTED_BYTES}; printf .) 2>/dev/null
+      run=\${run%%[!0-9_]*}
+    fi
+    show submitted x "$id/submitted" ${SUBMITTED_BYTES}
+    if [ -n "$run" ]; then
+      [ ! -d "$id/.resubmit.$run" ] || printf '${HEADER} %s\\n' "$id again $run"
+      show started "$run" "$id/started.$run" ${STARTED_BYTES}
+      show ended "$run" "$id/ended.$run" ${ENDED_BYTES}
+${roots.length === 0 ? "" : "      real_paths\n"}    fi
+  fi
+  [ -L "$requests/$id" ] || show cancelled x "$requests/$id/.cancelled" ${CANCEL_REQUEST_BYTES}
+  printf '${HEADER} %s\\n' "$id end"
+  [ $left -gt 0 ] || break
 done`;
 }
 
-export function parseRecords(output: Buffer): Map<string, JobRecords> {
-  const found = new Map<string, JobRecords>();
-  let at = 0;
-  while (at < output.length) {
-    const lineEnd = output.indexOf("\n", at);
-    if (lineEnd < 0) break;
-    const [header, id = "", kind = "", size = ""] = output.toString("utf8", at, lineEnd).split(" ");
-    at = lineEnd + 1;
+/** Printed instead of a content: there is something, and it is no regular file. Not base64. */
+const NO_FILE = "-";
+
+/** One call's answer about one job. */
+export interface ReadJob {
+  /** undefined: the call did not come to the end of this job. */
+  records: JobRecords | undefined;
+  /** What was there and is left out, and why: for the log. */
+  refused: string[];
+  /** Real paths: of the roots that were asked for, of the job directory, and of the results, in their order. */
+  realPaths: string[];
+}
+
+/** By the jobs' ids; who is not in it was not read. Reads any bytes in one pass, and believes no length in them. */
+export function parseRecords(output: Buffer): Map<string, ReadJob> {
+  const found = new Map<string, ReadJob>();
+  const kindsOf = new Map<string, Map<string, string[]>>();
+  for (const line of output.toString("latin1").split("\n")) {
+    const [header, id = "", kind = "", run = "", encoded = ""] = line.split(" ", 5);
     if (header !== HEADER) continue;
-    const bytes = output.subarray(at, at + Number(size));
-    at += Number(size);
-    const records = found.get(id) ?? {};
-    found.set(id, records);
-    if (kind === "submitted") Object.assign(records, { submitted: submittedFrom(bytes) });
-    if (kind === "started") Object.assign(records, { started: startedFrom(bytes) });
-    if (kind === "ended") Object.assign(records, { ended: endedFrom(bytes) });
-    if (kind === "cancelled") Object.assign(records, { cancelled: parseCancelRequest(bytes) });
+    if (kind === "begin") {
+      if (found.has(id)) continue;
+      found.set(id, { records: undefined, refused: [], realPaths: [] });
+      kindsOf.set(id, new Map());
+      continue;
+    }
+    const kinds = kindsOf.get(id);
+    // What comes behind its last line is not ours.
+    if (kinds === undefined) continue;
+    if (kind !== "end") kinds.set(kind, [run, encoded]);
+    else {
+      found.set(id, { ...recordsFrom(kinds), realPaths: pathsFrom(kinds.get("real")) });
+      kindsOf.delete(id);
+    }
   }
   return found;
 }
 
-function submittedFrom(bytes: Buffer): JobRecords["submitted"] {
-  const [first = "", slot = "", again] = bytes.toString("utf8").split(",");
-  const [, runId, host = null] = /^(\d+(?:_\d+)?)(?:;(\S+))?/.exec(first) ?? [];
-  if (runId === undefined) return undefined;
-  const [reservation = null, partition = null, said] = slot
-    .split(" ")
-    .map((name) => (name === "-" ? null : name));
-  const why = said === "slurm-forgot" ? said : (ExitReason.safeParse(said).data ?? "reservation-deleted");
-  return { runId, host, reservation, partition, why, isBeingResubmitted: again === "again" };
-}
-
-function startedFrom(bytes: Buffer): JobRecords["started"] {
-  const fields = new Map(parseRecord(bytes));
-  return { at: fields.get("at") ?? "", node: fields.get("node") ?? "" };
-}
-
-function endedFrom(bytes: Buffer): JobRecords["ended"] {
-  const all = parseRecord(bytes);
-  const fields = new Map(all);
-  return {
-    record: {
-      at: fields.get("at") ?? "",
-      code: Number(fields.get("code")),
-      outOfMemory: fields.get("outOfMemory") === "yes",
-      stoppedBy: fields.get("stoppedBy") === "" ? null : `SIG${fields.get("stoppedBy") ?? ""}`,
-    },
-    results: resultsFrom(all),
-    log: fields.get("log") ?? "",
+function recordsFrom(kinds: ReadonlyMap<string, readonly string[]>): Omit<ReadJob, "realPaths"> {
+  const records: JobRecords = {};
+  const refused: string[] = [];
+  const read = <T>(kind: string, most: number, parse: (bytes: Buffer) => T | undefined): T | undefined => {
+    const [run = "", encoded] = kinds.get(kind) ?? [];
+    // Of another run: it was submitted again while this was read.
+    const isOfRun = run === "x" || run === records.submitted?.runId;
+    if (encoded === undefined || !isOfRun) return undefined;
+    const bytes = encoded === NO_FILE ? undefined : Buffer.from(encoded, "base64");
+    // It is being written.
+    if (bytes?.length === 0) return undefined;
+    const isTooLarge = bytes !== undefined && bytes.length > most;
+    if (isTooLarge) refused.push(`${kind} is larger than ${most} bytes`);
+    const parsed = bytes === undefined || (isTooLarge && kind !== "ended") ? undefined : parse(bytes);
+    if (bytes === undefined) refused.push(`${kind} is no regular file`);
+    else if (parsed === undefined && !isTooLarge) refused.push(`${kind} has not the form of a record`);
+    return parsed;
   };
+  const submitted = read("submitted", SUBMITTED_BYTES, parseSubmitted);
+  if (submitted !== undefined) {
+    const [again] = kinds.get("again") ?? [];
+    records.submitted = { ...submitted, isBeingResubmitted: again === submitted.runId };
+  }
+  const started = read("started", STARTED_BYTES, parseStarted);
+  if (started !== undefined) records.started = started;
+  const ended = read("ended", ENDED_BYTES, parseEnded);
+  if (ended !== undefined) records.ended = ended;
+  const cancelled = read("cancelled", CANCEL_REQUEST_BYTES, parseCancelRequest);
+  if (cancelled !== undefined) records.cancelled = cancelled;
+  return { records, refused };
 }
 
-/** A copy's field follows that of its result. */
-function resultsFrom(fields: [key: string, value: string][]): RecordedResult[] {
-  const results: RecordedResult[] = [];
-  for (const [key, value] of fields) {
-    const last = results.at(-1);
-    if (key === "result") {
-      const space = value.indexOf(" ");
-      const bytes = Number(value.slice(0, space));
-      results.push({ bytes, path: value.slice(space + 1), beamlinePath: null });
-    } else if (key === "copied" && last !== undefined) last.beamlinePath = value;
-  }
-  return results;
+function pathsFrom(line: readonly string[] | undefined): string[] {
+  const text = Buffer.from(line?.[1] ?? "", "base64").toString("utf8");
+  // What is behind the last NUL was cut off.
+  return text.split("\0").slice(0, -1);
 }

@@ -1,6 +1,10 @@
 import { quote } from "../shells/quote.ts";
+import { BOUNDED_FILE, SUBMITTED_BYTES, within } from "./bounded-file.ts";
 import { IS_RUNNING } from "./process.ts";
 import { SQUEUE } from "./squeue.ts";
+
+/** Less than whoever calls waits. */
+const REMOVE_SECONDS = 1700;
 
 /** Whose jobs they are: an account's in Slurm, or those of this host, which knows its own processes. */
 export type Whose = { account: string } | { host: string };
@@ -17,21 +21,24 @@ export function retentionCommand(jobsDirectory: string, whose: Whose, retentionD
     "account" in whose
       ? `living=$(${SQUEUE} --noheader --states=all --user=${quote(whose.account)} --format=%k) || exit 1`
       : "living=";
-  return `${IS_RUNNING}
+  return within(
+    REMOVE_SECONDS,
+    `${BOUNDED_FILE}
+${IS_RUNNING}
 cd ${quote(jobsDirectory)} 2>/dev/null || exit 0
 ${living}
 may_be_a_process() {
-  run=
-  { read -r run < "$1/submitted"; } 2>/dev/null
+  lines "$1/submitted" ${SUBMITTED_BYTES}
+  run=$first
   case $run in *";"*) ;; *) return 1 ;; esac
   [ ! -f "$1/ended.\${run%%;*}" ] || return 1
   [ "\${run#*;}" != ${quote("host" in whose ? whose.host : "")} ] || is_running "\${run%%;*}" ${quote(jobsDirectory)}/"$1"
 }
 removed=0
-for d in $(find . -mindepth 1 -maxdepth 1 -type d -name '[a-z0-9]*' -mmin +${minutes}); do
+for d in $(find . -mindepth 1 -maxdepth 1 -type d -name '[a-z0-9]*' ! -name '*[!A-Za-z0-9_-]*' -mmin +${minutes}); do
   id=\${d#./}
-  array=
-  [ ! -s "$id/.array" ] || read -r array rest < "$id/.array"
+  lines "$id/.array" ${SUBMITTED_BYTES}
+  array=\${first%% *}
   case "
 $living
 " in *"
@@ -53,7 +60,8 @@ rm -rf .removed.*
 find .seats -path '*/newest/*' -type f -mmin +${minutes} -delete 2>/dev/null
 find .seats -mindepth 1 -type d -empty -mmin +${minutes} -delete 2>/dev/null
 find .spool .copies -type f -mmin +${minutes} -delete 2>/dev/null
-echo "mento:$removed"`;
+echo "mento:$removed"`,
+  );
 }
 
 /** Undefined: it did not come to its end. */

@@ -46,8 +46,8 @@ export interface CopyBack {
   maxFiles: number;
 }
 
-/** An event is a message of at most 1 MiB. */
-const MAX_RESULTS = 1000;
+/** An event is a message of at most 1 MiB: of further results it has the number. */
+export const MAX_RESULTS = 1000;
 
 /** Exit codes of a job of Slurm that has not run the program; where that is looked at, a program's own are told as 1. */
 export const NOT_RUN = {
@@ -67,7 +67,8 @@ export const LAUNCHED = "MENTO_LAUNCHED";
  * the spool, and hands exit code and signals through. The records' names end with Slurm's job id, or the process's:
  * somebody who submits the script again by hand makes records of their own. A job that Slurm starts again replaces its
  * own. A record is a list of `key=value` fields, each ended by NUL, so that any path is safe in it. Results are the files
- * that the program lists, else those in the results folder that are newer than the script and fit the globs.
+ * that the program lists, else those in the results folder that are newer than the script and fit the globs; of more than
+ * an event has the record says how many there were.
  */
 export function runScript(job: RunScript): string {
   const resultsDirectory = job.resultsDirectory ?? `${job.directory}/results`;
@@ -97,7 +98,8 @@ submitted=$(($(stat -c %Y "$directory/run.sh") - 1))
 
 printf %s ${quote(JSON.stringify(job.parameters))} > "$directory/parameters.json"
 ${job.stdin === null ? "stdin=/dev/null" : `stdin="$directory/stdin"; printf %s ${literal(job.stdin)} > "$stdin"`}
-rm -f "$directory/results.$run"
+found=$directory/.found.$run
+rm -f "$directory/results.$run" "$found"
 unset SSH_CLIENT SSH_CONNECTION SSH_TTY ${LAUNCHED}
 ${environmentOf(job)}
 {
@@ -123,8 +125,12 @@ count_kills
   field stoppedBy "$stopped_by"
   [ "$kills" = "$kills_before" ] || field outOfMemory yes
   [ "$code" = 0 ] || field log "$(tail -c 600 "$directory/job.log" 2>/dev/null)"
-  results ${patterns.map((one) => `-e ${literal(one)}`).join(" ")} | ${job.copyBack === null ? "with_sizes" : "copied_back"}
+  results ${patterns.map((one) => `-e ${literal(one)}`).join(" ")} > "$found"
+  count=$(tr -cd '\\0' < "$found" | wc -c)
+  [ "$count" -le ${MAX_RESULTS} ] || field results "$count"
+  head -z -n ${MAX_RESULTS} "$found" | ${job.copyBack === null ? "with_sizes" : "copied_back"}
 } | record ended
+rm -f "$found"
 
 trap - TERM HUP USR1 USR2
 [ "$code" -le 128 ] || kill -s "$((code - 128))" $$ 2>/dev/null
@@ -168,7 +174,6 @@ const RUN: Record<RunScript["launch"], (job: RunScript) => string> = {
   rm -f "$directory/.submitted.$$"
   [ -n "$run" ] && [ ! -f "$directory/.cancelled" ] || exit 0
 }`,
-  // The directory may be of whoever has cancelled the job before: then nothing can be written to it.
   rest: ({ log = null }) => `run=\${SLURM_JOB_ID:-by-hand}
 [ "$run" = by-hand ] || {
   [ ! -f "$directory/.cancelled" ] || exit ${NOT_RUN.cancelled}
@@ -234,7 +239,7 @@ results() {
     done < "$directory/results.$run"
   else
     find "$results" -type f -newermt "@$submitted" -print0 2>/dev/null | LC_ALL=C sort -z | LC_ALL=C grep -zxE "$@"
-  fi | head -z -n ${MAX_RESULTS}
+  fi
 }
 with_sizes() { xargs -0 -r stat -L --printf='result=%s %n\\0'; }
 `;

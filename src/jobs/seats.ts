@@ -1,4 +1,6 @@
 import { quote } from "../shells/quote.ts";
+import { BOUNDED_FILE, SUBMITTED_BYTES, within } from "./bounded-file.ts";
+import { ENDED_BYTES } from "./record-schema.ts";
 
 /**
  * How many jobs of a trigger may be unfinished is kept by seats, folders beside the job directories. A job's seat is taken
@@ -36,6 +38,10 @@ const UNSUBMITTED_MINUTES = 60;
 const FAILED_MINUTES = 3;
 /** A job that was stopped may be submitted again: only when its record is so old nobody will. */
 const STOPPED_MINUTES = 60;
+/** A seat has one name in it. The account can make any number, which must not keep others from their turn. */
+const NAMES_LOOKED_AT = 20;
+const LOOK_SECONDS = 20;
+const MESSAGE_ID_BYTES = 16 * 1024;
 /** In the record of a run that was stopped, by its script or with it. */
 const STOPPED = "stoppedBy=.+|code=(137|143)";
 
@@ -53,18 +59,22 @@ ${newest === null ? "" : markNewest(first, newest, rows)}`;
 
 /** Says the same, or `none` if there is room; takes none. */
 export function roomCommand(jobsDirectory: string, jobId: string, { rows, newest }: Seats): string {
-  return `say() { printf 'mento:%s\\n' "$1"; exit 0; }
+  const script = `say() { printf 'mento:%s\\n' "$1"; exit 0; }
 ${seatFunctions(jobsDirectory, jobId)}
 [ ! -d "$jobs/$job" ] || say none
 ${newest === null ? "" : outdated(rows[0]?.name ?? "", newest.order, ":")}
 ${rows.map(({ name, limit, of }) => `room ${quote(name)} ${limit} || say 'busy ${of}'`).join("\n")}
 say none`;
+  return within(LOOK_SECONDS, script);
 }
 
 /** Frees the seats of a job that has ended. */
 export function leaveCommand(jobsDirectory: string, jobId: string, rows: readonly string[]): string {
-  return `${seatFunctions(jobsDirectory, jobId)}
-leave_seats ${rows.map(quote).join(" ")}`;
+  return within(
+    LOOK_SECONDS,
+    `${seatFunctions(jobsDirectory, jobId)}
+leave_seats ${rows.map(quote).join(" ")}`,
+  );
 }
 
 /**
@@ -96,12 +106,13 @@ function quoteNames(rows: readonly Row[]): string {
 /** `room` sets `seat` to a free one; it is `own` if the job has one already. */
 function seatFunctions(jobsDirectory: string, jobId: string): string {
   return `jobs=${quote(jobsDirectory)} job=${quote(jobId)} seats=${quote(`${jobsDirectory}/.seats`)}
+${BOUNDED_FILE}
 is_older() { [ -n "$(find "$1" -maxdepth 0 -mmin +"$2" 2>/dev/null)" ]; }
 is_over() {
   [ -d "$jobs/$1" ] || { is_older "$2" ${ORPHANED_MINUTES}; return; }
-  if { read -r run < "$jobs/$1/submitted"; } 2>/dev/null; then
-    run=$jobs/$1/ended.\${run%%;*}
-    [ -f "$run" ] && { ! grep -qzxE '${STOPPED}' "$run" || is_older "$run" ${STOPPED_MINUTES}; }
+  if lines "$jobs/$1/submitted" ${SUBMITTED_BYTES}; then
+    run=$jobs/$1/ended.\${first%%;*}
+    is_plain "$run" && { ! content "$run" ${ENDED_BYTES} | grep -qzxE '${STOPPED}' || is_older "$run" ${STOPPED_MINUTES}; }
   elif [ -f "$jobs/$1/.failed" ]; then is_older "$2" ${FAILED_MINUTES}
   else is_older "$2" ${UNSUBMITTED_MINUTES}
   fi
@@ -109,7 +120,10 @@ is_over() {
 room() {
   seat= number=1
   while [ $number -le "$2" ]; do
+    names=0
     for one in "$seats/$1/$number"/*; do
+      names=$((names + 1))
+      [ $names -le ${NAMES_LOOKED_AT} ] || break
       [ "\${one##*/}" != "$job" ] || { seat=own; return 0; }
       if [ ! -e "$one" ]; then seat=\${seat:-$number}
       elif is_over "\${one##*/}" "$one"; then rm -f "$one"; seat=\${seat:-$number}
@@ -141,7 +155,8 @@ outdated() {
   for one in "$newest"/*; do last=\${one##*/}; done
   # Also of the same message, if it came twice.
   [ "\${last##*-}" != "$job" ] && [ "$last" \\> "$order" ] || return 1
-  { read -r by < "$newest/$last"; } 2>/dev/null || by='""'
+  by='""'
+  ! lines "$newest/$last" ${MESSAGE_ID_BYTES} || by=$first
 }
 ! outdated || { ${first}; say "superseded $by"; }`;
 }
@@ -151,7 +166,8 @@ function markNewest(row: string, { messageId }: Newest, rows: readonly Row[]): s
   return `mkdir -p "$newest" && printf '%s\\n' ${quote(JSON.stringify(messageId))} > "$newest/$order" || exit 1
 ! outdated || { leave_seats ${quoteNames(rows)}; say "superseded $by"; }
 keep_last() {
-  while [ $# -gt 1 ]; do rm -f "$1"; shift; done
+  names=0
+  while [ $# -gt 1 ] && [ $names -lt ${NAMES_LOOKED_AT} ]; do rm -f "$1"; shift; names=$((names + 1)); done
 }
 keep_last "$newest"/*`;
 }

@@ -43,6 +43,8 @@ const WrittenRecord = z.strictObject({
   /** How often the job may be submitted again after its node failed or another job took it, and was so far. */
   retries: z.int().nonnegative().optional(),
   retried: z.int().nonnegative().optional(),
+  /** How often its directory has said that it was submitted again. */
+  moved: z.int().nonnegative().optional(),
   priority: z.int().optional(),
   /** The rows in which it has a seat; see jobs/seats.ts. */
   rows: z.array(Name).max(10).optional(),

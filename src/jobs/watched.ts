@@ -3,6 +3,7 @@ import { arrayMarkerOf, markerOf } from "./directory.ts";
 import type { JobResult } from "../messages/job-event.ts";
 import type { EndFacts } from "./event-data.ts";
 import type { EndRecord, JobEnd } from "./job.ts";
+import { ReadRate } from "./read-rate.ts";
 import type { TrackingRecord } from "./tracking-record.ts";
 import type { SlurmWord } from "./verdict.ts";
 
@@ -16,7 +17,7 @@ export interface Watched {
   /** Its records in the job directory are to be read: it is new here, or it has rung. */
   rung: boolean;
   /** What its own record says of its end, while Slurm's word on the reason is awaited. */
-  endRecord: { record: EndRecord; results: JobResult[]; log: string; since: number } | undefined;
+  endRecord: WatchedEnd | undefined;
   /** Since when Slurm says that it has ended though it left no record. */
   endedWithoutRecordSince: number | undefined;
   /** A state that this version does not know: said once. */
@@ -31,6 +32,18 @@ export interface Watched {
   cancelled: AskedToCancel | undefined;
   /** What was said of it last: the same is not said again. */
   said: string | undefined;
+  /** Of which kinds of records it was said that they are left out. */
+  refused: Set<string>;
+  reads: ReadRate;
+}
+
+export interface WatchedEnd {
+  record: EndRecord;
+  recordedAt: string;
+  results: JobResult[];
+  cut: number;
+  log: string;
+  since: number;
 }
 
 /** A word on a job, and by what it is known to be ours. */
@@ -81,6 +94,16 @@ export function beginsAnew(watched: Watched, record: TrackingRecord): void {
   watched.said = undefined;
 }
 
+/** Those that are worth a line of the log: whoever writes them can write any number, so each kind is told once. */
+export function newlyRefused(watched: Watched, refused: readonly string[]): string[] {
+  return refused.filter((what) => {
+    const [kind = ""] = what.split(" ", 1);
+    const isNew = !watched.refused.has(kind);
+    watched.refused.add(kind);
+    return isNew;
+  });
+}
+
 /** A delivered record, with what is known from an earlier delivery of the same job. */
 export function watch(
   record: TrackingRecord,
@@ -102,5 +125,7 @@ export function watch(
     retrying: old?.retrying,
     cancelled: old?.cancelled,
     said: old?.said,
+    refused: old?.refused ?? new Set(),
+    reads: old?.reads ?? new ReadRate(),
   };
 }

@@ -121,6 +121,11 @@ export const JobEventData = z.strictObject({
     "Who asked Mento to cancel it; null unless cancelled, and null if somebody cancelled it in Slurm.",
   ),
   results: z.array(JobResult),
+  resultsCut: z
+    .int()
+    .positive()
+    .optional()
+    .describe("How many more results there were than an event may have; absent: these are all."),
   error: EventError.nullable(),
 });
 export type JobEventData = z.infer<typeof JobEventData>;

@@ -1,10 +1,12 @@
-import { lookId } from "../jobs/data-check.ts";
+import { Rejected } from "../errors.ts";
+import { lookId, type DataHere } from "../jobs/data-check.ts";
 import { LONGEST_SUBMIT_SECONDS } from "../jobs/directory.ts";
 import { parseSubmitAnswer } from "../jobs/submit-said.ts";
 import { launchCommand } from "../jobs/process.ts";
 import { jobScript } from "./job-script.ts";
+import type { JobPlan } from "../triggers/plan.ts";
 import { find } from "./find.ts";
-import type { Method } from "./method.ts";
+import type { Method, Place } from "./method.ts";
 import { conclude, dataOf, requestOf } from "./submit-answer.ts";
 
 /** A process of its own, outside Slurm, on the host that the shell is on. */
@@ -12,7 +14,8 @@ export const command: Method = {
   async submit(plan, place, options) {
     const { jobsDirectory, shell } = place;
     const { seats = null } = options;
-    const data = dataOf(plan, place, seats !== null);
+    const data = dataHere(plan, place) ?? dataOf(plan, place, seats !== null);
+    const paths = data?.paths ?? plan.paths;
     const script = jobScript(plan, jobsDirectory, {
       launch: "process",
       request: requestOf(plan, options.now),
@@ -21,20 +24,34 @@ export const command: Method = {
       const request = {
         jobsDirectory,
         jobId: plan.jobId,
-        data: isSettled && data !== null ? { ...data, isSettled } : data,
+        data: isSettled && data !== null && "root" in data ? { ...data, isSettled } : data,
         seats,
         script,
         log: plan.logFile,
         host: shell.host,
       };
       const end = await shell.run(launchCommand(request), { timeout: LONGEST_SUBMIT_SECONDS * 1000 });
-      return { end, answer: parseSubmitAnswer(end.stdout.toString("utf8"), plan.paths) };
+      return { end, answer: parseSubmitAnswer(end.stdout.toString("utf8"), paths) };
     };
     let { end, answer } = await call(false);
     if (answer?.kind === "changing" && lookId(answer.look) === options.dataLook)
       ({ end, answer } = await call(true));
+    if (answer?.kind === "outside" && plan.session === null) throw notAllowedHere(answer, place);
     const refusal = () => Promise.resolve(new Error("a process is not refused"));
     return conclude({ answer, end, plan, place, options, refusal });
   },
   find,
 };
+
+/** Of a job on this host all that comes from its message or event; null: it runs elsewhere, as another account. */
+function dataHere({ paths, causeResults }: JobPlan, { dataFolders }: Place): DataHere | null {
+  return dataFolders === undefined ? null : { paths: [...paths, ...causeResults], folders: dataFolders };
+}
+
+function notAllowedHere({ path, real }: { path: string; real: string }, { dataFolders = [] }: Place) {
+  return new Rejected({
+    code: "path-outside-beamtime",
+    message: `${path} is ${real}, which jobs here may not be given while no session is open: it lies in none of ${dataFolders.join(", ")}.`,
+    hint: "Name its folder in site.localData of the configuration, or open a session that it lies in.",
+  });
+}

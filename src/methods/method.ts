@@ -24,6 +24,10 @@ export interface Place {
   corePath: string | null;
   /** The folder of all its job directories. */
   jobsDirectory: string;
+  /** Of a job on this host: folders that what it is given must lie in. */
+  dataFolders?: readonly string[];
+  /** Where requests to cancel its jobs are, if not in their directories. */
+  cancelRequests?: string;
   /** Or why there is none at the moment; null for a job outside Slurm. */
   slot: Slot | MentoError | null;
   slurm: PlaceSlurm;

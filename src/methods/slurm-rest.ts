@@ -93,11 +93,11 @@ say none`;
 async function keepCancelled(
   slurmJobId: string,
   { jobId }: JobPlan,
-  { shell, jobsDirectory }: Place,
+  { shell, jobsDirectory, cancelRequests = jobsDirectory }: Place,
   rest: SlurmRest,
 ): Promise<void> {
   const end = await shell.run(
-    `[ ! -f ${quote(directoryOf(jobsDirectory, jobId))}/.cancelled ] || echo cancelled`,
+    `[ ! -f ${quote(directoryOf(cancelRequests, jobId))}/.cancelled ] || echo cancelled`,
   );
   if (end.stdout.toString("utf8").trim() === "cancelled") await rest.cancel(slurmJobId);
 }

@@ -33,6 +33,8 @@ export interface JobPlan {
   /** The same as events name it: on the core file system. */
   announcedPaths: string[];
   bytes: readonly number[] | undefined;
+  /** Results of the job that it follows on, in each view that the event has. */
+  causeResults: string[];
   /** The program and its arguments, literal. */
   argv: string[];
   env: Record<string, string>;
@@ -123,6 +125,9 @@ export function planJob(
     paths,
     announcedPaths,
     bytes,
+    causeResults: (input.job?.results ?? []).flatMap(({ path, beamlinePath }) =>
+      beamlinePath === null || beamlinePath === path ? [path] : [path, beamlinePath],
+    ),
   };
   return { ...planned, ...plan, resultsDirectory, logFile: null };
 }

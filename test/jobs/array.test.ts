@@ -125,12 +125,12 @@ describe("an array's one remote call, in a real shell", () => {
     submit([job("one"), job("bad")]);
     expect([0, 1].map((index) => runTask(index).status)).toEqual([0, 7]);
     const { stdout } = spawnSync("sh", ["-c", readRecordsCommand(jobsDirectory, ["one", "bad"])]);
-    const records = parseRecords(stdout);
-    expect(records.get("one")).toMatchObject({
+    const read = parseRecords(stdout);
+    expect(read.get("one")?.records).toMatchObject({
       submitted: { runId: "4711_0" },
       ended: { record: { code: 0 } },
     });
-    expect(records.get("bad")).toMatchObject({
+    expect(read.get("bad")?.records).toMatchObject({
       submitted: { runId: "4711_1" },
       ended: { record: { code: 7 } },
     });

@@ -90,7 +90,7 @@ describe("a look", () => {
       '#!/bin/sh\n# mento-request: {"method":"remote-sbatch-script","submittedAt":"2026-11-22T02:32:33Z"}\n',
     );
     const log = `\nmento-request ${id} # mento-request: {"method":"local-bash-script"}\nmento-directories\n4711|RUNNING|0|1|n|mento:${id}|/d|\n`;
-    writeFileSync(join(directory, "ended.4711"), `at=t\0code=1\0stoppedBy=\0log=${log}\0`);
+    writeFileSync(join(directory, "ended.4711"), `at=2026-11-22T02:32:33Z\0code=1\0stoppedBy=\0log=${log}\0`);
     const found = look([id]).get(id);
     expect(found).toMatchObject({ method: "remote-sbatch-script", inSlurm: [] });
     expect(found?.records.ended?.log).toBe(log);
@@ -128,6 +128,8 @@ const ended = (code: number, stoppedBy: string | null = null) => ({
   record: { at: "2026-11-22T02:32:33Z", code, stoppedBy, outOfMemory: false },
   results: [],
   log: "",
+  recordedAt: "",
+  cut: 0,
 });
 
 describe("how a job of Slurm stands", () => {

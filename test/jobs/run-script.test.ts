@@ -55,7 +55,7 @@ function run(argv: string[], more: Partial<RunScript> = {}, path = "", shell = "
 
 function readRecords(jobId: string) {
   const { stdout } = spawnSync("sh", ["-c", readRecordsCommand(top, [jobId])]);
-  return parseRecords(stdout).get(jobId);
+  return parseRecords(stdout).get(jobId)?.records;
 }
 
 describe("the run script, in a real shell", () => {

@@ -24,7 +24,7 @@ function planOf(jobId: string, argumentBytes: number): JobPlan {
       key: null,
       logFile: null,
     },
-    ...{ env: {}, paths: [], announcedPaths: [], bytes: undefined, resultsDirectory: null },
+    ...{ env: {}, paths: [], announcedPaths: [], bytes: undefined, causeResults: [], resultsDirectory: null },
     argv: ["/bin/true", "x".repeat(argumentBytes)],
   };
 }

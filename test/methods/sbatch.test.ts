@@ -23,6 +23,7 @@ const plan: JobPlan = {
   paths: ["/c/raw/a.h5"],
   announcedPaths: ["/c/raw/a.h5"],
   bytes: undefined,
+  causeResults: [],
   argv: ["/bin/true"],
   resultsDirectory: "/c/processed/a",
 };

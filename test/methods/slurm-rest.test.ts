@@ -64,6 +64,7 @@ async function submit(
       paths: [],
       announcedPaths: [],
       bytes: undefined,
+      causeResults: [],
       argv: ["/bin/true"],
     },
     resultsDirectory: "/c/processed/a",
