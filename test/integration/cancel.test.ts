@@ -15,6 +15,7 @@ const ME = `${userInfo().username}@${hostname()}`;
 // This host is a submit host too.
 process.env["SLURM_CONF"] = facility.slurm.conf;
 const localJobs = mkdtempSync(join(tmpdir(), "mento-local-jobs-"));
+const slurmJobs = mkdtempSync(join(tmpdir(), "mento-slurm-jobs-"));
 const STUBBORN = ["/bin/sh", "-c", "trap '' TERM; while :; do sleep 1; done"];
 const TRIGGERS = [
   { name: "sleep", run: ["/bin/sleep", "300"] },
@@ -47,16 +48,16 @@ const TRIGGERS = [
 const slurmRest = slurmRestSection();
 const site = new TestSite(TRIGGERS, {
   worker: { mayCancel: [facility.broker.user] },
-  site: { localJobs },
+  site: { localJobs, slurmJobs },
   slurmRest,
 });
-const strict = new TestSite(TRIGGERS, { site: { localJobs }, slurmRest });
+const strict = new TestSite(TRIGGERS, { site: { localJobs, slurmJobs }, slurmRest });
 
 beforeAll(() => Promise.all([site.startWorker(), strict.startWorker()]));
 afterAll(async () => {
   await site.tearDown();
   await strict.tearDown();
-  rmSync(localJobs, { recursive: true, force: true });
+  for (const folder of [localJobs, slurmJobs]) rmSync(folder, { recursive: true, force: true });
 });
 
 async function publish(technique: string, where = site): Promise<string> {

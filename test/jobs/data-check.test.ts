@@ -12,7 +12,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { dataCheck, lookId, type DataWanted } from "../../src/jobs/data-check.ts";
+import { dataCheck, linkCheck, lookId, type DataHere, type DataWanted } from "../../src/jobs/data-check.ts";
 
 let top: string;
 let root: string;
@@ -208,5 +208,67 @@ describe("an HDF5 master", () => {
 
   it("is like any other file otherwise, and other files have no companions", () => {
     expect(check([write("raw/a.h5")], { companions: true })).toBe("good");
+  });
+});
+
+describe("what a job on the worker's host is given", () => {
+  const given = (here: DataHere) => {
+    const script = `say() { printf '%s\n' "$1"; exit 0; }\n${linkCheck(here)}\necho good`;
+    const said = ["dash", "bash"].map((shell) => execFileSync(shell, ["-c", script], { encoding: "utf8" }));
+    expect(said[1]).toBe(said[0]);
+    return said[0]?.trim() ?? "";
+  };
+  const giving = (...paths: string[]) => given({ paths, folders: [join(top, "no such folder"), root] });
+
+  it("may be any file or folder below one of the folders, written lately or not there", () => {
+    symlinkSync("a.h5", join(root, "raw/link.h5"));
+    const paths = ["raw/link.h5", "raw", "raw/none.h5", "none/at/all"].map((name) => join(root, name));
+    expect(giving(write("raw/a.h5", "data", 0), ...paths, root)).toBe("good");
+  });
+
+  it("leads out of them by no link, in whichever part of the path, also to what is not there", () => {
+    symlinkSync("/etc", join(root, "raw/etc"));
+    symlinkSync("/etc/passwd", join(root, "raw/passwd"));
+    symlinkSync("/none/at all", join(root, "raw/dangling"));
+    symlinkSync("passwd", join(root, "raw/again"));
+    for (const [name, real] of [
+      ["raw/etc/passwd", "/etc/passwd"],
+      ["raw/etc", "/etc"],
+      ["raw/passwd", "/etc/passwd"],
+      ["raw/again", "/etc/passwd"],
+      ["raw/dangling", "/none/at all"],
+    ]) {
+      expect(giving(write("raw/a.h5"), join(root, name ?? ""))).toBe(`outside 1 ${real ?? ""}`);
+    }
+  });
+
+  it("is not outside itself, nor relative", () => {
+    expect(giving("/etc/passwd")).toBe("outside 0 /etc/passwd");
+    expect(giving(`${root}/raw/../../../../../../../../etc/passwd`)).toBe("outside 0 /etc/passwd");
+    expect(giving(`${root}/..`)).toMatch(/^outside 0 /);
+    expect(giving("etc/passwd")).toBe("outside 0 etc/passwd");
+    expect(given({ paths: [write("raw/a.h5")], folders: [] })).toMatch(/^outside 0 /);
+  });
+
+  it("may have any name", () => {
+    const name = fc
+      .string({ minLength: 1, maxLength: 40, unit: "binary" })
+      .filter(
+        (one) =>
+          one.isWellFormed() &&
+          !/[/\0]/.test(one) &&
+          one !== "." &&
+          one !== ".." &&
+          Buffer.byteLength(one) < 250,
+      );
+    fc.assert(
+      fc.property(fc.uniqueArray(name, { minLength: 1, maxLength: 20 }), (names) => {
+        const folder = mkdtempSync(join(root, "names-"));
+        const paths = names.map((one) => join(folder, one));
+        for (const path of paths) writeFileSync(path, "");
+        expect(given({ paths, folders: [folder] })).toBe("good");
+      }),
+      { numRuns: 10 },
+    );
   });
 });
