@@ -272,18 +272,22 @@ copied_back() {
       [ $((bytes + size)) -le ${maxBytes} ] || { not_copied "more than ${maxBytes} bytes in all"; return; }
       [ $files -lt ${maxFiles} ] || { not_copied "more than ${maxFiles} files"; return; }
       target=$root/$folder/$inside
-      # A link may be there before, or come meanwhile.
-      is_inside "\${target%/*}" && mkdir -p "\${target%/*}" && is_inside "\${target%/*}" || return
+      # A link may be there before, or come meanwhile: what is written is written into the folder that was looked at.
+      is_inside "\${target%/*}" && mkdir -p "\${target%/*}" && cd -P "\${target%/*}" && is_inside . || return
       known=$copies/$(printf %s "$target" | sha256sum | cut -c -32)
-      new=\${target%/*}/.mento-$job.part
-      rm -f "$new" && cp -- "$one" "$new" || { rm -f "$new"; not_copied "$target could not be written"; return; }
-      if [ -f "$known" ] && [ "$(look "$target" 2>/dev/null)" = "$(cat "$known")" ]; then
-        mv -fT -- "$new" "$target"
+      name=\${target##*/}
+      private=$(mktemp -d "./.mento-$job.XXXXXXXX") && cp -- "$one" "$private/part" || {
+        rm -rf "$private"
+        not_copied "$target could not be written"
+        return
+      }
+      if [ -f "$known" ] && [ "$(look "./$name" 2>/dev/null)" = "$(cat "$known")" ]; then
+        mv -fT -- "$private/part" "./$name"
       else
-        mv -nT -- "$new" "$target"
+        mv -nT -- "$private/part" "./$name"
       fi
-      [ ! -e "$new" ] || { rm -f "$new"; not_copied "$target is there, and not ours"; return; }
-      mkdir -p "$copies" && look "$target" > "$known"
+      rmdir "$private" 2>/dev/null || { rm -rf "$private"; not_copied "$target is there, and not ours"; return; }
+      mkdir -p "$copies" && look "./$name" > "$known"
       bytes=$((bytes + size)) files=$((files + 1))
       printf "copied=%s\\\\0" "$view/$folder/$inside"
     }
