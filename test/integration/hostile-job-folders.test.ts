@@ -85,6 +85,13 @@ async function otherIsServed(): Promise<void> {
 const eventsOf = (cause: string): AnyEvent[] => site.jobEventsOf(cause);
 const log = () => site.workers.map((worker) => worker.log).join("");
 
+/** The most that the worker has held so far. */
+function mostMemoryMb(): number {
+  const pid = site.workers[0]?.process.pid ?? "self";
+  const [, kilobytes = "0"] = /^VmHWM:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8")) ?? [];
+  return Number(kilobytes) / 1024;
+}
+
 /** Commands that the worker runs on the nodes to read records. */
 function readers(): string[] {
   const commands = readdirSync("/proc")
@@ -124,6 +131,7 @@ describe("in job folders of one beamtime", () => {
     const { data } = await site.event("job.completed", job.cause);
     expect(data.results).toEqual([]);
     expect(data.resultsCut).toBeGreaterThan(1000);
+    expect(mostMemoryMb()).toBeLessThan(700);
   });
 
   it("a FIFO, a device or a folder in a record's place stops nothing", async () => {
