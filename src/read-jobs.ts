@@ -11,6 +11,7 @@ import type { Sight } from "./sight.ts";
 const READ_AT_ONCE = 50;
 /** A spool that holds more is not listed to its end: each watched job's own notifications are looked for. */
 const LISTED_AT_MOST = 5_000;
+const LISTED_BYTES = 1024 * 1024;
 const LIST_SECONDS = 10;
 /** Names in one command. */
 const LOOKED_FOR_AT_ONCE = 1_000;
@@ -37,7 +38,7 @@ done`;
 
   async function namesFrom(command: string): Promise<string[]> {
     const { stdout } = await shell.run(command);
-    return stdout.toString("utf8").split("\n");
+    return stdout.toString("latin1", 0, LISTED_BYTES).split("\n");
   }
 }
 

@@ -36,6 +36,9 @@ export const READ_SECONDS = 15;
 /** So much base64 one call prints, and what the last job adds: the answer of a shell has an end at 16 MiB. */
 const PRINTED_AT_ONCE = 4 * 1024 * 1024;
 const REAL_PATHS_BYTES = 512 * 1024;
+/** More is not of our command. */
+const READ_AT_MOST = 8 * 1024 * 1024;
+const NEW_LINE = 0x0a;
 
 export interface ReadMore {
   /** The real paths of these folders and of results are printed too, as symbolic links have them on this host. */
@@ -142,9 +145,8 @@ export interface ReadJob {
 export function parseRecords(output: Buffer): Map<string, ReadJob> {
   const found = new Map<string, ReadJob>();
   const kindsOf = new Map<string, Map<string, string[]>>();
-  for (const line of output.toString("latin1").split("\n")) {
-    const [header, id = "", kind = "", run = "", encoded = ""] = line.split(" ", 5);
-    if (header !== HEADER) continue;
+  for (const line of linesOf(output.subarray(0, READ_AT_MOST))) {
+    const [, id = "", kind = "", run = "", encoded = ""] = line.split(" ", 5);
     if (kind === "begin") {
       if (found.has(id)) continue;
       found.set(id, { records: undefined, refused: [], realPaths: [] });
@@ -161,6 +163,17 @@ export function parseRecords(output: Buffer): Map<string, ReadJob> {
     }
   }
   return found;
+}
+
+/** Lines of ours, one after the other: a shell that is not ours may print millions of others. */
+function* linesOf(output: Buffer): Generator<string> {
+  const header = `${HEADER} `;
+  for (let at = output.indexOf(header); at >= 0;) {
+    const end = output.indexOf("\n", at);
+    if (end < 0) return;
+    if (at === 0 || output[at - 1] === NEW_LINE) yield output.toString("latin1", at, end);
+    at = output.indexOf(header, end);
+  }
 }
 
 function recordsFrom(kinds: ReadonlyMap<string, readonly string[]>): Omit<ReadJob, "realPaths"> {

@@ -22,6 +22,9 @@ export interface Results {
   refused: string[];
 }
 
+/** Of a path in the log. */
+const MAX_NAME = 300;
+
 /** The folders whose real paths results are held against. */
 export function rootsOf({ session, folders }: ResultPlaces): string[] {
   return session === null ? [...folders] : [session.core, session.beamline, session.node, ...folders];
@@ -61,12 +64,13 @@ export function resultsOf(
   });
   const refused = [];
   if (outside > 0) {
+    const name = JSON.stringify(first?.slice(0, MAX_NAME));
     refused.push(
-      `${outside} of its results lie neither in the session nor in the job directory, the first is ${JSON.stringify(first)}`,
+      `results that lie neither in the session nor in the job directory: ${outside}, first ${name}`,
     );
   }
   const malformed = ended.results.length - wellFormed.length;
-  if (malformed > 0) refused.push(`${malformed} of its results have no size or no absolute path`);
+  if (malformed > 0) refused.push(`malformed results: ${malformed} have no size or no absolute path`);
   return { results, cut: ended.cut, refused };
 }
 

@@ -206,7 +206,7 @@ describe("results", () => {
   it("that lie outside the session, by themselves or by a link, are left out", async () => {
     const { data } = await site.event("job.completed", await publish(hostile, "outside"));
     expect(data.results.map(({ path }) => path.split("/").at(-1))).toEqual(["good"]);
-    expect(log()).toContain("2 of its results lie neither in the session nor in the job directory");
+    expect(log()).toContain("results that lie neither in the session nor in the job directory: 2, first");
   });
 });
 
