@@ -74,7 +74,12 @@ const site = new TestSite(
 /** A visualization PC at which no beamtime is open. */
 const alone = new TestSite(
   [{ name: "show", method: "local-bash-script", run: ["/bin/echo", "{{ path }}"] }],
-  { site: { localJobs: join(localJobs, "alone"), gpfs: noGpfs, core: noGpfs } },
+  {
+    site: {
+      localJobs: join(localJobs, "alone"),
+      ...{ gpfs: noGpfs, core: noGpfs, localData: [facility.roots.core] },
+    },
+  },
 );
 
 beforeAll(() => Promise.all([site.startWorker(), alone.startWorker()]));
