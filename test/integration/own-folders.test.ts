@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import {
   chmodSync,
@@ -16,6 +17,7 @@ import { publishDataReady } from "../../src/broker/client.ts";
 import { jobIdFor } from "../../src/triggers/plan.ts";
 import { mento } from "../support/mento.ts";
 import { beamtime, facility, TestSite, writeData, writeOnCore } from "../support/site.ts";
+import { there } from "../support/servers.ts";
 import { slurmRestSection } from "../support/submit-host.ts";
 
 // This host is a submit host too.
@@ -51,6 +53,9 @@ const closed = new TestSite(triggers, {
 });
 
 beforeAll(async () => {
+  // Whoever comes first makes them, and here that would be root: other tests' jobs write there.
+  const made = ["scratch_cc/mento", "processed/onlineanalysis"].map((name) => join(beamtime.corePath, name));
+  execFileSync(...there("mkdir", ["-p", ...made], { account: beamtime.account }));
   for (const folder of [open, elsewhere, join(top, "gpfs")]) mkdirSync(folder);
   chmodSync(open, 0o777);
   await Promise.all([site.startWorker(), careless.startWorker(), closed.startWorker()]);
@@ -72,8 +77,6 @@ describe("jobs that run as the worker's account", () => {
     const jobs = join(beamtime.corePath, "scratch_cc/mento");
     const prepared = join(jobs, jobIdFor({ source: "/test", id }, "default", "from-here"));
     mkdirSync(prepared, { recursive: true });
-    // If it was not there: other tests' jobs make theirs here.
-    chmodSync(jobs, 0o777);
     writeFileSync(join(prepared, ".failed"), "");
     symlinkSync(victim, join(prepared, "run.sh"));
     chmodSync(prepared, 0o777);
