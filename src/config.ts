@@ -1,9 +1,9 @@
-import { readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { posix } from "node:path";
 import { parseConfig } from "./config-file.ts";
 import type { MentoConfig } from "./config-schema.ts";
 import { Misconfigured, errorText } from "./errors.ts";
+import { readGivenFile, textOf, type FileRules } from "./plain-file.ts";
 
 export type { MentoConfig };
 
@@ -23,6 +23,10 @@ export function configFile(
   });
 }
 
+/** Whoever starts Mento names it; Kubernetes mounts it as a link. */
+export const CONFIG_FILE: FileRules = { maxBytes: 4 * 1024 * 1024, links: "follow" };
+const PASSWORD_FILE: FileRules = { maxBytes: 64 * 1024, links: "follow" };
+
 /** A configuration, and the text of the file that it came from. */
 export interface ReadConfig {
   config: MentoConfig;
@@ -38,7 +42,7 @@ export function loadConfig(file: string, environment: NodeJS.ProcessEnv): MentoC
 export function readConfig(file: string, environment: NodeJS.ProcessEnv): ReadConfig {
   let text: string;
   try {
-    text = readFileSync(file, "utf8");
+    text = textOf(readGivenFile(file, { ...CONFIG_FILE, pipes: true }).bytes);
   } catch (cause) {
     throw new Misconfigured({
       code: "configuration-unreadable",
@@ -72,7 +76,7 @@ export function brokerCredentials(broker: MentoConfig["broker"]): {
 } {
   if (broker.passwordFile === undefined) return { username: broker.username, password: broker.password };
   try {
-    const password = readFileSync(broker.passwordFile, "utf8").replace(/\r?\n$/, "");
+    const password = textOf(readGivenFile(broker.passwordFile, PASSWORD_FILE).bytes).replace(/\r?\n$/, "");
     return { username: broker.username, password };
   } catch (cause) {
     throw new Misconfigured({

@@ -2,7 +2,7 @@ import { posix } from "node:path";
 import { Deferred, Rejected } from "../errors.ts";
 import type { KeyPlace } from "./private-key.ts";
 import type { AsapoAccess, BeamtimeMetadata, SessionReservation } from "./metadata.ts";
-import { listFolder, MetadataFiles, type ReadFile } from "./metadata-files.ts";
+import { MetadataFiles, namesIn, type ReadFile } from "./metadata-files.ts";
 import { isInSession, type SessionRoots } from "./paths.ts";
 
 /** Where the facility's file systems are mounted; at DESY `/gpfs`, `/beamline`, `/asap3`. */
@@ -265,7 +265,7 @@ function fromConfiguration(session: StaticSession): Session {
 async function subfolders(folders: readonly string[]): Promise<string[]> {
   const lists = await Promise.all(
     folders.map(async (folder) => {
-      const names = (await listFolder(folder).catch(unlessClosed)) ?? [];
+      const names = (await namesIn(folder).catch(unlessClosed)) ?? [];
       return names.map((name) => posix.join(folder, name));
     }),
   );
