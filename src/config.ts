@@ -31,6 +31,8 @@ const PASSWORD_FILE: FileRules = { maxBytes: 64 * 1024, links: "follow" };
 export interface ReadConfig {
   config: MentoConfig;
   text: string;
+  /** What others can read and should not; null: nothing. */
+  warning: string | null;
 }
 
 /** Reads and checks a configuration file; the environment's `MENTO_<SECTION>_<KEY>` wins over it. */
@@ -41,8 +43,11 @@ export function loadConfig(file: string, environment: NodeJS.ProcessEnv): MentoC
 /** The same, with the file's text. */
 export function readConfig(file: string, environment: NodeJS.ProcessEnv): ReadConfig {
   let text: string;
+  let mode: number;
   try {
-    text = textOf(readGivenFile(file, { ...CONFIG_FILE, pipes: true }).bytes);
+    const read = readGivenFile(file, { ...CONFIG_FILE, pipes: true });
+    text = textOf(read.bytes);
+    mode = read.mode;
   } catch (cause) {
     throw new Misconfigured({
       code: "configuration-unreadable",
@@ -51,7 +56,17 @@ export function readConfig(file: string, environment: NodeJS.ProcessEnv): ReadCo
       cause,
     });
   }
-  return { config: configFrom(text, file, environment), text };
+  const config = configFrom(text, file, environment);
+  return { config, text, warning: openSecret(file, mode, config) };
+}
+
+/** A sentence if other accounts can read a file that holds the broker's password; null if not. */
+export function openSecret(file: string, mode: number, { broker }: MentoConfig): string | null {
+  const inUrl = [broker.url].flat().some((url) => URL.canParse(url) && new URL(url).password !== "");
+  const hasPassword = broker.password !== undefined || inUrl;
+  if (!hasPassword || (mode & 0o044) === 0) return null;
+  const bits = (mode & 0o777).toString(8);
+  return `${file} holds the broker's password, and other accounts can read it (mode ${bits}): chmod 600 ${file}, or write the password into a file of its own (broker.passwordFile).`;
 }
 
 /** Checks what a configuration file says. */

@@ -32,7 +32,7 @@ export async function editedConfig(
     if (!isSettled || text === taken || text === undefined) continue;
     taken = text;
     try {
-      return { config: configFrom(text, file, environment), text };
+      return { config: configFrom(text, file, environment), text, warning: null };
     } catch (error) {
       const { code, hint } = error instanceof MentoError ? error : {};
       log.error(

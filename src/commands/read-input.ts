@@ -1,3 +1,4 @@
+import { statSync } from "node:fs";
 import { Misconfigured, errorText } from "../errors.ts";
 import { readGivenFile, readUpToSync, type FileRules } from "../plain-file.ts";
 
@@ -16,4 +17,9 @@ export function readInput(file: string): Buffer {
       cause,
     });
   }
+}
+
+/** Its permissions; none for standard input. */
+export function modeOfInput(file: string): number {
+  return file === "-" ? 0 : (statSync(file, { throwIfNoEntry: false })?.mode ?? 0) & 0o777;
 }
