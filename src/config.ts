@@ -1,10 +1,10 @@
-import { readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { posix } from "node:path";
 import { parseConfig } from "./config-file.ts";
 import type { MentoConfig } from "./config-schema.ts";
 import { Misconfigured, errorText } from "./errors.ts";
 import type { JobMethod } from "./messages/job-event.ts";
+import { readGivenFile, textOf, type FileRules } from "./plain-file.ts";
 
 export type { MentoConfig };
 
@@ -24,10 +24,16 @@ export function configFile(
   });
 }
 
+/** Whoever starts Mento names it; Kubernetes mounts it as a link. */
+export const CONFIG_FILE: FileRules = { maxBytes: 4 * 1024 * 1024, links: "follow" };
+const PASSWORD_FILE: FileRules = { maxBytes: 64 * 1024, links: "follow" };
+
 /** A configuration, and the text of the file that it came from. */
 export interface ReadConfig {
   config: MentoConfig;
   text: string;
+  /** What others can read and should not; null: nothing. */
+  warning: string | null;
 }
 
 /** Reads and checks a configuration file; the environment's `MENTO_<SECTION>_<KEY>` wins over it. */
@@ -38,8 +44,11 @@ export function loadConfig(file: string, environment: NodeJS.ProcessEnv): MentoC
 /** The same, with the file's text. */
 export function readConfig(file: string, environment: NodeJS.ProcessEnv): ReadConfig {
   let text: string;
+  let mode: number;
   try {
-    text = readFileSync(file, "utf8");
+    const read = readGivenFile(file, { ...CONFIG_FILE, pipes: true });
+    text = textOf(read.bytes);
+    mode = read.mode;
   } catch (cause) {
     throw new Misconfigured({
       code: "configuration-unreadable",
@@ -48,7 +57,17 @@ export function readConfig(file: string, environment: NodeJS.ProcessEnv): ReadCo
       cause,
     });
   }
-  return { config: configFrom(text, file, environment), text };
+  const config = configFrom(text, file, environment);
+  return { config, text, warning: openSecret(file, mode, config) };
+}
+
+/** A sentence if other accounts can read a file that holds the broker's password; null if not. */
+export function openSecret(file: string, mode: number, { broker }: MentoConfig): string | null {
+  const inUrl = [broker.url].flat().some((url) => URL.canParse(url) && new URL(url).password !== "");
+  const hasPassword = broker.password !== undefined || inUrl;
+  if (!hasPassword || (mode & 0o044) === 0) return null;
+  const bits = (mode & 0o777).toString(8);
+  return `${file} holds the broker's password, and other accounts can read it (mode ${bits}): chmod 600 ${file}, or write the password into a file of its own (broker.passwordFile).`;
 }
 
 /** Checks what a configuration file says. */
@@ -73,7 +92,7 @@ export function brokerCredentials(broker: MentoConfig["broker"]): {
 } {
   if (broker.passwordFile === undefined) return { username: broker.username, password: broker.password };
   try {
-    const password = readFileSync(broker.passwordFile, "utf8").replace(/\r?\n$/, "");
+    const password = textOf(readGivenFile(broker.passwordFile, PASSWORD_FILE).bytes).replace(/\r?\n$/, "");
     return { username: broker.username, password };
   } catch (cause) {
     throw new Misconfigured({

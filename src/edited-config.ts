@@ -1,8 +1,8 @@
-import { readFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
-import { configFrom, type ReadConfig } from "./config.ts";
+import { CONFIG_FILE, configFrom, type ReadConfig } from "./config.ts";
 import { MentoError, errorText } from "./errors.ts";
 import type { Log } from "./log.ts";
+import { readPlainFile, textOf } from "./plain-file.ts";
 
 /** The file is read so often: network file systems tell nobody of a change. */
 const LOOK_EVERY_MS = 1_000;
@@ -25,14 +25,14 @@ export async function editedConfig(
   for (;;) {
     await sleep(LOOK_EVERY_MS, undefined, { signal: stop }).catch(() => undefined);
     if (stop.aborted) return undefined;
-    const text = await textOf(file);
+    const text = await textIn(file);
     // An editor may be about to write the rest: it must have been the same twice.
     const isSettled = text === before;
     before = text;
     if (!isSettled || text === taken || text === undefined) continue;
     taken = text;
     try {
-      return { config: configFrom(text, file, environment), text };
+      return { config: configFrom(text, file, environment), text, warning: null };
     } catch (error) {
       const { code, hint } = error instanceof MentoError ? error : {};
       log.error(
@@ -44,6 +44,9 @@ export async function editedConfig(
 }
 
 /** undefined while it is not there: some editors remove it first. */
-async function textOf(file: string): Promise<string | undefined> {
-  return readFile(file, "utf8").catch(() => undefined);
+async function textIn(file: string): Promise<string | undefined> {
+  return readPlainFile(file, CONFIG_FILE).then(
+    ({ bytes }) => textOf(bytes),
+    () => undefined,
+  );
 }

@@ -8,13 +8,8 @@ export {
   type MessageAttributes,
 } from "./broker/client.ts";
 export { subscribe, type SubscribeOptions, type Subscription } from "./broker/subscribe.ts";
-export {
-  parseMetadata,
-  type AsapoAccess,
-  type BeamtimeMetadata,
-  type OnlineResources,
-  type SessionReservation,
-} from "./beamtime/metadata.ts";
+export { parseMetadata, type AsapoAccess, type BeamtimeMetadata } from "./beamtime/metadata.ts";
+export type { OnlineResources, SessionReservation } from "./beamtime/online-analysis.ts";
 export type { Session, SessionOnline } from "./beamtime/session.ts";
 export { resultsPath, toBeamlinePath, toCorePath, toNodePath, type SessionRoots } from "./beamtime/paths.ts";
 export {

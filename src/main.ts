@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { readFileSync } from "node:fs";
 import { Command } from "commander";
+import { isFileSystemStuck } from "./plain-file.ts";
 import { reportError } from "./report-error.ts";
 import { sayLine, writeOutput, writeSaid } from "./terminal.ts";
 
@@ -33,12 +34,18 @@ process.stdout.on("error", (error: NodeJS.ErrnoException) => {
 // Where nothing can be said, the work still goes on.
 process.stderr.on("error", () => undefined);
 
+// At its end Node waits for its threads, and one that waits for a file system that hangs never comes back.
+process.on("exit", () => {
+  if (isFileSystemStuck()) process.kill(process.pid, "SIGKILL");
+});
+
 try {
   const program = await programFor(process.argv[2] ?? "");
   await program.parseAsync();
 } catch (error) {
   process.exitCode = reportError(error);
 }
+if (isFileSystemStuck()) process.exit();
 
 async function programFor(asked: string): Promise<Command> {
   const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as {

@@ -1,5 +1,6 @@
-import { rmSync, writeFileSync } from "node:fs";
+import { rmSync } from "node:fs";
 import { errorText, Misconfigured } from "./errors.ts";
+import { writePlainFile } from "./plain-file.ts";
 
 const TOUCH_EVERY_MS = 10_000;
 
@@ -13,7 +14,7 @@ const TOUCH_EVERY_MS = 10_000;
  */
 export function showReady(file: string | null, isFirst: boolean): () => void {
   if (file === null) return () => undefined;
-  const touch = () => writeFileSync(file, `${new Date().toISOString()}\n`);
+  const touch = () => writePlainFile(file, `${new Date().toISOString()}\n`);
   try {
     touch();
   } catch (cause) {

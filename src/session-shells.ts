@@ -2,9 +2,10 @@ import { createHash } from "node:crypto";
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { PrivateKeys, type PrivateKey } from "./beamtime/private-key.ts";
-import type { OnlineSession, Sessions } from "./beamtime/session.ts";
+import type { OnlineSession, SessionOnline, Sessions } from "./beamtime/session.ts";
 import type { MentoConfig } from "./config.ts";
-import { Unavailable } from "./errors.ts";
+import { Deferred, Unavailable } from "./errors.ts";
+import { isHostName } from "./jobs/hostlist.ts";
 import type { Log } from "./log.ts";
 import type { RuntimeDirectory } from "./runtime-directory.ts";
 import type { HostKeyRules } from "./shells/known-hosts.ts";
@@ -12,6 +13,11 @@ import { ReservedNodes } from "./shells/reserved-nodes.ts";
 import type { Shell } from "./shells/shell.ts";
 import type { SshTarget } from "./shells/ssh-connection.ts";
 import { SshShell } from "./shells/ssh.ts";
+
+/** What a session's connections need: the account, and the nodes. */
+interface OnNodes {
+  online: Pick<SessionOnline, "account" | "nodes">;
+}
 
 interface Held {
   sessionId: string;
@@ -82,15 +88,16 @@ export class SessionShells {
   }
 
   /** The nodes of all reservations, in the order in which they are tried. */
-  targets({ online }: OnlineSession, key: PrivateKey): SshTarget[] {
-    const names = [...new Set(online.reservations.flatMap(({ nodes }) => nodes))];
-    return names.map((name) => this.#target(name, { online }, key));
+  targets({ online }: OnNodes, key: PrivateKey): SshTarget[] {
+    return [...new Set(online.nodes)].map((name) => this.#target(name, { online }, key));
   }
 
-  #target(name: string, { online }: Pick<OnlineSession, "online">, key: PrivateKey): SshTarget {
+  /** The one place where a name becomes a host: of metadata, of Slurm's answers, of records, of the configuration. */
+  #target(name: string, { online }: OnNodes, key: PrivateKey): SshTarget {
+    if (!isHostName(name)) throw noHostName(name);
     return {
-      name,
-      ...(this.#ssh.hosts[name] ?? { address: name, port: 22 }),
+      ...{ name, address: name, port: 22 },
+      ...(Object.hasOwn(this.#ssh.hosts, name) ? this.#ssh.hosts[name] : undefined),
       account: online.account,
       privateKey: key.key,
       privateKeyFile: key.source,
@@ -159,4 +166,13 @@ export class SessionShells {
 async function isOver(id: string, sessions: Sessions): Promise<boolean> {
   const { open, broken } = await sessions.open();
   return broken === undefined && !open.some((session) => session.id === id);
+}
+
+function noHostName(name: string): Deferred {
+  return new Deferred({
+    code: "ssh-unreachable",
+    message: `${JSON.stringify(name.slice(0, 100))} is no host's name: no connection is made to it.`,
+    hint: "Names of nodes have letters, digits, '-' and '.', and do not begin with '-'.",
+    giveUpAfterSeconds: 24 * 3600,
+  });
 }

@@ -27,6 +27,7 @@ const CORE = [
   "beamtime/constraint.ts",
   "beamtime/reservation.ts",
   "beamtime/metadata.ts",
+  "beamtime/online-analysis.ts",
   "shells/quote.ts",
 ];
 const isCore = (file: string) =>

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { configFile, loadConfig } from "../src/config.ts";
+import { MentoConfig } from "../src/config-schema.ts";
+import { configFile, loadConfig, openSecret } from "../src/config.ts";
 import { parseConfig } from "../src/config-file.ts";
 import { Misconfigured } from "../src/errors.ts";
 
@@ -199,5 +200,20 @@ describe("configFile", () => {
 
   it("names a file that cannot be read", () => {
     expect(() => loadConfig("/nonexistent.yaml", {})).toThrow(Misconfigured);
+  });
+});
+
+describe("a configuration that others can read", () => {
+  const withPassword = (broker: object) => MentoConfig.parse({ broker });
+
+  it.each([
+    [{ password: "x" }, 0o644, true],
+    [{ url: "amqp://u:x@h" }, 0o640, true],
+    [{ url: ["amqp://h", "amqp://u:x@h"] }, 0o604, true],
+    [{ password: "x" }, 0o600, false],
+    [{ url: "amqp://h", passwordFile: "/run/secret" }, 0o644, false],
+  ])("with %j and mode %i warns: %s", (broker, mode, warns) => {
+    const warning = openSecret("/etc/mento/mento.yaml", mode, withPassword(broker));
+    expect(warning?.includes("chmod 600 /etc/mento/mento.yaml") ?? false).toBe(warns);
   });
 });

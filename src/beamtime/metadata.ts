@@ -1,39 +1,25 @@
+import { posix } from "node:path";
 import { z } from "zod";
 import { Deferred } from "../errors.ts";
 import { describeIssues } from "../messages/cloud-event.ts";
+import { BeamlineName, BeamtimeId } from "../messages/data-ready.ts";
+import { asText, readOnlineAnalysis, type OnlineResources } from "./online-analysis.ts";
 
 /** How long a message waits for a person to mend the beamtime's files: a day. */
 const GIVE_UP_AFTER_SECONDS = 24 * 3600;
 
+/** It becomes a folder's name, and part of routing keys. */
+const SessionId = BeamtimeId.max(128);
+const CorePath = z
+  .string()
+  .startsWith("/", "must be an absolute path, and not lead out of its first folder")
+  // eslint-disable-next-line no-control-regex -- they are what must not be there
+  .regex(/^[^\x00-\x1f\x7f]+$/, "must not have control characters");
+
 /** A text, or nothing: the files write an absent value in several ways. */
 const optionalText = z.string().min(1).nullish().catch(undefined);
 
-/** One name, several in a list, or several joined by commas; no public file shows more than one. */
-const names = z
-  .union([z.string(), z.array(z.string())])
-  .transform((value) => [value].flat().flatMap((text) => text.split(",")))
-  .transform((all) => all.map((name) => name.trim()).filter((name) => name !== ""))
-  .pipe(z.array(z.string()).min(1));
-
-/** Node names in a list, in a list a reservation, or by the reservation's name. */
-const nodeLists = z
-  .union([
-    z.string().transform((text) => [[text]]),
-    z.array(z.string()).transform((list) => [list]),
-    z.array(z.array(z.string())),
-    z.record(z.string(), z.array(z.string())),
-  ])
-  .refine((lists) => Object.values(lists).flat().length > 0, "must name a node");
-
-const OnlineAnalysis = z.looseObject({
-  reservedNodes: nodeLists,
-  slurmReservation: names,
-  slurmPartition: names,
-  sshPrivateKeyPath: z.string().min(1),
-  userAccount: z.string().min(1),
-  asapoBeamtimeTokenPath: optionalText,
-  asapoBeamtimeClbtTokenPath: optionalText,
-});
+const text = z.preprocess((value) => asText(value) ?? value, z.string().min(1));
 
 /**
  * `beamtime-metadata-<id>.json` and `commissioning-metadata-<id>.json`, in all forms since January 2020
@@ -41,17 +27,19 @@ const OnlineAnalysis = z.looseObject({
  */
 const MetadataFile = z
   .looseObject({
-    beamtimeId: z.string().min(1).optional(),
+    beamtimeId: text.pipe(SessionId).nullish(),
     /** A commissioning run's id. */
-    id: z.string().min(1).optional(),
-    beamline: z.string().min(1),
-    corePath: z.string().regex(/^\/+[^/]/, "must be an absolute path"),
+    id: text.pipe(SessionId).nullish(),
+    beamline: text.pipe(BeamlineName.max(64)),
+    corePath: text.transform(normalPath).pipe(CorePath),
     tag: optionalText,
     eventStart: optionalText,
     eventEnd: optionalText,
     "event-start": optionalText,
     "event-end": optionalText,
-    onlineAnalysis: OnlineAnalysis.nullish(),
+    onlineAnalysis: z
+      .looseObject({ asapoBeamtimeTokenPath: optionalText, asapoBeamtimeClbtTokenPath: optionalText })
+      .nullish(),
     asapo: z
       .looseObject({
         endpoint: optionalText,
@@ -60,28 +48,11 @@ const MetadataFile = z
       })
       .nullish(),
   })
-  .refine((file) => file.beamtimeId !== undefined || file.id !== undefined, {
+  .refine((file) => file.beamtimeId != null || file.id != null, {
     path: ["beamtimeId"],
     message: "has neither beamtimeId, as a beamtime's file, nor id, as a commissioning run's",
   });
 type MetadataFile = z.infer<typeof MetadataFile>;
-
-/** One reservation of a session. */
-export interface SessionReservation {
-  /** null at a site that has none: the partition and nodes alone. */
-  name: string | null;
-  partition: string;
-  nodes: string[];
-}
-
-/** What the metadata file says about where and as whom a session's jobs run. */
-export interface OnlineResources {
-  /** At least one, in the file's order. */
-  reservations: [SessionReservation, ...SessionReservation[]];
-  /** Relative to the directory of the metadata file. */
-  privateKeyPath: string;
-  account: string;
-}
 
 export interface AsapoAccess {
   endpoint: string | undefined;
@@ -118,48 +89,17 @@ export function parseMetadata(text: string, file: string): BeamtimeMetadata {
   if (!parsed.success) throw unreadable(file, describeIssues(parsed.error), parsed.error);
   const { beamtimeId, id, beamline, corePath, onlineAnalysis } = parsed.data;
   return {
-    kind: beamtimeId === undefined ? "commissioning" : "beamtime",
+    kind: beamtimeId == null ? "commissioning" : "beamtime",
     id: beamtimeId ?? id ?? "",
     beamline: beamline.toLowerCase(),
-    corePath: corePath.replace(/\/+$/, ""),
+    corePath,
     tag: parsed.data.tag ?? undefined,
     eventStart: parsed.data.eventStart ?? parsed.data["event-start"] ?? undefined,
     eventEnd: parsed.data.eventEnd ?? parsed.data["event-end"] ?? undefined,
-    online:
-      onlineAnalysis == null
-        ? undefined
-        : {
-            reservations: reservationsOf(onlineAnalysis),
-            privateKeyPath: onlineAnalysis.sshPrivateKeyPath,
-            account: onlineAnalysis.userAccount,
-          },
+    online: onlineAnalysis == null ? undefined : readOnlineAnalysis(onlineAnalysis),
     asapo: asapoOf(parsed.data),
     document: document as Record<string, unknown>,
   };
-}
-
-/**
- * Reservations, partitions and node lists belong together by their places or names; a single one is everybody's. Where
- * there are more node lists than names, the others are named by the rule `<name>_1`, `<name>_2`, …
- * (docs.desy.de/asap3, "Online Analysis Resources").
- */
-function reservationsOf(online: z.infer<typeof OnlineAnalysis>): OnlineResources["reservations"] {
-  const { slurmReservation, slurmPartition, reservedNodes } = online;
-  const [first = ""] = slurmReservation;
-  const byName = Array.isArray(reservedNodes) ? undefined : reservedNodes;
-  const lists = Array.isArray(reservedNodes) ? reservedNodes : [];
-  const names = [...slurmReservation];
-  if (names.length === 1) {
-    const more = byName === undefined ? lists.length : Object.keys(byName).length;
-    for (let number = 1; number < more; number++) names.push(`${first}_${number}`);
-  }
-  const everyNode = Object.values(reservedNodes).flat();
-  const reservations = names.map((name, place) => ({
-    name,
-    partition: slurmPartition[place] ?? slurmPartition[0] ?? "",
-    nodes: byName?.[name] ?? lists[place] ?? everyNode,
-  }));
-  return reservations as OnlineResources["reservations"];
 }
 
 /** Until 2021-10-27 the token paths stood in `onlineAnalysis`. */
@@ -172,9 +112,16 @@ function asapoOf({ asapo, onlineAnalysis }: MetadataFile): AsapoAccess | undefin
   return { endpoint, tokenPath, readOnlyTokenPath };
 }
 
+/** Without `//`, `.`, `..` and a slash at the end; not absolute if that leaves its first folder, or nothing. */
+function normalPath(path: string): string {
+  const normal = posix.normalize(path.replace(/^\/+/, "/")).replace(/\/$/, "");
+  const [, first] = path.split(/\/+/, 2);
+  return normal.split("/", 2)[1] === first ? normal : "";
+}
+
 function parseJson(text: string, file: string): unknown {
   try {
-    return JSON.parse(text);
+    return JSON.parse(text.startsWith("\uFEFF") ? text.slice(1) : text);
   } catch (cause) {
     throw unreadable(file, cause instanceof Error ? cause.message : "not JSON", cause);
   }

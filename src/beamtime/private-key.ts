@@ -1,17 +1,18 @@
-import { createPrivateKey } from "node:crypto";
 import { renameSync, rmSync, writeFileSync } from "node:fs";
-import { readFile, realpath, stat } from "node:fs/promises";
-import { dirname, join } from "node:path";
-import ssh2 from "ssh2";
+import { join } from "node:path";
 import { accountHere } from "../account-here.ts";
 import { Deferred, MentoError, errorText } from "../errors.ts";
+import { NoAnswer } from "../file-turns.ts";
+import { readIfChanged, type FileRules } from "../plain-file.ts";
 import type { RuntimeDirectory } from "../runtime-directory.ts";
+import { privateKeyIn, type KeyText } from "./key-text.ts";
 
 export interface PrivateKey {
   /** Where the facility has put it. */
   source: string;
   /** Our copy, which only this account can read: ssh(1) takes no other. */
   file: string;
+  /** The key alone, without what else the file may hold. */
   key: Buffer;
   /** As OpenSSH names it, e.g. `ssh-ed25519`. */
   type: string;
@@ -45,22 +46,24 @@ export class PrivateKeys {
     const { file: source } = place;
     const known = this.#read.get(sessionId);
     try {
-      const { mtimeMs, size, ino, mode } = await stat(source);
-      const version = `${source} ${mtimeMs} ${size} ${ino} ${mode}`;
-      if (known?.version === version) return known;
-      await requireWithin(place);
-      const key = await readFile(source);
-      const type = usableType(key, source);
+      const isKnown = known?.source === source;
+      const read = await readIfChanged(source, rulesFor(place), isKnown ? known.version : undefined);
+      if (isKnown && read === "unchanged") return known;
+      if (read === "unchanged") throw new Error("a key that was never read is unchanged");
+      const { key, type } = usable(privateKeyIn(read.bytes, source), source);
+      const { mode, version } = read;
       const file = copyInto(this.#runtime.ofProcess, sessionId, key);
       if ((mode & 0o077) !== 0) {
         this.#warn(
           `The private key ${source} can be read by other accounts (mode ${(mode & 0o777).toString(8)}).`,
         );
       }
-      const read = { source, file, key, type, version };
-      this.#read.set(sessionId, read);
-      return read;
+      const taken = { source, file, key, type, version };
+      this.#read.set(sessionId, taken);
+      return taken;
     } catch (cause) {
+      // What hangs with the file system is not the connection to the nodes: jobs that run go on being watched.
+      if (cause instanceof NoAnswer && known?.source === source) return known;
       this.forget(sessionId);
       if (cause instanceof MentoError) throw cause;
       throw new Deferred({
@@ -85,56 +88,25 @@ function copyInto(folder: string, sessionId: string, key: Buffer): string {
   const file = join(folder, `${encodeURIComponent(sessionId)}.key`);
   const partial = `${file}.partial`;
   rmSync(partial, { force: true });
-  // ssh(1), unlike ssh2, reads no key without a last line end, or with DOS line ends ("error in libcrypto").
-  const text = `${key.toString("latin1").trimEnd().replaceAll("\r\n", "\n")}\n`;
-  writeFileSync(partial, text, { mode: 0o600, flag: "wx", encoding: "latin1" });
+  writeFileSync(partial, key, { mode: 0o600, flag: "wx" });
   renameSync(partial, file);
   return file;
 }
 
-/** Users can write to the folder that the key is in: a link there must not make us use another key. */
-async function requireWithin({ file, within }: KeyPlace): Promise<void> {
-  if (within === null) return;
-  const [real, folder] = await Promise.all([realpath(file), realpath(within)]);
-  if (real.startsWith(`${folder}/`)) return;
-  throw new Error(`it is a link to ${real}, outside ${dirname(file)}`);
+/** OpenSSH reads no more of a key file (authfile.c, MAX_KEY_FILE_SIZE). */
+const LARGEST_KEY_FILE = 1024 * 1024;
+
+/** Users can write to the folder that a session's key is in: a link there must not make us use another key. */
+function rulesFor({ within }: KeyPlace): FileRules {
+  return { maxBytes: LARGEST_KEY_FILE, links: within === null ? "follow" : "refuse", within };
 }
 
-/** The key's type; throws if it cannot be used. */
-function usableType(key: Buffer, source: string): string {
-  const parsed = ssh2.utils.parseKey(key);
-  if (!(parsed instanceof Error)) return parsed.type;
-  const text = key.toString("latin1");
-  const isPkcs8 = /-----BEGIN (ENCRYPTED )?PRIVATE KEY-----/.test(text);
-  const isEncrypted = text.includes("ENCRYPTED") || /encrypted/i.test(parsed.message);
-  const what = isEncrypted
-    ? "it has a passphrase"
-    : isPkcs8
-      ? 'it is in the format PKCS#8 ("BEGIN PRIVATE KEY")'
-      : parsed.message;
+function usable(text: KeyText, source: string): { key: Buffer; type: string } {
+  if ("key" in text) return text;
   throw new Deferred({
     code: "private-key-format",
-    message: `The private key ${source} cannot be used: ${what}.`,
-    hint: howToMend(key, source, { isPkcs8, isEncrypted }),
+    message: `The private key ${source} cannot be used: ${text.problem}.`,
+    hint: text.hint,
     giveUpAfterSeconds: 24 * 3600,
   });
-}
-
-/** As tried with OpenSSH 9.2, which converts RSA and ECDSA keys from PKCS#8, but no ed25519 key. */
-function howToMend(key: Buffer, source: string, is: { isPkcs8: boolean; isEncrypted: boolean }): string {
-  if (is.isPkcs8 && pkcs8Type(key) === "ed25519") {
-    return `OpenSSH cannot convert it; make a new one: ssh-keygen -t ed25519 -N "" -f ${source}`;
-  }
-  if (is.isPkcs8) return `Convert it: ssh-keygen -p -N "" -f ${source}`;
-  return is.isEncrypted
-    ? `Take the passphrase off: ssh-keygen -p -N "" -f ${source}`
-    : "It must be a private key in OpenSSH's format or in PEM: ed25519, ECDSA or RSA.";
-}
-
-function pkcs8Type(key: Buffer): string | undefined {
-  try {
-    return createPrivateKey(key).asymmetricKeyType;
-  } catch {
-    return undefined;
-  }
 }

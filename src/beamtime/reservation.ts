@@ -1,7 +1,7 @@
 import type { SlurmNode, SlurmNow, SlurmReservation } from "../jobs/slurm-now.ts";
 import { slurmSeconds, slurmTime } from "../jobs/slurm-time.ts";
 import { fitsConstraint } from "./constraint.ts";
-import type { SessionReservation } from "./metadata.ts";
+import type { SessionReservation } from "./online-analysis.ts";
 
 /** What a job asks of its reservation. */
 export interface ReservationWish {
@@ -75,7 +75,7 @@ export function reservationsNow(session: SessionResources, now: SlurmNow): Reser
     .filter(({ users }) => users.length === 0 || users.includes(account))
     .map((slurm) => ({
       name: slurm.name,
-      partition: slurm.partition ?? first?.partition ?? "",
+      partition: slurm.partition ?? first?.partition ?? null,
       nodes: slurm.nodes,
       slurm,
     }));
@@ -92,11 +92,15 @@ function isNumbered(name: string, first: string): boolean {
 /** A site without reservations: the partition alone. */
 function unreserved({ partition }: SessionReservation, wish: ReservationWish) {
   if (wish.reservation !== undefined)
-    return `${partition} is no reservation, and ${wish.reservation} is asked for`;
-  if (wish.partition !== undefined && wish.partition !== partition) {
+    return `${partition ?? "the session"} is no reservation, and ${wish.reservation} is asked for`;
+  if (wish.partition !== undefined && partition !== null && wish.partition !== partition) {
     return `${partition} is not the partition ${wish.partition}`;
   }
-  return { slot: { reservation: null, partition, time: wish.time }, idleNodes: 0, idleCpus: 0 };
+  return {
+    slot: { reservation: null, partition: partition ?? wish.partition ?? null, time: wish.time },
+    idleNodes: 0,
+    idleCpus: 0,
+  };
 }
 
 /** How a reservation stands for the job, or a sentence: why it does not fit. */
@@ -106,9 +110,9 @@ function look(one: ReservationNow & { name: string }, first: string, wish: Reser
     return `${name} is not the one asked for (${wish.reservation ?? ""})`;
   }
   if (slurm === undefined) return `Slurm has no reservation ${name}`;
-  const partition = slurm.partition ?? one.partition;
+  const partition = slurm.partition ?? one.partition ?? wish.partition ?? null;
   if (wish.partition !== undefined && wish.partition !== partition) {
-    return `${name} is in partition ${partition}, not in ${wish.partition}`;
+    return `${name} is in partition ${partition ?? ""}, not in ${wish.partition}`;
   }
   if (slurm.end <= now.at) return `${name} has ended`;
   if (slurm.start > now.at) return `${name} begins in ${words(slurm.start - now.at)}`;

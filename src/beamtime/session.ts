@@ -1,8 +1,9 @@
 import { posix } from "node:path";
 import { Deferred, Rejected } from "../errors.ts";
 import type { KeyPlace } from "./private-key.ts";
-import type { AsapoAccess, BeamtimeMetadata, SessionReservation } from "./metadata.ts";
-import { listFolder, MetadataFiles, type ReadFile } from "./metadata-files.ts";
+import { unreadable, type AsapoAccess, type BeamtimeMetadata } from "./metadata.ts";
+import type { OnlineKey, SessionReservation } from "./online-analysis.ts";
+import { MetadataFiles, namesIn, type ReadFile } from "./metadata-files.ts";
 import { isInSession, type SessionRoots } from "./paths.ts";
 
 /** Where the facility's file systems are mounted; at DESY `/gpfs`, `/beamline`, `/asap3`. */
@@ -40,12 +41,14 @@ export interface Session {
   online: SessionOnline | null;
 }
 
-/** What is needed to run jobs for a session. */
+/** What is needed to run jobs for a session. Each throws Deferred `no-online-resources` if the metadata file lacks it. */
 export interface SessionOnline {
-  account: string;
-  privateKey: KeyPlace;
+  readonly account: string;
+  readonly privateKey: KeyPlace;
+  /** Of all reservations, in the order in which they are tried; at least one. */
+  readonly nodes: readonly string[];
   /** At least one. */
-  reservations: readonly SessionReservation[];
+  readonly reservations: readonly SessionReservation[];
 }
 
 /** A session that jobs can run for. */
@@ -108,11 +111,22 @@ export class Sessions {
   /** What is open, and why one of them cannot be read: that must not stop the other's messages. */
   async open(): Promise<{ open: Session[]; broken: Error | undefined }> {
     const read = await Promise.allSettled(
-      this.#views().map((folder) => this.#files.readIn(folder, (name) => METADATA_NAME.test(name))),
+      this.#views().map(async (folder) => this.#requireBelowCore(await this.#fileIn(folder))),
     );
     const files = read.flatMap((one) => (one.status === "fulfilled" && one.value ? [one.value] : []));
     const broken = read.find((one) => one.status === "rejected")?.reason as Error | undefined;
     return { open: [...files.map((file) => this.#session(file, true)), ...this.#static], broken };
+  }
+
+  #fileIn(folder: string): Promise<ReadFile | undefined> {
+    return this.#files.readIn(folder, (name) => METADATA_NAME.test(name));
+  }
+
+  /** A session around the core file system would have all beamtimes' data for its own. */
+  #requireBelowCore(read: ReadFile | undefined): ReadFile | undefined {
+    const { core } = this.#fileSystems;
+    if (read === undefined || !`${core}/`.startsWith(`${read.metadata.corePath}/`)) return read;
+    throw unreadable(read.file, `its corePath ${read.metadata.corePath} is not a folder below ${core}`, null);
   }
 
   #session({ file, metadata }: ReadFile, isOpen: boolean): Session {
@@ -178,7 +192,7 @@ export class Sessions {
    * session or folder, is not believed.
    */
   async #inCoreFolder(folder: string): Promise<Session | undefined> {
-    const found = await this.#files.readIn(folder, (name) => METADATA_NAME.test(name)).catch(unlessClosed);
+    const found = await this.#fileIn(folder).catch(unlessClosed);
     if (found === undefined) return undefined;
     const { id, corePath } = found.metadata;
     const inside = posix.relative(this.#fileSystems.core, folder);
@@ -230,12 +244,36 @@ export function requireOnline(session: Session): OnlineSession {
  */
 function onlineOf(file: string, online: NonNullable<BeamtimeMetadata["online"]>): SessionOnline {
   const folder = posix.dirname(file);
-  const key = posix.join(folder, posix.join("/", online.privateKeyPath));
+  const lacks = (name: OnlineKey) => lackingKey(file, name, online.trouble[name] ?? "is missing");
   return {
-    account: online.account,
-    privateKey: { file: key, within: folder },
-    reservations: online.reservations,
+    get account() {
+      return required(online.account, lacks, "userAccount");
+    },
+    get privateKey() {
+      const path = required(online.privateKeyPath, lacks, "sshPrivateKeyPath");
+      return { file: posix.join(folder, posix.join("/", path)), within: folder };
+    },
+    get nodes() {
+      return required(online.nodes, lacks, "reservedNodes");
+    },
+    get reservations() {
+      return required(online.reservations, lacks, "slurmReservation");
+    },
   };
+}
+
+function required<T>(value: T | null, lacks: (name: OnlineKey) => Deferred, name: OnlineKey): T {
+  if (value === null) throw lacks(name);
+  return value;
+}
+
+function lackingKey(file: string, name: OnlineKey, what: string): Deferred {
+  return new Deferred({
+    code: "no-online-resources",
+    message: `${name} in the onlineAnalysis of ${file} ${what}.`,
+    hint: "Messages that need it wait; ask the experts who started the beamtime.",
+    giveUpAfterSeconds: WAIT_FOR_SESSION_SECONDS,
+  });
 }
 
 function fromConfiguration(session: StaticSession): Session {
@@ -253,6 +291,7 @@ function fromConfiguration(session: StaticSession): Session {
     online: {
       account,
       privateKey: { file: privateKey, within: null },
+      nodes: [...new Set(reservations.flatMap(({ nodes }) => nodes))],
       reservations: reservations.map(({ name, partition, nodes }) => ({
         name: name ?? null,
         partition,
@@ -265,7 +304,7 @@ function fromConfiguration(session: StaticSession): Session {
 async function subfolders(folders: readonly string[]): Promise<string[]> {
   const lists = await Promise.all(
     folders.map(async (folder) => {
-      const names = (await listFolder(folder).catch(unlessClosed)) ?? [];
+      const names = (await namesIn(folder).catch(unlessClosed)) ?? [];
       return names.map((name) => posix.join(folder, name));
     }),
   );

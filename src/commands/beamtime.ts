@@ -1,6 +1,6 @@
 import { stat } from "node:fs/promises";
 import { Command } from "commander";
-import type { SessionReservation } from "../beamtime/metadata.ts";
+import type { SessionReservation } from "../beamtime/online-analysis.ts";
 import type { SessionRoots } from "../beamtime/paths.ts";
 import { requireOnline, type OnlineSession, type Sessions, type Session } from "../beamtime/session.ts";
 import { duration, localTime } from "../doctor/words.ts";
@@ -75,7 +75,7 @@ export interface SessionReport {
   eventEnd: string | null;
   eventSecondsLeft: number | null;
   asapoEndpoint: string | null;
-  /** These two are null for a session without online resources. */
+  /** These two are null for a session without online resources, or if its metadata file lacks them. */
   account: string | null;
   privateKey: { file: string; mode: string | null; type: string | null } | null;
   reservations: ReservationReport[];
@@ -91,7 +91,8 @@ interface Shown {
 export interface ReservationReport {
   /** null at a site that has none: the partition and nodes alone. */
   name: string | null;
-  partition: string;
+  /** null: Slurm's default. */
+  partition: string | null;
   /** null if Slurm has no such reservation, or was not asked. */
   slurm: { start: string; end: string; secondsToStart: number; secondsLeft: number; users: string[] } | null;
   nodes: NodeReport[];
@@ -118,10 +119,13 @@ async function report(session: Session, { shells, places }: OpenSessions): Promi
     return { report: { ...facts, ...none }, exitStatus: 0 };
   }
   const online = requireOnline(session);
-  const { account, reservations } = online.online;
-  const { file } = online.online.privateKey;
-  const privateKey: SessionReport["privateKey"] = { file, mode: await modeOf(file), type: null };
+  let account: string | null = null;
+  let privateKey: SessionReport["privateKey"] = null;
+  let reservations: readonly SessionReservation[] = [];
   try {
+    ({ account, reservations } = online.online);
+    const { file } = online.online.privateKey;
+    privateKey = { file, mode: await modeOf(file), type: null };
     privateKey.type = (await shells.readKey(online)).type;
     const now = await places.slurmNow(online);
     const asked = { reservations: reservationReports(online, now), error: null };
@@ -211,6 +215,9 @@ export function sessionLines(one: SessionReport): string[] {
 
 function onlineLines(one: SessionReport, line: (label: string, text: string) => string): string[] {
   const { account, privateKey, error } = one;
+  if ((account === null || privateKey === null) && error !== null) {
+    return [line("online", `incomplete. ${error.message} [${error.code}]`)];
+  }
   if (account === null || privateKey === null) {
     return [line("online", "no: it was started without --online; no job can run for it")];
   }
@@ -229,7 +236,7 @@ function reservationLines(
   isAsked: boolean,
   line: (label: string, text: string) => string,
 ): string[] {
-  const what = `${name ?? "none"}, partition ${partition}`;
+  const what = `${name ?? "none"}, partition ${partition ?? "unknown"}`;
   const widest = (texts: string[]) => Math.max(...texts.map(({ length }) => length));
   const reserved = nodes.filter(({ state }) => state !== "replaced");
   const idle =

@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { hostname } from "node:os";
 import { Command, InvalidArgumentError } from "commander";
 import type { Session } from "../beamtime/session.ts";
-import { brokerCredentials, configFile, loadConfig, type MentoConfig } from "../config.ts";
+import { brokerCredentials, configFile, readConfig, type MentoConfig } from "../config.ts";
 import { checkBroker } from "../doctor/broker-check.ts";
 import {
   Checklist,
@@ -43,7 +43,7 @@ export function doctorCommand(): Command {
 
 async function doctor(options: DoctorOptions): Promise<void> {
   const file = configFile(options.config, process.env, existsSync);
-  const config = loadConfig(file, process.env);
+  const { config, warning } = readConfig(file, process.env);
   const credentials = brokerCredentials(config.broker);
   const stop = new AbortController();
   let idWidth = 0;
@@ -53,6 +53,7 @@ async function doctor(options: DoctorOptions): Promise<void> {
     else printLines(describeResult(result, idWidth).split("\n"));
   };
   const list = new Checklist(show, stop.signal);
+  if (warning !== null) list.warn(warning);
   const open = openSessions(config, (text) => list.warn(text));
   const onSignal = () => {
     // The first one waits until the test files are removed.

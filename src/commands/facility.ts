@@ -230,7 +230,7 @@ function parseUid(text: string): number {
 function sayAsTheRealTool(verbose: boolean): (step: string) => void {
   return (step) => {
     const isHeading = step.startsWith("[");
-    if (!verbose && !isHeading && !/^(Beamtime|Commissioning) has been/.test(step)) return;
+    if (!verbose && !isHeading && !/^((Beamtime|Commissioning) has been|Core path:)/.test(step)) return;
     const now = new Date();
     const local = new Date(now.getTime() - now.getTimezoneOffset() * 60_000).toISOString();
     const time = local.replace("T", " ").replace(".", ",").replace("Z", "");

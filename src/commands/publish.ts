@@ -6,6 +6,7 @@ import type { DataReady } from "../messages/data-ready.ts";
 import { printJson, printLine, sayLine } from "../terminal.ts";
 import { eventLine } from "./event-line.ts";
 import { MessageEnds } from "./message-ends.ts";
+import { textOf } from "../plain-file.ts";
 import { CONFIG_OPTION, connectFromConfig, openConfig, troubleTeller } from "./open-config.ts";
 import { readInput } from "./read-input.ts";
 
@@ -133,7 +134,7 @@ function seconds(text: string): number {
 
 function parameters(text: string): Record<string, unknown> {
   try {
-    const json = text.startsWith("@") ? readInput(text.slice(1)).toString("utf8") : text;
+    const json = text.startsWith("@") ? textOf(readInput(text.slice(1))) : text;
     const value: unknown = JSON.parse(json);
     if (typeof value === "object" && value !== null && !Array.isArray(value)) return { ...value };
   } catch (error) {

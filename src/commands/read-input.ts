@@ -1,19 +1,14 @@
-import { closeSync, openSync, readSync } from "node:fs";
+import { statSync } from "node:fs";
 import { Misconfigured, errorText } from "../errors.ts";
+import { readGivenFile, readUpToSync, type FileRules } from "../plain-file.ts";
 
-/** More than any message or configuration; a device such as /dev/zero has no end. */
-const MOST_BYTES = 16 * 1024 * 1024;
+/** More than any message or configuration. */
+const INPUT: FileRules & { pipes: true } = { maxBytes: 16 * 1024 * 1024, links: "follow", pipes: true };
 
 /** A file that a command is given, or standard input for `-`. */
 export function readInput(file: string): Buffer {
   try {
-    if (file === "-") return readAll(0);
-    const descriptor = openSync(file, "r");
-    try {
-      return readAll(descriptor);
-    } finally {
-      closeSync(descriptor);
-    }
+    return file === "-" ? readUpToSync(0, INPUT.maxBytes) : readGivenFile(file, INPUT).bytes;
   } catch (cause) {
     throw new Misconfigured({
       code: "wrong-usage",
@@ -24,14 +19,7 @@ export function readInput(file: string): Buffer {
   }
 }
 
-function readAll(descriptor: number): Buffer {
-  const pieces: Buffer[] = [];
-  for (let total = 0; ;) {
-    const piece = Buffer.alloc(65_536);
-    const length = readSync(descriptor, piece, {});
-    if (length === 0) return Buffer.concat(pieces);
-    total += length;
-    if (total > MOST_BYTES) throw new Error("it is larger than 16 MiB");
-    pieces.push(piece.subarray(0, length));
-  }
+/** Its permissions; none for standard input. */
+export function modeOfInput(file: string): number {
+  return file === "-" ? 0 : (statSync(file, { throwIfNoEntry: false })?.mode ?? 0) & 0o777;
 }

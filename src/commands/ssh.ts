@@ -101,8 +101,8 @@ async function wantedTargets(
   const found = named.filter(({ name }) => node === undefined || name === node);
   if (found.length > 0) return found;
   // Slurm may have replaced nodes since the metadata file was written.
-  const online = { ...session.online, reservations: await reservedNow(session, open) };
-  const reserved = shells.targets({ ...session, online }, key);
+  const { account } = session.online;
+  const reserved = shells.targets({ online: { account, nodes: await reservedNow(session, open) } }, key);
   const replaced = reserved.filter(({ name }) => name === node);
   if (replaced.length > 0) return replaced;
   throw new Misconfigured({
@@ -115,10 +115,10 @@ async function wantedTargets(
 async function reservedNow(session: OnlineSession, { places }: OpenSessions) {
   try {
     const now = reservationsNow(session.online, await places.slurmNow(session));
-    return now.map((one) => ({ ...one, nodes: one.slurm?.nodes ?? one.nodes }));
+    return now.flatMap((one) => one.slurm?.nodes ?? one.nodes);
   } catch (error) {
     if (!(error instanceof MentoError)) throw error;
-    return session.online.reservations;
+    return session.online.nodes;
   }
 }
 

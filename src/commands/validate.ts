@@ -4,8 +4,10 @@ import { Rejected } from "../errors.ts";
 import { decodeMessage } from "../messages/cloud-event.ts";
 import { isJobCancel, readJobCancel } from "../messages/job-cancel.ts";
 import { readTriggerInput } from "../messages/trigger-input.ts";
+import { openSecret } from "../config.ts";
+import { textOf } from "../plain-file.ts";
 import { printLine, printLines } from "../terminal.ts";
-import { readInput } from "./read-input.ts";
+import { modeOfInput, readInput } from "./read-input.ts";
 
 export function validateCommand(): Command {
   return new Command("validate")
@@ -17,7 +19,7 @@ export function validateCommand(): Command {
     .action((file: string, options: { as?: "message" | "config" }) => {
       const bytes = readInput(file);
       const kind = options.as ?? kindOf(file, bytes);
-      if (kind === "config") validateConfig(file, bytes);
+      if (kind === "config") validateConfig(file, bytes, modeOfInput(file));
       else validateMessage(file, bytes);
     });
 }
@@ -28,8 +30,8 @@ function kindOf(file: string, bytes: Buffer): "message" | "config" {
   return /^(broker|worker|site|ssh|triggers):/m.test(bytes.toString("utf8")) ? "config" : "message";
 }
 
-function validateConfig(file: string, bytes: Buffer): void {
-  const { config, mistakes } = parseConfig(bytes.toString("utf8"), process.env);
+function validateConfig(file: string, bytes: Buffer, mode: number): void {
+  const { config, mistakes } = parseConfig(textOf(bytes), process.env);
   for (const { line, place, message } of mistakes) {
     printLine(
       `${line === null ? "environment" : `${file}:${line}`}: ${place === "" ? "" : `${place}: `}${message}`,
@@ -37,6 +39,8 @@ function validateConfig(file: string, bytes: Buffer): void {
   }
   if (config !== undefined) {
     printLine(`${file}: a valid configuration with ${count(config.triggers.length, "trigger")}`);
+    const warning = openSecret(file, mode, config);
+    if (warning !== null) printLine(`warning: ${warning}`);
     return;
   }
   printLine(`${count(mistakes.length, "mistake")}; docs/configuration.md describes every key`);

@@ -26,7 +26,8 @@ export function workerCommand(): Command {
       process.on("SIGTERM", onSignal);
       process.on("SIGINT", onSignal);
       const first = readConfig(file, process.env);
-      const { config } = first;
+      const { config, warning } = first;
+      if (warning !== null) openLog(config.worker.logLevel).warn(warning);
       // A bug's stack is for who mends it: the command itself ends in words, see reportError.
       process.on("uncaughtExceptionMonitor", (error) => logBug(config, error));
       try {

@@ -72,7 +72,7 @@ export async function checkReservation(
     const users = slurm === undefined ? "" : ` It is for ${slurm.users.join(", ") || "no account by name"}.`;
     return {
       state: "failed",
-      message: `${until}; but Slurm takes no job of ${shell.account} in partition ${partition}: ${said}`,
+      message: `${until}; but Slurm takes no job of ${shell.account} in ${partition === null ? "its default partition" : `partition ${partition}`}: ${said}`,
       hint: `\`scontrol show reservation\` says whom and what it is for.${users}`,
       code: "no-reservation-fits",
     };
@@ -104,11 +104,11 @@ export async function checkReservation(
   return { state: "ok", message, value: undefined };
 }
 
-function testCommand(reservation: string | null, partition: string): string {
+function testCommand(reservation: string | null, partition: string | null): string {
   const options = [
     "--test-only",
     ...(reservation === null ? [] : [`--reservation=${reservation}`]),
-    ...(partition === "" ? [] : [`--partition=${partition}`]),
+    ...(partition === null ? [] : [`--partition=${partition}`]),
     "--time=00:01:00",
     "--output=/dev/null",
     "--wrap=true",

@@ -90,10 +90,7 @@ export function chooseNodes(
 export function assignNodes(groups: readonly NodeGroup[], free: readonly Node[]): Node[][] | undefined {
   const [group, ...others] = groups;
   if (group === undefined) return [];
-  const fitting = free.filter((node) => fits(group.constraint, node));
-  if (fitting.length === 0) return undefined;
-  const ways = group.count === "all" ? [fitting] : waysToTake(group.count, fitting);
-  for (const taken of ways) {
+  for (const taken of waysFor(group, free)) {
     const rest = assignNodes(
       others,
       free.filter((node) => !taken.includes(node)),
@@ -101,6 +98,36 @@ export function assignNodes(groups: readonly NodeGroup[], free: readonly Node[])
     if (rest !== undefined) return [taken, ...rest];
   }
   return undefined;
+}
+
+/**
+ * As sbatch(1), `--constraint`: of `[AP|AC]` one holds for all nodes, the first that can; of `AP*1&AC*1` so many nodes at
+ * least have the one and so many others the other, and the number of nodes is that of both at least.
+ */
+function* waysFor({ count, constraint }: NodeGroup, free: readonly Node[]): Generator<Node[]> {
+  const [, matching] = /^\[([^[\]*]*\|[^[\]*]*)\]$/.exec(constraint.trim()) ?? [];
+  if (matching !== undefined) {
+    for (const one of matching.split("|")) yield* waysFor({ count, constraint: one.trim() }, free);
+    return;
+  }
+  const counted = countedTerms(constraint);
+  const fitting = free.filter((node) => fits(constraint, node));
+  if (fitting.length === 0) return;
+  const hasCounts = (nodes: readonly Node[]) => assignNodes(counted, nodes) !== undefined;
+  if (count === "all") {
+    if (hasCounts(fitting)) yield fitting;
+    return;
+  }
+  const least = counted.reduce((sum, term) => sum + Number(term.count), 0);
+  for (const taken of waysToTake(Math.max(count, least), fitting)) {
+    if (hasCounts(taken)) yield taken;
+  }
+}
+
+/** `AP*1&AC*2` → one with AP, two with AC. */
+function countedTerms(constraint: string): NodeGroup[] {
+  const terms = [...constraint.matchAll(/(\([^()]*\)|[^&|,()[\]!*\s]+)\s*\*(\d{1,4})/g)];
+  return terms.map(([, feature = "", count]) => ({ count: Number(count), constraint: feature }));
 }
 
 function* waysToTake(count: number, nodes: readonly Node[]): Generator<Node[]> {

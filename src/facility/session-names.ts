@@ -9,9 +9,11 @@ export function requireGoodId(beamtimeId: string): void {
   throw wrongUsage(`${JSON.stringify(beamtimeId)} cannot be a beamtime's id.`, "It looks like 11010000.");
 }
 
-export function requireGoodBeamline(beamline: string): void {
-  if (/^[a-z][a-z0-9]*(\.[a-z0-9]+)*$/.test(beamline) && beamline.length <= 12) return;
-  throw wrongUsage(`${JSON.stringify(beamline)} cannot be a beamline's name.`, "It looks like p11 or p02.1.");
+/** The name as paths have it; DESY's pages write it in capitals too (`--beamline P9999`). */
+export function goodBeamline(typed: string): string {
+  const beamline = typed.toLowerCase();
+  if (/^[a-z][a-z0-9]*(\.[a-z0-9]+)*$/.test(beamline) && beamline.length <= 12) return beamline;
+  throw wrongUsage(`${JSON.stringify(typed)} cannot be a beamline's name.`, "It looks like p11 or p02.1.");
 }
 
 export function requireGoodTag(tag: string): void {

@@ -3,7 +3,7 @@ import { runningFacility } from "./facility.ts";
 import { withLock } from "./lock.ts";
 import { describeSession, isPreStarted, requireRoom, stopCommand } from "./open-sessions.ts";
 import type { Say } from "./packages.ts";
-import { corePathOf, requireGoodBeamline, requireGoodId } from "./session-names.ts";
+import { corePathOf, goodBeamline, requireGoodId } from "./session-names.ts";
 import { readStartOptions, requireSensible, type StartOptions, type TypedOptions } from "./start-options.ts";
 import { type StartedSession, startSession } from "./start-session.ts";
 import { type OpenSession, readSessions } from "./state.ts";
@@ -11,12 +11,12 @@ import { type OpenSession, readSessions } from "./state.ts";
 /** Opens or pre-starts a beamtime as the real `startBeamtime` does. */
 export async function startBeamtime(
   directory: string,
-  { beamtimeId, beamline }: { beamtimeId: string; beamline: string },
+  { beamtimeId, ...given }: { beamtimeId: string; beamline: string },
   typed: TypedOptions,
   say: Say,
 ): Promise<StartedSession> {
   requireGoodId(beamtimeId);
-  requireGoodBeamline(beamline);
+  const beamline = goodBeamline(given.beamline);
   const options = readStartOptions(typed);
   const { dir } = runningFacility(directory);
   return withLock(dir, async () => {

@@ -2,19 +2,19 @@ import { runningFacility } from "./facility.ts";
 import { withLock } from "./lock.ts";
 import { requireRoom } from "./open-sessions.ts";
 import type { Say } from "./packages.ts";
-import { corePathOf, nextCommissioningId, requireGoodBeamline, requireGoodTag } from "./session-names.ts";
+import { corePathOf, nextCommissioningId, goodBeamline, requireGoodTag } from "./session-names.ts";
 import { readStartOptions, requireSensible, type TypedOptions } from "./start-options.ts";
 import { type StartedSession, startSession } from "./start-session.ts";
 
 /** Opens a commissioning run as the real `startCommissioning` does. */
 export async function startCommissioning(
   directory: string,
-  { tag, beamline }: { tag: string; beamline: string },
+  { tag, ...given }: { tag: string; beamline: string },
   typed: TypedOptions,
   say: Say,
 ): Promise<StartedSession> {
   requireGoodTag(tag);
-  requireGoodBeamline(beamline);
+  const beamline = goodBeamline(given.beamline);
   const options = readStartOptions(typed);
   requireSensible(options, undefined);
   const { dir } = runningFacility(directory);

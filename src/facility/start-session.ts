@@ -136,6 +136,7 @@ async function start(
   undo.push(restore(join(corePath, metadataFileName(session))));
   for (const file of files) writeFileAtomically(file, text, 0o644);
   if (preStarted !== undefined) await leavePreStart(dir, session, preStarted, say);
+  say(`Core path: ${corePath}`);
   say(`${sessionWord(request)} has been ${preStart ? "pre-started" : "started"}.`);
   return describe(session, roots.at(-1) ?? corePath);
 }

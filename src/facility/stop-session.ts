@@ -10,7 +10,7 @@ import { cancelJobs } from "./queue.ts";
 import { deleteReservation } from "./reservations.ts";
 import { isServerRunning } from "./server.ts";
 import { unlinkSession } from "./session-directories.ts";
-import { requireGoodBeamline, requireGoodId, requireGoodTag } from "./session-names.ts";
+import { goodBeamline, requireGoodId, requireGoodTag } from "./session-names.ts";
 import { forbidLogin, removeSecrets } from "./session-secrets.ts";
 import { sessionWord } from "./start-session.ts";
 import {
@@ -29,11 +29,11 @@ const LAST_COPY_SECONDS = 3600;
 export async function stopBeamtime(
   directory: string,
   beamtimeId: string,
-  beamline: string,
+  typedBeamline: string,
   say: Say,
 ): Promise<void> {
   requireGoodId(beamtimeId);
-  requireGoodBeamline(beamline);
+  const beamline = goodBeamline(typedBeamline);
   const isMeant = ({ kind, id }: OpenSession) => kind === "beamtime" && id === beamtimeId;
   await stopSession(directory, `beamtime ${beamtimeId}`, beamline, isMeant, say);
 }
@@ -42,11 +42,11 @@ export async function stopBeamtime(
 export async function stopCommissioning(
   directory: string,
   tag: string | undefined,
-  beamline: string,
+  typedBeamline: string,
   say: Say,
 ): Promise<void> {
   if (tag !== undefined) requireGoodTag(tag);
-  requireGoodBeamline(beamline);
+  const beamline = goodBeamline(typedBeamline);
   const name = tag === undefined ? "commissioning run" : `commissioning run with the tag ${tag}`;
   const isMeant = (session: OpenSession) =>
     session.kind === "commissioning" && (tag === undefined || session.tag === tag);

@@ -1,6 +1,9 @@
-import { createHash, createHmac, timingSafeEqual } from "node:crypto";
-import { appendFileSync, existsSync, readFileSync } from "node:fs";
-import { Misconfigured } from "../errors.ts";
+import { createHash } from "node:crypto";
+import { appendFileSync } from "node:fs";
+import { setImmediate as nextTurn } from "node:timers/promises";
+import { Misconfigured, errorText } from "../errors.ts";
+import { isMissing, readGivenFile, readPlainFile, type FileRules } from "../plain-file.ts";
+import { isAbout, parseKnownHosts, typeOf, type KnownHostsLine } from "./known-hosts-file.ts";
 
 /** `SHA256:…`, as `ssh-keygen -lf` prints it. */
 export function fingerprint(hostKey: Buffer): string {
@@ -17,59 +20,110 @@ export interface HostKeyRules {
   acceptNew?: { file: string; accepted: (node: string, fingerprint: string) => void };
 }
 
+interface Node {
+  name: string;
+  address: string;
+  port: number;
+}
+
+/** What the files say of a node, under its name and under its address, as ssh(1) looks them up. */
+export interface KnownOfNode {
+  keys: { key: Buffer; type: string }[];
+  revoked: { key: Buffer; file: string }[];
+  /** Files that have a certificate authority for it. */
+  authorities: string[];
+  /** Files that could not be read. */
+  unread: { file: string; why: string; isMissing: boolean }[];
+}
+
+/** The configuration names the files, which are often links; the keys of 20,000 hosts fit. */
+const KNOWN_HOSTS: FileRules = { maxBytes: 8 * 1024 * 1024, links: "follow" };
+/** Hashed names take a hash each: between so many others get their turn. */
+const LINES_AT_ONCE = 1_000;
+
+/** Reads all files to their end: a key can be revoked anywhere. One that cannot be read does not stop the others. */
+export async function knownOfNode(node: Node, rules: HostKeyRules): Promise<KnownOfNode> {
+  const known: KnownOfNode = { keys: [], revoked: [], authorities: [], unread: [] };
+  const accepted = rules.acceptNew === undefined ? [] : [rules.acceptNew.file];
+  for (const file of [...rules.knownHosts, ...accepted]) {
+    try {
+      const { bytes } = await readPlainFile(file, KNOWN_HOSTS);
+      let count = 0;
+      for (const line of parseKnownHosts(bytes.toString("latin1"))) {
+        if (++count % LINES_AT_ONCE === 0) await nextTurn();
+        if (isAboutNode(line, node)) take(line, file, known);
+      }
+    } catch (error) {
+      if (accepted.includes(file) && isMissing(error)) continue;
+      known.unread.push({ file, why: errorText(error), isMissing: isMissing(error) });
+    }
+  }
+  known.keys = known.keys.filter(({ key }) => !known.revoked.some((one) => one.key.equals(key)));
+  return known;
+}
+
+function take({ marker, key, type }: KnownHostsLine, file: string, known: KnownOfNode): void {
+  if (marker === "@revoked") known.revoked.push({ key, file });
+  else if (marker === "@cert-authority") known.authorities.push(file);
+  else known.keys.push({ key, type });
+}
+
+function isAboutNode(line: KnownHostsLine, node: Node): boolean {
+  return isAbout(line, hostPattern(node.name, 22)) || isAbout(line, hostPattern(node.address, node.port));
+}
+
 /**
- * Accepts the key that a node shows, or throws. A pin for the node decides alone; else the known_hosts files do, under
- * the node's name and under its address, as ssh(1) looks them up.
+ * Accepts the key that a node shows, or throws. A revoked key is never accepted; else a pin for the node decides alone;
+ * else the known_hosts files do.
  *
  * @throws Misconfigured `host-key-unknown`, `host-key-changed`
  */
-export function checkHostKey(
-  key: Buffer,
-  node: { name: string; address: string; port: number },
-  rules: HostKeyRules,
-): void {
+export function checkHostKey(key: Buffer, node: Node, known: KnownOfNode, rules: HostKeyRules): void {
   const shown = fingerprint(key);
-  const pins = rules.pinned[node.name];
+  const revoked = known.revoked.find((one) => one.key.equals(key));
+  if (revoked !== undefined) throw changed(node, shown, `${revoked.file} marks that key as revoked`);
+  const pins = pinsOf(node, rules);
   if (pins !== undefined) {
     if (pins.includes(shown)) return;
     throw changed(node, shown, `the configuration (ssh.hostKeys) has ${pins.join(", ")}`);
   }
-  const names = [hostPattern(node.name, 22), hostPattern(node.address, node.port)];
-  let known = false;
-  for (const file of filesOf(rules)) {
-    for (const line of parseKnownHosts(readKnownHosts(file))) {
-      if (!names.some((name) => line.matches(name))) continue;
-      if (line.revoked) {
-        if (line.key.equals(key)) throw changed(node, shown, `${file} marks that key as revoked`);
-        continue;
-      }
-      if (line.key.equals(key)) return;
-      known = true;
-    }
+  if (known.keys.some((one) => one.key.equals(key))) return;
+  if (known.keys.length > 0) throw changed(node, shown, `${filesOf(rules).join(", ")} has another`);
+  const { acceptNew } = rules;
+  // What nobody could read may know another key, or that this one is revoked.
+  const mayAccept = known.authorities.length === 0 && known.unread.every((one) => one.isMissing);
+  if (acceptNew === undefined || !mayAccept) throw unknown(node, shown, known);
+  accept(key, node, shown, acceptNew);
+}
+
+/** Written down, unless another connection has just done so. */
+function accept(
+  key: Buffer,
+  node: Node,
+  shown: string,
+  acceptNew: Required<HostKeyRules>["acceptNew"],
+): void {
+  const { file, accepted } = acceptNew;
+  const since = acceptedSince(file).filter((line) => isAboutNode(line, node));
+  if (since.some((line) => line.key.equals(key))) return;
+  if (since.length > 0) throw changed(node, shown, `${file} has another`);
+  appendFileSync(file, `${knownHostsLine(key, node)}\n`, { mode: 0o600 });
+  accepted(node.name, shown);
+}
+
+function acceptedSince(file: string): KnownHostsLine[] {
+  try {
+    return [...parseKnownHosts(readGivenFile(file, KNOWN_HOSTS).bytes.toString("latin1"))];
+  } catch (error) {
+    if (isMissing(error)) return [];
+    throw error;
   }
-  if (known) throw changed(node, shown, `${filesOf(rules).join(", ")} has another`);
-  if (rules.acceptNew !== undefined) {
-    appendFileSync(rules.acceptNew.file, `${knownHostsLine(key, node)}\n`, { mode: 0o600 });
-    rules.acceptNew.accepted(node.name, shown);
-    return;
-  }
-  throw new Misconfigured({
-    code: "host-key-unknown",
-    message: `There is no known host key for ${node.name} (${node.address}:${node.port}); it shows ${shown}.`,
-    hint: "If that is its key, add it: ssh.hostKeys in the configuration, or a line in a file of ssh.knownHosts.",
-  });
 }
 
 /** The line of a known_hosts file for a node that shows this key. */
-export function knownHostsLine(key: Buffer, node: { name: string; address: string; port: number }): string {
-  const type = key.subarray(4, 4 + key.readUInt32BE(0)).toString("latin1");
+export function knownHostsLine(key: Buffer, node: Node): string {
   const names = [...new Set([hostPattern(node.name, 22), hostPattern(node.address, node.port)])];
-  return `${names.join(",")} ${type} ${key.toString("base64")}`;
-}
-
-function filesOf({ knownHosts, acceptNew }: HostKeyRules): string[] {
-  const accepted = acceptNew !== undefined && existsSync(acceptNew.file) ? [acceptNew.file] : [];
-  return [...knownHosts, ...accepted];
+  return `${names.join(",")} ${typeOf(key) ?? ""} ${key.toString("base64")}`;
 }
 
 /**
@@ -77,15 +131,17 @@ function filesOf({ knownHosts, acceptNew }: HostKeyRules): string[] {
  * does, else a node that has another type too would seem to have changed its key. Empty if the files know or decide
  * nothing.
  */
-export function knownKeyTypes(
-  node: { name: string; address: string; port: number },
-  rules: HostKeyRules,
-): string[] {
-  if (rules.pinned[node.name] !== undefined) return [];
-  const names = [hostPattern(node.name, 22), hostPattern(node.address, node.port)];
-  const lines = filesOf(rules).flatMap((file) => parseKnownHosts(readKnownHosts(file)));
-  const fitting = lines.filter((line) => !line.revoked && names.some((name) => line.matches(name)));
-  return [...new Set(fitting.map(({ type }) => type))];
+export function knownKeyTypes(node: Node, known: KnownOfNode, rules: HostKeyRules): string[] {
+  if (pinsOf(node, rules) !== undefined) return [];
+  return [...new Set(known.keys.map(({ type }) => type))];
+}
+
+function pinsOf({ name }: Node, { pinned }: HostKeyRules): readonly string[] | undefined {
+  return Object.hasOwn(pinned, name) ? pinned[name] : undefined;
+}
+
+function filesOf({ knownHosts, acceptNew }: HostKeyRules): string[] {
+  return [...knownHosts, ...(acceptNew === undefined ? [] : [acceptNew.file])];
 }
 
 function changed(node: { name: string }, shown: string, what: string): Misconfigured {
@@ -96,69 +152,24 @@ function changed(node: { name: string }, shown: string, what: string): Misconfig
   });
 }
 
-function readKnownHosts(file: string): string {
-  try {
-    return readFileSync(file, "utf8");
-  } catch (cause) {
-    throw new Misconfigured({
-      code: "host-key-unknown",
-      message: `The known_hosts file ${file} cannot be read.`,
-      hint: "Correct ssh.knownHosts in the configuration.",
-      cause,
-    });
-  }
+function unknown({ name, address, port }: Node, shown: string, known: KnownOfNode): Misconfigured {
+  const add = "add it: ssh.hostKeys in the configuration, or a line in a file of ssh.knownHosts";
+  const unread = known.unread.map(({ file, why }) => ` ${file} cannot be read: ${why}.`).join("");
+  const [authority] = known.authorities;
+  const what =
+    authority === undefined
+      ? `There is no known host key for ${name} (${address}:${port}); it shows ${shown}.`
+      : `${authority} has only a certificate authority (@cert-authority) for ${name} (${address}:${port}), and Mento checks keys, not certificates; it shows the key ${shown}.`;
+  return new Misconfigured({
+    code: "host-key-unknown",
+    message: `${what}${unread}`,
+    hint:
+      unread === ""
+        ? `If that is its key, ${add}.`
+        : `Correct ssh.knownHosts; or, if that is its key, ${add}.`,
+  });
 }
 
 function hostPattern(host: string, port: number): string {
   return port === 22 ? host.toLowerCase() : `[${host.toLowerCase()}]:${port}`;
-}
-
-interface KnownHostsLine {
-  matches(name: string): boolean;
-  revoked: boolean;
-  type: string;
-  key: Buffer;
-}
-
-/** The lines of a known_hosts file, sshd(8) "SSH_KNOWN_HOSTS FILE FORMAT"; certificate authorities are passed over. */
-export function parseKnownHosts(text: string): KnownHostsLine[] {
-  const lines: KnownHostsLine[] = [];
-  for (const line of text.split("\n")) {
-    const words = line.trim().split(/\s+/);
-    const marker = words[0]?.startsWith("@") === true ? words.shift() : undefined;
-    const [hosts, type, key] = words;
-    if (hosts === undefined || type === undefined || key === undefined || hosts.startsWith("#")) continue;
-    if (marker !== undefined && marker !== "@revoked") continue;
-    lines.push({
-      matches: (name) => matchesHosts(hosts, name),
-      revoked: marker === "@revoked",
-      type,
-      key: Buffer.from(key, "base64"),
-    });
-  }
-  return lines;
-}
-
-function matchesHosts(hosts: string, name: string): boolean {
-  if (hosts.startsWith("|1|")) return matchesHashed(hosts, name);
-  let found = false;
-  for (const pattern of hosts.toLowerCase().split(",")) {
-    const negated = pattern.startsWith("!");
-    if (!wildcard(negated ? pattern.slice(1) : pattern).test(name)) continue;
-    if (negated) return false;
-    found = true;
-  }
-  return found;
-}
-
-function wildcard(pattern: string): RegExp {
-  const escaped = pattern.replace(/[.+^${}()|[\]\\]/g, String.raw`\$&`);
-  return new RegExp(`^${escaped.replaceAll("*", ".*").replaceAll("?", ".")}$`);
-}
-
-function matchesHashed(hosts: string, name: string): boolean {
-  const [, , salt = "", hash = ""] = hosts.split("|");
-  const wanted = Buffer.from(hash, "base64");
-  const found = createHmac("sha1", Buffer.from(salt, "base64")).update(name).digest();
-  return wanted.length === found.length && timingSafeEqual(wanted, found);
 }

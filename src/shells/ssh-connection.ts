@@ -3,7 +3,7 @@ import ssh2, { type Client, type ClientChannel, type ServerHostKeyAlgorithm } fr
 import { Deferred, MentoError, Unavailable, errorText } from "../errors.ts";
 import { ChannelRefused, Channels } from "./channels.ts";
 import { behindGreeting, withoutGreeting } from "./greeting.ts";
-import { checkHostKey, knownKeyTypes, type HostKeyRules } from "./known-hosts.ts";
+import { checkHostKey, knownKeyTypes, knownOfNode, type HostKeyRules } from "./known-hosts.ts";
 import { wholeOrNot, type CommandEnd } from "./shell.ts";
 
 export interface SshTarget {
@@ -95,12 +95,13 @@ export class SshConnection {
     }
   }
 
-  static #openOnce(
+  static async #openOnce(
     target: SshTarget,
     hostKeys: HostKeyRules,
     timeout: number,
     onEnded: () => void,
   ): Promise<SshConnection> {
+    const known = await knownOfNode(target, hostKeys);
     return new Promise((resolve, reject) => {
       // A new client for each connection: one that has failed does not connect again.
       const client = new ssh2.Client();
@@ -119,12 +120,12 @@ export class SshConnection {
           username: target.account,
           privateKey: target.privateKey,
           readyTimeout: timeout,
-          algorithms: { serverHostKey: hostKeyAlgorithms(knownKeyTypes(target, hostKeys)) },
+          algorithms: { serverHostKey: hostKeyAlgorithms(knownKeyTypes(target, known, hostKeys)) },
           keepaliveInterval: 10_000,
           keepaliveCountMax: 3,
           hostVerifier: (key: Buffer) => {
             try {
-              checkHostKey(key, target, hostKeys);
+              checkHostKey(key, target, known, hostKeys);
               hostKey = Buffer.from(key);
               return true;
             } catch (error) {

@@ -51,9 +51,16 @@ export interface Done {
 export const NO_SUCH_JOB = 2017;
 export const ALREADY_DONE = 2021;
 
+const AUTHENTICATION = 1007;
+const UNKNOWN_URL = 9006;
+
+function saysNotFound(text: string): boolean {
+  return /not found|unable to find|invalid job id/i.test(text) && !/authenticat/i.test(text);
+}
+
 /** SLURM_PROTOCOL_AUTHENTICATION_ERROR and ESLURM_AUTH_*; v0.0.38 has only its general error for it. */
 function isAboutToken(number: number | undefined): boolean {
-  return number === 1007 || (number !== undefined && number >= 6000 && number < 6100);
+  return number === AUTHENTICATION || (number !== undefined && number >= 6000 && number < 6100);
 }
 
 /** Of slurm_errno.h. Slurm's controller did not get the request: no connection, told to come later, only a backup. */
@@ -106,5 +113,10 @@ export function readAnswer(reply: Reply): Answer {
   const number = numbers.find((one) => one !== undefined);
   const words = errors.flatMap(({ error, description }) => error ?? description ?? []);
   const said = words.length === 0 ? `error ${number ?? "without a number"}` : [...new Set(words)].join("; ");
+  // As ESLURM_REST_UNKNOWN_URL, Slurm 24.11 and later have words for it where others have none.
+  if (number === UNKNOWN_URL) return { kind: "unknown-path" };
+  // The number for a token that is not valid also came with these words.
+  if (number === AUTHENTICATION && saysNotFound(said))
+    return { kind: "error", number: NO_SUCH_JOB, text: said };
   return isAboutToken(number) ? { kind: "refused", text: said } : { kind: "error", number, text: said };
 }

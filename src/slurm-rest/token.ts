@@ -1,7 +1,7 @@
 import { execFile } from "node:child_process";
-import { readFile } from "node:fs/promises";
 import { z } from "zod";
 import { Deferred, errorText } from "../errors.ts";
+import { readPlainFile, textOf, type FileRules } from "../plain-file.ts";
 
 /**
  * Gives the token to send.
@@ -16,18 +16,21 @@ const SPARE_SECONDS = 60;
 /** So often a command is run again at most for a token that is refused, or whose end is not known. */
 const AGAIN_AFTER_SECONDS = 60;
 
+/** A token has less than 1 kB. The configuration names the file; Kubernetes mounts it as a link. */
+const TOKEN_FILE: FileRules = { maxBytes: 64 * 1024, links: "follow" };
+
 /**
  * The token in a file, as `scontrol token` prints it or bare. It is read each time: whoever renews it need tell nobody.
  */
 export function tokenFromFile(file: string, now: () => Date): Token {
   return async () => {
-    const text = await readFile(file, "utf8").catch((error: unknown) => {
+    const { bytes } = await readPlainFile(file, TOKEN_FILE).catch((error: unknown) => {
       throw noToken(
         `The token file ${file} cannot be read: ${errorText(error)}.`,
         "Make it readable for this account.",
       );
     });
-    const token = findToken(text);
+    const token = findToken(textOf(bytes));
     if (token === undefined) {
       throw noToken(`${file} holds no token.`, "It must hold what `scontrol token` prints.");
     }

@@ -19,6 +19,7 @@ export const API_VERSIONS = [
   "v0.0.42",
   "v0.0.43",
   "v0.0.44",
+  "v0.0.45",
 ] as const;
 export type ApiVersion = (typeof API_VERSIONS)[number];
 
@@ -215,10 +216,14 @@ const FLAGS = [
   "SIGNALING",
 ];
 
+/** Flags that `squeue` shows nothing of: `PARSER_FLAG_ARRAY(JOB_STATE)`, v0.0.40 to v0.0.45. */
+const SILENT_FLAGS = ["LAUNCH_FAILED", "UPDATE_DB", "RECONFIG_FAIL", "POWER_UP_NODE"];
+
 /** One word, as `squeue` has it. */
 function stateOf(states: string | readonly string[]): string {
   if (typeof states === "string") return states;
-  return FLAGS.find((flag) => states.includes(flag)) ?? states[0] ?? "";
+  const shown = FLAGS.find((flag) => states.includes(flag));
+  return shown ?? states.find((state) => !SILENT_FLAGS.includes(state)) ?? states[0] ?? "";
 }
 
 /** A list, or its words with commas between them: features are so in v0.0.38, users always. */

@@ -147,7 +147,7 @@ describe("parseMetadata", () => {
 
   it("gives every reservation all nodes where one flat list has them", () => {
     const changes = { slurmReservation: ["1", "1_1"], reservedNodes: ["a", "b"] };
-    expect(withOnline(changes).online?.reservations.map(({ nodes }) => nodes)).toEqual([
+    expect(withOnline(changes).online?.reservations?.map(({ nodes }) => nodes)).toEqual([
       ["a", "b"],
       ["a", "b"],
     ]);
@@ -155,12 +155,136 @@ describe("parseMetadata", () => {
 
   it.each([
     ["no id", { beamtimeId: undefined }],
+    ["an id that is no folder's name", { beamtimeId: "../1" }],
+    ["a beamline that is no folder's name", { beamline: "../p11" }],
     ["a relative corePath", { corePath: "asap3/x" }],
-    ["no account", { onlineAnalysis: { ...of2022.onlineAnalysis, userAccount: "" } }],
-    ["no nodes", { onlineAnalysis: { ...of2022.onlineAnalysis, reservedNodes: [] } }],
-    ["no reservation", { onlineAnalysis: { ...of2022.onlineAnalysis, slurmReservation: " , " } }],
+    ["a corePath that leads out", { corePath: "/asap3/petra3/../../etc" }],
+    ["the root as its corePath", { corePath: "/./" }],
+    ["a corePath of two lines", { corePath: "/asap3/a\nb" }],
+    ["a corePath of NUL", { corePath: "/asap3/a\0b" }],
   ])("refuses a file with %s", (_, changes) => {
     expect(() => parse({ ...of2022, ...changes })).toThrow(Deferred);
+  });
+
+  it.each([
+    ["with a byte order mark", (text: string) => `\uFEFF${text}`],
+    ["with DOS line ends", (text: string) => text.replaceAll("\n", "\r\n")],
+    ["with the id as a number", (text: string) => text.replace('"11010000",', "11010000,")],
+    [
+      "with the reservation as a number",
+      (text: string) => text.replace('Reservation": "11010000"', 'Reservation": 11010000'),
+    ],
+    ["with spaces around the id", (text: string) => text.replace('"11010000",', '" 11010000 ",')],
+    ["with // in corePath", (text: string) => text.replace("/asap3/petra3/", "//asap3//petra3///")],
+    ["with . in corePath", (text: string) => text.replace("/gpfs/", "/./gpfs/./")],
+    ["with .. in corePath", (text: string) => text.replace("/gpfs/", "/x/../gpfs/")],
+    ["with a slash behind corePath", (text: string) => text.replace('data/11010000"', 'data/11010000//"')],
+    [
+      "with the nodes in one text",
+      (text: string) => text.replace(/\[\s*"max-node1",\s*"max-node2"\s*\]/, '"max-node1,max-node2"'),
+    ],
+    [
+      "with the nodes in Slurm's short form",
+      (text: string) => text.replace(/\[\s*"max-node1",\s*"max-node2"\s*\]/, '"max-node[1-2]"'),
+    ],
+    [
+      "with the short form in a list",
+      (text: string) => text.replace(/"max-node1",\s*"max-node2"/, '"max-node[1,2]"'),
+    ],
+  ])("reads a file %s as it is meant", (_, change) => {
+    const text = JSON.stringify(of2022, undefined, 4);
+    const changed = change(text);
+    expect(changed).not.toBe(text);
+    const facts = (file: string) => ({ ...parseMetadata(file, "file"), document: null });
+    expect(facts(changed)).toEqual(facts(text));
+  });
+
+  it.each([
+    ["max-p11-[001-003]", ["max-p11-001", "max-p11-002", "max-p11-003"]],
+    ["a,b", ["a", "b"]],
+    [" a , b.desy.de ", ["a", "b.desy.de"]],
+    [
+      ["a[1-2]", "b"],
+      ["a1", "a2", "b"],
+    ],
+    [
+      ["131.169.1.2", "fe80::1"],
+      ["131.169.1.2", "fe80::1"],
+    ],
+  ])("reads the nodes %j", (reservedNodes, expected) => {
+    expect(withOnline({ reservedNodes }).online).toMatchObject({
+      nodes: expected,
+      reservations: [{ name: "11010000", nodes: expected }],
+    });
+  });
+
+  it("gives each reservation its text, where a text names several nodes", () => {
+    const changes = { slurmReservation: ["1", "1_1"], reservedNodes: ["a[1-2]", "b"] };
+    expect(withOnline(changes).online?.reservations?.map(({ nodes }) => nodes)).toEqual([
+      ["a1", "a2"],
+      ["b"],
+    ]);
+  });
+
+  it.each(["reservedNodes", "slurmReservation", "sshPrivateKeyPath", "userAccount"] as const)(
+    "reads a file without %s, and says that it is missing",
+    (key) => {
+      for (const value of [undefined, null, "", [], "  "]) {
+        const { trouble, ...online } = withOnline({ [key]: value }).online ?? {};
+        expect(Object.keys(trouble ?? {})).toEqual([key]);
+        expect(Object.values(online).filter((one) => one === null)).toHaveLength(1);
+      }
+    },
+  );
+
+  it("needs no partition: Slurm knows that of a reservation", () => {
+    const { reservations, trouble } = withOnline({ slurmPartition: undefined }).online ?? {};
+    expect([reservations?.[0]?.partition, trouble]).toEqual([null, {}]);
+  });
+
+  it.each([
+    ["reservedNodes", "-oProxyCommand=x"],
+    ["reservedNodes", ["good", "-oProxyCommand=x"]],
+    ["reservedNodes", ["a b"]],
+    ["reservedNodes", ["a\nb"]],
+    ["reservedNodes", ["a;b"]],
+    ["reservedNodes", ["a$(b)"]],
+    ["reservedNodes", ["user@a"]],
+    ["reservedNodes", ["../a"]],
+    ["reservedNodes", ["a".repeat(254)]],
+    ["reservedNodes", ["[1]".repeat(20_000)]],
+    ["reservedNodes", [1, {}]],
+    ["reservedNodes", { "1": "a", "2": [3] }],
+    ["userAccount", "-oProxyCommand=x"],
+    ["userAccount", "a b"],
+    ["userAccount", { name: "x" }],
+    ["slurmReservation", "-x"],
+    ["slurmReservation", "a\nb"],
+    ["slurmReservation", { a: 1 }],
+    ["sshPrivateKeyPath", "a\0b"],
+    ["sshPrivateKeyPath", ["a"]],
+  ])("takes no %s like %j", (key, value) => {
+    const trouble = withOnline({ [key]: value }).online?.trouble ?? {};
+    expect(Object.keys(trouble)).toEqual([key]);
+    expect(Object.values(trouble)[0]).toMatch(/^(cannot be|is not|has what is no)/);
+  });
+
+  it("names no host that is none, whatever the nodes are", () => {
+    fc.assert(
+      fc.property(
+        fc.oneof(
+          fc.json(),
+          fc.string().map((text) => JSON.stringify(text)),
+        ),
+        (json) => {
+          const { nodes, reservations } =
+            withOnline({ reservedNodes: JSON.parse(json) as unknown }).online ?? {};
+          for (const name of [...(nodes ?? []), ...(reservations ?? []).flatMap((one) => one.nodes)]) {
+            expect(name).toMatch(/^[A-Za-z0-9_:][A-Za-z0-9_.:-]*$/);
+          }
+        },
+      ),
+    );
   });
 
   it("either parses or refuses any text", () => {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { chooseReservation, type ReservationWish } from "../../src/beamtime/reservation.ts";
-import type { SessionReservation } from "../../src/beamtime/metadata.ts";
+import type { SessionReservation } from "../../src/beamtime/online-analysis.ts";
 import { parseSlurmNow } from "../../src/jobs/slurm-now.ts";
 
 /** Recorded from Slurm 22.05.8: `date +@%s`, `SLURM_TIME_FORMAT=%s scontrol -o show reservation`, `sinfo`. */

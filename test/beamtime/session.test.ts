@@ -1,4 +1,5 @@
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -87,8 +88,31 @@ describe("finding a session", () => {
   it.each([
     ["no metadata file", () => undefined, "no-session-open"],
     [
-      "a file that lacks the account",
-      () => writeMetadata("gpfs/current", "1", { onlineAnalysis: { ...online, userAccount: "" } }),
+      "a corePath that holds all beamtimes' data",
+      () => writeMetadata("gpfs/current", "1", { corePath: join(top, "asap3") }),
+      "metadata-unreadable",
+    ],
+    [
+      "a named pipe as the file",
+      () => {
+        const file = writeMetadata("gpfs/current", "1");
+        rmSync(file);
+        execFileSync("mkfifo", [file]);
+      },
+      "metadata-unreadable",
+    ],
+    [
+      "a link as the file, to one that only this account may read",
+      () => {
+        const file = writeMetadata("gpfs/current", "1");
+        rmSync(file);
+        symlinkSync("/etc/shadow", file);
+      },
+      "metadata-unreadable",
+    ],
+    [
+      "a file of 1.9 GB without content",
+      () => truncateSync(writeMetadata("gpfs/current", "1"), 1_900_000_000),
       "metadata-unreadable",
     ],
     [
@@ -104,6 +128,34 @@ describe("finding a session", () => {
   ])("with %s: not now, %s", async (_, prepare, code) => {
     prepare();
     expect(await codeOf(sessions.find(undefined))).toBe(code);
+  });
+});
+
+describe("what only looks like a session's metadata", () => {
+  it("a key that is missing stops only what needs it, and is named", async () => {
+    for (const key of ["reservedNodes", "slurmReservation", "sshPrivateKeyPath", "userAccount"]) {
+      const file = writeMetadata("gpfs/current", "1", { onlineAnalysis: { ...online, [key]: undefined } });
+      const session = requireOnline(await sessions.find(undefined));
+      const needs = {
+        reservedNodes: () => session.online.nodes,
+        slurmReservation: () => session.online.reservations,
+        sshPrivateKeyPath: () => session.online.privateKey,
+        userAccount: () => session.online.account,
+      };
+      for (const [name, take] of Object.entries(needs)) {
+        if (name === key) expect(take).toThrow(`${key} in the onlineAnalysis of ${file} is missing.`);
+        else expect(take).not.toThrow();
+      }
+    }
+  });
+
+  it("a folder that somebody fills with files is not listed over and over, and its session goes on", async () => {
+    writeMetadata("gpfs/current", "1");
+    await sessions.find(undefined);
+    for (let number = 0; number < 10_001; number++) writeFileSync(join(top, `gpfs/current/${number}`), "");
+    expect(await sessions.find(undefined)).toMatchObject({ id: "1" });
+    expect(await sessions.find(undefined)).toMatchObject({ id: "1" });
+    expect(warnings).toEqual([expect.stringMatching(/more than 10000 files in it.*goes on being used/)]);
   });
 });
 

@@ -41,6 +41,7 @@ const session: OnlineSession = {
   online: {
     account: "bt",
     privateKey: { file: "/gpfs/current/shared/id_rsa", within: "/gpfs/current" },
+    nodes: ["n1", "n4", "n9"],
     reservations: [
       { name: "11010000", partition: "ponline", nodes: ["n1", "n4"] },
       { name: "gone", partition: "ponline", nodes: ["n9"] },

@@ -82,6 +82,16 @@ describe("chooseNodes", () => {
     [null, null, ["001 002 003 004"]],
     [null, "A100|H100", ["003 004"]],
     [null, "!gpu", ["001 002"]],
+    // One of them for all nodes, the first that can.
+    ["2", "[AP|AC]", ["001 002"]],
+    ["3", "[AP|AC]", ["002 003 004"]],
+    [null, "[AP|AC]", ["001 002"]],
+    ["1:2", "[AP|gpu]:[gpu|AC]", ["001", "003 004"]],
+    ["2", "AP*1&AC*1", ["001 002"]],
+    ["1", "AP*1&AC*1", ["001 002"]],
+    ["1", "gpu*1&AP*1", ["001 003"]],
+    ["3", "[AP*1&gpu*2]", ["001 003 004"]],
+    [null, "AP*1&AC*1", ["001 002 003 004"]],
   ])("gives --nodes %s --feature %s the dedicated nodes %j", (nodes, feature, groups) => {
     expect(chosen(nodes, feature)).toEqual(groups);
   });

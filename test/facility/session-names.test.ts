@@ -5,7 +5,7 @@ import { afterAll, describe, expect, it } from "vitest";
 import {
   corePathOf,
   nextCommissioningId,
-  requireGoodBeamline,
+  goodBeamline,
   requireGoodId,
   requireGoodTag,
 } from "../../src/facility/session-names.ts";
@@ -34,8 +34,12 @@ describe("the names of sessions", () => {
     expect(errorOf(() => requireGoodTag(tag)).code).toBe("wrong-usage");
   });
 
-  it.each(["P11", "../p11", "", "p11/x", "p11;id"])("refuse the beamline %j", (beamline) => {
-    expect(errorOf(() => requireGoodBeamline(beamline)).code).toBe("wrong-usage");
+  it("take a beamline in capitals, as DESY's pages write it", () => {
+    expect(["P9999", "p11", "P02.1"].map(goodBeamline)).toEqual(["p9999", "p11", "p02.1"]);
+  });
+
+  it.each(["11", "../p11", "", "p11/x", "p11;id"])("refuse the beamline %j", (beamline) => {
+    expect(errorOf(() => goodBeamline(beamline)).code).toBe("wrong-usage");
   });
 
   it.each(["../x", "1101 0000", "", "_x", "123456789012345678901"])("refuse the id %j", (id) => {

@@ -94,7 +94,7 @@ describe("a session's private key", () => {
     makeKey("-t", "ed25519");
     symlinkSync(file(), join(top, "run/other"));
     const linked = { file: join(top, "run/other"), within: join(top, "run") };
-    await expect(keys.read("11010000", linked)).rejects.toThrow("it is a link to");
+    await expect(keys.read("11010000", linked)).rejects.toThrow("it is a link");
   });
 
   it.each([
@@ -114,6 +114,35 @@ describe("a session's private key", () => {
     makePkcs8("-algorithm", "RSA");
     execFileSync("ssh-keygen", ["-q", "-p", "-P", "", "-N", "", "-f", file()], { stdio: "ignore" });
     expect((await keys.read("11010000", place())).key.toString()).toContain("OPENSSH");
+  });
+
+  it.each([
+    ["a named pipe", () => execFileSync("mkfifo", [file()])],
+    ["more than 1048576 bytes", () => execFileSync("truncate", ["-s", "1900M", file()])],
+    ["a folder", () => mkdirSync(file())],
+    ["a link", () => symlinkSync("/etc/shadow", file())],
+  ])("that is %s stops its own session only, and is used again when it is mended", async (what, prepare) => {
+    makeKey("-t", "ed25519");
+    const other = join(top, "other");
+    execFileSync("cp", [file(), other]);
+    rmSync(file());
+    prepare();
+    const looks = Promise.allSettled(Array.from({ length: 10 }, () => keys.read("bad", place())));
+    const good = await keys.read("good", { file: other, within: top });
+    expect(good.type).toBe("ssh-ed25519");
+    for (const one of await looks) {
+      expect(one).toMatchObject({ reason: { code: "private-key-unreadable" } });
+      expect(String((one as PromiseRejectedResult).reason)).toContain(what);
+    }
+    rmSync(file(), { recursive: true });
+    makeKey("-t", "ecdsa");
+    expect((await keys.read("bad", place())).type).toBe("ecdsa-sha2-nistp256");
+  });
+
+  it("that is the public one is named", async () => {
+    makeKey("-t", "ed25519");
+    execFileSync("cp", [`${file()}.pub`, file()]);
+    await expect(keys.read("1", place())).rejects.toThrow("it is a public key");
   });
 
   it("with a passphrase, or that is no key, is not usable", async () => {

@@ -187,7 +187,7 @@ describe("the version of the API", () => {
   it.each([
     ["v0.0.38", "v0.0.38"],
     ["v0.0.40", "v0.0.42"],
-    ["v0.0.44", "v0.0.44"],
+    ["v0.0.44", "v0.0.45"],
   ] as const)("is the newest that both know, of what the real one with %s lists", async (one, newest) => {
     const { answers } = recordedOf(one);
     const { slurm, calls } = await clientOf(
@@ -215,6 +215,7 @@ describe("the version of the API", () => {
     );
     await slurm.list();
     expect(calls().filter((call) => call.endsWith("/ping"))).toEqual([
+      "GET /slurm/v0.0.45/ping",
       "GET /slurm/v0.0.44/ping",
       "GET /slurm/v0.0.43/ping",
       "GET /slurm/v0.0.42/ping",
@@ -222,10 +223,10 @@ describe("the version of the API", () => {
   });
 
   it("none in common: it says what is offered and what is known", async () => {
-    const paths = { "/slurm/v0.0.36/jobs": {}, "/slurm/v0.0.45/jobs/": {}, "/slurmdb/v0.0.40/jobs/": {} };
+    const paths = { "/slurm/v0.0.36/jobs": {}, "/slurm/v0.0.46/jobs/": {}, "/slurmdb/v0.0.40/jobs/": {} };
     const { slurm } = await clientOf(() => ({ status: 200, contentType: null, body: { paths } }));
     await expect(slurm.list()).rejects.toThrow(
-      /offers v0\.0\.36, v0\.0\.45; wanted is v0\.0\.38 to v0\.0\.44/,
+      /offers v0\.0\.36, v0\.0\.46; wanted is v0\.0\.38 to v0\.0\.45/,
     );
     await expect(slurm.submit(job)).rejects.toThrow(Misconfigured);
   });
@@ -367,6 +368,27 @@ describe("a server that does not answer as it should", () => {
       { version },
     );
     await expect(slurm.cancel(id)).rejects.toThrow(Unavailable);
+  });
+});
+
+describe("an error whose number is the token's", () => {
+  const answer = (error: string, number: number, status = 500) => ({
+    status,
+    contentType: "application/json",
+    body: { errors: [{ error_number: number, error, source: "slurm_load_job()" }] },
+  });
+
+  it("is a job that is not there, if its words say so", async () => {
+    const { slurm } = await clientOf(() => answer("Job 7 not found", 1007), { version: "v0.0.44" });
+    expect(await slurm.get("7")).toBeUndefined();
+    expect(await slurm.cancel("7")).toBe("unknown");
+  });
+
+  it("is about the token otherwise", async () => {
+    for (const words of ["Protocol authentication error", "authentication: user not found"]) {
+      const { slurm } = await clientOf(() => answer(words, 1007), { version: "v0.0.44" });
+      await expect(slurm.get("7")).rejects.toMatchObject({ code: "slurm-rest-refused" });
+    }
   });
 });
 
