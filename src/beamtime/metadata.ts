@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { Deferred } from "../errors.ts";
-import { describeIssues } from "../messages/cloud-event.ts";
+import { describeIssues } from "../messages/check-form.ts";
 
 /** How long a message waits for a person to mend the beamtime's files: a day. */
 const GIVE_UP_AFTER_SECONDS = 24 * 3600;

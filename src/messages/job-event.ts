@@ -2,6 +2,7 @@ import { z } from "zod";
 import { ERROR_CODES, type ErrorCode } from "../errors.ts";
 import type { CloudEvent } from "./cloud-event.ts";
 import { derivedId } from "./derived-id.ts";
+import { JsonValue } from "./json.ts";
 
 /** What a job can be. The transitions between these are in jobs/job.ts. */
 export const JobState = z.enum(["submitted", "started", "completed", "failed", "cancelled", "lost"]);
@@ -58,7 +59,7 @@ export const MessageFacts = z.strictObject({
   technique: z.string().nullable(),
   scan: z.union([z.string(), z.int()]).nullable(),
   sample: z.string().nullable(),
-  parameters: z.record(z.string(), z.json()),
+  parameters: z.record(z.string(), JsonValue),
 });
 export type MessageFacts = z.infer<typeof MessageFacts>;
 
