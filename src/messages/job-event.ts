@@ -70,6 +70,14 @@ export type ChainLink = z.infer<typeof ChainLink>;
 export const CancelledBy = z.strictObject({ who: z.string(), reason: z.string().nullable() });
 export type CancelledBy = z.infer<typeof CancelledBy>;
 
+function left(what: string) {
+  return z
+    .int()
+    .nonnegative()
+    .optional()
+    .describe(`How many ${what} were left out, for the event was too large; see worker.maxEventBytes.`);
+}
+
 /** `data` of every `mento.job.*.v1` event. */
 export const JobEventData = z.strictObject({
   job: z.strictObject({
@@ -128,6 +136,9 @@ export const JobEventData = z.strictObject({
     .optional()
     .describe("How many more results there were than an event may have; absent: these are all."),
   error: EventError.nullable(),
+  resultsCut: left("results"),
+  pathsCut: left("paths"),
+  parametersCut: z.literal(true).optional().describe("The event was too large for the message's parameters."),
 });
 export type JobEventData = z.infer<typeof JobEventData>;
 
@@ -141,6 +152,8 @@ export const MessageEventData = z.strictObject({
   reasons: z
     .array(z.strictObject({ trigger: z.string(), reason: z.string() }))
     .describe("Why each trigger did not want it, or that it was superseded; empty unless ignored."),
+  reasonsCut: left("reasons"),
+  pathsCut: left("paths"),
 });
 export type MessageEventData = z.infer<typeof MessageEventData>;
 
@@ -196,7 +209,10 @@ export function messageEvent(
 }
 
 /** The structured form that goes over the wire. */
-export function toCloudEvent(event: OutgoingEvent, source: string): CloudEvent {
+export function toCloudEvent(
+  event: OutgoingEvent,
+  source: string,
+): CloudEvent & { data: OutgoingEvent["data"] } {
   return {
     specversion: "1.0",
     id: event.id,

@@ -1,5 +1,6 @@
 import { Rejected } from "../errors.ts";
 import type { JobResult } from "../messages/job-event.ts";
+import { writeJson } from "../messages/json.ts";
 import { readName, scopeMistake, type TemplateName, type TemplateScope } from "./template-names.ts";
 import { parseTemplate, type Place } from "./template-syntax.ts";
 import { valueAt } from "./value-name.ts";
@@ -88,5 +89,5 @@ function valueOf(place: Place, template: string, values: TemplateValues): unknow
 }
 
 function asText(value: unknown): string {
-  return typeof value === "string" ? value : JSON.stringify(value);
+  return typeof value === "string" ? value : writeJson(value);
 }
