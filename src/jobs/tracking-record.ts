@@ -74,7 +74,7 @@ export function writeTrackingRecord(record: TrackingRecord): Buffer {
  * @throws Rejected `record-unfit`
  */
 export function readTrackingRecord(content: Buffer): TrackingRecord {
-  const parsed = WrittenRecord.safeParse(parseJson(content));
+  const parsed = WrittenRecord.safeParse(tryJson(content));
   if (!parsed.success) throw unfit(describeIssues(parsed.error));
   const { data } = parsed.data;
   return { ...parsed.data, data, jobsDirectory: posix.dirname(data.job.directory) };
@@ -105,7 +105,7 @@ function unfit(why: string): Rejected {
   });
 }
 
-function parseJson(bytes: Buffer): unknown {
+function tryJson(bytes: Buffer): unknown {
   try {
     return parseJson(bytes.toString("utf8"));
   } catch {

@@ -17,9 +17,10 @@ export type JsonValue =
   string | number | boolean | null | WrittenNumber | JsonValue[] | { [key: string]: JsonValue };
 
 /** Any JSON, with numbers as they were written. One mistake, however much is wrong. */
-export const JsonValue = z
-  .unknown()
-  .refine((value) => isJson(value, 0), "must be JSON") as z.ZodType<JsonValue>;
+export const JsonValue = z.unknown().refine((value) => isJson(value, 0), "must be JSON") as z.ZodType<
+  JsonValue,
+  JsonValue
+>;
 
 /** A key that stands twice in one object: which one counts, programs do not agree about. */
 export class DuplicateKey extends Error {}
