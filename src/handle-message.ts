@@ -13,7 +13,7 @@ import { readTriggerInput, type TriggerInput } from "./messages/trigger-input.ts
 import type { Method, Place, SubmitOptions } from "./methods/method.ts";
 import type { PlaceWish } from "./session-places.ts";
 import { matchTriggers } from "./triggers/match.ts";
-import { HERE, jobIdFor, planJob, type JobPlan } from "./triggers/plan.ts";
+import { HERE, jobIdFor, planJob, type JobPlan, type JobsFolderOf } from "./triggers/plan.ts";
 import type { Trigger } from "./triggers/trigger-config.ts";
 import { hasTurns, turnOf, type Turn } from "./triggers/turns.ts";
 
@@ -54,8 +54,8 @@ export interface QueuedTurn {
 export interface IntakeEffects {
   group: string;
   triggers: readonly Trigger[];
-  /** Where directories of jobs on this host are. */
-  localJobs?: string;
+  /** Where the configuration has the directories of jobs. */
+  jobsFolderOf?: JobsFolderOf;
   findSession: (beamtimeId: string | undefined, paths: readonly string[]) => Promise<Session>;
   /** Waits until the session may submit so many jobs; returns what gives the turn back. */
   enter: (session: Session, jobs: number, priority: number) => Promise<() => void>;
@@ -285,7 +285,7 @@ async function runTrigger(trigger: Trigger, resolved: Resolved, effects: IntakeE
  */
 async function submitOrQueue(trigger: Trigger, resolved: Resolved, effects: IntakeEffects): Promise<void> {
   const { input, received, session } = resolved;
-  const plan = planJob(input, trigger, session, effects.group, effects.localJobs);
+  const plan = planJob(input, trigger, session, effects.group, effects.jobsFolderOf);
   const turn = turnOf(plan, input, received.receivedAt, effects.group);
   const options: SubmitOptions = {
     dataTimeout: trigger.dataTimeout ?? DATA_TIMEOUT_SECONDS[session?.kind ?? "beamtime"],

@@ -267,7 +267,7 @@ class Worker {
       const messageEffects: IntakeEffects = this.#between("message", {
         group: worker.group,
         triggers: this.#config.triggers,
-        localJobs: localJobsDirectory(this.#config.site),
+        jobsFolderOf: (method, session) => jobsDirectoryOf(this.#config.site, method, session),
         findSession: (id, paths) => this.#sessions.find(id, paths),
         ...{ enter, placeFor },
         collect: (session, plan, options) => arrays.collect(session, plan, options),

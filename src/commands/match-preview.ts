@@ -1,6 +1,6 @@
 import { posix } from "node:path";
 import { Sessions } from "../beamtime/session.ts";
-import { localJobsDirectory, type MentoConfig } from "../config.ts";
+import { jobsDirectoryOf, type MentoConfig } from "../config.ts";
 import { MentoError, Rejected } from "../errors.ts";
 import { requireBeamline } from "../handle-message.ts";
 import type { TriggerInput } from "../messages/trigger-input.ts";
@@ -44,7 +44,9 @@ export function previewsOf(
         !HERE.includes(trigger.method) || (input.job !== null && input.job.session.id !== null);
       const own = isKnown || needsSession ? session : null;
       if (own !== null) requireBeamline(input, own);
-      const plan = planJob(input, trigger, own, worker.group, localJobsDirectory(site));
+      const plan = planJob(input, trigger, own, worker.group, (method, of) =>
+        jobsDirectoryOf(site, method, of),
+      );
       const { jobId, argv, env, workdir, stdin, resultsDirectory } = plan;
       const job = { id: jobId, method: trigger.method, argv, env, workdir, stdin, resultsDirectory };
       return { ...none, fires: true, job };

@@ -73,9 +73,9 @@ export type CancelledBy = z.infer<typeof CancelledBy>;
 function left(what: string) {
   return z
     .int()
-    .nonnegative()
+    .positive()
     .optional()
-    .describe(`How many ${what} were left out, for the event was too large; see worker.maxEventBytes.`);
+    .describe(`How many more ${what} there were than an event may have; absent: these are all.`);
 }
 
 /** `data` of every `mento.job.*.v1` event. */
@@ -130,13 +130,8 @@ export const JobEventData = z.strictObject({
     "Who asked Mento to cancel it; null unless cancelled, and null if somebody cancelled it in Slurm.",
   ),
   results: z.array(JobResult),
-  resultsCut: z
-    .int()
-    .positive()
-    .optional()
-    .describe("How many more results there were than an event may have; absent: these are all."),
-  error: EventError.nullable(),
   resultsCut: left("results"),
+  error: EventError.nullable(),
   pathsCut: left("paths"),
   parametersCut: z.literal(true).optional().describe("The event was too large for the message's parameters."),
 });

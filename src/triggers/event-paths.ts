@@ -6,20 +6,21 @@ import type { JobEventData, JobResult } from "../messages/job-event.ts";
 
 /**
  * The results of the job whose end starts another, each path mapped and checked as paths of data are: an event is a
- * message, and names no file but the session's. A job on a host has its own folder there, below `localJobs`.
+ * message, and names no file but the session's. A job has its own folder, too, below `jobsFolder`, where the
+ * configuration has those of its method.
  *
  * @throws Rejected `path-outside-beamtime`, `path-not-synced`
  */
 export function checkedResults(
   event: JobEventData,
   roots: SessionRoots | undefined,
-  localJobs: string | null,
+  jobsFolder: string | null,
 ): JobResult[] {
-  const isOfHost = (path: string) => liesInJobFolder(path, event, localJobs);
+  const isOfJob = (path: string) => liesInJobFolder(path, event, jobsFolder);
   return event.results.map((result) => {
     const { path, beamlinePath } = result;
     const view = (one: string, map: (path: string, roots: SessionRoots) => string | null) => {
-      if (isOfHost(one)) return posix.normalize(one);
+      if (isOfJob(one)) return posix.normalize(one);
       if (roots === undefined) throw ofNoSession(one);
       return map(one, roots);
     };
@@ -35,19 +36,18 @@ export function checkedResults(
 export function checkedDirectory(
   event: JobEventData,
   roots: SessionRoots | undefined,
-  localJobs: string | null,
+  jobsFolder: string | null,
 ): string | undefined {
   const { directory, id } = event.job;
   const normal = posix.normalize(directory);
   if (posix.basename(normal) !== id) return undefined;
-  if (localJobs !== null && normal === posix.join(localJobs, id)) return normal;
+  if (jobsFolder !== null && normal === posix.join(jobsFolder, id)) return normal;
   return roots !== undefined && isInSession(directory, roots) ? toCorePath(directory, roots) : undefined;
 }
 
-function liesInJobFolder(path: string, { job }: JobEventData, localJobs: string | null): boolean {
-  if (localJobs === null || job.method !== "local-bash-script" || !/^[A-Za-z0-9_-]+$/.test(job.id))
-    return false;
-  return posix.normalize(path).startsWith(posix.join(localJobs, job.id) + "/");
+function liesInJobFolder(path: string, { job }: JobEventData, jobsFolder: string | null): boolean {
+  if (jobsFolder === null || !/^[A-Za-z0-9_-]+$/.test(job.id)) return false;
+  return posix.normalize(path).startsWith(posix.join(jobsFolder, job.id) + "/");
 }
 
 export function ofNoSession(path: string): Rejected {

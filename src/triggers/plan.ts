@@ -62,6 +62,9 @@ export interface PlanSession {
   roots: SessionRoots;
 }
 
+/** The folder of a method's job directories, in a session or in none. */
+export type JobsFolderOf = (method: JobMethod, session: { id: string; corePath: string } | null) => string;
+
 /** Where results go on the core file system, below the session's folder (MENTO, `prepare_results_filename`). */
 export const RESULTS_FOLDER = "processed/onlineanalysis";
 
@@ -77,7 +80,8 @@ export function jobIdFor(cause: Pick<Cause, "source" | "id">, group: string, tri
 }
 
 /**
- * `localJobs` is where directories of jobs on this host are; null: none of their results are handed on.
+ * `jobsFolderOf` says where the configuration has the job directories of a method; without it, no result outside the
+ * session is handed on.
  *
  * @throws Rejected `path-outside-beamtime`, `path-not-synced`, `template-value-missing`, `wrong-argument`, `chain-too-long`
  */
@@ -86,7 +90,7 @@ export function planJob(
   trigger: Trigger,
   session: PlanSession | null,
   group: string,
-  localJobs: string | null = null,
+  jobsFolderOf?: JobsFolderOf,
 ): JobPlan {
   const { event, cause, chain, facts, bytes } = input;
   const jobId = jobIdFor(event, group, trigger.name);
@@ -105,7 +109,9 @@ export function planJob(
     isHere || session === null || first === undefined
       ? null
       : resultsDirectoryFor(first, trigger.name, session.roots);
-  const values = valuesOf(input, session, { jobId, paths, results: resultsDirectory, localJobs });
+  const known = session && { id: session.id, corePath: session.roots.core };
+  const jobsFolder = (input.job && jobsFolderOf?.(input.job.job.method, known)) ?? null;
+  const values = valuesOf(input, session, { jobId, paths, results: resultsDirectory, jobsFolder });
   const mapped = (argument: string) => argumentFor(argument, session, trigger.method);
   const fill = (template: string) => {
     const filled = fillArguments([template], values);
@@ -163,7 +169,7 @@ function viewOf(path: string, roots: SessionRoots | undefined, isHere: boolean):
 function valuesOf(
   input: TriggerInput,
   session: PlanSession | null,
-  job: { jobId: string; paths: string[]; results: string | null; localJobs: string | null },
+  job: { jobId: string; paths: string[]; results: string | null; jobsFolder: string | null },
 ): TemplateValues {
   const { facts, cause } = input;
   const roots = session?.roots;
@@ -171,7 +177,7 @@ function valuesOf(
     roots === undefined ? undefined : input.paths.map((path) => map(path, roots));
   const [core, beamline, node] = [inView(toCorePath), inView(toBeamlinePath), inView(toNodePath)];
   const { job: ended } = input;
-  const causeResults = ended === null ? undefined : checkedResults(ended, roots, job.localJobs);
+  const causeResults = ended === null ? undefined : checkedResults(ended, roots, job.jobsFolder);
   const file = job.paths[0] === undefined ? undefined : posix.parse(job.paths[0]);
   return {
     path: job.paths[0],
@@ -200,7 +206,7 @@ function valuesOf(
     "cause.results": ended?.resultsCut === undefined ? causeResults?.map(({ path }) => path) : undefined,
     "cause.job": input.job?.job.id,
     "cause.trigger": input.job?.job.trigger,
-    "cause.directory": ended === null ? undefined : checkedDirectory(ended, roots, job.localJobs),
+    "cause.directory": ended === null ? undefined : checkedDirectory(ended, roots, job.jobsFolder),
     "cause.exitCode": input.job?.exit?.code,
     detector: facts.detector,
     technique: facts.technique,

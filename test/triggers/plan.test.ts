@@ -139,7 +139,9 @@ describe("a job's event names no file but its session's", () => {
     const event = jobEndedEvent({ type: "job.completed", results: [result] });
     change(event);
     const parsed = Trigger.parse({ name: "t", run: ["p"], on: { type: "job.completed" }, ...trigger });
-    return planJob(readTriggerInput(event), parsed, at, "default", localJobs);
+    return planJob(readTriggerInput(event), parsed, at, "default", (method) =>
+      method === "local-bash-script" ? localJobs : `${CORE}/scratch_cc/mento`,
+    );
   };
   const codeOf = (...given: Parameters<typeof planOf>) => {
     try {
