@@ -2,7 +2,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { BrokerClient } from "./broker/client.ts";
 import { errorText } from "./errors.ts";
 import type { Log } from "./log.ts";
-import type { CloudEvent } from "./messages/cloud-event.ts";
+import { MAX_MESSAGE_BYTES, type CloudEvent } from "./messages/cloud-event.ts";
+import { eventBytes, type EventData } from "./messages/event-bytes.ts";
 
 /** A broker that takes events does so in much less. */
 const WAIT_MS = 2_000;
@@ -24,7 +25,7 @@ export class Announcer {
    * Resolves when the broker has the event; or without, if it takes none, as one that is short of memory does: it gets
    * the event when it takes some again. Never rejects.
    */
-  async announce(event: CloudEvent, routingKey: string): Promise<void> {
+  async announce(event: CloudEvent & { data: EventData }, routingKey: string): Promise<void> {
     const announced = this.#last.then(() => this.#publish(event, routingKey));
     this.#last = announced;
     if (this.#isBehind) return;
@@ -37,13 +38,13 @@ export class Announcer {
     taken.abort();
   }
 
-  async #publish(event: CloudEvent, routingKey: string): Promise<void> {
+  async #publish(event: CloudEvent & { data: EventData }, routingKey: string): Promise<void> {
     const { publisher, topology } = this.#broker;
     try {
       await publisher.publish({
         exchange: topology.eventsExchange,
         routingKey,
-        body: Buffer.from(JSON.stringify(event)),
+        body: eventBytes(event, MAX_MESSAGE_BYTES),
         properties: { messageId: event.id, type: event.type, contentType: "application/cloudevents+json" },
       });
     } catch (error) {

@@ -1,6 +1,8 @@
 import { z } from "zod";
 import { brokerUrlMistake } from "./broker/url.ts";
+import { MAX_MESSAGE_BYTES } from "./messages/cloud-event.ts";
 import { BeamlineName, BeamtimeId } from "./messages/data-ready.ts";
+import { LEAST_EVENT_BYTES } from "./messages/event-bytes.ts";
 import { API_VERSIONS } from "./slurm-rest/versions.ts";
 import { Trigger } from "./triggers/trigger-config.ts";
 
@@ -89,6 +91,12 @@ export const Worker = z.strictObject({
     .max(600)
     .default(30)
     .describe("So long a stopping worker finishes what is under way."),
+  maxEventBytes: z
+    .int()
+    .min(LEAST_EVENT_BYTES)
+    .max(MAX_MESSAGE_BYTES)
+    .default(MAX_MESSAGE_BYTES)
+    .describe("No event is larger: results, then other long parts are left out, and counted."),
   readyFile: z
     .string()
     .min(1)

@@ -3,6 +3,8 @@
  * Programs match on `code`; the list below is the one that `README.md shows.
  */
 
+import { cut } from "./messages/cut.ts";
+
 export const ERROR_CODES = {
   // A message that will never work as it is.
   "message-too-large": "The message is larger than 1 MiB.",
@@ -17,7 +19,7 @@ export const ERROR_CODES = {
   "path-outside-beamtime": "A path does not lie in the beamtime that the message belongs to.",
   "path-not-synced": "A path lies in scratch_bl or local, which never reach the core file system.",
   "template-value-missing": "A trigger needs a value that the message does not have.",
-  "wrong-argument": "A program's argument would hold a NUL byte, which no program can be given.",
+  "wrong-argument": "A program's argument would hold a NUL byte, or begin with - where a name of the message is.",
   "chain-too-long":
     "Jobs followed from one another more than 16 times: triggers start each other in a circle.",
   "event-not-believed": "A job's event came by another exchange than that of Mento's events.",
@@ -123,8 +125,23 @@ export class MentoError extends Error {
   }
 }
 
+/** What others wrote is quoted in errors about their messages, which go into events, answers, headers and logs. */
+const LONGEST_MESSAGE = 4000;
+
+function bounded<T extends ErrorDetails>(details: T): T {
+  return {
+    ...details,
+    message: cut(details.message, LONGEST_MESSAGE),
+    hint: cut(details.hint, LONGEST_MESSAGE),
+  };
+}
+
 /** This message never works: it goes to the dead-letter queue, with the reason. */
-export class Rejected extends MentoError {}
+export class Rejected extends MentoError {
+  constructor(details: ErrorDetails) {
+    super(bounded(details));
+  }
+}
 
 /** Not now: the message waits on the broker and comes back, until `giveUpAfterSeconds` after it was first seen. */
 export class Deferred extends MentoError {
@@ -146,7 +163,7 @@ export class Deferred extends MentoError {
       giveUpAfterTimes?: number;
     },
   ) {
-    super(details);
+    super(bounded(details));
     this.giveUpAfterSeconds = details.giveUpAfterSeconds;
     this.dataLook = details.dataLook;
     this.isSilent = details.isSilent ?? false;

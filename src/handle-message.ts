@@ -13,7 +13,7 @@ import { readTriggerInput, type TriggerInput } from "./messages/trigger-input.ts
 import type { Method, Place, SubmitOptions } from "./methods/method.ts";
 import type { PlaceWish } from "./session-places.ts";
 import { matchTriggers } from "./triggers/match.ts";
-import { HERE, jobIdFor, planJob, type JobPlan } from "./triggers/plan.ts";
+import { HERE, jobIdFor, planJob, type JobPlan, type JobsFolderOf } from "./triggers/plan.ts";
 import type { Trigger } from "./triggers/trigger-config.ts";
 import { hasTurns, turnOf, type Turn } from "./triggers/turns.ts";
 
@@ -54,6 +54,8 @@ export interface QueuedTurn {
 export interface IntakeEffects {
   group: string;
   triggers: readonly Trigger[];
+  /** Where the configuration has the directories of jobs. */
+  jobsFolderOf?: JobsFolderOf;
   findSession: (beamtimeId: string | undefined, paths: readonly string[]) => Promise<Session>;
   /** Waits until the session may submit so many jobs; returns what gives the turn back. */
   enter: (session: Session, jobs: number, priority: number) => Promise<() => void>;
@@ -110,8 +112,9 @@ export async function handleMessage(received: ReceivedMessage, effects: IntakeEf
   const session = await effects
     .findSession(input.beamtimeId ?? undefined, input.paths)
     .catch((error: unknown) => {
-      // What runs here needs no open session.
-      if (here.length === 0 || !(error instanceof MentoError)) throw error;
+      // What runs here needs no open session, unless it is an event that says which it is of.
+      const needsSession = here.length === 0 || (input.job !== null && input.job.session.id !== null);
+      if (needsSession || !(error instanceof MentoError)) throw error;
       if (elsewhere.length > 0) failures.push(error);
       return null;
     });
@@ -282,7 +285,7 @@ async function runTrigger(trigger: Trigger, resolved: Resolved, effects: IntakeE
  */
 async function submitOrQueue(trigger: Trigger, resolved: Resolved, effects: IntakeEffects): Promise<void> {
   const { input, received, session } = resolved;
-  const plan = planJob(input, trigger, session, effects.group);
+  const plan = planJob(input, trigger, session, effects.group, effects.jobsFolderOf);
   const turn = turnOf(plan, input, received.receivedAt, effects.group);
   const options: SubmitOptions = {
     dataTimeout: trigger.dataTimeout ?? DATA_TIMEOUT_SECONDS[session?.kind ?? "beamtime"],

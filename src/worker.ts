@@ -16,6 +16,7 @@ import { handleMessage, type IntakeEffects, type ReceivedMessage } from "./handl
 import { leaveCommand } from "./jobs/seats.ts";
 import { requireOwnFolder, type TrackingRecord } from "./jobs/tracking-record.ts";
 import type { Log } from "./log.ts";
+import { eventBytes } from "./messages/event-bytes.ts";
 import { toCloudEvent, type OutgoingEvent } from "./messages/job-event.ts";
 import { METHODS } from "./methods/methods.ts";
 import { submitArray } from "./methods/sbatch-array.ts";
@@ -195,7 +196,7 @@ class Worker {
       const published = publisher.publish({
         exchange: topology.eventsExchange,
         routingKey: event.routingKey,
-        body: Buffer.from(JSON.stringify(toCloudEvent(event, `/mento/${worker.group}`))),
+        body: eventBytes(toCloudEvent(event, `/mento/${worker.group}`), worker.maxEventBytes),
         properties: {
           messageId: event.id,
           type: event.type,
@@ -266,6 +267,7 @@ class Worker {
       const messageEffects: IntakeEffects = this.#between("message", {
         group: worker.group,
         triggers: this.#config.triggers,
+        jobsFolderOf: (method, session) => jobsDirectoryOf(this.#config.site, method, session),
         findSession: (id, paths) => this.#sessions.find(id, paths),
         ...{ enter, placeFor },
         collect: (session, plan, options) => arrays.collect(session, plan, options),

@@ -3,7 +3,7 @@ import { pino } from "pino";
 import { afterEach, expect, it, vi } from "vitest";
 import { Announcer } from "../src/announcer.ts";
 import type { BrokerClient } from "../src/broker/client.ts";
-import type { CloudEvent } from "../src/messages/cloud-event.ts";
+import { jobEndedEvent } from "./triggers/job-ended.ts";
 
 afterEach(() => vi.useRealTimers());
 
@@ -23,7 +23,7 @@ function opened() {
   const log = pino({ level: "warn" }, { write: (line: string) => void warnings.push(line) });
   const announcer = new Announcer(broker, log);
   const announce = (id: string) =>
-    announcer.announce({ specversion: "1.0", id, source: "/s", type: "t" } satisfies CloudEvent, "key");
+    announcer.announce({ ...jobEndedEvent({ type: "job.completed" }), id }, "key");
   return { announce, taken, warnings, broker: (works: () => Promise<void>) => (take = works) };
 }
 

@@ -1,7 +1,7 @@
 import { posix } from "node:path";
 import { z } from "zod";
 import { Deferred } from "../errors.ts";
-import { describeIssues } from "../messages/cloud-event.ts";
+import { describeIssues } from "../messages/check-form.ts";
 import { BeamlineName, BeamtimeId } from "../messages/data-ready.ts";
 import { asText, readOnlineAnalysis, type OnlineResources } from "./online-analysis.ts";
 

@@ -1,5 +1,6 @@
 import { posix } from "node:path";
 import { Rejected } from "../errors.ts";
+import { cut } from "../messages/cut.ts";
 
 /**
  * Where one session's files are, in the three views of the same data
@@ -77,7 +78,7 @@ function synced(path: string, roots: SessionRoots): string {
   if (!NEVER_SYNCED.includes(folder)) return inside;
   throw new Rejected({
     code: "path-not-synced",
-    message: `${path} lies in ${folder}, which is never copied to the core file system.`,
+    message: `${cut(path, 500)} lies in ${folder}, which is never copied to the core file system.`,
     hint: "Write data that is to be analysed to raw, processed or shared.",
   });
 }
@@ -92,13 +93,13 @@ function insideSession(path: string, roots: SessionRoots): string {
   if (local !== undefined) {
     throw new Rejected({
       code: "path-not-synced",
-      message: `${path} lies in the beamline's local folder, which is never copied to the core file system.`,
+      message: `${cut(path, 500)} lies in the beamline's local folder, which is never copied to the core file system.`,
       hint: "Write data that is to be analysed below " + roots.beamline + ".",
     });
   }
   throw new Rejected({
     code: "path-outside-beamtime",
-    message: `${path} does not lie in this beamtime: neither below ${roots.beamline} nor below ${roots.core}.`,
+    message: `${cut(path, 500)} does not lie in this beamtime: neither below ${roots.beamline} nor below ${roots.core}.`,
     hint: "Send an absolute path inside the beamtime; data of another beamtime needs its beamtimeId.",
   });
 }

@@ -4,6 +4,7 @@ import type { CloudEvent } from "../messages/cloud-event.ts";
 import { DATA_READY_TYPE, validateDataReady, type DataReady } from "../messages/data-ready.ts";
 import { shortId } from "../messages/derived-id.ts";
 import { routingKey } from "../messages/job-event.ts";
+import { writeJson } from "../messages/json.ts";
 import { openLink, type BrokerAddress, type BrokerLink } from "./connection.ts";
 import { Publisher } from "./publisher.ts";
 import { topologyFor, type Topology } from "./topology.ts";
@@ -95,7 +96,7 @@ export async function publishDataReady(
   await client.publisher.publish({
     exchange: client.topology.dataExchange,
     routingKey: routingKey(data.beamline ?? null, data.beamtimeId ?? null, "data.ready"),
-    body: Buffer.from(JSON.stringify(event)),
+    body: Buffer.from(writeJson(event)),
     properties: {
       messageId: shortId(event.id),
       type: event.type,

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { isTerminal } from "../jobs/job.ts";
 import { JobEventData } from "../messages/job-event.ts";
+import { parseJson } from "../messages/json.ts";
 import type { BrokerClient } from "./client.ts";
 import { historySince } from "./history.ts";
 
@@ -37,7 +38,7 @@ export async function lastJobEvents(
     // On the exchange for data they are anybody's.
     if (fields.exchange !== eventsExchange) continue;
     if (typeof type !== "string" || !type.startsWith("mento.job.")) continue;
-    const { data: event } = JobEvent.safeParse(parseJson(content));
+    const { data: event } = JobEvent.safeParse(tryJson(content));
     if (event === undefined) continue;
     const { job, slurm } = event.data;
     for (const name of [job.id, slurm.jobId ?? ""].filter((one) => wanted.has(one))) {
@@ -50,9 +51,9 @@ export async function lastJobEvents(
   return found;
 }
 
-function parseJson(content: Buffer): unknown {
+function tryJson(content: Buffer): unknown {
   try {
-    return JSON.parse(content.toString("utf8"));
+    return parseJson(content.toString("utf8"));
   } catch {
     return undefined;
   }

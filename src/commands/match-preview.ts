@@ -1,6 +1,6 @@
 import { posix } from "node:path";
 import { Sessions } from "../beamtime/session.ts";
-import type { MentoConfig } from "../config.ts";
+import { jobsDirectoryOf, type MentoConfig } from "../config.ts";
 import { MentoError, Rejected } from "../errors.ts";
 import { requireBeamline } from "../handle-message.ts";
 import type { TriggerInput } from "../messages/trigger-input.ts";
@@ -29,7 +29,7 @@ export interface Preview {
 /** What each trigger would make of a message, in the order of the configuration. */
 export function previewsOf(
   input: TriggerInput,
-  { triggers, worker }: MentoConfig,
+  { triggers, worker, site }: MentoConfig,
   { session, isKnown }: FoundSession,
 ): Preview[] {
   const { unmatched } = matchTriggers(input, triggers);
@@ -39,10 +39,14 @@ export function previewsOf(
     const reason = reasons.get(trigger.name);
     if (reason !== undefined) return { ...none, reason };
     try {
-      // What runs here needs no session: without one, its paths stay as they are.
-      const own = isKnown || !HERE.includes(trigger.method) ? session : null;
+      // What runs here needs no session: without one, its paths stay as they are. Not those of an event that names one.
+      const needsSession =
+        !HERE.includes(trigger.method) || (input.job !== null && input.job.session.id !== null);
+      const own = isKnown || needsSession ? session : null;
       if (own !== null) requireBeamline(input, own);
-      const plan = planJob(input, trigger, own, worker.group);
+      const plan = planJob(input, trigger, own, worker.group, (method, of) =>
+        jobsDirectoryOf(site, method, of),
+      );
       const { jobId, argv, env, workdir, stdin, resultsDirectory } = plan;
       const job = { id: jobId, method: trigger.method, argv, env, workdir, stdin, resultsDirectory };
       return { ...none, fires: true, job };

@@ -3,6 +3,7 @@ import { publishDataReady } from "../broker/client.ts";
 import { subscribe, type Subscription } from "../broker/subscribe.ts";
 import { errorText } from "../errors.ts";
 import type { DataReady } from "../messages/data-ready.ts";
+import { parseJson, type JsonValue } from "../messages/json.ts";
 import { printJson, printLine, sayLine } from "../terminal.ts";
 import { eventLine } from "./event-line.ts";
 import { MessageEnds } from "./message-ends.ts";
@@ -20,7 +21,7 @@ interface PublishOptions {
   technique?: string;
   scan?: string;
   sample?: string;
-  parameters?: Record<string, unknown>;
+  parameters?: Record<string, JsonValue>;
   id?: string;
   source?: string;
   wait?: true;
@@ -132,11 +133,13 @@ function seconds(text: string): number {
   throw new InvalidArgumentError("It must be a number of seconds.");
 }
 
-function parameters(text: string): Record<string, unknown> {
+function parameters(text: string): Record<string, JsonValue> {
   try {
     const json = text.startsWith("@") ? textOf(readInput(text.slice(1))) : text;
-    const value: unknown = JSON.parse(json);
-    if (typeof value === "object" && value !== null && !Array.isArray(value)) return { ...value };
+    const value = parseJson(json);
+    if (typeof value === "object" && value !== null && !Array.isArray(value)) {
+      return { ...(value as Record<string, JsonValue>) };
+    }
   } catch (error) {
     throw new InvalidArgumentError(errorText(error));
   }

@@ -1,3 +1,4 @@
+import { writeJson } from "../messages/json.ts";
 import { quote } from "../shells/quote.ts";
 import { globToRegex, plainRegex } from "./glob.ts";
 
@@ -96,7 +97,7 @@ submitted=$(($(stat -c %Y "$directory/run.sh") - 1))
   field boot "$(cat /proc/sys/kernel/random/boot_id)"
 } | record started
 
-printf %s ${quote(JSON.stringify(job.parameters))} > "$directory/parameters.json"
+printf %s ${quote(writeJson(job.parameters))} > "$directory/parameters.json"
 ${job.stdin === null ? "stdin=/dev/null" : `stdin="$directory/stdin"; printf %s ${literal(job.stdin)} > "$stdin"`}
 found=$directory/.found.$run
 rm -f "$directory/results.$run" "$found"

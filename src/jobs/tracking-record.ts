@@ -1,9 +1,10 @@
 import { posix } from "node:path";
 import { z } from "zod";
 import { Rejected } from "../errors.ts";
-import { describeIssues } from "../messages/cloud-event.ts";
+import { describeIssues } from "../messages/check-form.ts";
 import { BeamtimeId } from "../messages/data-ready.ts";
 import { JobEventData } from "../messages/job-event.ts";
+import { parseJson, writeJson } from "../messages/json.ts";
 import { TriggerSlurm } from "../triggers/trigger-config.ts";
 
 /** Part of a folder's name in the jobs directory. */
@@ -64,7 +65,7 @@ export interface TrackingRecord extends Omit<z.infer<typeof WrittenRecord>, "dat
 }
 
 export function writeTrackingRecord(record: TrackingRecord): Buffer {
-  return Buffer.from(JSON.stringify({ ...record, jobsDirectory: undefined }));
+  return Buffer.from(writeJson({ ...record, jobsDirectory: undefined }));
 }
 
 /**
@@ -73,7 +74,7 @@ export function writeTrackingRecord(record: TrackingRecord): Buffer {
  * @throws Rejected `record-unfit`
  */
 export function readTrackingRecord(content: Buffer): TrackingRecord {
-  const parsed = WrittenRecord.safeParse(parseJson(content));
+  const parsed = WrittenRecord.safeParse(tryJson(content));
   if (!parsed.success) throw unfit(describeIssues(parsed.error));
   const { data } = parsed.data;
   return { ...parsed.data, data, jobsDirectory: posix.dirname(data.job.directory) };
@@ -104,9 +105,9 @@ function unfit(why: string): Rejected {
   });
 }
 
-function parseJson(bytes: Buffer): unknown {
+function tryJson(bytes: Buffer): unknown {
   try {
-    return JSON.parse(bytes.toString("utf8"));
+    return parseJson(bytes.toString("utf8"));
   } catch {
     return undefined;
   }

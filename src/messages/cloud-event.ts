@@ -1,6 +1,10 @@
-import { createHash } from "node:crypto";
 import { z } from "zod";
 import { Rejected } from "../errors.ts";
+import { bodyText } from "./body-text.ts";
+import { describeIssues } from "./check-form.ts";
+import { cut } from "./cut.ts";
+import { checkAttributes, envelopeOf, mediaTypeOf, readJson, timeOf, tooDeep } from "./envelope.ts";
+import { plainNumbers } from "./json.ts";
 
 /** Messages larger than this are rejected unread: 1 MiB. */
 export const MAX_MESSAGE_BYTES = 1024 * 1024;
@@ -8,15 +12,18 @@ export const MAX_MESSAGE_BYTES = 1024 * 1024;
 /** So deep lists and objects in `data` may lie in one another: what is much deeper cannot be checked, or written. */
 const MAX_LEVELS = 100;
 
+/** Ids go into events, log lines and job ids. */
+export const MAX_ID = 1024;
+
 /**
  * CloudEvents 1.0 (https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md), JSON format.
  * Extension attributes that Mento does not know pass through unchanged.
  */
 export const CloudEvent = z.looseObject({
   specversion: z.literal("1.0"),
-  id: z.string().min(1),
-  source: z.string().min(1),
-  type: z.string().min(1),
+  id: z.string().min(1).max(MAX_ID),
+  source: z.string().min(1).max(MAX_ID),
+  type: z.string().min(1).max(MAX_ID),
   time: z.iso.datetime({ offset: true }).optional(),
   subject: z.string().min(1).optional(),
   datacontenttype: z.string().optional(),
@@ -29,6 +36,7 @@ export type CloudEvent = z.infer<typeof CloudEvent>;
 /** The AMQP properties that take part in a message's meaning. */
 export interface MessageProperties {
   contentType?: string | undefined;
+  contentEncoding?: string | undefined;
   messageId?: string | undefined;
   appId?: string | undefined;
   type?: string | undefined;
@@ -36,11 +44,14 @@ export interface MessageProperties {
   timestamp?: number | undefined;
   /** The login that published it: RabbitMQ takes no other (https://www.rabbitmq.com/docs/validated-user-id). */
   userId?: string | undefined;
+  /** As amqplib gives them; only CloudEvents attributes and the trace context are read. */
+  headers?: Record<string, unknown> | undefined;
 }
 
 /**
- * Bytes → a CloudEvent. Takes the structured form, or a bare `data` object whose attributes are in the AMQP
- * properties. Without `message_id` the id is a hash of the body, so that the same body is the same message.
+ * Bytes → a CloudEvent. Takes an event as JSON, an event whose attributes are headers, or a bare `data` object whose
+ * attributes are in the AMQP properties. Without `message_id` the id of such a one is a hash of the body, so that the same
+ * body is the same message. Numbers in `parameters` stay as they were written.
  *
  * @throws Rejected `message-too-large`, `not-utf8`, `not-json`, `wrong-schema`
  */
@@ -52,93 +63,67 @@ export function decodeMessage(body: Uint8Array, properties: MessageProperties): 
       hint: "Write the data to a file and send its path.",
     });
   }
-  const value = parseJson(decodeUtf8(body));
-  if (isStructured(value, properties)) return parseEnvelope(value);
-  return parseEnvelope({
-    specversion: "1.0",
-    id: properties.messageId ?? createHash("sha256").update(body).digest("hex"),
-    source: properties.appId ?? "unknown",
-    type: properties.type ?? "mento.data.ready.v1",
-    ...timeOf(properties.timestamp),
-    datacontenttype: "application/json",
-    data: value,
+  const format = foreignFormat(mediaTypeOf(properties.contentType));
+  if (format !== undefined) throw wrongFormat(format);
+  const value = readJson(bodyText(body, properties));
+  if (isBatch(value)) throw wrongFormat("a batch of events");
+  return checkedEvent(envelopeOf(value, body, properties));
+}
+
+/** Forms of CloudEvents, and of data, that are said not to be one JSON object. */
+function foreignFormat(mediaType: string): string | undefined {
+  if (/^application\/cloudevents-batch/.test(mediaType)) return "a batch of events";
+  const format = /^application\/cloudevents\+(?!json$)(.*)$/.exec(mediaType)?.[1];
+  if (format !== undefined) return `a CloudEvent in the format ${cut(format, 50)}`;
+  return /[/+]xml$/.test(mediaType) ? "XML" : undefined;
+}
+
+function isBatch(value: unknown): boolean {
+  const [first] = Array.isArray(value) ? (value as unknown[]) : [];
+  return typeof first === "object" && first !== null && "specversion" in first;
+}
+
+function wrongFormat(format: string): Rejected {
+  return new Rejected({
+    code: "wrong-schema",
+    message: `The message is ${format}; Mento reads JSON, one event a message.`,
+    hint: "Send one event a message, as application/cloudevents+json or as its data in application/json.",
   });
 }
 
-/** AMQP's timestamp is in seconds; many producers send milliseconds. What is neither is no time. */
-function timeOf(timestamp: number | undefined): { time?: string } {
-  const isTime = (milliseconds: number) => milliseconds > 0 && milliseconds < Date.UTC(2200, 0);
-  const candidates = timestamp === undefined ? [] : [timestamp * 1000, timestamp];
-  const found = candidates.find(isTime);
-  return found === undefined ? {} : { time: new Date(found).toISOString() };
-}
-
-function decodeUtf8(body: Uint8Array): string {
-  try {
-    return new TextDecoder("utf-8", { fatal: true }).decode(body);
-  } catch (cause) {
-    throw new Rejected({
-      code: "not-utf8",
-      message: "The message is not UTF-8 text.",
-      hint: "Send JSON in UTF-8.",
-      cause,
-    });
-  }
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch (cause) {
-    throw new Rejected({
-      code: "not-json",
-      message: `The message is not JSON: ${cause instanceof Error ? cause.message : "unreadable"}.`,
-      hint: "Send one JSON object; `mento validate FILE` checks it before you send.",
-      cause,
-    });
-  }
-}
-
-function isStructured(value: unknown, properties: MessageProperties): boolean {
-  const mediaType = properties.contentType?.split(";")[0]?.trim().toLowerCase();
-  if (mediaType === "application/cloudevents+json") return true;
-  return typeof value === "object" && value !== null && "specversion" in value;
-}
-
-function parseEnvelope(value: unknown): CloudEvent {
-  const parsed = CloudEvent.safeParse(value);
-  if (!parsed.success) {
-    throw new Rejected({
-      code: "wrong-schema",
-      message: `The message is not a CloudEvent: ${describeIssues(parsed.error)}`,
-      hint: "See schemas/cloud-event.json and schemas/examples.",
-      cause: parsed.error,
-    });
-  }
-  const event = parsed.data;
+function checkedEvent(envelope: Record<string, unknown>): CloudEvent {
+  const { data } = envelope;
+  const isOfJob = typeof envelope["type"] === "string" && envelope["type"].startsWith("mento.job.");
   // A job's event has what its message said one level deeper.
-  const levels = event.type.startsWith("mento.job.") ? MAX_LEVELS + 1 : MAX_LEVELS;
-  if (isDeeperThan(levels, event.data)) {
-    throw new Rejected({
-      code: "wrong-schema",
-      message: `The message's data is nested more than ${MAX_LEVELS} levels deep.`,
-      hint: "Write such data to a file and send its path.",
-    });
-  }
-  return event;
+  if (isDeeperThan(isOfJob ? MAX_LEVELS + 1 : MAX_LEVELS, data)) throw tooDeep(MAX_LEVELS);
+  const event: Record<string, unknown> = {
+    ...(plainNumbers(envelope, [data]) as object),
+    ...timeOf(envelope),
+    ...("data" in envelope ? { data: plainNumbers(data, parametersIn(data)) } : {}),
+  };
+  checkAttributes(event);
+  const parsed = CloudEvent.safeParse(event);
+  if (parsed.success) return parsed.data;
+  throw new Rejected({
+    code: "wrong-schema",
+    message: `The message is not a CloudEvent: ${describeIssues(parsed.error)}`,
+    hint: "See schemas/cloud-event.json and schemas/examples.",
+  });
+}
+
+/** The sender's own values: of a data-ready message, and of one that led to a job. */
+function parametersIn(data: unknown): unknown[] {
+  const { parameters, message } = objectOf(data);
+  return [parameters, objectOf(message)["parameters"]].filter(
+    (one) => typeof one === "object" && one !== null,
+  );
+}
+
+function objectOf(value: unknown): Record<string, unknown> {
+  return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
 }
 
 function isDeeperThan(levels: number, value: unknown): boolean {
   if (typeof value !== "object" || value === null) return false;
   return levels === 0 || Object.values(value).some((one) => isDeeperThan(levels - 1, one));
-}
-
-/** Every mistake that zod found, in one line: `data.path: expected string, received number; …`. */
-export function describeIssues(error: z.ZodError, prefix: readonly PropertyKey[] = []): string {
-  return error.issues
-    .map((issue) => {
-      const place = [...prefix, ...issue.path].map(String).join(".");
-      return place === "" ? issue.message : `${place}: ${issue.message}`;
-    })
-    .join("; ");
 }

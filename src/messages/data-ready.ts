@@ -1,6 +1,9 @@
 import { z } from "zod";
 import { Rejected } from "../errors.ts";
-import { describeIssues, type CloudEvent } from "./cloud-event.ts";
+import { checkForm } from "./check-form.ts";
+import type { CloudEvent } from "./cloud-event.ts";
+import { cut } from "./cut.ts";
+import { JsonValue } from "./json.ts";
 
 export const DATA_READY_TYPE = "mento.data.ready.v1";
 
@@ -8,17 +11,25 @@ export const DATA_READY_TYPE = "mento.data.ready.v1";
 const NO_NUL = String.raw`^[^\u0000]*$`;
 const text = z.string().min(1).regex(new RegExp(NO_NUL), "must not contain NUL bytes");
 
+/** Of one message: more is work for an hour, and belongs into several messages or a folder. */
+export const MAX_PATHS = 1000;
+
 export const BeamtimeId = z
   .string()
+  .max(100)
   .regex(/^[A-Za-z0-9][A-Za-z0-9_-]*$/, "must be an id like 11010000 or c20210823_000_MAA");
 export const BeamlineName = z
   .string()
+  .max(100)
   .regex(/^[A-Za-z0-9][A-Za-z0-9._-]*$/, "must be a beamline's name like p11 or p02.1");
 
 /** `data` of a `mento.data.ready.v1` message: a detector has written files. */
 export const DataReady = z.strictObject({
   path: z
-    .union([text, z.array(text).min(1)], "must be a path, or a list of at least one, without NUL bytes")
+    .union(
+      [text, z.array(text).min(1).max(MAX_PATHS)],
+      `must be a path, or a list of 1 to ${MAX_PATHS}, without NUL bytes`,
+    )
     .describe("The file or files, absolute, as seen at the beamline or on the core file system."),
   beamtimeId: BeamtimeId.optional().describe(
     "A beamtime's or commissioning run's id. Default: the session open at the beamline.",
@@ -26,7 +37,7 @@ export const DataReady = z.strictObject({
   beamline: BeamlineName.optional().describe("Default: the worker's beamline."),
   bytes: z
     .union(
-      [z.int().nonnegative(), z.array(z.int().nonnegative()).min(1)],
+      [z.int().nonnegative(), z.array(z.int().nonnegative()).min(1).max(MAX_PATHS)],
       "must be a whole number of bytes, or a list of them",
     )
     .optional()
@@ -36,7 +47,7 @@ export const DataReady = z.strictObject({
   scan: z.union([text, z.int()], "must be text or a whole number").optional(),
   sample: text.optional(),
   parameters: z
-    .record(z.string(), z.json())
+    .record(z.string(), JsonValue)
     .optional()
     .describe("Free; available to templates as {{ parameters.NAME }}."),
 });
@@ -56,11 +67,9 @@ export interface DataReadyMessage {
  */
 export function validateDataReady(event: CloudEvent): DataReadyMessage {
   if (event.type !== DATA_READY_TYPE) throw unknownType(event.type);
-  const parsed = DataReady.safeParse(event.data);
-  if (!parsed.success) {
-    throw wrongData(describeIssues(parsed.error, ["data"]), parsed.error);
-  }
-  const data = parsed.data;
+  const checked = checkForm(DataReady, event.data, { path: MAX_PATHS, bytes: MAX_PATHS });
+  if (checked.mistake !== undefined) throw wrongData(checked.mistake);
+  const { data } = checked;
   const paths = typeof data.path === "string" ? [data.path] : data.path;
   const bytes = typeof data.bytes === "number" ? [data.bytes] : data.bytes;
   if (bytes !== undefined && bytes.length !== paths.length) {
@@ -74,22 +83,21 @@ function unknownType(type: string): Rejected {
   if (known !== null) {
     return new Rejected({
       code: "unknown-version",
-      message: `The message's type is ${type}; this Mento knows ${DATA_READY_TYPE}.`,
+      message: `The message's type is ${cut(type, 100)}; this Mento knows ${DATA_READY_TYPE}.`,
       hint: `Send ${DATA_READY_TYPE}, or run a newer Mento.`,
     });
   }
   return new Rejected({
     code: "unknown-type",
-    message: `The message's type "${type}" is not one that Mento knows.`,
+    message: `The message's type "${cut(type, 200)}" is not one that Mento knows.`,
     hint: `Send ${DATA_READY_TYPE}.`,
   });
 }
 
-function wrongData(what: string, cause?: unknown): Rejected {
+function wrongData(what: string): Rejected {
   return new Rejected({
     code: "wrong-schema",
     message: `The message does not fit ${DATA_READY_TYPE}: ${what}`,
     hint: "See schemas/data-ready.json; anything of your own belongs under data.parameters.",
-    cause,
   });
 }

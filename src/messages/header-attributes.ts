@@ -34,6 +34,7 @@ export function attributesInHeaders(headers: unknown): HeaderAttributes | null {
     const name = written.toLowerCase();
     prefixes.add(prefix.toLowerCase());
     const text = canonicalText(value);
+    if (name === "data") mistake ??= `its header ${header} is no attribute: data is the body`;
     const isTwice = attributes.has(name);
     if (text === undefined) {
       mistake ??= `its header ${header} is not text of 1 to ${MAX_VALUE_BYTES} bytes in UTF-8 without control characters`;

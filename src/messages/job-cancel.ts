@@ -1,6 +1,8 @@
 import { z } from "zod";
 import { Rejected } from "../errors.ts";
-import { describeIssues, type CloudEvent } from "./cloud-event.ts";
+import { checkForm } from "./check-form.ts";
+import type { CloudEvent } from "./cloud-event.ts";
+import { cut } from "./cut.ts";
 import { CancelledBy, EventError, ExitReason, JobState } from "./job-event.ts";
 
 export const JOB_CANCEL_TYPE = "mento.job.cancel.v1";
@@ -60,19 +62,18 @@ export function readJobCancel(event: CloudEvent): { jobs: string[]; reason: stri
   if (event.type !== JOB_CANCEL_TYPE) {
     throw new Rejected({
       code: "unknown-version",
-      message: `The message's type is ${event.type}; this Mento knows ${JOB_CANCEL_TYPE}.`,
+      message: `The message's type is ${cut(event.type, 100)}; this Mento knows ${JOB_CANCEL_TYPE}.`,
       hint: `Send ${JOB_CANCEL_TYPE}, or run a newer Mento.`,
     });
   }
-  const parsed = JobCancel.safeParse(event.data);
-  if (!parsed.success) {
+  const checked = checkForm(JobCancel, event.data, { job: 1000 });
+  if (checked.mistake !== undefined) {
     throw new Rejected({
       code: "wrong-schema",
-      message: `The message does not fit ${JOB_CANCEL_TYPE}: ${describeIssues(parsed.error, ["data"])}`,
+      message: `The message does not fit ${JOB_CANCEL_TYPE}: ${checked.mistake}`,
       hint: "See schemas/job-cancel.json.",
-      cause: parsed.error,
     });
   }
-  const { job, reason = null } = parsed.data;
+  const { job, reason = null } = checked.data;
   return { jobs: typeof job === "string" ? [job] : job, reason };
 }

@@ -2,6 +2,7 @@ import { z } from "zod";
 import { ERROR_CODES, type ErrorCode } from "../errors.ts";
 import type { CloudEvent } from "./cloud-event.ts";
 import { derivedId } from "./derived-id.ts";
+import { JsonValue } from "./json.ts";
 
 /** What a job can be. The transitions between these are in jobs/job.ts. */
 export const JobState = z.enum(["submitted", "started", "completed", "failed", "cancelled", "lost"]);
@@ -58,7 +59,7 @@ export const MessageFacts = z.strictObject({
   technique: z.string().nullable(),
   scan: z.union([z.string(), z.int()]).nullable(),
   sample: z.string().nullable(),
-  parameters: z.record(z.string(), z.json()),
+  parameters: z.record(z.string(), JsonValue),
 });
 export type MessageFacts = z.infer<typeof MessageFacts>;
 
@@ -68,6 +69,14 @@ export type ChainLink = z.infer<typeof ChainLink>;
 
 export const CancelledBy = z.strictObject({ who: z.string(), reason: z.string().nullable() });
 export type CancelledBy = z.infer<typeof CancelledBy>;
+
+function left(what: string) {
+  return z
+    .int()
+    .positive()
+    .optional()
+    .describe(`How many more ${what} there were than an event may have; absent: these are all.`);
+}
 
 /** `data` of every `mento.job.*.v1` event. */
 export const JobEventData = z.strictObject({
@@ -121,12 +130,10 @@ export const JobEventData = z.strictObject({
     "Who asked Mento to cancel it; null unless cancelled, and null if somebody cancelled it in Slurm.",
   ),
   results: z.array(JobResult),
-  resultsCut: z
-    .int()
-    .positive()
-    .optional()
-    .describe("How many more results there were than an event may have; absent: these are all."),
+  resultsCut: left("results"),
   error: EventError.nullable(),
+  pathsCut: left("paths"),
+  parametersCut: z.literal(true).optional().describe("The event was too large for the message's parameters."),
 });
 export type JobEventData = z.infer<typeof JobEventData>;
 
@@ -140,6 +147,8 @@ export const MessageEventData = z.strictObject({
   reasons: z
     .array(z.strictObject({ trigger: z.string(), reason: z.string() }))
     .describe("Why each trigger did not want it, or that it was superseded; empty unless ignored."),
+  reasonsCut: left("reasons"),
+  pathsCut: left("paths"),
 });
 export type MessageEventData = z.infer<typeof MessageEventData>;
 
@@ -195,7 +204,10 @@ export function messageEvent(
 }
 
 /** The structured form that goes over the wire. */
-export function toCloudEvent(event: OutgoingEvent, source: string): CloudEvent {
+export function toCloudEvent(
+  event: OutgoingEvent,
+  source: string,
+): CloudEvent & { data: OutgoingEvent["data"] } {
   return {
     specversion: "1.0",
     id: event.id,

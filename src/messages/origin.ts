@@ -1,30 +1,40 @@
-import { createHash } from "node:crypto";
-import type { MessageProperties } from "./cloud-event.ts";
-import { DATA_READY_TYPE } from "./data-ready.ts";
+import { MAX_ID, MAX_MESSAGE_BYTES, type MessageProperties } from "./cloud-event.ts";
+import { cut, cutId } from "./cut.ts";
+import { DATA_READY_TYPE, MAX_PATHS } from "./data-ready.ts";
 import { derivedId } from "./derived-id.ts";
-import { Cause, type MessageEventData } from "./job-event.ts";
+import { hashOf, isDeclaredEvent, ownProperty } from "./envelope.ts";
+import { attributesInHeaders } from "./header-attributes.ts";
+import type { Cause, MessageEventData } from "./job-event.ts";
 
 /** Who sent a message, under which id, and about what, as far as it can be told: also of one that is not even JSON. */
 export type Origin = Pick<MessageEventData, "cause" | "beamline" | "beamtimeId" | "paths">;
 
+const LONGEST_NAME = 100;
+const LONGEST_PATH = 4096;
+
+/**
+ * Of any message, whatever is wrong with it: never throws, and is bounded. What `decodeMessage` takes has the same source,
+ * id and type here. A body that is too large to be a message is not read.
+ */
 export function originOf(body: Uint8Array, properties: MessageProperties): Origin {
-  const { envelope, data, isStructured } = readBody(body);
-  const own = {
-    source: (isStructured ? text(envelope["source"]) : null) ?? properties.appId ?? "unknown",
-    id:
-      (isStructured ? text(envelope["id"]) : null) ??
-      properties.messageId ??
-      createHash("sha256").update(body).digest("hex"),
-    type: (isStructured ? text(envelope["type"]) : null) ?? properties.type ?? DATA_READY_TYPE,
-  };
-  const isOfJob = JOB_END.test(own.type);
+  const { attributes, data } = readBody(body, properties);
+  const cause = causeOf({
+    source: text(attributes["source"]) ?? ownProperty(properties.appId) ?? "unknown",
+    id: text(attributes["id"]) ?? ownProperty(properties.messageId) ?? hashOf(body),
+    type: text(attributes["type"]) ?? ownProperty(properties.type) ?? DATA_READY_TYPE,
+  });
+  const isOfJob = JOB_END.test(cause.type);
   const session = isOfJob ? objectOrEmpty(data["session"]) : {};
   const path = data[isOfJob ? "paths" : "path"];
+  const paths: unknown[] = Array.isArray(path) ? path : [path];
   return {
-    cause: own,
-    beamline: text(isOfJob ? session["beamline"] : data["beamline"]),
-    beamtimeId: text(isOfJob ? session["id"] : data["beamtimeId"]),
-    paths: (Array.isArray(path) ? path : [path]).filter((one): one is string => typeof one === "string"),
+    cause,
+    beamline: nameOf(isOfJob ? session["beamline"] : data["beamline"]),
+    beamtimeId: nameOf(isOfJob ? session["id"] : data["beamtimeId"]),
+    paths: paths
+      .slice(0, MAX_PATHS)
+      .filter((one): one is string => typeof one === "string")
+      .map((one) => cut(one, LONGEST_PATH)),
   };
 }
 
@@ -41,15 +51,32 @@ export function chainOriginOf(
   const origin = originOf(body, properties);
   const { cause } = origin;
   if (!JOB_END.test(cause.type)) return { origin, link: "" };
-  const first = Cause.safeParse(readBody(body).data["cause"]);
-  if (!first.success) return { origin, link: "" };
-  return { origin: { ...origin, cause: first.data }, link: derivedId(cause.source, cause.id) };
+  const first = objectOrEmpty(readBody(body, properties).data["cause"]);
+  const [source, id, type] = [text(first["source"]), text(first["id"]), text(first["type"])];
+  if (source === null || id === null || type === null) return { origin, link: "" };
+  return {
+    origin: { ...origin, cause: causeOf({ source, id, type }) },
+    link: derivedId(cause.source, cause.id),
+  };
 }
 
-function readBody(body: Uint8Array) {
-  const envelope = objectOrEmpty(tryJson(body));
-  const isStructured = "specversion" in envelope;
-  return { envelope, isStructured, data: isStructured ? objectOrEmpty(envelope["data"]) : envelope };
+function causeOf({ source, id, type }: Cause): Cause {
+  return { source: cutId(source, MAX_ID), id: cutId(id, MAX_ID), type: cutId(type, MAX_ID) };
+}
+
+/** Attributes from the headers or the body, in whichever form the message has come; empty of data alone. */
+function readBody(body: Uint8Array, properties: MessageProperties) {
+  const inHeaders = attributesInHeaders(properties.headers);
+  const value = body.byteLength > MAX_MESSAGE_BYTES ? {} : objectOrEmpty(tryJson(body));
+  if (isDeclaredEvent(properties) || (inHeaders === null && Object.hasOwn(value, "specversion"))) {
+    return { attributes: value, data: dataOf(value) };
+  }
+  return { attributes: Object.fromEntries(inHeaders?.attributes ?? []), data: value };
+}
+
+function dataOf({ data, data_base64: encoded }: Record<string, unknown>): Record<string, unknown> {
+  if (typeof encoded !== "string") return objectOrEmpty(data);
+  return objectOrEmpty(tryJson(Buffer.from(encoded, "base64")));
 }
 
 function tryJson(body: Uint8Array): unknown {
@@ -64,6 +91,11 @@ function objectOrEmpty(value: unknown): Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value)
     ? (value as Record<string, unknown>)
     : {};
+}
+
+function nameOf(value: unknown): string | null {
+  const name = text(value);
+  return name === null ? null : cut(name, LONGEST_NAME);
 }
 
 function text(value: unknown): string | null {

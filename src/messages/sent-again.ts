@@ -1,4 +1,7 @@
+import { MAX_ID } from "./cloud-event.ts";
+import { cutId } from "./cut.ts";
 import { shortId } from "./derived-id.ts";
+import { parseJson, writeJson } from "./json.ts";
 import { copyProperties, type OurHeaders, type Outgoing, type Received } from "./received.ts";
 
 export type { Outgoing };
@@ -13,7 +16,7 @@ export function sentAgain(received: Received, ours: OurHeaders, newId?: string):
   const envelope = envelopeOf(received.body);
   const isBinary = "cloudEvents:id" in received.carried;
   return {
-    body: envelope === undefined ? received.body : Buffer.from(JSON.stringify({ ...envelope, id: newId })),
+    body: envelope === undefined ? received.body : Buffer.from(writeJson({ ...envelope, id: newId })),
     properties: {
       ...properties,
       messageId: shortId(newId),
@@ -24,13 +27,14 @@ export function sentAgain(received: Received, ours: OurHeaders, newId?: string):
 
 /** `<id>/again-<time>`. Of an id that is one already, only the time is new: ids do not grow with each run. */
 export function idOfNextRun(id: string, at: Date): string {
-  return `${id.replace(/\/again-\d{4}-\d\d-\d\dT[\d:.]+Z$/, "")}/again-${at.toISOString()}`;
+  const first = id.replace(/\/again-\d{4}-\d\d-\d\dT[\d:.]+Z$/, "");
+  return `${cutId(first, MAX_ID - 40)}/again-${at.toISOString()}`;
 }
 
 /** A structured CloudEvent, whose id is in the body. */
 function envelopeOf(body: Buffer): object | undefined {
   try {
-    const value: unknown = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(body));
+    const value = parseJson(new TextDecoder("utf-8", { fatal: true }).decode(body));
     return typeof value === "object" && value !== null && "specversion" in value ? value : undefined;
   } catch {
     return undefined;

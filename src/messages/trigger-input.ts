@@ -1,6 +1,7 @@
 import { Rejected } from "../errors.ts";
-import { describeIssues, type CloudEvent } from "./cloud-event.ts";
-import { validateDataReady } from "./data-ready.ts";
+import { checkForm } from "./check-form.ts";
+import type { CloudEvent } from "./cloud-event.ts";
+import { MAX_PATHS, validateDataReady } from "./data-ready.ts";
 import { JobEventData, type Cause, type ChainLink, type MessageFacts } from "./job-event.ts";
 
 /** What can start a trigger: the type of a message or event without `mento.` and version. */
@@ -33,6 +34,9 @@ export interface TriggerInput {
   bytes: readonly number[] | undefined;
   facts: MessageFacts;
 }
+
+/** No event of a worker has more: it has at most a message's paths, and ends at 1 MiB. */
+const MOST_IN_EVENT = { paths: MAX_PATHS, results: 20_000, chain: 100, "slurm.nodes": 20_000 };
 
 const JOB_TYPE = /^mento\.(job\.(?:completed|failed|cancelled|lost))\.v1$/;
 
@@ -69,16 +73,15 @@ function fromDataReady(event: CloudEvent): TriggerInput {
 }
 
 function fromJobEvent(event: CloudEvent, type: InputType): TriggerInput {
-  const parsed = JobEventData.safeParse(event.data);
-  if (!parsed.success) {
+  const checked = checkForm(JobEventData, event.data, MOST_IN_EVENT);
+  if (checked.mistake !== undefined) {
     throw new Rejected({
       code: "wrong-schema",
-      message: `The event does not fit ${event.type}: ${describeIssues(parsed.error, ["data"])}`,
+      message: `The event does not fit ${event.type}: ${checked.mistake}`,
       hint: "Another version of Mento may have announced it; see schemas/job-event.json.",
-      cause: parsed.error,
     });
   }
-  const job = parsed.data;
+  const { data: job } = checked;
   return {
     type,
     event,

@@ -1,3 +1,4 @@
+import { WrittenNumber, writeJson } from "../messages/json.ts";
 import { asList, type Condition } from "./condition.ts";
 
 /** One of a condition's alternatives. */
@@ -24,17 +25,15 @@ export function compileCondition(condition: Condition): {
 function compileOne(wanted: Wanted): { fits: (value: unknown) => boolean; words: string } {
   if (typeof wanted === "string") {
     const isGlob = /[*?]/.test(wanted);
-    const fits = (value: unknown) => {
-      const text = asText(value);
-      return text !== undefined && (isGlob ? globFits(wanted, text) : text === wanted);
-    };
+    const fits = (value: unknown) =>
+      textsOf(value).some((text) => (isGlob ? globFits(wanted, text) : text === wanted));
     return { fits, words: wanted };
   }
   if (typeof wanted === "number") {
     return { fits: (value) => asNumber(value) === wanted, words: String(wanted) };
   }
   if (typeof wanted === "boolean") {
-    return { fits: (value) => asText(value) === String(wanted), words: String(wanted) };
+    return { fits: (value) => textsOf(value).includes(String(wanted)), words: String(wanted) };
   }
   const { min = -Infinity, max = Infinity, exists } = wanted;
   if (exists !== undefined) {
@@ -49,8 +48,8 @@ function compileOne(wanted: Wanted): { fits: (value: unknown) => boolean; words:
 
 /** A value for a sentence, not longer than one can read. */
 export function shown(value: unknown): string {
-  const text = typeof value === "string" ? value : JSON.stringify(value ?? null);
-  return text.length <= 200 ? text : `${text.slice(0, 200)}…`;
+  const text = typeof value === "string" ? value : writeJson(value ?? null);
+  return text.length <= 200 ? text : `${text.slice(0, 200).toWellFormed()}…`;
 }
 
 /**
@@ -76,9 +75,11 @@ export function globFits(glob: string, text: string): boolean {
   return at === glob.length;
 }
 
-function asText(value: unknown): string | undefined {
-  if (typeof value === "string") return value;
-  return typeof value === "number" || typeof value === "boolean" ? String(value) : undefined;
+/** A number fits as it was written, `1.0`, and as it is usually, `1`. */
+function textsOf(value: unknown): string[] {
+  if (value instanceof WrittenNumber) return [value.value, String(Number(value.value))];
+  const isPlain = typeof value === "string" || typeof value === "number" || typeof value === "boolean";
+  return isPlain ? [String(value)] : [];
 }
 
 /** Longer texts are no numbers that anybody writes. */
@@ -87,6 +88,7 @@ const LONGEST_NUMBER = 100;
 /** Also of a text that is a decimal number: control systems send scan numbers so. */
 function asNumber(value: unknown): number | undefined {
   if (typeof value === "number") return value;
+  if (value instanceof WrittenNumber) return Number(value.value);
   if (typeof value !== "string" || value.length > LONGEST_NUMBER) return undefined;
   return /^\s*[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?\s*$/i.test(value) ? Number(value) : undefined;
 }

@@ -8,9 +8,17 @@ import {
   type SessionRoots,
 } from "../beamtime/paths.ts";
 import type { Cause, ChainLink, JobMethod, MessageFacts } from "../messages/job-event.ts";
+import { cut } from "../messages/cut.ts";
 import type { TriggerInput } from "../messages/trigger-input.ts";
 import { derivedId } from "../messages/derived-id.ts";
-import { asksForBeamlineView, fillArguments, fillText, type TemplateValues } from "./template.ts";
+import { checkedDirectory, checkedResults, ofNoSession } from "./event-paths.ts";
+import {
+  asksForBeamlineView,
+  beginsWithWord,
+  fillArguments,
+  fillText,
+  type TemplateValues,
+} from "./template.ts";
 import { traceparentFor } from "./traceparent.ts";
 import type { Trigger } from "./trigger-config.ts";
 
@@ -54,6 +62,9 @@ export interface PlanSession {
   roots: SessionRoots;
 }
 
+/** The folder of a method's job directories, in a session or in none. */
+export type JobsFolderOf = (method: JobMethod, session: { id: string; corePath: string } | null) => string;
+
 /** Where results go on the core file system, below the session's folder (MENTO, `prepare_results_filename`). */
 export const RESULTS_FOLDER = "processed/onlineanalysis";
 
@@ -69,6 +80,9 @@ export function jobIdFor(cause: Pick<Cause, "source" | "id">, group: string, tri
 }
 
 /**
+ * `jobsFolderOf` says where the configuration has the job directories of a method; without it, no result outside the
+ * session is handed on.
+ *
  * @throws Rejected `path-outside-beamtime`, `path-not-synced`, `template-value-missing`, `wrong-argument`, `chain-too-long`
  */
 export function planJob(
@@ -76,11 +90,17 @@ export function planJob(
   trigger: Trigger,
   session: PlanSession | null,
   group: string,
+  jobsFolderOf?: JobsFolderOf,
 ): JobPlan {
   const { event, cause, chain, facts, bytes } = input;
   const jobId = jobIdFor(event, group, trigger.name);
   checkChain(chain, trigger);
   const isHere = HERE.includes(trigger.method);
+  const [named] = input.paths;
+  // Without the session that it names, nothing that an event says of files can be checked.
+  if (session === null && input.job !== null && input.job.session.id !== null && named !== undefined) {
+    throw ofNoSession(named);
+  }
   const view = (path: string) => viewOf(path, session?.roots, isHere);
   const paths = input.paths.map(view);
   const announcedPaths = input.paths.map((path) => viewOf(path, session?.roots, false));
@@ -89,7 +109,9 @@ export function planJob(
     isHere || session === null || first === undefined
       ? null
       : resultsDirectoryFor(first, trigger.name, session.roots);
-  const values = valuesOf(input, session, { jobId, paths, results: resultsDirectory });
+  const known = session && { id: session.id, corePath: session.roots.core };
+  const jobsFolder = (input.job && jobsFolderOf?.(input.job.job.method, known)) ?? null;
+  const values = valuesOf(input, session, { jobId, paths, results: resultsDirectory, jobsFolder });
   const mapped = (argument: string) => argumentFor(argument, session, trigger.method);
   const fill = (template: string) => {
     const filled = fillArguments([template], values);
@@ -100,9 +122,9 @@ export function planJob(
     return asksForBeamlineView(template) ? filled : mapped(filled);
   };
   const plan = {
-    argv: trigger.run.flatMap(fill),
+    argv: argumentsOf(trigger, fill),
     env: Object.fromEntries(Object.entries(trigger.env).map(([name, value]) => [name, text(value)])),
-    workdir: trigger.workdir === undefined ? null : text(trigger.workdir),
+    workdir: trigger.workdir === undefined ? null : noOption(text(trigger.workdir), trigger.workdir, trigger),
     stdin: trigger.stdin === undefined ? null : fillText(trigger.stdin, values),
     key: trigger.key === undefined ? null : fillText(trigger.key, values),
   };
@@ -141,20 +163,21 @@ export function argumentFor(argument: string, session: PlanSession | null, metho
 /** The path of data where the job runs. Without a session it stays as it is. */
 function viewOf(path: string, roots: SessionRoots | undefined, isHere: boolean): string {
   if (roots === undefined) return path;
-  return isHere ? (toBeamlinePath(path, roots) ?? path) : toCorePath(path, roots);
+  return (isHere ? toBeamlinePath(path, roots) : null) ?? toCorePath(path, roots);
 }
 
 function valuesOf(
   input: TriggerInput,
   session: PlanSession | null,
-  job: { jobId: string; paths: string[]; results: string | null },
+  job: { jobId: string; paths: string[]; results: string | null; jobsFolder: string | null },
 ): TemplateValues {
   const { facts, cause } = input;
   const roots = session?.roots;
   const inView = (map: (path: string, roots: SessionRoots) => string | null) =>
     roots === undefined ? undefined : input.paths.map((path) => map(path, roots));
   const [core, beamline, node] = [inView(toCorePath), inView(toBeamlinePath), inView(toNodePath)];
-  const causeResults = input.job?.results;
+  const { job: ended } = input;
+  const causeResults = ended === null ? undefined : checkedResults(ended, roots, job.jobsFolder);
   const file = job.paths[0] === undefined ? undefined : posix.parse(job.paths[0]);
   return {
     path: job.paths[0],
@@ -179,10 +202,11 @@ function valuesOf(
     "message.id": cause.id,
     "message.source": cause.source,
     "message.time": input.ready ?? undefined,
-    "cause.results": causeResults?.map(({ path }) => path),
+    // A program that is given some of them cannot know that there were more.
+    "cause.results": ended?.resultsCut === undefined ? causeResults?.map(({ path }) => path) : undefined,
     "cause.job": input.job?.job.id,
     "cause.trigger": input.job?.job.trigger,
-    "cause.directory": input.job?.job.directory,
+    "cause.directory": ended === null ? undefined : checkedDirectory(ended, roots, job.jobsFolder),
     "cause.exitCode": input.job?.exit?.code,
     detector: facts.detector,
     technique: facts.technique,
@@ -191,6 +215,29 @@ function valuesOf(
     parameters: facts.parameters,
     causeResults,
   };
+}
+
+/** The program and its arguments; what follows an argument `--` is no option of a program that knows it. */
+function argumentsOf(trigger: Trigger, fill: (template: string) => string[]): string[] {
+  const end = trigger.run.indexOf("--");
+  return trigger.run.flatMap((template, at) => {
+    const filled = fill(template);
+    return end !== -1 && at > end ? filled : filled.map((one) => noOption(one, template, trigger));
+  });
+}
+
+/**
+ * A name that a message gives is not to become an option of the program. Numbers may be negative; and whoever writes
+ * `parameters.NAME` at the beginning of an argument wants what the sender has put there.
+ */
+function noOption(argument: string, template: string, trigger: Trigger): string {
+  const isNumber = /^-(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$/.test(argument);
+  if (!argument.startsWith("-") || isNumber || !beginsWithWord(template, argument)) return argument;
+  throw new Rejected({
+    code: "wrong-argument",
+    message: `An argument of trigger ${trigger.name}, ${template}, would begin with "-", as an option does: ${cut(argument, 200)}`,
+    hint: "Send another name, or put text before it in the trigger: --name={{ sample }}, ./{{ path.name }}, or an argument -- before.",
+  });
 }
 
 function checkChain(chain: readonly ChainLink[], trigger: Trigger): void {

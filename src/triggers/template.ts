@@ -1,5 +1,6 @@
 import { Rejected } from "../errors.ts";
 import type { JobResult } from "../messages/job-event.ts";
+import { writeJson } from "../messages/json.ts";
 import { readName, scopeMistake, type TemplateName, type TemplateScope } from "./template-names.ts";
 import { parseTemplate, type Place } from "./template-syntax.ts";
 import { valueAt } from "./value-name.ts";
@@ -54,6 +55,19 @@ export function asksForBeamlineView(template: string): boolean {
   });
 }
 
+/**
+ * Whether an argument that begins so has that from a name or path of the message. Not from its parameters, from the
+ * template's own text, or from a default.
+ */
+export function beginsWithWord(template: string, filled: string): boolean {
+  for (const part of partsOf(template)) {
+    if (typeof part === "string" || "text" in part.term) return false;
+    if (filled === String(part.default)) return false;
+    if (!part.term.name.startsWith("parameters.")) return true;
+  }
+  return false;
+}
+
 function partsOf(template: string): readonly (string | Place)[] {
   const parsed = parseTemplate(template);
   // The configuration's check lets none of these through.
@@ -88,5 +102,5 @@ function valueOf(place: Place, template: string, values: TemplateValues): unknow
 }
 
 function asText(value: unknown): string {
-  return typeof value === "string" ? value : JSON.stringify(value);
+  return typeof value === "string" ? value : writeJson(value);
 }

@@ -1,3 +1,5 @@
+import { WrittenNumber } from "../messages/json.ts";
+
 /** `parameters.geometry.poni`, `results[0].path` → its steps; undefined if the text is no name. */
 export function stepsOf(name: string): (string | number)[] | undefined {
   if (!NAME.test(name)) return undefined;
@@ -20,5 +22,7 @@ export function valueAt(value: unknown, steps: readonly (string | number)[]): un
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
+  return (
+    typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof WrittenNumber)
+  );
 }

@@ -96,16 +96,20 @@ describe("mento match", () => {
   });
 
   it("takes a job's event, and shows nothing that could move the cursor", async () => {
-    const results = [
-      { path: "/c/a.png", beamlinePath: "/gpfs/a\u001b[2J.png", bytes: 1, mediaType: "image/png" },
-    ];
-    const { lines } = await match(jobEndedEvent({ type: "job.completed", results }));
+    const core = "/nonexistent/asap3/petra3/gpfs/p11/2026/data/11010000";
+    const ended = (group?: string) => {
+      const event = jobEndedEvent({ type: "job.completed", ...(group !== undefined && { group }) });
+      const beamlinePath = "/nonexistent/gpfs/current/a\u001b[2J.png";
+      const results = [{ path: `${core}/a.png`, beamlinePath, bytes: 1, mediaType: "image/png" }];
+      return { ...event, data: { ...event.data, paths: [`${core}/raw/a.h5`], results } };
+    };
+    const { lines } = await match(ended());
     expect(lines.slice(-3)).toEqual([
       expect.stringMatching(/^plot: would run \(local-bash-script/),
-      "    ./plot.sh '/gpfs/a\\u{1b}[2J.png'",
+      "    ./plot.sh '/nonexistent/gpfs/current/a\\u{1b}[2J.png'",
       "    with saxs on its standard input",
     ]);
-    const other = await match(jobEndedEvent({ type: "job.completed", group: "p09" }));
+    const other = await match(ended("p09"));
     expect(other.lines.at(-1)).toBe("plot: would not run: group is p09; the trigger wants default");
   });
 });

@@ -58,7 +58,9 @@ describe("a message that is sent again", () => {
   });
 
   it("has the new id and all else unchanged, whatever it holds", () => {
-    const data = fc.dictionary(fc.string(), fc.jsonValue());
+    const data = fc
+      .dictionary(fc.string(), fc.jsonValue())
+      .filter((value) => !JSON.stringify(value).includes("__proto__"));
     fc.assert(
       fc.property(data, fc.string({ minLength: 1 }), (value, id) => {
         const envelope = { specversion: "1.0", id: "old", source: "/s", type: "t", data: value };

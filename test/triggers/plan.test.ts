@@ -127,3 +127,117 @@ describe("planJob", () => {
     expect(planAfter(LONGEST_CHAIN)).toThrow("t would follow 16 jobs, the last of t1 → t0 → azimuthal");
   });
 });
+
+describe("a job's event names no file but its session's", () => {
+  const localJobs = "/var/lib/mento/jobs";
+  const result = { path: `${CORE}/processed/a.png`, beamlinePath: null, bytes: 1, mediaType: "image/png" };
+  const planOf = (
+    change: (event: ReturnType<typeof jobEndedEvent>) => void,
+    trigger: object = {},
+    at: typeof session | null = session,
+  ) => {
+    const event = jobEndedEvent({ type: "job.completed", results: [result] });
+    change(event);
+    const parsed = Trigger.parse({ name: "t", run: ["p"], on: { type: "job.completed" }, ...trigger });
+    return planJob(readTriggerInput(event), parsed, at, "default", (method) =>
+      method === "local-bash-script" ? localJobs : `${CORE}/scratch_cc/mento`,
+    );
+  };
+  const codeOf = (...given: Parameters<typeof planOf>) => {
+    try {
+      return planOf(...given).argv.join(" ");
+    } catch (error) {
+      return error instanceof Rejected ? error.code : String(error);
+    }
+  };
+  const here = { method: "local-bash-script" };
+
+  it.each([{}, here])("whatever the method, and wherever in the event the path is: %j", (method) => {
+    for (const path of ["/etc/passwd", `${CORE}/../11010001/raw/a`, "relative", `${CORE}x/a`, ""]) {
+      expect(codeOf(({ data }) => (data.paths = [path]), method)).toBe("path-outside-beamtime");
+      expect(codeOf(({ data }) => (data.results = [result, { ...result, path }]), method)).toBe(
+        "path-outside-beamtime",
+      );
+      expect(codeOf(({ data }) => (data.results = [{ ...result, beamlinePath: path }]), method)).toBe(
+        "path-outside-beamtime",
+      );
+    }
+    expect(codeOf(({ data }) => (data.results = [{ ...result, path: `${CORE}/scratch_bl/x` }]), method)).toBe(
+      "path-not-synced",
+    );
+  });
+
+  it("in any view, normalised, as the program's place sees it", () => {
+    const run = ["p", "{{ results[0].path }}", "{{ results[0].beamlinePath }}"];
+    const path = `${CORE}/raw/../processed//b.png`;
+    const change = ({ data }: ReturnType<typeof jobEndedEvent>) =>
+      (data.results = [{ ...result, path, beamlinePath: "/gpfs/current/processed/./b.png" }]);
+    expect(codeOf(change, { run })).toBe(`p ${CORE}/processed/b.png /gpfs/current/processed/b.png`);
+  });
+
+  it("nor, without that session, any file at all but of the job's own folder on this host", () => {
+    expect(codeOf(() => undefined, here, null)).toBe("path-outside-beamtime");
+    const ofHost = (path: string) => (event: ReturnType<typeof jobEndedEvent>) => {
+      event.data.job.method = "local-bash-script";
+      event.data.session = { beamline: null, id: null, corePath: null };
+      event.data.results = [{ ...result, path, beamlinePath: path }];
+    };
+    const plot = { ...here, run: ["plot", "{{ cause.results }}"] };
+    expect(codeOf(ofHost(`${localJobs}/k3f7/results/a`), plot, null)).toBe(
+      `plot ${localJobs}/k3f7/results/a`,
+    );
+    for (const path of [`${localJobs}/other/a`, `${localJobs}/k3f7/../other/a`, "/etc/passwd"]) {
+      expect(codeOf(ofHost(path), plot, null)).toBe("path-outside-beamtime");
+    }
+  });
+
+  it("and hands on no list of which a part was left out", () => {
+    const run = ["p", "{{ cause.results }}"];
+    expect(codeOf(({ data }) => (data.resultsCut = 1), { run })).toBe("template-value-missing");
+  });
+
+  it("and the directory of a job is one of that job", () => {
+    const run = ["p", "{{ cause.directory }}"];
+    expect(codeOf(() => undefined, { run })).toBe(`p ${CORE}/scratch_cc/mento/k3f7`);
+    for (const directory of ["/etc", "/etc/k3f7", `${CORE}/scratch_cc/mento/other`, `${localJobs}/k3f7/..`]) {
+      expect(codeOf(({ data }) => (data.job.directory = directory), { run })).toBe("template-value-missing");
+    }
+  });
+});
+
+describe("a name that begins with - is no option", () => {
+  const argvOf = (run: string[], more: Partial<DataReady> = {}) => {
+    try {
+      return plan(
+        { run },
+        { path: "/gpfs/current/raw/s1/--out=x.h5", sample: "-rf", scan: "-5", ...more },
+      ).argv.slice(1);
+    } catch (error) {
+      return error instanceof Rejected ? error.code : String(error);
+    }
+  };
+
+  it.each([
+    "{{ sample }}",
+    "{{ path.name }}",
+    "{{ path.stem }}x",
+    '{{ detector | default("") }}{{ sample }}',
+  ])("an argument that begins so is refused: %s", (template) => {
+    expect(argvOf(["p", template])).toBe("wrong-argument");
+  });
+
+  it("but not behind other text or after --, nor a number, a default, or a parameter", () => {
+    expect(argvOf(["p", "--name={{ sample }}", "./{{ path.name }}"])).toEqual(["--name=-rf", "./--out=x.h5"]);
+    expect(argvOf(["p", "--", "{{ sample }}"])).toEqual(["--", "-rf"]);
+    expect(argvOf(["p", "{{ scan }}", '{{ detector | default("-q") }}'])).toEqual(["-5", "-q"]);
+    const parameters = { one: "-v", list: ["-a", "b"], number: -1.5 };
+    const run = ["p", "{{ parameters.one }}", "{{ parameters.list }}", "{{ parameters.number }}"];
+    expect(argvOf(run, { parameters })).toEqual(["-v", "-a", "b", "-1.5"]);
+  });
+
+  it("nor of the folder that the program starts in", () => {
+    expect(() => plan({ workdir: "{{ sample }}" }, { path: "/gpfs/current/raw/a", sample: "-P" })).toThrow(
+      "-P",
+    );
+  });
+});

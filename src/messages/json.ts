@@ -1,0 +1,98 @@
+import { LosslessNumber, parse, stringify } from "lossless-json";
+import { z } from "zod";
+
+/**
+ * A number whose text JavaScript would not write again: `9007199254740993`, `1.0`, `-0`, `1e400`. It stays as its sender
+ * wrote it; all others are plain numbers.
+ */
+export class WrittenNumber extends LosslessNumber {
+  /** For `JSON.stringify`, in a log line say: the nearest number that there is. */
+  toJSON(): number | string {
+    const nearest = Number(this.value);
+    return Number.isFinite(nearest) ? nearest : this.value;
+  }
+}
+
+export type JsonValue =
+  string | number | boolean | null | WrittenNumber | JsonValue[] | { [key: string]: JsonValue };
+
+/** Any JSON, with numbers as they were written. One mistake, however much is wrong. */
+export const JsonValue = z.unknown().refine((value) => isJson(value, 0), "must be JSON") as z.ZodType<
+  JsonValue,
+  JsonValue
+>;
+
+/** A key that stands twice in one object: which one counts, programs do not agree about. */
+export class DuplicateKey extends Error {}
+
+/** Deeper, nothing that others wrote may be: what follows it down must not run out of stack. */
+export const MAX_JSON_LEVELS = 250;
+
+/**
+ * JSON text → its value, numbers as they were written. As deep as {@link MAX_JSON_LEVELS}: see {@link isNestedDeeper}.
+ *
+ * @throws DuplicateKey for keys with different values; SyntaxError
+ */
+export function parseJson(text: string): unknown {
+  return parse(text, undefined, {
+    parseNumber,
+    onDuplicateKey: ({ key }) => {
+      throw new DuplicateKey(key);
+    },
+  });
+}
+
+function parseNumber(text: string): number | WrittenNumber {
+  const number = Number(text);
+  return JSON.stringify(number) === text ? number : new WrittenNumber(text);
+}
+
+/** A value → JSON text, each {@link WrittenNumber} as it came. */
+export function writeJson(value: unknown): string {
+  return stringify(value) ?? "null";
+}
+
+/** Whether objects and lists lie so deep in one another; of text that may not be JSON at all. */
+export function isNestedDeeper(text: string, levels: number): boolean {
+  let level = 0;
+  let isInString = false;
+  for (let at = 0; at < text.length; at++) {
+    const character = text[at];
+    if (isInString) {
+      if (character === "\\") at += 1;
+      else if (character === '"') isInString = false;
+    } else if (character === '"') isInString = true;
+    else if (character === "{" || character === "[") level += 1;
+    else if (character === "}" || character === "]") level -= 1;
+    if (level > levels) return true;
+  }
+  return false;
+}
+
+/** The nearest plain number for a {@link WrittenNumber}; anything else as it is. */
+export function plainNumber(value: unknown): unknown {
+  return value instanceof LosslessNumber ? Number(value.value) : value;
+}
+
+/** The same in all of a value but the parts to be kept. */
+export function plainNumbers(value: unknown, kept: readonly unknown[]): unknown {
+  if (value instanceof LosslessNumber) return Number(value.value);
+  if (typeof value !== "object" || value === null || kept.includes(value)) return value;
+  if (Array.isArray(value)) return value.map((one) => plainNumbers(one, kept));
+  return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, plainNumbers(one, kept)]));
+}
+
+function isJson(value: unknown, level: number): boolean {
+  if (value === null || value instanceof LosslessNumber) return true;
+  if (typeof value !== "object") {
+    return typeof value === "string" || typeof value === "boolean" || Number.isFinite(value);
+  }
+  if (level > MAX_JSON_LEVELS) return false;
+  if (
+    !Array.isArray(value) &&
+    ![Object.prototype, null].includes(Object.getPrototypeOf(value) as object | null)
+  ) {
+    return false;
+  }
+  return Object.values(value).every((one) => isJson(one, level + 1));
+}

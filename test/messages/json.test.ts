@@ -1,0 +1,65 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { decodeMessage } from "../../src/messages/cloud-event.ts";
+import { parseJson, plainNumber, writeJson } from "../../src/messages/json.ts";
+import { readTriggerInput } from "../../src/messages/trigger-input.ts";
+
+const digits = fc.stringMatching(/^(0|[1-9][0-9]{0,40})$/);
+const number = fc
+  .tuple(
+    fc.constantFrom("", "-"),
+    digits,
+    fc.stringMatching(/^(|\.[0-9]{1,30})$/),
+    fc.stringMatching(/^(|[eE][+-]?[0-9]{1,4})$/),
+  )
+  .map((parts) => parts.join(""));
+const key = fc.string().filter((one) => one !== "__proto__");
+/** JSON text without spaces, with any numbers. */
+const { json } = fc.letrec<{ json: string }>((tie) => ({
+  json: fc.oneof(
+    { maxDepth: 4 },
+    number,
+    fc.string({ unit: "binary" }).map((text) => JSON.stringify(text)),
+    fc.constantFrom("true", "false", "null"),
+    fc.array(tie("json"), { maxLength: 4 }).map((items) => `[${items.join(",")}]`),
+    fc
+      .uniqueArray(fc.tuple(key, tie("json")), { maxLength: 4, selector: ([name]) => name })
+      // An object has its keys that are numbers first.
+      .map((members) => members.map(([name, value]) => `${JSON.stringify(`k${name}`)}:${value}`))
+      .map((members) => `{${members.join(",")}}`),
+  ),
+}));
+
+describe("numbers", () => {
+  it.each([
+    "9007199254740993",
+    "1.0",
+    "-0",
+    "1e400",
+    "1E5",
+    "0.1000000000000000055511151231257827",
+    "-0.0e-0",
+  ])("%s stays as it was written", (text) => {
+    expect(writeJson(parseJson(`[${text}]`))).toBe(`[${text}]`);
+  });
+
+  it("any JSON is written as it was read, and read as JSON.parse reads it", () => {
+    fc.assert(
+      fc.property(json, (text) => {
+        const value = parseJson(text);
+        expect(writeJson(value)).toBe(text);
+        // Beyond all numbers there is nothing to compare.
+        if (/[eE]/.test(text)) return;
+        expect(JSON.parse(JSON.stringify(value))).toEqual(JSON.parse(JSON.stringify(JSON.parse(text))));
+      }),
+    );
+  });
+
+  it("is plain outside of parameters, where Mento counts with it", () => {
+    const text = '{"path":"/a","scan":1.0,"bytes":1E5,"parameters":{"x":[1.0,9007199254740993]}}';
+    const { facts, bytes } = readTriggerInput(decodeMessage(Buffer.from(text), {}));
+    expect([facts.scan, bytes]).toEqual([1, [100_000]]);
+    expect(writeJson(facts.parameters)).toBe('{"x":[1.0,9007199254740993]}');
+    expect(plainNumber((facts.parameters["x"] as unknown[])[0])).toBe(1);
+  });
+});
