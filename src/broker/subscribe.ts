@@ -4,6 +4,8 @@ import { MentoError, Misconfigured, errorText } from "../errors.ts";
 import { isDataReadyEvent, isJobEvent } from "../messages/announced-event.ts";
 import { bindingFits } from "../messages/binding-key.ts";
 import { CloudEvent, decodeMessage } from "../messages/cloud-event.ts";
+import { plainNumbers } from "../messages/json.ts";
+import { receive } from "../messages/received.ts";
 import { bindingKeys, type EventFilter } from "../messages/event-filter.ts";
 import { parsePastTime, PAST_TIME_FORMS } from "../messages/past-time.ts";
 import { RecentEvents } from "../messages/recent-events.ts";
@@ -185,11 +187,12 @@ class EventFeed {
   }
 
   /** Undefined for what is no event: anybody may publish. */
-  #decode({ fields, content, properties }: ConsumeMessage): CloudEvent | undefined {
+  #decode(message: ConsumeMessage): CloudEvent | undefined {
+    const { body, properties, exchange } = receive(message);
     try {
-      return fields.exchange === this.#client.topology.dataExchange
-        ? decodeMessage(content, properties)
-        : CloudEvent.parse(JSON.parse(content.toString("utf8")));
+      return exchange === this.#client.topology.dataExchange
+        ? CloudEvent.parse(plainNumbers(decodeMessage(body, properties), []))
+        : CloudEvent.parse(JSON.parse(body.toString("utf8")));
     } catch {
       return undefined;
     }
