@@ -44,8 +44,12 @@ export const ERROR_CODES = {
   "session-full": "As many of the session's jobs as may have not ended yet; the message waits for its turn.",
   superseded: "A newer message took this one's place, as its trigger wants (latest).",
   "submit-in-flight": "Another call is just submitting this job, or was cut off doing so.",
+  "submit-unclear": "sbatch ended without saying whether Slurm has the job, which is looked for.",
   "submit-not-now": "Slurm does not take the job at the moment.",
   "ssh-login-refused": "The reserved node did not accept the beamtime's account and key.",
+  "login-shell": "A reserved node lets the account in, but its login shell runs no commands.",
+  "folder-not-writable":
+    "A folder for jobs cannot be written to: a full disk, a quota, a read-only file system.",
   "slurm-rest-refused": "Slurm's REST server did not accept the account and its token.",
   "slurm-rest-token": "There is no valid token for Slurm's REST server.",
   // Nobody can work at the moment.
