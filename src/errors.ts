@@ -44,7 +44,6 @@ export const ERROR_CODES = {
   "session-full": "As many of the session's jobs as may have not ended yet; the message waits for its turn.",
   superseded: "A newer message took this one's place, as its trigger wants (latest).",
   "submit-in-flight": "Another call is just submitting this job, or was cut off doing so.",
-  "submit-unclear": "sbatch ended without saying whether Slurm has the job, which is looked for.",
   "submit-not-now": "Slurm does not take the job at the moment.",
   "ssh-login-refused": "The reserved node did not accept the beamtime's account and key.",
   "login-shell": "A reserved node lets the account in, but its login shell runs no commands.",

@@ -28,6 +28,7 @@ const CORE = [
   "beamtime/reservation.ts",
   "beamtime/metadata.ts",
   "shells/quote.ts",
+  "shells/environment.ts",
 ];
 const isCore = (file: string) =>
   CORE.some((one) => file === one || (one.endsWith("/") && file.startsWith(one)));
