@@ -34,7 +34,7 @@ export class Accounting {
     const ids = jobs.flatMap(({ slurm }) => slurm.jobId ?? []);
     const asked = shell.run(accountingCommand(shell.account, ids, since)).then((answer) => {
       if (answer.code !== 0) throw new Error(answer.stderr.trim() || "sacct gave no answer");
-      this.#jobs = parseAccounting(answer.stdout.toString("utf8"));
+      this.#jobs = parseAccounting(answer.stdout.toString("utf8"), ids);
       this.#askAt = time + ASK_EVERY_MS;
     });
     asked.catch((error: unknown) => this.#log.info(`accounting does not tell: ${errorText(error)}`));

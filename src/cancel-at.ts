@@ -7,7 +7,6 @@ import {
   acceptedCommand,
   askCommand,
   cancelInSlurmCommand,
-  isWordOn,
   lookCommand,
   LONGEST_CANCEL_SECONDS,
   ownIdOf,
@@ -30,6 +29,7 @@ import {
   processesCommand,
   type ProcessJob,
 } from "./jobs/process.ts";
+import { isWordOn } from "./jobs/watched.ts";
 import { requirePrivateFolder } from "./private-folder.ts";
 import type { CancelOutcome } from "./messages/job-cancel.ts";
 import type { JobEventData, JobMethod } from "./messages/job-event.ts";
@@ -300,7 +300,7 @@ async function askAccounting(job: FoundJob, shell: Shell): Promise<CancelOutcome
   const since =
     submittedAt === undefined ? Date.now() / 1000 - 14 * DAY_SECONDS : Date.parse(submittedAt) / 1000;
   const end = await shell.run(accountingCommand(shell.account, [runId], since - 3600));
-  const word = parseAccounting(end.stdout.toString("utf8")).get(runId);
+  const word = parseAccounting(end.stdout.toString("utf8"), [runId]).get(runId);
   const isOurs = word !== undefined && isWordOn(job, word);
   const hasStarted = records.started !== undefined;
   const isAsked = records.cancelled !== undefined;

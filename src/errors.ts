@@ -52,6 +52,9 @@ export const ERROR_CODES = {
   "submit-not-now": "Slurm does not take the job at the moment.",
   "jobs-folder-unsafe": "Others could write into the folder where this worker keeps jobs of its own account.",
   "ssh-login-refused": "The reserved node did not accept the beamtime's account and key.",
+  "login-shell": "A reserved node lets the account in, but its login shell runs no commands.",
+  "folder-not-writable":
+    "A folder for jobs cannot be written to: a full disk, a quota, a read-only file system.",
   "slurm-rest-refused": "Slurm's REST server did not accept the account and its token.",
   "slurm-rest-token": "There is no valid token for Slurm's REST server.",
   // Nobody can work at the moment.

@@ -373,7 +373,8 @@ function worst(failures: readonly unknown[]): unknown {
 
 /** The account of a session that is over is not accepted any more. */
 function endedIfClosed(error: unknown, { id, isOpen }: Session): unknown {
-  if (!(error instanceof Deferred) || error.code !== "ssh-login-refused" || isOpen) return error;
+  const isShut = error instanceof Deferred && ["ssh-login-refused", "login-shell"].includes(error.code);
+  if (!isShut || isOpen) return error;
   return new Rejected({
     code: "beamtime-ended",
     message: `${id} is not open at the beamline, and its account is not accepted: it has ended. ${error.message}`,

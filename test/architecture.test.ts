@@ -29,6 +29,7 @@ const CORE = [
   "beamtime/metadata.ts",
   "beamtime/online-analysis.ts",
   "shells/quote.ts",
+  "shells/environment.ts",
 ];
 const isCore = (file: string) =>
   CORE.some((one) => file === one || (one.endsWith("/") && file.startsWith(one)));

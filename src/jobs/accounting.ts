@@ -1,4 +1,5 @@
 import { quote, quoteAll } from "../shells/quote.ts";
+import { parseTaskList, type TaskList } from "./array-tasks.ts";
 import { ACCOUNTING_SECONDS } from "./directory.ts";
 
 /** What Slurm's accounting has on one job. */
@@ -16,21 +17,42 @@ export interface AccountedJob {
 
 /**
  * Asks for jobs that `squeue` has forgotten. Ids come again after Slurm's MaxJobId, and accounting keeps years: so only
- * jobs of this account since this time (seconds since 1970), and those only with their directory (blackfish#484).
+ * jobs of this account since this time (seconds since 1970), and those only with their directory (blackfish#484). A task
+ * of an array is asked for by the array's id: those that never began have one entry together, which none of their own ids
+ * finds; it is to be written out however long it is.
  */
 export function accountingCommand(account: string, slurmJobIds: readonly string[], since: number): string {
   const fields = "JobID,State,ExitCode,NodeList,Comment,WorkDir";
+  const ids = [...new Set(slurmJobIds.map(arrayJobOf))];
   return `since=$(date -d @${Math.floor(since)} +%Y-%m-%dT%H:%M:%S) || exit 1
-timeout ${ACCOUNTING_SECONDS} sacct -n -P -X -u ${quote(account)} -S "$since" -j ${quoteAll([slurmJobIds.join(",")])} -o ${fields}`;
+SLURM_BITSTR_LEN=0 timeout ${ACCOUNTING_SECONDS} sacct -n -P -X -u ${quote(account)} -S "$since" -j ${quoteAll([ids.join(",")])} -o ${fields}`;
 }
 
-export function parseAccounting(output: string): Map<string, AccountedJob> {
+/**
+ * @param wanted the jobs that were asked for: a task that has no entry of its own has that of its array's tasks which
+ *   never began, if it is one of them; of a list that was cut it is, for each other task has its own
+ */
+export function parseAccounting(output: string, wanted: readonly string[]): Map<string, AccountedJob> {
   const jobs = new Map<string, AccountedJob>();
+  const together: [TaskList, AccountedJob][] = [];
   for (const line of output.split("\n")) {
     const [id = "", state = "", exitCode = "", node = "", comment = "", ...directory] = line.split("|");
-    if (!/^\d+(_\d+)?$/.test(id) || !/^\d+:\d+$/.test(exitCode)) continue;
+    const list = parseTaskList(id);
+    if (!(/^\d+(_\d+)?$/.test(id) || list !== undefined) || !/^\d+:\d+$/.test(exitCode)) continue;
     const nodes = node === "None assigned" ? "" : node;
-    jobs.set(id, { id, state, exitCode, nodes, comment, directory: directory.join("|") });
+    const job = { id, state, exitCode, nodes, comment, directory: directory.join("|") };
+    if (list === undefined) jobs.set(id, job);
+    else together.push([list, job]);
+  }
+  for (const id of wanted.filter((one) => !jobs.has(one))) {
+    const index = Number(id.split("_")[1]);
+    const [, job] =
+      together.find(([list]) => list.arrayJobId === arrayJobOf(id) && list.has(index) !== false) ?? [];
+    if (job !== undefined) jobs.set(id, { ...job, id });
   }
   return jobs;
+}
+
+function arrayJobOf(id: string): string {
+  return id.split("_")[0] ?? id;
 }

@@ -9,7 +9,6 @@ import {
   listCommand,
   markerOf,
   namesOf,
-  SBATCH,
   spoolOf,
   type SubmitRequest,
 } from "./directory.ts";
@@ -55,7 +54,7 @@ export function arrayCommand(request: ArrayRequest, account: string): string {
   const spool = quote(spoolOf(jobsDirectory));
   return `trap '' PIPE
 ${functions(jobsDirectory, "-")}
-a=${quote(arrayFolder(jobsDirectory, arrayId))} made=0 full=
+a=${quote(arrayFolder(jobsDirectory, arrayId))} made=0 full= code=
 begun=$(date +%s)
 each() { i=0; while [ $i -lt $made ]; do "$1" "$a/$i"; i=$((i + 1)); done; }
 is_ours() {
@@ -63,7 +62,7 @@ is_ours() {
   printf '${TAKEN} %s\\n' "$i"
   return 1
 }
-give_up() { ! is_ours "$1" || : > "$1/.failed"; }
+give_up() { ! is_ours "$1" || echo "$code" > "$1/.failed"; }
 note() {
   is_ours "$1" || return 0
   echo "\${id}_$i" > "$1/submitted"
@@ -77,16 +76,15 @@ ${jobs.map((job, at) => prepare(job, at, arrayId)).join("\n")}
 # By their times others judge whether this was cut off.
 touch "$a"/*/run.sh && [ $(($(date +%s) - begun)) -lt ${PREPARE_AT_MOST_SECONDS} ] || { each give_up; exit 1; }
 echo ${SBATCH_SAYS} >&2
-${SBATCH} ${quoteAll(request.sbatchArguments)} --array="0-$((made - 1))${limit === null ? "" : `%${limit}`}" "$a/run.sh" > "$a/submitted" || {
-  code=$?
+ask_sbatch ${quoteAll(request.sbatchArguments)} --array="0-$((made - 1))${limit === null ? "" : `%${limit}`}" "$a/run.sh" || {
   list=$(${listCommand(account)} 2>/dev/null) && m=- d=- array=${quote(arrayId)} && id=$(found)
   case $id in
-    [0-9]*) printf '%s\\n' "\${id%_}" > "$a/submitted" ;;
+    [0-9]*) id=\${id%_} ;;
     *) each give_up; printf '${ARRAY} failed %s\\n' "$code"; exit 0 ;;
   esac
 }
-lines "$a/submitted" ${SUBMITTED_BYTES} || exit 1
-id=\${first%%;*}
+printf '%s\\n' "$id" > "$a/submitted"
+id=\${id%%;*}
 each note
 printf '${ARRAY} submitted %s\\n' "$id"`;
 }

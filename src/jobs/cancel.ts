@@ -3,7 +3,7 @@ import { JobMethod } from "../messages/job-event.ts";
 import { quote, quoteAll } from "../shells/quote.ts";
 import { BOUNDED_FILE, REQUEST_BYTES, within } from "./bounded-file.ts";
 import { ACCEPTED_FUNCTION, askFunction, type CancelRequest } from "./cancel-request.ts";
-import { arrayMarkerOf, directoryOf, markerOf } from "./directory.ts";
+import { directoryOf, markerOf } from "./directory.ts";
 import {
   CANCELLED,
   endFromBoth,
@@ -18,7 +18,7 @@ import {
 import { parseRecords, printRecordsCommand, READ_SECONDS, type JobRecords } from "./records.ts";
 import { REQUEST_PREFIX } from "./run-script.ts";
 import { parseSqueue, partTask, squeueCommand, type SlurmJob } from "./squeue.ts";
-import type { JobWord } from "./watched.ts";
+import { isWordOn, type JobWord } from "./watched.ts";
 
 /** Jobs of one folder of job directories. */
 export interface CancelJobs {
@@ -175,15 +175,6 @@ export function parseLook(
     found.set(id, { id, directory, records: written, inSlurm, ...request });
   }
   return { found, slurm };
-}
-
-/** What is said of the Slurm id that our job has, as itself or as a task of its array: another's job may have it by now. */
-export function isWordOn(
-  { id, directory, array }: Pick<FoundJob, "id" | "directory" | "array">,
-  word: { comment: string; directory: string },
-): boolean {
-  if (word.comment === markerOf(id) || word.directory === directory) return true;
-  return array !== undefined && word.comment === arrayMarkerOf(array);
 }
 
 function readRequest(line: string): Pick<FoundJob, "method" | "submittedAt" | "array"> {

@@ -2,6 +2,7 @@ import type { ExitReason } from "../messages/job-event.ts";
 import { quote, quoteAll } from "../shells/quote.ts";
 import { BOUNDED_FILE, REQUEST_BYTES, SUBMITTED_BYTES } from "./bounded-file.ts";
 import { dataCheck, type DataWanted } from "./data-check.ts";
+import { ASK_SBATCH, SBATCH_FAILED } from "./sbatch-call.ts";
 import { PENDING_COMMAND } from "./slurm-now.ts";
 import { cancelOne, cancelWaiting, SQUEUE } from "./squeue.ts";
 import { leaveCommand, takeSeats, type Seats } from "./seats.ts";
@@ -16,7 +17,7 @@ import { leaveCommand, takeSeats, type Seats } from "./seats.ts";
  *     <jobs>/<job id>/run.sh       what runs; its second line is the request
  *     <jobs>/<job id>/submitted    Slurm's job id, as sbatch printed it; whole when its line has ended. A second line
  *                                  has the reservation and partition that it was submitted to again
- *     <jobs>/<job id>/.failed      there if the last `sbatch` has ended without an answer
+ *     <jobs>/<job id>/.failed      there if the last `sbatch` has ended without an answer: its exit code, if there was one
  *     <jobs>/<job id>/.looked      when somebody first looked for the job and did not find it
  *     <jobs>/<job id>/.array       of a job that was submitted as a task of an array: the array's id, the task's index
  *     <jobs>/<job id>/.cancelled   who has asked for it to be cancelled: a submit that comes after it is cancelled at once
@@ -47,11 +48,7 @@ export interface SubmitRequest extends JobDirectory {
   script: string;
 }
 
-/**
- * `sbatch` retries by itself: for 120 s and longer, if each try is slow or a backup controller answers (sbatch.c). It is
- * not let do so: a submit must have an end before it counts as cut off.
- */
-export const SBATCH = "timeout -k 5 120 sbatch";
+/** Longer than `sbatch` is let take. */
 export const CUT_OFF_AFTER_SECONDS = 150;
 /** So long a remote call that submits is waited for. */
 export const LONGEST_SUBMIT_SECONDS = 150;
@@ -118,6 +115,8 @@ function seatsOf({ jobsDirectory, jobId, seats }: SubmitRequest): string {
 export function functions(jobsDirectory: string, jobId: string): string {
   return `${namesOf(jobsDirectory, jobId)} arrays=${quote(arraysOf(jobsDirectory))} array= index=
 ${BOUNDED_FILE}
+${ASK_SBATCH}
+${UNWRITABLE}
 say() { printf 'mento:%s\\n' "$1"; exit 0; }
 answered() {
   [ -s "$d/submitted" ] && lines "$d/submitted" ${SUBMITTED_BYTES} || return 0
@@ -135,6 +134,7 @@ clock() {
 }
 found() {
   printf '%s\\n' "$list" | awk -F'|' -v m="$m" -v d="$d" -v a="$array" -v p="$arrays/$array" -v i="$index" '
+    $1 !~ /^[0-9]+(_([0-9]+|[[].*))?$/ { next }
     $2 == m || $3 == d { print $1; exit }
     a != "" && ($2 == "${arrayMarkerOf("")}" a || $3 == p) { sub(/_.*/, "", $1); print $1 "_" i; exit }'
 }
@@ -153,6 +153,13 @@ moved() {
 }`;
 }
 
+/** Ends a script, and has said why a folder cannot be written to: a shell's own words for it differ, or are none. */
+const UNWRITABLE = `unwritable() {
+  head -c 65536 /dev/zero > "$1/.probe.$$"
+  rm -f "$1/.probe.$$"
+  exit 1
+}`;
+
 /** The directory and the marker, as the functions know them. */
 export function namesOf(jobsDirectory: string, jobId: string): string {
   return `d=${quote(directoryOf(jobsDirectory, jobId))} m=${quote(markerOf(jobId))}`;
@@ -164,17 +171,16 @@ export function namesOf(jobsDirectory: string, jobId: string): string {
  */
 function writeAndSubmit(request: SubmitRequest, account: string): string {
   const { program, log } = request;
-  return `${copyOf(program)}${linkLog(log)}printf %s ${quote(request.script)} > "$d/run.sh" || { rm -f "$d/.looked"; exit 1; }
+  return `${copyOf(program)}${linkLog(log)}printf %s ${quote(request.script)} > "$d/run.sh" || { rm -f "$d/.looked"; : > "$d/.failed"; unwritable "$d"; }
 rm -f "$d/.failed" "$d/.looked" "$d/.array"
 array= index=
-${SBATCH} ${quoteAll(request.sbatchArguments)} "$d/run.sh" > "$d/submitted" || {
-  code=$?
+ask_sbatch ${quoteAll(request.sbatchArguments)} "$d/run.sh" || {
   rm -f "$d/.looked"
-  : > "$d/.failed"
+  echo "$code" > "$d/.failed"
   list=$(${listCommand(account)} 2>/dev/null) && adopt "$(found)"
   say "failed $code"
 }
-is_plain "$d/submitted" && read -r id < "$d/submitted"
+echo "$id" > "$d/submitted"
 keep_cancelled "$id"
 say "submitted $id"`;
 }
@@ -248,7 +254,11 @@ if [ "$looked" = 0 ] || [ "$looked" -lt "$failed" ]; then
   : > "$d/.looked" && touch -d "@$now" "$d/.looked" && touch -d "@$made" "$d"
   say in-flight
 fi
-[ $((now - looked)) -ge ${BETWEEN_LOOKS_SECONDS} ] || say in-flight`;
+[ $((now - looked)) -ge ${BETWEEN_LOOKS_SECONDS} ] || say in-flight
+# Whoever did not end by itself may have left something behind that submits yet.
+code=
+[ ! -s "$d/.failed" ] || read -r code < "$d/.failed"
+[ "\${code:-${SBATCH_FAILED}}" = ${SBATCH_FAILED} ] || [ $((now - made)) -ge ${CUT_OFF_AFTER_SECONDS} ] || say in-flight`;
 }
 
 /** Every job of the account that Slurm's controller knows: id, `4711_3` of a task, `4711_[4-9]` of those that wait, and comment. */
@@ -314,7 +324,11 @@ is_ours_still() {
 }
 look
 ${isHeld ? CANCEL_HELD : LEAVE_ALIVE}
-new=$(printf '%s\\n' "$list" | awk -v m="$m" -v r="$replaced" '$3 == m && !index(r, " " $1 " ") && $2 !~ /^CANCELLED/ { print $1; exit }')
+by_marker() {
+  new=$(printf '%s\\n' "$list" | awk -v m="$m" -v r="$replaced" '
+    $3 == m && $1 ~ /^[0-9]+$/ && !index(r, " " $1 " ") && $2 !~ /^CANCELLED/ { print $1; exit }')
+}
+by_marker
 ${isHeld ? '[ ! -f "$d/started.$old" ] || leave "$old"' : ""}
 ${STARTED_ANEW}
 [ -n "$new" ] || [ ! -f "$d/.cancelled" ] || leave CANCELLED
@@ -323,8 +337,13 @@ ${STARTED_ANEW}
   # By the directory's time others judge whether this was cut off.
   # And from now on no submit of before can begin, should Slurm requeue it.
   touch "$d" && turn && echo "$old" > "$d/.begun.$turn" || exit 1
-  new=$(${SBATCH} ${quoteAll(sbatchArguments)} "$d/run.sh" '' $((turn + 1)))
-} || say "failed $?"
+  ask_sbatch ${quoteAll(sbatchArguments)} "$d/run.sh" '' $((turn + 1)) && new=$id || {
+    failed=$code
+    look
+    by_marker
+  }
+}
+[ -n "$new" ] || say "failed $failed"
 moved "$new" ${slotLine(request)}`;
 }
 

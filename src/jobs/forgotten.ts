@@ -5,7 +5,6 @@ import {
   CUT_OFF_AFTER_SECONDS,
   functions,
   REPLACED_BEFORE,
-  SBATCH,
   slotLine,
   STARTED_ANEW,
   type ResubmitRequest,
@@ -48,7 +47,14 @@ fi
 clock
 before=$now
 config=$(SLURM_TIME_FORMAT=%s timeout -k 5 20 scontrol show config) || exit 1
-list=$(${SQUEUE} --all --array --noheader --states=all --user=${quote(account)} --format='%i|%T|%k|%Z') || exit 1
+look() {
+  list=$(${SQUEUE} --all --array --noheader --states=all --user=${quote(account)} --format='%i|%T|%k|%Z') || exit 1
+}
+by_marker() {
+  new=$(printf '%s\\n' "$list" | awk -F'|' -v m="$m" -v r="$replaced" '
+    $3 == m && $1 ~ /^[0-9]+$/ && !index(r, " " $1 " ") && $2 !~ /^CANCELLED/ { print $1; exit }')
+}
+look
 clock
 of() { printf '%s\\n' "$config" | sed -n "s/^$1[ =]*\\([0-9][0-9]*\\).*/\\1/p"; }
 there=$(of 'Configuration data as of') boot=$(of BOOT_TIME) keeps=$(of MinJobAge)
@@ -59,8 +65,7 @@ is_known=$(printf '%s\\n' "$list" | awk -F'|' -v id="$old" -v m="$m" -v d="$d" -
 [ -z "$is_known" ] || say 'running KNOWN'
 if [ -n "$is_claimed" ]; then
   ${REPLACED_BEFORE}
-  new=$(printf '%s\\n' "$list" | awk -F'|' -v m="$m" -v r="$replaced" '
-    $3 == m && !index(r, " " $1 " ") && $2 !~ /^CANCELLED/ { print $1; exit }')
+  by_marker
   ${STARTED_ANEW}
   [ -z "$new" ] || moved "$new" ${slotLine(request)}
   [ $((now - made)) -ge ${CUT_OFF_AFTER_SECONDS} ] || say in-flight
@@ -80,7 +85,13 @@ if [ -f "$d/.cancelled" ]; then
 fi
 clock
 claimed=$(stat -c %Y "$d/.begun.$turn") && [ $((now - claimed)) -lt ${SUBMIT_WITHIN_SECONDS} ] || say in-flight
-new=$(${SBATCH} ${quoteAll(sbatchArguments)} "$d/run.sh" '' $((turn + 1))) || say "failed $?"
+ask_sbatch ${quoteAll(sbatchArguments)} "$d/run.sh" '' $((turn + 1)) && new=$id || {
+  failed=$code
+  ${REPLACED_BEFORE}
+  look
+  by_marker
+  [ -n "$new" ] || say "failed $failed"
+}
 [ ! -s "$d/.begun.$((turn + 1))" ] || say in-flight
 moved "$new" ${slotLine(request)}`;
 }

@@ -1,3 +1,4 @@
+import { AS_ACCOUNT } from "../shells/environment.ts";
 import { quote } from "../shells/quote.ts";
 import { BOUNDED_FILE } from "./bounded-file.ts";
 import { askFunction, type CancelRequest } from "./cancel-request.ts";
@@ -38,11 +39,11 @@ ${data === null ? "" : "folders" in data ? linkCheck(data) : dataCheck(data)}
 ${checkLog(log)}${seats === null ? "" : `[ -d "$d" ] || {\n${takeSeats(jobsDirectory, jobId, seats)}\n}`}
 [ -d "$d" ] || mkdir "$d" 2>/dev/null || [ -d "$d" ] || exit 1
 [ -s "$d/run.sh" ] || {
-  ${linkLog(log)}printf %s ${quote(script)} > "$d/.run.$$" && mv -n "$d/.run.$$" "$d/run.sh" || exit 1
+  ${linkLog(log)}printf %s ${quote(script)} > "$d/.run.$$" && mv -n "$d/.run.$$" "$d/run.sh" || unwritable "$d"
   rm -f "$d/.run.$$"
 }
 cd /
-${LAUNCHED}=${quote(host)} setsid /bin/sh "$d/run.sh" < /dev/null >> "$d/job.log" 2>&1 &
+${AS_ACCOUNT} env ${LAUNCHED}=${quote(host)} setsid /bin/sh "$d/run.sh" < /dev/null >> "$d/job.log" 2>&1 &
 looks=0
 while [ ! -s "$d/submitted" ] && [ $looks -lt ${LOOKS} ]; do
   sleep 0.02

@@ -1,5 +1,6 @@
+import { posix } from "node:path";
 import type { AskedToCancel } from "./cancel-request.ts";
-import { arrayMarkerOf, markerOf } from "./directory.ts";
+import { arrayMarkerOf, arraysOf, markerOf } from "./directory.ts";
 import type { JobResult } from "../messages/job-event.ts";
 import type { EndFacts } from "./event-data.ts";
 import type { EndRecord, JobEnd } from "./job.ts";
@@ -61,9 +62,21 @@ export function runIdOf({ data }: TrackingRecord): string {
 
 /** By our marker or the job directory; a person may have changed the one, and Slurm forget the other. */
 export function isOurs({ record }: Watched, word: { comment: string; directory: string }): boolean {
-  const { id, directory } = record.data.job;
+  return isWordOn({ ...record.data.job, array: record.arrayId }, word);
+}
+
+/**
+ * Whether what is said of a Slurm id is said of our job, as itself or as a task of its array: another's may have the id by
+ * now. Accounting often keeps no comments.
+ */
+export function isWordOn(
+  { id, directory, array }: { id: string; directory: string; array: string | undefined },
+  word: { comment: string; directory: string },
+): boolean {
   if (word.comment === markerOf(id) || word.directory === directory) return true;
-  return record.arrayId !== undefined && word.comment === arrayMarkerOf(record.arrayId);
+  if (array === undefined) return false;
+  const folder = `${arraysOf(posix.dirname(directory))}/${array}`;
+  return word.comment === arrayMarkerOf(array) || word.directory === folder;
 }
 
 /**

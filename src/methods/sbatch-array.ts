@@ -11,12 +11,13 @@ import {
 import { lookId } from "../jobs/data-check.ts";
 import { arrayMarkerOf, type SubmitRequest } from "../jobs/directory.ts";
 import type { SubmitAnswer } from "../jobs/submit-said.ts";
+import { failureOf } from "../jobs/sbatch-refusals.ts";
 import { directiveLines } from "../jobs/sbatch-script.ts";
 import type { CommandEnd } from "../shells/shell.ts";
 import type { JobPlan } from "../triggers/plan.ts";
 import type { Place, SubmitOptions, SubmittedJob } from "./method.ts";
 import { sbatch, sbatchArguments, submitRequest, whyFailed, withdrawRefused } from "./sbatch.ts";
-import { conclude, requestOf } from "./submit-answer.ts";
+import { conclude, requestOf, type Failed } from "./submit-answer.ts";
 
 /**
  * The scripts of an array, in all: they are one command, and of those that are there already the requests are its answer,
@@ -66,7 +67,8 @@ export async function submitArray(
       const call = second?.answers.has(plan.jobId) === true ? second : first;
       const answer = call.answers.get(plan.jobId);
       if (answer?.kind === "in-flight") return alone(member);
-      const refusal = (stderr: string) => Promise.resolve(whyFailed(stderr, plan, place));
+      const refusal = ({ code, stderr }: Failed) =>
+        Promise.resolve(whyFailed(failureOf(code, stderr), code, plan, place));
       return conclude({ answer, end: call.end, plan, place, options, refusal });
     }),
   );
@@ -127,7 +129,10 @@ async function submitOnce(
     const request = { ...requestOf(plan, options.now), slot, array: arrayId };
     answers.set(plan.jobId, isNew === true && answer?.kind === "submitted" ? { ...answer, request } : answer);
   });
-  const refused = plans.filter(({ jobId }) => answers.get(jobId)?.kind === "failed");
-  if (refused.length > 0) await withdrawRefused(end.stderr, refused, place, null);
+  const failed = plans.filter(({ jobId }) => answers.get(jobId)?.kind === "failed");
+  const [answer] = failed.map(({ jobId }) => answers.get(jobId));
+  if (answer?.kind === "failed") {
+    await withdrawRefused(failureOf(answer.exitCode, end.stderr), failed, place, null);
+  }
   return { end, answers };
 }

@@ -12,6 +12,7 @@ import {
   LONGEST_SUBMIT_SECONDS,
   type SubmitRequest,
 } from "../jobs/directory.ts";
+import { failureOf, meaningOfText, type Refusal, type SbatchFailure } from "../jobs/sbatch-refusals.ts";
 import { directiveLines } from "../jobs/sbatch-script.ts";
 import type { Seats } from "../jobs/seats.ts";
 import { parseSubmitAnswer } from "../jobs/submit-said.ts";
@@ -20,7 +21,7 @@ import type { TriggerSlurm } from "../triggers/trigger-config.ts";
 import { jobScript } from "./job-script.ts";
 import { find } from "./find.ts";
 import type { Method, Place, SubmitOptions } from "./method.ts";
-import { conclude, dataOf, lastLine, requestOf } from "./submit-answer.ts";
+import { conclude, dataOf, requestOf, type Failed } from "./submit-answer.ts";
 
 /** `sbatch` on a host that has it; which host that is, the shell knows. */
 export const sbatch: Method = {
@@ -82,69 +83,64 @@ export function submitRequest(
   };
 }
 
-/**
- * Why `sbatch` failed, by Slurm's texts (slurm_errno.c and sbatch's own, Slurm 22.05 to 25.05).
- *
- * - never: it will refuse the same job again; only then the directory goes, so that a replay can try anew
- * - later: it refuses the job at the moment
- * - nobody: the controller does not answer; the job may have been created all the same
- *
- * Anything else is unknown: the directory stays, and the next try looks for the job first.
- */
-const REFUSALS: { text: RegExp; meaning: "never" | "later" | "nobody" }[] = [
-  { text: /Socket timed out|Zero Bytes were transmitted|Message (receive|send) failure/i, meaning: "nobody" },
-  { text: /Unable to contact slurm controller|Connection refused|in standby mode/i, meaning: "nobody" },
-  { text: /not usable now|not available now|Rate limit exceeded|temporarily unable/i, meaning: "later" },
-  { text: /Requested reservation is invalid|Access denied to requested reservation/i, meaning: "later" },
-  { text: /violates accounting|MaxSubmitJob|Invalid account|Invalid user id/i, meaning: "later" },
-  { text: /Invalid (feature|partition|generic resource|qos|constraint|time|--)/i, meaning: "never" },
-  { text: /invalid (time|memory|number|argument|option)|unrecognized option|--help/i, meaning: "never" },
-  { text: /node configuration is not available|(can not|cannot) be satisfied/i, meaning: "never" },
-  { text: /Requested time limit is invalid|Node count specification invalid/i, meaning: "never" },
-];
-
 async function refusal(
-  stderr: string,
+  { code, stderr }: Failed,
   plan: JobPlan,
   place: Place,
   { seats = null }: SubmitOptions,
 ): Promise<Error> {
-  await withdrawRefused(stderr, [plan], place, seats);
-  return whyFailed(stderr, plan, place);
+  const failure = failureOf(code, stderr);
+  await withdrawRefused(failure, [plan], place, seats);
+  return whyFailed(failure, code, plan, place);
 }
 
-/** Removes the directories of jobs that Slurm has refused. */
+/** Removes the directories of jobs that Slurm has refused; of no others. */
 export async function withdrawRefused(
-  stderr: string,
+  { meaning }: SbatchFailure,
   plans: readonly JobPlan[],
   { shell, jobsDirectory }: Place,
   seats: Seats | null,
 ): Promise<void> {
-  const meaning = meaningOf(stderr);
   if (meaning === undefined || meaning === "nobody") return;
   await shell.run(plans.map(({ jobId }) => withdrawCommand(jobsDirectory, jobId, seats)).join("\n"));
 }
 
 /** What follows from what `sbatch` has said. */
-export function whyFailed(stderr: string, plan: JobPlan, place: Place): Error {
-  const said = lastLine(stderr) || "it said nothing";
-  if (meaningOf(stderr) === "nobody") {
+export function whyFailed(
+  { meaning, said }: SbatchFailure,
+  code: number,
+  plan: JobPlan,
+  place: Place,
+): Error {
+  const { host } = place.shell;
+  const words = said || "it said nothing";
+  if (meaning === "nobody") {
     return new Unavailable({
       code: "slurm-unavailable",
-      message: `Slurm's controller did not answer sbatch on ${place.shell.host}: ${said}.`,
+      message: `Slurm's controller did not answer sbatch on ${host}: ${words}.`,
       hint: "Mento tries again, and looks first whether the job was created all the same.",
     });
   }
-  return whyRefused(said, plan);
+  if (meaning !== undefined) return refused(meaning, words, plan);
+  const how =
+    code === 0 ? "ended well, but printed no job id, or more than one" : `ended with exit code ${code}`;
+  return new Deferred({
+    code: "submit-not-now",
+    message: `Whether Slurm has the job of trigger ${plan.trigger.name} is not known: sbatch on ${host} ${how} (${words}).`,
+    hint: "Mento looks for the job, and submits it again only if Slurm does not have it.",
+    giveUpAfterSeconds: UNCLEAR_AT_MOST_SECONDS,
+  });
 }
 
-function meaningOf(said: string) {
-  return REFUSALS.find(({ text }) => text.test(said))?.meaning;
-}
+const UNCLEAR_AT_MOST_SECONDS = 24 * 3600;
 
-/** Slurm's words in words for the person who reads them. */
+/** Slurm's words, of what is known to be a refusal, in words for the person who reads them. */
 export function whyRefused(said: string, plan: JobPlan): Error {
-  if (meaningOf(said) === "never") {
+  return refused(meaningOfText(said) ?? "later", said, plan);
+}
+
+function refused(meaning: Refusal, said: string, plan: JobPlan): Error {
+  if (meaning === "never") {
     return new Rejected({
       code: "submit-refused",
       message: `Slurm refused the job of trigger ${plan.trigger.name}: ${said}.`,

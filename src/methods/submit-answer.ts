@@ -45,7 +45,13 @@ interface Concluded {
   place: Place;
   options: SubmitOptions;
   /** Why a submit failed, by what it has said. */
-  refusal: (stderr: string, plan: JobPlan, place: Place, options: SubmitOptions) => Promise<Error>;
+  refusal: (failed: Failed, plan: JobPlan, place: Place, options: SubmitOptions) => Promise<Error>;
+}
+
+/** How an `sbatch` ended that gave no answer. */
+export interface Failed {
+  code: number;
+  stderr: string;
 }
 
 /** What follows from the answer: the job, or the reason why there is none. */
@@ -104,15 +110,46 @@ export async function conclude({
         hint: `It needs a folder that ${shell.account} can write to.`,
       });
     case "failed":
-      throw await refusal(end.stderr, plan, place, options);
-    default:
+      throw await refusal({ code: answer.exitCode, stderr: end.stderr }, plan, place, options);
+    default: {
+      const trouble = folderTrouble(end.stderr);
+      if (trouble !== undefined) throw notWritable(trouble, place);
       throw new Deferred({
         code: "submit-not-now",
         message: `The submit on ${shell.host} gave no answer: ${lastLine(end.stderr) || `exit code ${end.code ?? "none"}`}.`,
         hint: `Can ${shell.account} write to ${jobsDirectory}${slot === null ? "" : ", and is sbatch in its PATH"}?`,
         giveUpAfterSeconds: 3600,
       });
+    }
   }
+}
+
+/** strerror(3), in the C locale, which our commands run in. */
+const FOLDER_TROUBLE = new RegExp(
+  [
+    ...["No space left on device", "Disk quota exceeded", "Read-only file system", "Permission denied"],
+    ...["Stale file handle", "Input/output error", "Transport endpoint is not connected", "File too large"],
+    ...["No such file or directory", "Not a directory", "Too many links"],
+  ].join("|"),
+);
+
+/** The line in which a program says why it could not write; the last one, for what comes first may be a consequence. */
+function folderTrouble(stderr: string): string | undefined {
+  const said = stderr.split("\n").filter((line) => FOLDER_TROUBLE.test(line));
+  return said.at(-1)?.trim();
+}
+
+function notWritable(said: string, { shell, jobsDirectory }: Place): Deferred {
+  const isTheJobs = said.includes(jobsDirectory);
+  // Another node may have room where this one has not.
+  if (!isTheJobs) shell.leaveHost?.();
+  const where = isTheJobs ? `to ${jobsDirectory}` : `what a submit needs`;
+  return new Deferred({
+    code: "folder-not-writable",
+    message: `On ${shell.host} ${shell.account} cannot write ${where}: ${said}.`,
+    hint: "Make room there, or have the quota, the mount or the permissions put right; Mento tries again.",
+    giveUpAfterSeconds: 24 * 3600,
+  });
 }
 
 /** Not now: as many of these jobs as may have not ended yet. */

@@ -2,7 +2,8 @@ import { spawn } from "node:child_process";
 import { hostname } from "node:os";
 import { accountHere } from "../account-here.ts";
 import { Unavailable } from "../errors.ts";
-import { wholeOrNot, type CommandEnd, type RunOptions, type Shell } from "./shell.ts";
+import { framed, newMark, readFramed } from "./script.ts";
+import type { CommandEnd, RunOptions, Shell } from "./shell.ts";
 
 /** What commands here find in their environment: enough for Slurm, and nothing of the worker's own. */
 const PASSED_ON = ["HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "PATH", "TMPDIR", "SLURM_CONF"];
@@ -25,6 +26,7 @@ export class LocalShell implements Shell {
       const env = Object.fromEntries(known.filter(([, value]) => value !== undefined));
       // A group of its own: what is in the terminal's dies with a Ctrl-C.
       const child = spawn("/bin/sh", ["-s"], { env, cwd: "/", detached: true });
+      const mark = newMark();
       const stdout: Buffer[] = [];
       const stderr: Buffer[] = [];
       child.stdout.on("data", (chunk: Buffer) => stdout.push(chunk));
@@ -41,14 +43,12 @@ export class LocalShell implements Shell {
       });
       child.on("close", (code, signal) => {
         clearTimeout(timer);
-        resolve({
-          code,
-          signal,
-          stdout: Buffer.concat(stdout),
-          stderr: Buffer.concat(stderr).toString("utf8"),
-        });
+        const { output, isWhole } = readFramed(Buffer.concat(stdout), mark);
+        const said = readFramed(Buffer.concat(stderr), mark).output.toString("utf8");
+        if (isWhole || signal !== null) resolve({ code, signal, stdout: output, stderr: said });
+        else reject(this.#unavailable("a command did not come to its end"));
       });
-      child.stdin.end(wholeOrNot(script));
+      child.stdin.end(framed(script, mark));
     });
   }
 

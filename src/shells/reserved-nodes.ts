@@ -9,6 +9,7 @@ export interface NodeShell extends Shell {
 const NOT_STARTED = new Set<string>([
   "ssh-unreachable",
   "ssh-login-refused",
+  "login-shell",
   "host-key-unknown",
   "host-key-changed",
 ]);
@@ -34,7 +35,7 @@ export class ReservedNodes implements Shell {
 
   /**
    * Tries the next node only where the command cannot have started: the node is away, shows a key that is not its own,
-   * or does not let the account in. If none works, the trouble that a person can mend is told first.
+   * does not let the account in, or runs no commands for it. If none works, the trouble that a person can mend is told first.
    */
   async run(script: string, options?: RunOptions): Promise<CommandEnd> {
     const first = this.#current;

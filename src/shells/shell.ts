@@ -9,6 +9,7 @@ export interface Shell {
    *
    * @throws Unavailable `ssh-unreachable` before the command could start;
    *   `ssh-lost` when its outcome is unknown: it may have run
+   * @throws Deferred `login-shell` if the account's login shell runs no commands
    */
   run(script: string, options?: RunOptions): Promise<CommandEnd>;
   /** The programs of this host do not work: if there is another, it is taken from now on. */
@@ -26,9 +27,4 @@ export interface CommandEnd {
   signal: string | null;
   stdout: Buffer;
   stderr: string;
-}
-
-/** A script whose end was cut off with the connection must not run in part: as a function, it runs whole or not. */
-export function wholeOrNot(script: string): string {
-  return `mento() {\n${script}\n}\nmento\n`;
 }

@@ -2,9 +2,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 import ssh2, { type Client, type ClientChannel, type ServerHostKeyAlgorithm } from "ssh2";
 import { Deferred, MentoError, Unavailable, errorText } from "../errors.ts";
 import { ChannelRefused, Channels } from "./channels.ts";
-import { behindGreeting, withoutGreeting } from "./greeting.ts";
 import { checkHostKey, knownKeyTypes, knownOfNode, type HostKeyRules } from "./known-hosts.ts";
-import { wholeOrNot, type CommandEnd } from "./shell.ts";
+import type { CommandEnd } from "./shell.ts";
+import { WaitingShell, type ShellEnd } from "./waiting-shell.ts";
 
 export interface SshTarget {
   /** The node's name, as the metadata file has it. */
@@ -16,15 +16,6 @@ export interface SshTarget {
   /** For messages. */
   privateKeyFile: string;
 }
-
-/** Output of a command beyond this is a mistake, not an answer: 16 MiB. */
-const MAX_OUTPUT_BYTES = 16 * 1024 * 1024;
-
-/**
- * A shell that reads its script from its input: it can be started before there is one. Whatever the account's login
- * shell is, it is a POSIX one; and where that is dash, it starts processes quicker than bash.
- */
-const WAITING_SHELL = "exec /bin/sh";
 
 /** RFC 4254, 5.1: connect failed, which is what sshd says beyond its MaxSessions, and resource shortage. */
 const REASONS_OF_REFUSAL: unknown[] = [2, 4];
@@ -45,11 +36,11 @@ export class SshConnection {
   readonly #client: Client;
   readonly #target: SshTarget;
   readonly #openTimeout: number;
-  readonly #channels: Channels<ClientChannel>;
+  readonly #channels: Channels<WaitingShell>;
   /** What is told when the connection breaks: every command and opening under way. */
   readonly #underWay = new Set<(what: string) => void>();
   readonly #onEnded: () => void;
-  #spare: Promise<ClientChannel> | undefined;
+  #spare: Promise<WaitingShell> | undefined;
 
   private constructor(
     client: Client,
@@ -62,7 +53,7 @@ export class SshConnection {
     this.#client = client;
     this.#target = target;
     this.#openTimeout = openTimeout;
-    this.#channels = new Channels(() => this.#openChannel(), openTimeout);
+    this.#channels = new Channels(() => this.#openShell(), openTimeout);
     this.#onEnded = onEnded;
     client.on("close", () => this.#end("the connection broke"));
   }
@@ -146,20 +137,40 @@ export class SshConnection {
    * Runs a script, and starts the shell for the next one meanwhile.
    *
    * @throws Unavailable `ssh-unreachable` if it was not started: there was no channel for it; `ssh-lost`
+   * @throws Deferred `login-shell`
    */
   async run(script: string, timeout: number): Promise<CommandEnd> {
     const spare = this.#spare;
     this.#spare = undefined;
-    const channel = await (spare ?? this.#takeChannel());
+    const shell = await (spare ?? this.#takeShell());
     this.#keepSpare();
+    const notBegun = (what: string) => runsNothing(this.#target, shell.greeting || what);
+    await this.#within(this.#openTimeout, "no command began", notBegun, (resolve) => {
+      void shell.ready.then(() => resolve(shell));
+    });
     const lost = (what: string) => this.#lost(what);
     return this.#within(timeout, "a command did not end", lost, (resolve, reject) => {
-      collect(channel, (end) => {
-        if (end === undefined) reject(this.#lost("the command ended without a status"));
-        else resolve(end);
-      });
-      channel.end(behindGreeting(wholeOrNot(script)));
+      shell.run(script);
+      void shell.ended.then((end) => this.#conclude(end, resolve, reject));
     });
+  }
+
+  #conclude(end: ShellEnd, resolve: (end: CommandEnd) => void, reject: (error: Error) => void): void {
+    switch (end.kind) {
+      case "ended": {
+        const { code, signal, stdout, stderr } = end;
+        resolve({ code, signal, stdout, stderr });
+        return;
+      }
+      case "notReady":
+        reject(runsNothing(this.#target, end.said || "it ended without a word"));
+        return;
+      case "notSent":
+        reject(unreachable(this.#target, "the shell that waited for a command was ended"));
+        return;
+      case "lost":
+        reject(this.#lost(end.how));
+    }
   }
 
   close(): void {
@@ -168,22 +179,16 @@ export class SshConnection {
 
   #keepSpare(): void {
     if (this.#spare !== undefined || !this.#channels.hasRoom) return;
-    const spare = this.#takeChannel();
+    const spare = this.#takeShell();
     this.#spare = spare;
-    const forget = (channel?: ClientChannel) => {
-      if (this.#spare !== spare) return;
-      this.#spare = undefined;
-      // Else it would not close.
-      channel?.resume().stderr.resume();
+    const forget = () => {
+      if (this.#spare === spare) this.#spare = undefined;
     };
-    // `close` waits until somebody reads; `exit` tells at once of a waiting shell that was killed, and must not be used.
-    spare.then(
-      (channel) => channel.on("exit", () => forget(channel)).on("close", () => forget()),
-      () => forget(),
-    );
+    // A waiting shell that was killed must not be used.
+    spare.then((shell) => shell.once("exit", forget).once("close", forget), forget);
   }
 
-  async #takeChannel(): Promise<ClientChannel> {
+  async #takeShell(): Promise<WaitingShell> {
     try {
       return await this.#channels.open();
     } catch (error) {
@@ -194,7 +199,8 @@ export class SshConnection {
     }
   }
 
-  #openChannel(): Promise<ClientChannel> {
+  #openShell(): Promise<WaitingShell> {
+    const shell = new WaitingShell();
     const notStarted = (what: string) => unreachable(this.#target, what);
     return this.#within(this.#openTimeout, "no channel opened", notStarted, (resolve, reject) => {
       const onChannel = (error: (Error & { reason?: unknown }) | undefined, channel: ClientChannel) => {
@@ -208,10 +214,10 @@ export class SshConnection {
           return;
         }
         channel.on("error", () => undefined);
-        resolve(channel);
+        resolve(shell.begin(channel));
       };
       try {
-        this.#client.exec(WAITING_SHELL, onChannel);
+        this.#client.exec(shell.command, onChannel);
       } catch (cause) {
         reject(unreachable(this.#target, errorText(cause), cause));
       }
@@ -222,7 +228,7 @@ export class SshConnection {
   #within<T>(
     milliseconds: number,
     what: string,
-    errorOf: (what: string) => Unavailable,
+    errorOf: (what: string) => MentoError,
     start: (resolve: (value: T) => void, reject: (error: Error) => void) => void,
   ): Promise<T> {
     return new Promise((resolve, reject) => {
@@ -264,32 +270,6 @@ export class SshConnection {
   }
 }
 
-/** Calls back once, when the channel has closed; without a status if the connection broke. */
-function collect(channel: ClientChannel, done: (end: CommandEnd | undefined) => void): void {
-  const stdout: Buffer[] = [];
-  const stderr: Buffer[] = [];
-  let bytes = 0;
-  const take = (into: Buffer[]) => (chunk: Buffer) => {
-    bytes += chunk.length;
-    if (bytes <= MAX_OUTPUT_BYTES) into.push(chunk);
-    else channel.close();
-  };
-  channel.on("data", take(stdout));
-  channel.stderr.on("data", take(stderr));
-  channel.on("close", (code?: number | null, signal?: string) => {
-    if (code === undefined || bytes > MAX_OUTPUT_BYTES) {
-      done(undefined);
-      return;
-    }
-    done({
-      code,
-      signal: signal ?? null,
-      stdout: withoutGreeting(Buffer.concat(stdout)),
-      stderr: withoutGreeting(Buffer.concat(stderr)).toString("utf8"),
-    });
-  });
-}
-
 /** What a node may show, the types that are known for it first. */
 const HOST_KEY_ALGORITHMS: Record<string, ServerHostKeyAlgorithm[]> = {
   "ssh-ed25519": ["ssh-ed25519"],
@@ -316,6 +296,17 @@ function connectError(target: SshTarget, error: Error & { level?: string; code?:
     hint: "The beamtime may have ended, or its account is not ready yet; `ssh -i KEY ACCOUNT@NODE` tells more.",
     giveUpAfterSeconds: 24 * 3600,
     cause: error,
+  });
+}
+
+/** It lets the account in, and that is all. */
+function runsNothing({ account, name }: SshTarget, said: string): Deferred {
+  const words = said.replace(/\s+/g, " ").slice(-200);
+  return new Deferred({
+    code: "login-shell",
+    message: `${name} accepts ${account}, but its login shell runs no command: ${words.replace(/\.$/, "")}.`,
+    hint: `Its login shell (getent passwd ${account}) and its start files must let \`ssh ${account}@${name} true\` end well.`,
+    giveUpAfterSeconds: 24 * 3600,
   });
 }
 

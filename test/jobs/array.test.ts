@@ -21,7 +21,7 @@ import type { SubmitRequest } from "../../src/jobs/directory.ts";
 import { parseRecords, readRecordsCommand } from "../../src/jobs/records.ts";
 import { retentionCommand } from "../../src/jobs/retention.ts";
 import { runScript } from "../../src/jobs/run-script.ts";
-import { wholeOrNot } from "../../src/shells/shell.ts";
+import { framed, newMark, readFramed } from "../../src/shells/script.ts";
 
 const top = mkdtempSync(join(tmpdir(), "mento-array 'script' "));
 afterAll(() => rmSync(top, { recursive: true }));
@@ -54,7 +54,10 @@ const calls = () =>
 
 function shell(script: string) {
   const env = { ...process.env, PATH: `${inBin("")}:${process.env["PATH"] ?? ""}` };
-  return spawnSync("sh", ["-s"], { input: wholeOrNot(script), env, encoding: "utf8" });
+  const mark = newMark();
+  const { stdout, stderr } = spawnSync("sh", ["-s"], { input: framed(script, mark), env });
+  const [out = "", err = ""] = [stdout, stderr].map((one) => readFramed(one, mark).output.toString("utf8"));
+  return { stdout: out, stderr: err };
 }
 
 function job(jobId: string, more: Partial<SubmitRequest> = {}): SubmitRequest {

@@ -6,6 +6,7 @@ import { resubmitCommand, type ResubmitRequest } from "../../src/jobs/directory.
 import { forgottenCommand } from "../../src/jobs/forgotten.ts";
 import { runScript } from "../../src/jobs/run-script.ts";
 import { parseSubmitAnswer } from "../../src/jobs/submit-said.ts";
+import { framed, newMark } from "../../src/shells/script.ts";
 import { FakePrograms } from "../support/fake-programs.ts";
 
 let slurm: FakePrograms;
@@ -164,7 +165,7 @@ describe("a job that Slurm's controller has forgotten since it was killed", () =
       const script = forgottenCommand(request(), "bttest");
       const env = { ...process.env, PATH: `${join(slurm.top, "bin")}:${process.env["PATH"] ?? ""}` };
       const callers = Array.from({ length: 10 }, () => {
-        const caller = spawn("sh", ["-c", script], { env, stdio: "ignore" });
+        const caller = spawn("sh", ["-c", framed(script, newMark())], { env, stdio: "ignore" });
         return new Promise((resolve) => caller.on("exit", resolve));
       });
       await new Promise((resolve) => setTimeout(resolve, round * 4));

@@ -160,7 +160,7 @@ it("accounting's lines are read with their suffixes, and a job of an array by it
       const [id, , state, exitCode, , , , directory, comment] = line.split("|");
       return [id, state, exitCode, "None assigned", comment, directory].join("|");
     });
-  const jobs = parseAccounting(lines.join("\n"));
+  const jobs = parseAccounting(lines.join("\n"), []);
   expect(jobs.size).toBeGreaterThan(40);
   for (const { state } of jobs.values()) expect(meaningOf(state), state).toBeDefined();
   expect([...jobs.values()].some(({ state }) => state.startsWith("CANCELLED by "))).toBe(true);

@@ -1,3 +1,4 @@
+import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { Deferred, MentoError, Rejected, Unavailable } from "../../src/errors.ts";
 import { sbatch, sbatchArguments } from "../../src/methods/sbatch.ts";
@@ -29,11 +30,12 @@ const plan: JobPlan = {
 };
 
 /** What the remote call printed, recorded from Slurm 22.05.8 or taken from slurm_errno.c; the real one says it rarely. */
-async function submitWith(stdout: string, stderr: string) {
+async function submitWith(stdout: string, stderr: string, leaveHost: () => void = () => undefined) {
   const scripts: string[] = [];
   const shell: Shell = {
     host: "max-p11-001",
     account: "bttest",
+    leaveHost,
     run: (script) => {
       scripts.push(script);
       return Promise.resolve({ code: 0, signal: null, stdout: Buffer.from(stdout), stderr });
@@ -109,6 +111,65 @@ describe("sbatch fails", () => {
     expect(result).toBeInstanceOf(kind);
     expect((result as MentoError).code).toBe(code);
     expect(isWithdrawn).toBe(true);
+  });
+});
+
+describe("an sbatch that does not say itself that it was refused", () => {
+  const refusal = "sbatch: error: Batch job submission failed: Invalid feature specification";
+  const codes = fc.integer({ min: 0, max: 255 }).filter((code) => code !== 1);
+  const line = fc.oneof(
+    fc.string(),
+    fc.constantFrom(
+      refusal,
+      "sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying.",
+      "sbatch: error: Invalid --time specification",
+      "Requested reservation is invalid",
+    ),
+  );
+
+  it("keeps the job's directory, whatever stands on its stderr", async () => {
+    await fc.assert(
+      fc.asyncProperty(codes, fc.array(line, { maxLength: 4 }), async (code, lines) => {
+        const { result, isWithdrawn } = await submitWith(`mento:failed ${code}\n`, lines.join("\n"));
+        expect([(result as MentoError).code, isWithdrawn]).toEqual(["submit-not-now", false]);
+      }),
+      { numRuns: 50 },
+    );
+  });
+
+  it.each([
+    "motd: Invalid feature specification; Invalid account; try --help",
+    "sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying.",
+    `user: ${refusal}`,
+    `${refusal} (perhaps)`,
+    `${refusal}\nsbatch: error: Batch job submission failed: Unspecified error`,
+  ])("keeps it, though %j has words of a refusal", async (stderr) => {
+    expect((await submitWith(FAILED, stderr)).isWithdrawn).toBe(false);
+  });
+
+  it("a greeting around the line that reports the failure changes nothing", async () => {
+    const { result, isWithdrawn } = await submitWith(
+      FAILED,
+      `Welcome\n${refusal}\nBye: Connection refused\n`,
+    );
+    expect([(result as MentoError).code, isWithdrawn]).toEqual(["submit-refused", true]);
+  });
+});
+
+describe("a folder that cannot be written to", () => {
+  it.each([
+    ["mkdir: cannot create directory '/c/scratch_cc/mento/k3f7': No space left on device", false],
+    ["mkdir: cannot create directory '/c/scratch_cc/mento/k3f7': Disk quota exceeded", false],
+    ["mkdir: cannot create directory '/c/scratch_cc/mento': Read-only file system", false],
+    ["sh: printf: I/O error\nhead: error writing 'standard output': No space left on device", true],
+  ])("is what the message hears of, not Slurm: %s", async (stderr, leaves) => {
+    let left = false;
+    const { result } = await submitWith("", stderr, () => void (left = true));
+    expect(result).toBeInstanceOf(Deferred);
+    const error = result as MentoError;
+    expect(error.code).toBe("folder-not-writable");
+    expect(error.message).toContain(stderr.split("\n").at(-1));
+    expect(left).toBe(leaves);
   });
 });
 

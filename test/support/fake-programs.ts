@@ -2,7 +2,7 @@ import { spawnSync } from "node:child_process";
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { wholeOrNot } from "../../src/shells/shell.ts";
+import { framed, newMark, readFramed } from "../../src/shells/script.ts";
 
 /** A folder with jobs and with programs that scripts find before the real ones, which say what a test wants of them. */
 export class FakePrograms {
@@ -32,7 +32,10 @@ export class FakePrograms {
 
   run(script: string) {
     const env = { ...process.env, PATH: `${this.#inBin("")}:${process.env["PATH"] ?? ""}` };
-    return spawnSync("sh", ["-s"], { input: wholeOrNot(script), env, encoding: "utf8" });
+    const mark = newMark();
+    const { status, stdout, stderr } = spawnSync("sh", ["-s"], { input: framed(script, mark), env });
+    const [out, err] = [stdout, stderr].map((one) => readFramed(one, mark).output.toString("utf8"));
+    return { status, stdout: out ?? "", stderr: err ?? "" };
   }
 
   remove(): void {

@@ -1,0 +1,37 @@
+/** Slurm's own limit of an array's indices (MaxArraySize) is below. */
+const MAX_INDEX = 4_000_001;
+
+/** Tasks of an array that Slurm tells of in one entry, which have not begun: `4711_[0-4%2]`, `4711_[1,3,5-9:2]`. */
+export interface TaskList {
+  arrayJobId: string;
+  /** Whether the task of this index is one of them; undefined if the list was cut before it could say. */
+  has(index: number): boolean | undefined;
+}
+
+/** undefined if it is no such list, or a part of it is not understood. */
+export function parseTaskList(id: string): TaskList | undefined {
+  const [, arrayJobId, text = ""] = /^(\d+)_\[([^\]]*)\]?$/.exec(id) ?? [];
+  if (arrayJobId === undefined) return undefined;
+  // Behind `%` stands how many may run at once. Slurm ends a list that is too long for it with dots.
+  const [list = ""] = text.split("%");
+  const isCut = /\.\.\.$/.test(list) || !id.endsWith("]");
+  const parts = list
+    .replace(/,?\.\.\.$/, "")
+    .split(",")
+    .filter((part) => part !== "");
+  // What stands right before the cut may be a part of a number.
+  const known = isCut && !list.endsWith(",...") ? parts.slice(0, -1) : parts;
+  const ranges = known.map(parseRange);
+  if (ranges.some((range) => range === undefined)) return undefined;
+  const all = ranges.filter((range) => range !== undefined);
+  const last = Math.max(-1, ...all.map(({ to }) => to));
+  const isIn = (index: number) =>
+    all.some(({ from, to, step }) => index >= from && index <= to && (index - from) % step === 0);
+  return { arrayJobId, has: (index) => isIn(index) || (isCut && index > last ? undefined : false) };
+}
+
+function parseRange(text: string): { from: number; to: number; step: number } | undefined {
+  const [, first, last = first, every = "1"] = /^(\d{1,7})(?:-(\d{1,7})(?::(\d{1,7}))?)?$/.exec(text) ?? [];
+  const [from, to, step] = [Number(first), Number(last), Number(every)];
+  return first !== undefined && from <= to && to < MAX_INDEX && step > 0 ? { from, to, step } : undefined;
+}

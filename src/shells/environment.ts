@@ -1,0 +1,71 @@
+/**
+ * What of an account's environment (its `.bashrc`, or the Slurm job that a worker runs in) is taken out before any of
+ * our commands run there: it would change what they do, or what they print. One place for all of them, over SSH and here.
+ */
+
+/**
+ * Variables that Slurm's programs take for options, and those that Slurm sets in a job: sbatch(1), squeue(1), sacct(1),
+ * scontrol(1), sinfo(1) and scancel(1) of 22.05 and 24.11, ENVIRONMENT VARIABLES. `SBATCH_ARRAY_INX` would run a program
+ * several times, `SBATCH_WAIT` hold a channel, `SQUEUE_STATES` hide jobs. By their prefixes: another version has others.
+ */
+const SLURM_PREFIXES = [
+  ...["SBATCH", "SALLOC", "SRUN", "SQUEUE", "SACCT", "SCONTROL", "SINFO", "SCANCEL"],
+  ...["SLURM", "SLURMD", "SLURMSTEPD", "SPANK", "_SLURM"],
+];
+
+/** They say where Slurm is and who asks, not what is asked: slurm.conf, the servers that have it, and credentials. */
+const SLURM_STAYS = [
+  "SLURM_CONF",
+  "SLURM_CONF_SERVER",
+  "SLURM_JWT",
+  "SLURM_SACK_KEY",
+  "SLURM_SACK_JWKS",
+] as const;
+
+/**
+ * Put aside while our commands run, and given back to the programs that users get ({@link AS_ACCOUNT}): the language and
+ * time zone of messages, what a shell reads at its start, and what GNU's programs take for options.
+ */
+const PUT_ASIDE = [
+  ...["LC_ALL", "TZ", "BASH_ENV", "ENV", "CDPATH", "POSIXLY_CORRECT", "_POSIX2_VERSION", "GREP_OPTIONS"],
+  ...[
+    "QUOTING_STYLE",
+    "TIME_STYLE",
+    "BLOCK_SIZE",
+    "BLOCKSIZE",
+    "LS_BLOCK_SIZE",
+    "DF_BLOCK_SIZE",
+    "DU_BLOCK_SIZE",
+  ],
+];
+
+/**
+ * A function of the shell: runs a command in the account's own environment, less Slurm's variables. A job's program gets
+ * its environment from `sbatch`, which takes all that it is given itself.
+ */
+export const AS_ACCOUNT = "as_account";
+
+/** Comes before the first of our commands. A value may hold anything, also what looks like another variable. */
+export const OWN_ENVIRONMENT = `set +aCefuvx
+set -f
+for mento_name in $(export -p); do
+  mento_name=\${mento_name%%=*}
+  case $mento_name in
+    *[!A-Za-z0-9_]*) ;;
+    ${SLURM_STAYS.join(" | ")}) ;;
+    ${SLURM_PREFIXES.map((prefix) => `${prefix}_*`).join(" | ")}) unset "$mento_name" ;;
+  esac
+done
+set +f
+mento_aside='${PUT_ASIDE.join(" ")}'
+for mento_name in $mento_aside; do
+  eval "[ -z \\"\\\${$mento_name+set}\\" ] || { mento_was_$mento_name=\\$$mento_name; unset $mento_name; }"
+done
+export LC_ALL=C
+${AS_ACCOUNT}() (
+  unset LC_ALL
+  for mento_name in $mento_aside; do
+    eval "[ -z \\"\\\${mento_was_$mento_name+set}\\" ] || export $mento_name=\\"\\$mento_was_$mento_name\\""
+  done
+  exec "$@"
+)`;

@@ -1,0 +1,68 @@
+import fc from "fast-check";
+import { afterAll, describe, expect, it } from "vitest";
+import { quote } from "../../src/shells/quote.ts";
+import { ASK_SBATCH } from "../../src/jobs/sbatch-call.ts";
+import { FakePrograms } from "../support/fake-programs.ts";
+
+const programs = new FakePrograms();
+afterAll(() => programs.remove());
+
+/** What is taken for the id that an `sbatch` has printed which ended so. */
+function idIn(printed: string, code = 0): string | undefined {
+  programs.answer("sbatch", `printf %s ${quote(printed)}; exit ${code}`);
+  const { stdout } = programs.run(
+    `${ASK_SBATCH}\nask_sbatch run.sh && echo "is $id" || echo "none $code $id"`,
+  );
+  expect(stdout).toMatch(/^(is .+|none \d+ )\n$/);
+  return /^is (.*)$/m.exec(stdout)?.[1];
+}
+
+const isId = (line: string) => /^[1-9]\d*(;[A-Za-z0-9._-]+)?$/.test(line);
+
+describe("the id that sbatch prints", () => {
+  it.each([
+    ["4711\n", "4711"],
+    ["4711", "4711"],
+    ["4711;maxwell\n", "4711;maxwell"],
+    ["Welcome to Maxwell\n\n4711\n", "4711"],
+    ["4711\nsee you, 2 jobs of yours are pending\n", "4711"],
+    ["2 jobs of yours are pending\n 3\nquota: 5 GB\n4711;max-well.1\n", "4711;max-well.1"],
+    ["* ? [a-z] $(id) `id`\n4711\n", "4711"],
+  ])("is found in %j", (printed, id) => expect(idIn(printed)).toBe(id));
+
+  it.each([
+    "",
+    "\n",
+    "2 jobs of yours are pending\n",
+    "Submitted batch job 4711\n",
+    "12\n4711\n",
+    "4711\n4711\n",
+    "0\n",
+    "4711;\n",
+    "4711;max well\n",
+    "4711;a;b\n",
+    "4711_3\n",
+    "4711\r\n",
+    "-4711\n",
+  ])("cannot be told from %j", (printed) => expect(idIn(printed)).toBeUndefined());
+
+  it("is none of an sbatch that has not ended well", () => {
+    for (const code of [1, 2, 124, 137, 255]) expect(idIn("4711\n", code)).toBeUndefined();
+  });
+
+  it("is the one line that has its form, among any lines", () => {
+    const line = fc.oneof(
+      fc.string(),
+      fc.stringMatching(/^[0-9;a-z ._-]{0,6}$/),
+      fc.constantFrom("4711", "4712;c"),
+    );
+    fc.assert(
+      fc.property(fc.array(line, { maxLength: 5 }), (lines) => {
+        const printed = lines.join("\n").replaceAll("\0", "");
+        const ids = printed.split("\n").filter(isId);
+        expect(idIn(printed)).toBe(ids.length === 1 ? ids[0] : undefined);
+      }),
+      { numRuns: 60 },
+    );
+  });
+});
