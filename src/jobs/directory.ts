@@ -257,7 +257,7 @@ fi
 [ $((now - looked)) -ge ${BETWEEN_LOOKS_SECONDS} ] || say in-flight
 # Whoever did not end by itself may have left something behind that submits yet.
 code=
-[ ! -s "$d/.failed" ] || read -r code < "$d/.failed"
+[ ! -s "$d/.failed" ] || { lines "$d/.failed" 64 && code=$first; }
 [ "\${code:-${SBATCH_FAILED}}" = ${SBATCH_FAILED} ] || [ $((now - made)) -ge ${CUT_OFF_AFTER_SECONDS} ] || say in-flight`;
 }
 
