@@ -7,6 +7,7 @@ ARG DEBIAN_IMAGE=debian:trixie-slim
 FROM ${DEBIAN_IMAGE} AS rabbitmq
 RUN apt-get update && apt-get install --yes --no-install-recommends rabbitmq-server && rm -rf /var/lib/apt/lists/*
 COPY containers/rabbitmq.conf /etc/rabbitmq/conf.d/mento.conf
+COPY containers/rabbitmq-definitions.json /etc/rabbitmq/definitions.json
 RUN echo '[rabbitmq_management].' > /etc/rabbitmq/enabled_plugins
 ENV RABBITMQ_LOGS=-
 VOLUME /var/lib/rabbitmq

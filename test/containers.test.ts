@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import {
   chmodSync,
   copyFileSync,
@@ -96,6 +97,39 @@ describe("the images", () => {
     expect(images.length).toBeGreaterThan(4);
     for (const image of images) expect(image).toMatch(/^\$\{[A-Z]+_IMAGE:-/);
     for (const [, port] of compose.matchAll(/"(\S+:\d+)"/g)) expect(port).toMatch(/^127\.0\.0\.1:/);
+  });
+
+  it("give the broker two logins, no administrators, with the rights and passwords that are documented", () => {
+    interface Login {
+      name: string;
+      password_hash: string;
+      tags: string[];
+    }
+    interface Definitions {
+      users: Login[];
+      permissions: { user: string; configure: string; write: string; read: string }[];
+    }
+    const { users, permissions } = JSON.parse(file("containers/rabbitmq-definitions.json")) as Definitions;
+    expect(users.map(({ name }) => name)).toEqual(["worker", "detector"]);
+    expect(users.flatMap(({ tags }) => tags)).not.toContain("administrator");
+    for (const { name, password_hash } of users) {
+      // https://www.rabbitmq.com/docs/passwords#computing-password-hash
+      const bytes = Buffer.from(password_hash, "base64");
+      const salted = Buffer.concat([bytes.subarray(0, 4), Buffer.from(name)]);
+      expect(createHash("sha256").update(salted).digest()).toEqual(bytes.subarray(4));
+      expect(file("docker-compose.yml")).toContain(
+        `USERNAME: ${name}\n      MENTO_BROKER_PASSWORD: ${name}\n`,
+      );
+    }
+    const documented = (login: string) =>
+      new RegExp(`set_permissions -p mento ${login} '(.*)' '(.*)' '(.*)'`)
+        .exec(file("docs/security.md"))
+        ?.slice(1);
+    const [worker, detector] = permissions.map(({ configure, write, read }) => [configure, write, read]);
+    expect(worker).toEqual(documented("worker"));
+    // It shows what becomes of its data, too.
+    expect(detector?.slice(0, 2)).toEqual(documented("detector")?.slice(0, 2));
+    expect(detector?.[2]).toBe(documented("viewer")?.[2]);
   });
 
   it("take nothing into them but what they need", () => {
