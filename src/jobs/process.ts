@@ -43,7 +43,8 @@ ${checkLog(log)}${seats === null ? "" : `[ -d "$d" ] || {\n${takeSeats(jobsDirec
   rm -f "$d/.run.$$"
 }
 cd /
-${AS_ACCOUNT} env ${LAUNCHED}=${quote(host)} setsid /bin/sh "$d/run.sh" < /dev/null >> "$d/job.log" 2>&1 &
+# A function that is redirected keeps what its caller has open for as long as it runs; a subshell does not.
+( ${AS_ACCOUNT} env ${LAUNCHED}=${quote(host)} setsid /bin/sh "$d/run.sh" ) < /dev/null >> "$d/job.log" 2>&1 &
 looks=0
 while [ ! -s "$d/submitted" ] && [ $looks -lt ${LOOKS} ]; do
   sleep 0.02
