@@ -144,7 +144,14 @@ export class SshConnection {
     this.#spare = undefined;
     const shell = await (spare ?? this.#takeShell());
     this.#keepSpare();
-    const notBegun = (what: string) => runsNothing(this.#target, shell.greeting || what);
+    // Who says nothing at all may be a login shell that waits, or a connection that is dead.
+    const notBegun = (what: string) =>
+      shell.greeting === ""
+        ? unreachable(
+            this.#target,
+            `${what}: the connection hangs, or the account's login shell waits for something`,
+          )
+        : runsNothing(this.#target, shell.greeting);
     await this.#within(this.#openTimeout, "no command began", notBegun, (resolve) => {
       void shell.ready.then(() => resolve(shell));
     });

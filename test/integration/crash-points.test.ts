@@ -66,13 +66,15 @@ class Case {
     this.client = client;
     await hearEvents(client, this.events);
     this.#close = () => client.close();
-    const { dataExchange } = client.topology;
+    const { dataExchange, intakeQueue } = client.topology;
     const path = this.scenario === "late" ? this.#latePath : writeOnCore();
     const technique = this.scenario;
     const data = this.scenario === "wrong" ? { path, nonsense: true } : { path, technique };
+    // Headers of Mento's count only on what is published to its queue by name.
+    const isOurs = Object.keys(headers).length > 0;
     await client.publisher.publish({
-      exchange: dataExchange,
-      routingKey: "p11.-.data.ready",
+      exchange: isOurs ? "" : dataExchange,
+      routingKey: isOurs ? intakeQueue : "p11.-.data.ready",
       body: Buffer.from(JSON.stringify(data)),
       properties: { messageId: this.id, appId: "/test", contentType: "application/json", headers },
     });
