@@ -9,7 +9,7 @@ import type { Log } from "./log.ts";
 import { decodeMessage, type MessageProperties } from "./messages/cloud-event.ts";
 import { jobEvent, messageEvent, type MessageEventData, type OutgoingEvent } from "./messages/job-event.ts";
 import type { Outgoing } from "./messages/sent-again.ts";
-import { readTriggerInput, type TriggerInput } from "./messages/trigger-input.ts";
+import { readTriggerInput, requireFromEvents, type TriggerInput } from "./messages/trigger-input.ts";
 import type { Method, Place, SubmitOptions } from "./methods/method.ts";
 import type { PlaceWish } from "./session-places.ts";
 import { matchTriggers } from "./triggers/match.ts";
@@ -86,7 +86,7 @@ export interface IntakeEffects {
  */
 export async function handleMessage(received: ReceivedMessage, effects: IntakeEffects): Promise<void> {
   const input = readTriggerInput(decodeMessage(received.body, received.properties));
-  if (input.job !== null && !received.isFromEvents) throw notBelieved(input);
+  requireFromEvents(input, received.isFromEvents);
   const { matched, unmatched } =
     received.onlyTrigger === undefined
       ? matchTriggers(input, effects.triggers)
@@ -231,14 +231,6 @@ function ignoredEvent(input: TriggerInput, reasons: MessageEventData["reasons"],
     { cause, beamline, beamtimeId, paths: [...paths], error: null, reasons },
     now,
   );
-}
-
-function notBelieved({ event: { type } }: TriggerInput): Rejected {
-  return new Rejected({
-    code: "event-not-believed",
-    message: `An event of type ${type} came by the exchange for data: it may be anybody's.`,
-    hint: "Events of jobs start triggers only where workers announce them: on the exchange of Mento's events.",
-  });
 }
 
 function triggerNamed(name: string, triggers: readonly Trigger[]): Trigger {

@@ -84,7 +84,11 @@ export class Sights {
   }
 }
 
-const METHODS_HERE: readonly JobMethod[] = ["local-bash-script", "local-sbatch-script", "slurm-rest-api"];
+export const METHODS_HERE: readonly JobMethod[] = [
+  "local-bash-script",
+  "local-sbatch-script",
+  "slurm-rest-api",
+];
 const NOWHERE: ResultPlaces = { session: null, folders: [] };
 
 /** By one `squeue` for all jobs of the account. */

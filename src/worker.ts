@@ -29,7 +29,7 @@ import { SessionShells } from "./session-shells.ts";
 import type { Trigger } from "./triggers/trigger-config.ts";
 import { LocalShell } from "./shells/local.ts";
 import { hasTurns } from "./triggers/turns.ts";
-import { Sights } from "./sight.ts";
+import { METHODS_HERE, Sights } from "./sight.ts";
 import { Tracker } from "./track-jobs.ts";
 import type { TrackerEffects } from "./tracker-effects.ts";
 import { cancelling, type Reach } from "./worker-cancel.ts";
@@ -318,10 +318,15 @@ class Worker {
     corePath: string | null;
   }> {
     const { site } = this.#config;
-    const found = session.id === null ? null : await this.#sessions.find(session.id);
-    const corePath = found?.roots.core ?? null;
-    const known = found === null ? null : { id: found.id, corePath: found.roots.core };
-    return { jobsDirectory: jobsDirectoryOf(site, job.method, known), corePath };
+    const { id, corePath } = session;
+    if (id === null) return { jobsDirectory: jobsDirectoryOf(site, job.method, null), corePath: null };
+    const found = await this.#sessions.find(id).catch((error: unknown) => {
+      // What is seen from this host goes on being watched when the session's metadata is gone.
+      if (!METHODS_HERE.includes(job.method) || corePath === null) throw error;
+      return undefined;
+    });
+    const core = found?.roots.core ?? corePath ?? "";
+    return { jobsDirectory: jobsDirectoryOf(site, job.method, { id, corePath: core }), corePath: core };
   }
 }
 

@@ -1,4 +1,5 @@
 import { TextDecoder } from "node:util";
+import { parseJson, writeJson } from "../messages/json.ts";
 import type { DeadLetter } from "../messages/dead-letter.ts";
 import { plainLine, plainText } from "../terminal.ts";
 
@@ -97,7 +98,7 @@ function bodyText(body: Buffer): string {
 
 function pretty(text: string): string {
   try {
-    return JSON.stringify(JSON.parse(text), null, 2);
+    return writeJson(parseJson(text), 2);
   } catch {
     return text;
   }

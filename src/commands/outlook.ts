@@ -1,7 +1,7 @@
 import { MentoError, Misconfigured, Rejected } from "../errors.ts";
 import { decodeMessage, type MessageProperties } from "../messages/cloud-event.ts";
 import { isJobCancel, readJobCancel } from "../messages/job-cancel.ts";
-import { readTriggerInput, type TriggerInput } from "../messages/trigger-input.ts";
+import { readTriggerInput, requireFromEvents, type TriggerInput } from "../messages/trigger-input.ts";
 import { matchTriggers, type Unmatched } from "../triggers/match.ts";
 import type { Trigger } from "../triggers/trigger-config.ts";
 
@@ -24,12 +24,14 @@ export function outlookOf(
   properties: MessageProperties,
   triggers: readonly Trigger[],
   only?: string,
+  isFromEvents = true,
 ): Outlook {
   const none = { input: undefined, triggers: [], cancels: [], unmatched: [], error: null };
   try {
     const event = decodeMessage(body, properties);
     if (isJobCancel(event.type)) return { ...none, cancels: readJobCancel(event).jobs };
     const input = readTriggerInput(event);
+    requireFromEvents(input, isFromEvents);
     if (only !== undefined) {
       const trigger = requireTrigger(only, triggers);
       return { ...none, input, triggers: [trigger.name] };

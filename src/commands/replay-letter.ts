@@ -47,7 +47,10 @@ export function planReplay(
   const outgoing = sentAgain(letter.received, headersOfReplay(letter, trigger), sentAs ?? undefined);
   const isOwn = queue === wishes.ownQueue;
   const outlook = isOwn
-    ? outlookOf(outgoing.body, outgoing.properties, wishes.triggers, trigger ?? undefined)
+    ? outlookOf(
+        ...([outgoing.body, outgoing.properties, wishes.triggers, trigger ?? undefined] as const),
+        letter.received.ours["mento-exchange"] === `${wishes.prefix}.events`,
+      )
     : null;
   return {
     outcome: { ...outcome, sentAs, trigger, outlook: outlook && withoutMessage(outlook) },

@@ -1,4 +1,6 @@
 import { quote } from "../shells/quote.ts";
+import { within } from "./bounded-file.ts";
+import { READ_SECONDS } from "./records.ts";
 import { slurmSeconds } from "./slurm-time.ts";
 
 /** So long Slurm's programs are waited for: while its controller hangs, they try for minutes. */
@@ -40,7 +42,7 @@ export function parseSqueue(output: string): Map<string, SlurmJob> {
 export function exitCommand(slurmJobId: string, directory: string): string {
   return `scontrol --oneliner show job ${quote(slurmJobId)}
 echo mento-log
-tail -c 600 ${quote(directory)}/job.log 2>/dev/null`;
+${within(READ_SECONDS, `tail -c 600 ${quote(directory)}/job.log 2>/dev/null`)}`;
 }
 
 /** `ExitCode=7:0` is code and signal, undefined if Slurm did not say; and the end of its log. */

@@ -48,8 +48,8 @@ function parseNumber(text: string): number | WrittenNumber {
 }
 
 /** A value → JSON text, each {@link WrittenNumber} as it came. */
-export function writeJson(value: unknown): string {
-  return stringify(value) ?? "null";
+export function writeJson(value: unknown, indent?: number): string {
+  return stringify(value, undefined, indent) ?? "null";
 }
 
 /** Whether objects and lists lie so deep in one another; of text that may not be JSON at all. */
@@ -69,12 +69,7 @@ export function isNestedDeeper(text: string, levels: number): boolean {
   return false;
 }
 
-/** The nearest plain number for a {@link WrittenNumber}; anything else as it is. */
-export function plainNumber(value: unknown): unknown {
-  return value instanceof LosslessNumber ? Number(value.value) : value;
-}
-
-/** The same in all of a value but the parts to be kept. */
+/** A value with the nearest plain number for each {@link WrittenNumber}, in all but the parts to be kept. */
 export function plainNumbers(value: unknown, kept: readonly unknown[]): unknown {
   if (value instanceof LosslessNumber) return Number(value.value);
   if (typeof value !== "object" || value === null || kept.includes(value)) return value;

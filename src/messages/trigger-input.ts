@@ -48,6 +48,20 @@ export function readTriggerInput(event: CloudEvent): TriggerInput {
   return jobType === undefined ? fromDataReady(event) : fromJobEvent(event, jobType as InputType);
 }
 
+/**
+ * Events of jobs count only from the exchange of Mento's events, where producers may not publish.
+ *
+ * @throws Rejected `event-not-believed`
+ */
+export function requireFromEvents({ job, event: { type } }: TriggerInput, isFromEvents: boolean): void {
+  if (job === null || isFromEvents) return;
+  throw new Rejected({
+    code: "event-not-believed",
+    message: `An event of type ${type} came by the exchange for data: it may be anybody's.`,
+    hint: "Events of jobs start triggers only where workers announce them: on the exchange of Mento's events.",
+  });
+}
+
 function fromDataReady(event: CloudEvent): TriggerInput {
   const { data, paths, bytes } = validateDataReady(event);
   const { detector, technique, scan, sample, parameters } = data;

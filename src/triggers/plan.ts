@@ -101,6 +101,7 @@ export function planJob(
   if (session === null && input.job !== null && input.job.session.id !== null && named !== undefined) {
     throw ofNoSession(named);
   }
+  if (input.job?.pathsCut !== undefined || input.job?.parametersCut === true) throw ofCutEvent(input.job);
   const view = (path: string) => viewOf(path, session?.roots, isHere);
   const paths = input.paths.map(view);
   const announcedPaths = input.paths.map((path) => viewOf(path, session?.roots, false));
@@ -275,4 +276,14 @@ function resultsDirectoryFor(corePath: string, trigger: string, roots: SessionRo
 function folderOfResults(corePath: string, trigger: string, roots: SessionRoots): string {
   const inside = posix.relative(roots.core, corePath);
   return posix.join(trigger, inside.replace(/^raw\//, ""));
+}
+
+/** A program that is given some of them cannot know that there were more. */
+function ofCutEvent({ job, pathsCut }: NonNullable<TriggerInput["job"]>): Rejected {
+  const what = pathsCut === undefined ? "the message's parameters" : `${pathsCut} of its paths`;
+  return new Rejected({
+    code: "template-value-missing",
+    message: `The event of job ${job.id} was too large for ${what}: a job that follows cannot be given them.`,
+    hint: "Send fewer paths or parameters in one message, or set worker.maxEventBytes to 1 MiB.",
+  });
 }

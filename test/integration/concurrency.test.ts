@@ -142,7 +142,7 @@ describe("a trigger with concurrency", () => {
     const ledger = newLedger();
     const folder = join(facility.dir, `jobs-${randomUUID().slice(0, 8)}`);
     site = new TestSite(
-      [{ name: "here", concurrency: 2, method: "local-bash-script", run: ledger.program(0.3) }],
+      [{ name: "here", concurrency: 2, method: "local-bash-script", run: ledger.program(1) }],
       {
         site: { localJobs: folder },
       },

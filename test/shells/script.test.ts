@@ -7,10 +7,7 @@ import { describe, expect, it } from "vitest";
 import { framed, newMark, readFramed } from "../../src/shells/script.ts";
 
 /** As a login shell starts it, which may print before and after. */
-function run(
-  script: string,
-  { before = "", after = "", env = {}, sh = "/bin/sh" } = {},
-) {
+function run(script: string, { before = "", after = "", env = {}, sh = "/bin/sh" } = {}) {
   const mark = newMark();
   const path = process.env["PATH"] ?? "";
   const { stdout, stderr, status } = spawnSync(
