@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { Deferred, Unavailable } from "./errors.ts";
+import { READ_SECONDS, within } from "./jobs/bounded-file.ts";
 import { isTerminal } from "./jobs/job.ts";
 import type { CloudEvent } from "./messages/cloud-event.ts";
 import type { JobEventData } from "./messages/job-event.ts";
@@ -117,7 +118,7 @@ export class Job {
   async #readLog(offset: number): Promise<Buffer> {
     const log = `${quote(this.directory)}/job.log`;
     const end = await this.#effects.run(
-      `tail -c +${offset + 1} ${log} 2>/dev/null | head -c ${LOG_PIECE_BYTES}`,
+      within(READ_SECONDS, `tail -c +${offset + 1} ${log} 2>/dev/null | head -c ${LOG_PIECE_BYTES}`),
     );
     return end.stdout;
   }

@@ -286,6 +286,7 @@ class Worker {
         link,
         topology,
         publish,
+        answer: (one: Publish) => publisher.publishOnce(one),
         announce: messageEffects.announce,
         whenOpen: () => this.#admission.whenOpen(),
         log,

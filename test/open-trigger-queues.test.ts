@@ -51,6 +51,7 @@ it("a link that is lost while triggers' queues are opened leaves nobody who goes
         return Promise.reject(noTurnYet("a", "trigger"));
       },
       publish: () => Promise.resolve(),
+      answer: () => Promise.resolve(),
       cancel: () => Promise.resolve({ outcomes: [] }),
       announce: () => Promise.resolve(),
       whenOpen: () => Promise.resolve(),

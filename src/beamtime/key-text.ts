@@ -32,7 +32,13 @@ export function privateKeyIn(bytes: Buffer, source: string): KeyText {
     return { problem: "what stands between its BEGIN and END lines is no key", hint: OF_OPENSSH };
   }
   // ssh(1), unlike ssh2, reads no key without a last line end, or with DOS line ends ("error in libcrypto").
-  const key = Buffer.from(`${block.replace(/[ \t\r]+$/gm, "")}\n`, "latin1");
+  const key = Buffer.from(
+    `${block
+      .split("\n")
+      .map((line) => line.trimEnd())
+      .join("\n")}\n`,
+    "latin1",
+  );
   const parsed = ssh2.utils.parseKey(key);
   if (!(parsed instanceof Error)) return { key, type: parsed.type };
   return unusable(key, kind, parsed, source);

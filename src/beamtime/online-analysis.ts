@@ -127,11 +127,15 @@ function readNodeLists(value: unknown): Read<NodeLists> {
 
 /** Each text may be one name, several with commas, or Slurm's short form. undefined: it is something else. */
 function nodeListsIn(value: unknown): NodeLists | undefined {
-  if (typeof value === "string") return { kind: "lists", lists: [expandHostlist(value.trim())] };
+  if (typeof value === "string") {
+    const lists = expandAll([value]);
+    return lists && { kind: "lists", lists };
+  }
   if (Array.isArray(value)) {
     const items: unknown[] = value;
     if (items.every((one) => typeof one === "string")) {
-      const lists = items.map((text) => expandHostlist(text.trim()));
+      const lists = expandAll(items);
+      if (lists === undefined) return undefined;
       const isFlat = lists.every((list) => list.length <= 1);
       return isFlat ? { kind: "lists", lists: [lists.flat()] } : { kind: "texts", lists };
     }
@@ -148,7 +152,22 @@ function nodeListsIn(value: unknown): NodeLists | undefined {
 function nodesIn(value: unknown): string[] | undefined {
   const texts = [value].flat();
   if (!texts.every((one) => typeof one === "string")) return undefined;
-  return texts.flatMap((text) => expandHostlist(text.trim()));
+  return expandAll(texts)?.flat();
+}
+
+/** More nodes than any beamline has: each text may stand for a hundred thousand, and a file holds many texts. */
+const MOST_NODES = 4096;
+
+function expandAll(texts: readonly string[]): string[][] | undefined {
+  const lists: string[][] = [];
+  let count = 0;
+  for (const text of texts) {
+    const list = expandHostlist(text.trim());
+    count += list.length;
+    if (count > MOST_NODES) return undefined;
+    lists.push(list);
+  }
+  return lists;
 }
 
 /** Ids and reservations that look like numbers are sometimes written as numbers. */

@@ -165,8 +165,17 @@ function placeOf(exchange: string, routingKey: string, messageId: string): strin
 
 /** The broker closes a channel that publishes to an exchange which does not exist. */
 function channelClosed(reason: string): MentoError {
+  if (/ACCESS.REFUSED/.test(reason)) return mayNotPublish(reason);
   const exchange = /no exchange '([^']*)'/.exec(reason)?.[1];
   return exchange === undefined ? brokerLost(reason) : exchangeMissing(exchange);
+}
+
+function mayNotPublish(reason: string): Unavailable {
+  return new Unavailable({
+    code: "broker-refused",
+    message: `RabbitMQ does not let this login publish there: ${reason}.`,
+    hint: "Take the login of a detector, or of a worker: docs/security.md has the permissions of each.",
+  });
 }
 
 export function exchangeMissing(exchange: string, cause?: unknown): MentoError {

@@ -194,10 +194,9 @@ async function openChannel({ link }: BrokerClient): Promise<Channel> {
   return channel;
 }
 
-/** A broker's letter may have it from its producer: it then has the broker's account of its death too. */
-function isMark({ properties }: GetMessage): boolean {
-  const { headers } = properties;
-  return headers?.[MARK_HEADER] !== undefined && headers["x-death"] === undefined;
+/** A broker's letter may have it from its producer: such headers do not count. */
+function isMark(message: GetMessage): boolean {
+  return readDeadLetter(message).received.ours[MARK_HEADER] !== undefined;
 }
 
 function isBusy(queue: string, cause: unknown): MentoError {

@@ -18,6 +18,8 @@ export interface IntakeEdges {
   /** The group's intake queue, or the queue of one trigger. */
   queue: string;
   publish: (message: Publish) => Promise<void>;
+  /** To a queue of a producer's, which may take nothing: without a second attempt. */
+  answer: (message: Publish) => Promise<void>;
   /** Messages held at once; most wait for their session's turn. */
   prefetch: number;
   handle: (received: ReceivedMessage) => Promise<void>;
@@ -251,7 +253,7 @@ export class Intake {
       return;
     }
     try {
-      await this.#edges.publish({
+      await this.#edges.answer({
         exchange: "",
         routingKey: replyTo,
         body: Buffer.from(JSON.stringify(event.data)),

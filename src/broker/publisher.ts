@@ -52,6 +52,12 @@ export class Publisher {
     }
   }
 
+  /** The same without a second attempt: who is told something that he can do without must hold up nobody. */
+  async publishOnce(message: Publish): Promise<void> {
+    const channel = await this.#freshChannel();
+    if (!(await channel.publish(message))) throw refused(message.exchange || message.routingKey);
+  }
+
   /**
    * RabbitMQ 3.10 goes on refusing on a channel that has first published to a queue while that had no leader, for as
    * long as the channel lives: whoever was refused comes back over a new one.

@@ -1,4 +1,5 @@
 import type { ChannelModel } from "amqplib";
+import { LEFT_OUT_HEADER } from "../messages/received.ts";
 
 /** What amqplib 2.3.1 decodes (lib/codec.js). RabbitMQ passes on others too, e.g. `L`, and then the whole connection breaks. */
 const FIXED_SIZES: ReadonlyMap<string, number> = new Map([
@@ -58,7 +59,7 @@ export function withReadableHeaders(bytes: Buffer): Buffer {
   if (tableEnd > end) return bytes;
   const table = bytes.subarray(at + 4, tableEnd);
   const kept = readableEntries(table);
-  if (kept.length === table.length) return bytes;
+  if (kept.equals(table)) return bytes;
   const tableSize = Buffer.alloc(4);
   tableSize.writeUInt32BE(kept.length);
   const frame = [bytes.subarray(0, at), tableSize, kept, bytes.subarray(tableEnd)];
@@ -67,17 +68,34 @@ export function withReadableHeaders(bytes: Buffer): Buffer {
   return result;
 }
 
-/** The entries of a header table that amqplib can decode; of those behind one of an unknown type nothing can be told. */
+const LEFT_OUT = Buffer.concat([
+  Buffer.from([LEFT_OUT_HEADER.length]),
+  Buffer.from(`${LEFT_OUT_HEADER}t\x01`, "latin1"),
+]);
+
+/**
+ * The entries of a header table that amqplib can decode; of those behind one of an unknown type nothing can be told. Of
+ * equal keys RabbitMQ reads and writes the first, and amqplib keeps the last: so the first alone is left.
+ */
 function readableEntries(table: Buffer): Buffer {
   const kept: Buffer[] = [];
+  const keys = new Set<string>();
   let at = 0;
+  let isWhole = true;
   while (at < table.length) {
     const valueAt = at + 1 + (table[at] ?? 0);
+    const key = table.toString("latin1", at + 1, valueAt);
     const value = valueFrom(table, valueAt);
-    if (value === undefined) break;
-    if (value.isReadable && !isPrototype(table, at)) kept.push(table.subarray(at, value.end));
+    if (value === undefined) {
+      isWhole = false;
+      break;
+    }
+    if (!value.isReadable || isPrototype(table, at)) isWhole = false;
+    else if (!keys.has(key)) kept.push(table.subarray(at, value.end));
+    keys.add(key);
     at = value.end;
   }
+  if (!isWhole) kept.push(LEFT_OUT);
   return Buffer.concat(kept);
 }
 

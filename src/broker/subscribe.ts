@@ -4,7 +4,7 @@ import { MentoError, Misconfigured, errorText } from "../errors.ts";
 import { isDataReadyEvent, isJobEvent } from "../messages/announced-event.ts";
 import { bindingFits } from "../messages/binding-key.ts";
 import { CloudEvent, decodeMessage } from "../messages/cloud-event.ts";
-import { plainNumbers } from "../messages/json.ts";
+import { parseJson, plainNumbers } from "../messages/json.ts";
 import { receive } from "../messages/received.ts";
 import { bindingKeys, type EventFilter } from "../messages/event-filter.ts";
 import { parsePastTime, PAST_TIME_FORMS } from "../messages/past-time.ts";
@@ -166,7 +166,9 @@ class EventFeed {
     if (this.#isOfThePast(time)) return undefined;
     const { trigger } = this.#options;
     if (trigger !== undefined && !(isJobEvent(event) && event.data.job.trigger === trigger)) return undefined;
-    if (!this.#seen.add(event)) return undefined;
+    // A producer can give his message the source and id of any event.
+    const source = `${message.fields.exchange} ${event.source}`;
+    if (!this.#seen.add({ source, id: event.id })) return undefined;
     // Anybody may publish, and tell any time.
     if (time !== undefined && time > this.#latest && time <= new Date()) this.#latest = time;
     return event;
@@ -192,7 +194,7 @@ class EventFeed {
     try {
       return exchange === this.#client.topology.dataExchange
         ? CloudEvent.parse(plainNumbers(decodeMessage(body, properties), []))
-        : CloudEvent.parse(JSON.parse(body.toString("utf8")));
+        : CloudEvent.parse(plainNumbers(parseJson(body.toString("utf8")), []));
     } catch {
       return undefined;
     }

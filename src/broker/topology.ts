@@ -221,8 +221,8 @@ function notAllowed(text: string, cause: unknown): Unavailable | undefined {
   if (!/ACCESS_REFUSED/.test(text)) return undefined;
   return new Unavailable({
     code: "broker-refused",
-    message: `RabbitMQ does not let this user make Mento's exchanges and queues: ${text}.`,
-    hint: "Give it configure, write and read permissions for names that begin with broker.prefix.",
+    message: `RabbitMQ does not let this login do that: ${text}.`,
+    hint: "A worker, a detector and a viewer need different permissions: docs/security.md has the commands that give them.",
     cause,
   });
 }

@@ -1,3 +1,4 @@
+import { JOB_CANCEL_TYPE } from "../messages/job-cancel.ts";
 import { headersOfReplay, type DeadLetter } from "../messages/dead-letter.ts";
 import { idOfNextRun, sentAgain, type Outgoing } from "../messages/sent-again.ts";
 import type { Trigger } from "../triggers/trigger-config.ts";
@@ -66,12 +67,16 @@ function runOf(letter: DeadLetter, now: Date): Date {
   return letter.firstSeen === null ? now : new Date(letter.firstSeen);
 }
 
-function whyLeft({ queue }: DeadLetter, wishes: ReplayWishes): string | undefined {
+function whyLeft(letter: DeadLetter, wishes: ReplayWishes): string | undefined {
+  const { queue } = letter;
   const { ownQueue, prefix, toTrigger, again } = wishes;
   if (queue === null) return "it does not say which queue it came from: no worker has put it here";
   const [, kind] = TAKEN_FROM.exec(queue.startsWith(`${prefix}.`) ? queue.slice(prefix.length) : "") ?? [];
   if (kind === undefined) return `it came from ${queue}, which is no queue that workers take messages from`;
   const isMessage = !kind.startsWith("jobs");
+  if (!isMessage && letter.received.properties.type === JOB_CANCEL_TYPE) {
+    return "it is a worker's request to cancel a job: cancel the job again";
+  }
   if (!isMessage && (toTrigger !== undefined || again)) {
     return `it is a worker's record of ${queue}, not a message: replay it without --again and --to-trigger`;
   }

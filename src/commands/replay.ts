@@ -135,7 +135,8 @@ class Sieve {
   /** The message with the time that it tells, if it is to be sent. */
   take({ fields, content, properties }: ConsumeMessage): { time: string | null } | undefined {
     const { trigger, keys, dataExchange } = this.#wanted;
-    this.#clock = amqpTime(properties) ?? this.#clock;
+    const clock = amqpTime(properties);
+    if (clock !== undefined && clock <= new Date()) this.#clock = clock;
     const isTheirs =
       fields.exchange === dataExchange && keys.some((key) => bindingFits(key, fields.routingKey));
     if (!isTheirs) return undefined;

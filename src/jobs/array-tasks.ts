@@ -24,7 +24,7 @@ export function parseTaskList(id: string): TaskList | undefined {
   const ranges = known.map(parseRange);
   if (ranges.some((range) => range === undefined)) return undefined;
   const all = ranges.filter((range) => range !== undefined);
-  const last = Math.max(-1, ...all.map(({ to }) => to));
+  const last = all.reduce((most, { to }) => Math.max(most, to), -1);
   const isIn = (index: number) =>
     all.some(({ from, to, step }) => index >= from && index <= to && (index - from) % step === 0);
   return { arrayJobId, has: (index) => isIn(index) || (isCut && index > last ? undefined : false) };

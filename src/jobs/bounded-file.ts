@@ -28,6 +28,9 @@ export const SUBMITTED_BYTES = 1024;
 /** The request in a run script's second line holds a message's paths, and the program's arguments. */
 export const REQUEST_BYTES = 4 * 1024 * 1024;
 
+/** So long one call reads; a file system that answers later is away. */
+export const READ_SECONDS = 15;
+
 /** A script that ends after so many seconds, whatever it meets: nothing of it stays behind on the host. */
 export function within(seconds: number, script: string): string {
   return `timeout -k 1 ${seconds} /bin/sh -c ${quote(script)}`;

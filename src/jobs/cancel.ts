@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { JobMethod } from "../messages/job-event.ts";
 import { quote, quoteAll } from "../shells/quote.ts";
-import { BOUNDED_FILE, REQUEST_BYTES, within } from "./bounded-file.ts";
+import { BOUNDED_FILE, READ_SECONDS, REQUEST_BYTES, within } from "./bounded-file.ts";
 import { ACCEPTED_FUNCTION, askFunction, type CancelRequest } from "./cancel-request.ts";
 import { directoryOf, markerOf } from "./directory.ts";
 import {
@@ -15,7 +15,7 @@ import {
   meaningOf,
   type JobEnd,
 } from "./job.ts";
-import { parseRecords, printRecordsCommand, READ_SECONDS, type JobRecords } from "./records.ts";
+import { parseRecords, printRecordsCommand, type JobRecords } from "./records.ts";
 import { REQUEST_PREFIX } from "./run-script.ts";
 import { parseSqueue, partTask, squeueCommand, type SlurmJob } from "./squeue.ts";
 import { isWordOn, type JobWord } from "./watched.ts";

@@ -35,11 +35,13 @@ const Submitted = z.object({
 });
 export type SubmittedRecord = z.infer<typeof Submitted>;
 
-const Started = z.object({ at: z.iso.datetime(), node: HostName });
+/** As `date` writes it. */
+const At = z.string().max(35).pipe(z.iso.datetime());
+const Started = z.object({ at: At, node: HostName });
 export type StartedRecord = z.infer<typeof Started>;
 
 const Ended = z.object({
-  at: z.iso.datetime(),
+  at: At,
   code: z
     .string()
     .regex(/^\d{1,3}$/)

@@ -1,5 +1,5 @@
 import { quote, quoteAll } from "../shells/quote.ts";
-import { BOUNDED_FILE, SUBMITTED_BYTES, within } from "./bounded-file.ts";
+import { BOUNDED_FILE, READ_SECONDS, SUBMITTED_BYTES, within } from "./bounded-file.ts";
 import { CANCEL_REQUEST_BYTES, parseCancelRequest, type AskedToCancel } from "./cancel-request.ts";
 import { spoolOf } from "./directory.ts";
 import {
@@ -31,8 +31,6 @@ export interface JobRecords {
 }
 
 const HEADER = "mento-record";
-/** So long one call reads; a file system that answers later is away. */
-export const READ_SECONDS = 15;
 /** So much base64 one call prints, and what the last job adds: the answer of a shell has an end at 16 MiB. */
 const PRINTED_AT_ONCE = 4 * 1024 * 1024;
 const REAL_PATHS_BYTES = 512 * 1024;

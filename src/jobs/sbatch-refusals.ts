@@ -115,7 +115,7 @@ const MEANINGS = new Map(
 );
 
 /** sbatch.c: the line by which it tells that a submit has failed, and why. */
-const REPORT = /^sbatch: error: Batch job submission failed: (.+?)\s*$/;
+const REPORT = /^sbatch: error: Batch job submission failed: (.+)$/;
 
 /**
  * What `sbatch` says, and nobody else, of options that it does not send to Slurm at all: sbatch.c, slurm_opt.c and
@@ -142,10 +142,18 @@ export interface SbatchFailure {
   said: string;
 }
 
+const MOST_STDERR = 64 * 1024;
+const MOST_LINE = 2048;
+
 /** @param exitCode 0: it ended well, but said no id, or several */
 export function failureOf(exitCode: number, stderr: string): SbatchFailure {
-  const lines = stderr.split("\n").filter((line) => line.trim() !== "");
-  const last = lines.at(-1)?.trim() ?? "";
+  // The account may have put a program of its own before Slurm's: what it prints is read in bounded time.
+  const lines = stderr
+    .slice(-MOST_STDERR)
+    .split("\n")
+    .map((line) => line.slice(0, MOST_LINE).trim())
+    .filter((line) => line !== "");
+  const last = lines.at(-1) ?? "";
   if (exitCode !== SBATCH_FAILED) return { meaning: undefined, said: last };
   const reports = lines.flatMap((line) => REPORT.exec(line)?.[1] ?? []);
   const report = reports.at(-1);

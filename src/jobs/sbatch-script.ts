@@ -1,5 +1,6 @@
 import { quote } from "../shells/quote.ts";
 import { flagMeant, isOwnedFlag } from "../triggers/slurm-flags.ts";
+import { READ_SECONDS, within } from "./bounded-file.ts";
 import { shellWords } from "./shell-words.ts";
 
 /** What a user's own sbatch script asks for, in the order of its lines: long names; null: an option without a value. */
@@ -10,7 +11,7 @@ const HEAD_BYTES = 32 * 1024;
 
 /** The beginning of a file, or nothing if it cannot be read. */
 export function headCommand(program: string): string {
-  return `head -c ${HEAD_BYTES} -- ${quote(program)} 2>/dev/null || :`;
+  return `${within(READ_SECONDS, `head -c ${HEAD_BYTES} -- ${quote(program)} 2>/dev/null`)} || :`;
 }
 
 /** sbatch(1). */

@@ -1,6 +1,5 @@
 import { quote } from "../shells/quote.ts";
-import { within } from "./bounded-file.ts";
-import { READ_SECONDS } from "./records.ts";
+import { READ_SECONDS, within } from "./bounded-file.ts";
 import { slurmSeconds } from "./slurm-time.ts";
 
 /** So long Slurm's programs are waited for: while its controller hangs, they try for minutes. */
@@ -56,8 +55,9 @@ export function parseExit(output: string): { exitCode: string | undefined; log: 
  * itself, nor fail.
  */
 export function isHeldForReservation({ state, reason = "" }: { state: string; reason?: string }): boolean {
+  const said = reason.slice(0, 200);
   return (
-    state === "RESV_DEL_HOLD" || (state === "PENDING" && /reservation\s?\S* ?(was )?deleted/i.test(reason))
+    state === "RESV_DEL_HOLD" || (state === "PENDING" && /reservation\s?\S* ?(was )?deleted/i.test(said))
   );
 }
 

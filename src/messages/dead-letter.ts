@@ -125,7 +125,10 @@ function reasonOfBroker({ queue, reason }: Death): DeadLetter["error"] {
  */
 function lastDeath(headers: Record<string, unknown>): Death | undefined {
   const list: unknown = headers["x-death"];
-  if (list === undefined) return undefined;
+  const isBrokers = Object.keys(headers).some((name) =>
+    /^x-((first|last)-)?death|^x-mento-left-out$/.test(name),
+  );
+  if (!isBrokers) return undefined;
   const found = Array.isArray(list) ? list.find(isObject) : undefined;
   const keys: unknown = found?.["routing-keys"];
   const time: unknown = isObject(found?.["time"]) ? found["time"]["value"] : undefined;

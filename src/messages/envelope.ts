@@ -166,6 +166,9 @@ function withTrace(event: Record<string, unknown>, { headers }: MessagePropertie
   };
 }
 
+/** With nanoseconds and an offset. */
+const MAX_TIME_LENGTH = 35;
+
 /** Attributes are single values; `time` as RFC 3339 allows it becomes as the schema has it. */
 export function checkAttributes(event: Record<string, unknown>): void {
   const attributes = Object.entries(event).filter(([name]) => name !== "data");
@@ -193,7 +196,9 @@ export function timeOf(event: Record<string, unknown>): { time?: unknown } {
   if (LOCAL_TIME.test(time)) {
     throw noEvent(`its time ${cut(time, 50)} has no time zone: add Z or an offset such as +01:00`);
   }
-  const upper = time.length > 100 ? time : time.toUpperCase();
+  if (time.length > MAX_TIME_LENGTH)
+    throw noEvent(`its time has ${time.length} characters: RFC 3339 needs no more than 35`);
+  const upper = time.toUpperCase();
   const [, minute, , zone] = LEAP_SECOND.exec(upper) ?? [];
   if (minute === undefined || zone === undefined) return { time: upper };
   const last = Date.parse(`${minute}:59${zone}`);

@@ -71,7 +71,9 @@ export function isNestedDeeper(text: string, levels: number): boolean {
 
 /** A value with the nearest plain number for each {@link WrittenNumber}, in all but the parts to be kept. */
 export function plainNumbers(value: unknown, kept: readonly unknown[]): unknown {
-  if (value instanceof LosslessNumber) return Number(value.value);
+  // What no number of JavaScript's can be stays as it was written, as text.
+  if (value instanceof LosslessNumber)
+    return Number.isFinite(Number(value.value)) ? Number(value.value) : value.value;
   if (typeof value !== "object" || value === null || kept.includes(value)) return value;
   if (Array.isArray(value)) return value.map((one) => plainNumbers(one, kept));
   return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, plainNumbers(one, kept)]));

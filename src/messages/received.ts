@@ -35,6 +35,8 @@ export interface Received {
 }
 
 const OUR_PREFIX = "mento-";
+/** Says that headers were left out which nobody could read: the broker's own account may have been among them. */
+export const LEFT_OUT_HEADER = "x-mento-left-out";
 const OTHER_HEADERS = "mento-other-headers";
 
 /** An AMQP property has at most 255 bytes. */
@@ -51,7 +53,7 @@ export function receive({ content, fields, properties }: AmqpMessage): Received 
   const { headers } = properties;
   const own: Record<string, unknown> = { ...properties };
   const text = (name: string) => textOf(own[name]);
-  const isFromUs = fields.exchange === "";
+  const isFromUs = fields.exchange === "" && headers?.[LEFT_OUT_HEADER] === undefined;
   const ours = isFromUs ? oursOf(headers) : {};
   const other = ours[OTHER_HEADERS];
   return {

@@ -39,6 +39,7 @@ function linkByHand() {
       deliver = onMessage;
       return Promise.resolve({ consumerTag: `tag ${consuming.count}` });
     },
+    answer: () => Promise.resolve(),
     cancel: () => {
       consuming.count -= 1;
       return Promise.resolve();
@@ -80,6 +81,7 @@ describe("an intake that has paused because everybody was out", () => {
       publish: () => Promise.resolve(),
       prefetch: 1,
       handle: () => Promise.reject(new Unavailable({ code: "ssh-unreachable", message: "away", hint: "" })),
+      answer: () => Promise.resolve(),
       cancel: () => Promise.resolve({ outcomes: [] }),
       announce: () => Promise.resolve(),
       whenOpen: () => whenOpen,
@@ -147,6 +149,7 @@ it("a message whose own command fails each time is given up at last, whatever it
       return Promise.resolve();
     },
     prefetch: 1,
+    answer: () => Promise.resolve(),
     cancel: () => Promise.resolve({ outcomes: [] }),
     handle: () => Promise.reject(new Deferred(times++ % 2 === 0 ? own : between)),
     announce: () => Promise.resolve(),
@@ -174,6 +177,7 @@ describe("what is announced of a job's event that cannot start the next job", ()
       queue: "mento.default.intake",
       publish: () => Promise.resolve(),
       prefetch: 1,
+      answer: () => Promise.resolve(),
       cancel: () => Promise.reject(new Error("not reached")),
       handle: () => Promise.reject(error),
       announce: (event) => {
@@ -226,6 +230,7 @@ it("a message that waits for its turn when its worker stops is neither acked nor
   const intake = await openIntake({
     link: hand.link,
     topology: topologyFor("mento", "default"),
+    answer: () => Promise.resolve(),
     cancel: () => Promise.reject(new Error("not reached")),
     queue: "mento.default.trigger.t",
     publish: () => Promise.reject(new Error("nothing is to be published")),
@@ -257,6 +262,7 @@ it("a message that comes back to a trigger's queue again and again waits there o
   await openIntake({
     link: hand.link,
     topology: topologyFor("mento", "default"),
+    answer: () => Promise.resolve(),
     cancel: () => Promise.reject(new Error("not reached")),
     queue: "mento.default.trigger.t",
     publish: ({ routingKey }) => Promise.resolve(void dead.push(routingKey)),

@@ -18,6 +18,9 @@ function contentHeader(properties: Buffer): Buffer {
   return Buffer.concat([Buffer.from([2]), u16(1), u32(payload.length), payload, Buffer.from([0xce])]);
 }
 
+/** Says that headers were left out. */
+const LEFT_OUT: [string, Buffer] = ["x-mento-left-out", field("t", Buffer.from([1]))];
+
 const nested = (levels: number, tag: "F" | "A"): Buffer => {
   let inner = longString("");
   for (let level = 0; level < levels; level++) {
@@ -66,7 +69,7 @@ describe("headers that amqplib cannot decode", () => {
     const before: [string, Buffer] = ["before", field("S", longString("1"))];
     const after: [string, Buffer] = ["after", field("I", u32(2))];
     const given = rawProperties({ ...others, headers: table([before, ["bad", value], after]) });
-    const wanted = rawProperties({ ...others, headers: table([before, after]) });
+    const wanted = rawProperties({ ...others, headers: table([before, after, LEFT_OUT]) });
     const found = withReadableHeaders(Buffer.concat([contentHeader(given), tail]));
     expect(found).toEqual(Buffer.concat([contentHeader(wanted), tail]));
   });
@@ -77,7 +80,21 @@ describe("headers that amqplib cannot decode", () => {
       ["a", field("t", Buffer.from([1]))],
     ];
     const found = withReadableHeaders(contentHeader(rawProperties({ headers: table(entries) })));
-    expect(found).toEqual(contentHeader(rawProperties({ headers: table(entries.slice(1)) })));
+    expect(found).toEqual(contentHeader(rawProperties({ headers: table([...entries.slice(1), LEFT_OUT]) })));
+  });
+
+  it("leaves the first of equal headers alone, which is the one that RabbitMQ reads and writes", () => {
+    const entries: [string, Buffer][] = [
+      ["x-stream-offset", field("l", u64(1n))],
+      ["x-stream-offset", field("l", u64(2n))],
+      ["a", field("t", Buffer.from([1]))],
+      ["x-stream-offset", field("l", u64(3n))],
+    ];
+    const found = withReadableHeaders(contentHeader(rawProperties({ headers: table(entries) })));
+    const [first, , other] = entries;
+    expect(found).toEqual(
+      contentHeader(rawProperties({ headers: table([first, other].flatMap((one) => (one ? [one] : []))) })),
+    );
   });
 
   it("gives up what stands behind a type of unknown size", () => {
@@ -87,7 +104,9 @@ describe("headers that amqplib cannot decode", () => {
       ["c", field("t", Buffer.from([1]))],
     ];
     const found = withReadableHeaders(contentHeader(rawProperties({ headers: table(entries) })));
-    expect(found).toEqual(contentHeader(rawProperties({ headers: table(entries.slice(0, 1)) })));
+    expect(found).toEqual(
+      contentHeader(rawProperties({ headers: table([...entries.slice(0, 1), LEFT_OUT]) })),
+    );
   });
 
   it("waits for the whole frame, and leaves other frames alone", () => {

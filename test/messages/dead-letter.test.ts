@@ -71,6 +71,12 @@ describe("a dead letter", () => {
     expect(found.queue).toBe("mento.default.intake");
   });
 
+  it("is not a worker's if headers were left out that nobody could read: the broker's account may be among them", () => {
+    const found = letter({ ...ofWorker, "x-mento-left-out": true, "mento-exchange": "mento.events" });
+    expect(found).toMatchObject({ queue: "-", trigger: null, error: { code: null } });
+    expect(headersOfReplay(found, null)).toEqual({});
+  });
+
   it("of the broker that waited for one trigger is for that one", () => {
     const death = { count: 1, reason: "expired", queue: "mento.default.trigger.a.b", exchange: "" };
     expect(letter({ "x-death": [death] }).trigger).toBe("a.b");
