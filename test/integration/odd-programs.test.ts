@@ -171,7 +171,10 @@ describe("a login shell", () => {
   });
 
   it("that is nologin is named in its own words", async () => {
+    // An open connection has the login shell that there was when it was made.
+    await site.workers[0]?.stop();
     setShell("/usr/sbin/nologin");
+    await site.startWorker();
     const id = await publish();
     const { data } = await site.event("message.deferred", id);
     expect(data.error).toMatchObject({ code: "login-shell" });
