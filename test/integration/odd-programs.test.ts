@@ -159,7 +159,7 @@ describe("a login shell", () => {
   it.each([
     ["ends at once", "exit 0", /runs no command/],
     ["says why it ends", "echo 'Only for the beamline staff'; exit 1", /Only for the beamline staff/],
-    ["reads what was meant for us", "cat > /dev/null", /runs no command/],
+    ["greets, and reads what was meant for us", "echo Hello; cat > /dev/null", /Hello/],
   ])("that %s is named, not Slurm, and the message waits", async (_, start, said) => {
     writeFileSync(bashrc(), start);
     const id = await publish();
