@@ -41,6 +41,7 @@ export class SshConnection {
   readonly #underWay = new Set<(what: string) => void>();
   readonly #onEnded: () => void;
   #spare: Promise<WaitingShell> | undefined;
+  #isLeft = false;
 
   private constructor(
     client: Client,
@@ -171,6 +172,7 @@ export class SshConnection {
       }
       case "notReady":
         reject(runsNothing(this.#target, end.said || "it ended without a word"));
+        this.#leave();
         return;
       case "notSent":
         reject(unreachable(this.#target, "the shell that waited for a command was ended"));
@@ -243,6 +245,7 @@ export class SshConnection {
       const end = () => {
         clearTimeout(timer);
         this.#underWay.delete(onBroken);
+        if (this.#isLeft && this.#underWay.size === 0) this.#client.end();
       };
       const fail = (error: Error) => {
         end();
@@ -255,6 +258,16 @@ export class SshConnection {
         resolve(value);
       }, fail);
     });
+  }
+
+  /**
+   * The next command is for another connection, since this one keeps the login shell that the account had when it was
+   * made. What is under way goes on.
+   */
+  #leave(): void {
+    this.#isLeft = true;
+    this.#onEnded();
+    if (this.#underWay.size === 0) this.#client.end();
   }
 
   #giveUp(what: string): void {

@@ -92,6 +92,8 @@ export class WaitingShell {
   }
 
   #end(code: number | null | undefined, signal: string | null): ShellEnd {
+    // Whoever killed it may have meant another: that says nothing of the next one.
+    if (!this.#isReady && signal !== null) return { kind: "notSent" };
     if (!this.#isReady && (code !== undefined || this.#bytes > MAX_GREETING_BYTES)) {
       return { kind: "notReady", said: this.greeting };
     }

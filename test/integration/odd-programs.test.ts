@@ -159,7 +159,7 @@ describe("a login shell", () => {
   it.each([
     ["ends at once", "exit 0", /runs no command/],
     ["says why it ends", "echo 'Only for the beamline staff'; exit 1", /Only for the beamline staff/],
-    ["reads what was meant for us", "cat > /dev/null", /runs no command/],
+    ["greets, and reads what was meant for us", "echo Hello; cat > /dev/null", /Hello/],
   ])("that %s is named, not Slurm, and the message waits", async (_, start, said) => {
     writeFileSync(bashrc(), start);
     const id = await publish();
@@ -171,7 +171,10 @@ describe("a login shell", () => {
   });
 
   it("that is nologin is named in its own words", async () => {
+    // An open connection has the login shell that there was when it was made.
+    await site.workers[0]?.stop();
     setShell("/usr/sbin/nologin");
+    await site.startWorker();
     const id = await publish();
     const { data } = await site.event("message.deferred", id);
     expect(data.error).toMatchObject({ code: "login-shell" });

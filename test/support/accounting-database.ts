@@ -65,14 +65,25 @@ export class AccountingDatabase {
     const accounting = [
       "AccountingStorageType=accounting_storage/slurmdbd",
       ...["AccountingStorageHost=127.0.0.1", `AccountingStoragePort=${dbdPort}`],
+      // The socket of munge for what is sent to slurmdbd.
+      `AccountingStoragePass=${of("AuthInfo").replace("socket=", "")}`,
     ];
     const changed = conf
       .replace(/^AccountingStorageType=.*$/m, accounting.join("\n"))
       .replace(/^MinJobAge=.*$/m, `MinJobAge=${MIN_JOB_AGE_SECONDS}`);
     writeFileSync(facility.slurm.conf, changed);
-    spawnSync(...there("sacctmgr", ["-i", "add", "cluster", of("ClusterName")]), {
-      env: { ...process.env, ...env },
-    });
+    // It answers when it has made its tables.
+    const add = ["-i", "add", "cluster", of("ClusterName")];
+    const all = { env: { ...process.env, ...env }, timeout: 10_000 };
+    await eventually(
+      "slurmdbd knows the cluster",
+      () => {
+        spawnSync(...there("sacctmgr", add), all);
+        const { stdout } = spawnSync(...there("sacctmgr", ["-n", "-P", "show", "cluster"]), all);
+        return stdout.toString().startsWith(of("ClusterName")) || undefined;
+      },
+      60_000,
+    );
     process.kill(own.pidOf("slurmctld"), "SIGTERM");
     await eventually("slurmctld has ended", () => !answers(own) || undefined);
     this.#spawn("slurmctld", ["-D", "-i"], folder, env);
