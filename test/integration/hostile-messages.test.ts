@@ -299,6 +299,77 @@ describe("what a producer says of others' work", () => {
   });
 });
 
+describe("what the broker itself puts away", () => {
+  const forged = (name: string, more: readonly (readonly [string, Buffer])[] = []) => {
+    const death = field(
+      "F",
+      table([
+        ["count", field("l", u64(1n))],
+        ["reason", text("delivery_limit")],
+        ["queue", text(queue("jobs"))],
+        ["exchange", text(`${site.prefix}.events`)],
+        ...more,
+      ]),
+    );
+    return [name, list(death)] as const;
+  };
+  const ours = [
+    ...[["mento-queue", text(queue("jobs"))] as const, ["mento-trigger", text("other")] as const],
+    ...[["mento-mark", text("x")] as const, ["mento-exchange", text(`${site.prefix}.events`)] as const],
+  ];
+
+  it.each([
+    ["a list of deaths", [forged("x-death")]],
+    ["two lists of deaths", [forged("x-death"), forged("x-death")]],
+    ["a list of deaths that nobody can read", [forged("x-death", [["deep", deepTables(40)]])]],
+  ])("with %s of its producer's is shown, and goes nowhere but to the intake", async (_, entries) => {
+    const away = new TestSite([{ name: "powder", on: { technique: "powder" }, run: ["/bin/true"] }]);
+    const stopped = await away.startWorker();
+    await stopped.stop();
+    const other = await brokerLogin({ configure: "", write: `^${away.prefix}\\.data$`, read: "" });
+    const raw = await connectRaw(other.url);
+    const answer = await raw.publish({
+      ...{ exchange: `${away.prefix}.data`, routingKey: "p11.-.data.ready", body: json({ job: "x" }) },
+      properties: rawProperties({
+        headers: table([...entries, ...ours]),
+        ...{
+          expiration: shortString("1"),
+          messageId: shortString("expired"),
+          type: shortString("mento.job.cancel.v1"),
+        },
+      }),
+    });
+    expect(answer).toBe("ack");
+    const listed = await eventually("it is a dead letter", async () => {
+      const { stdout } = await mento("dead", "list", "-c", away.configFile);
+      return stdout.includes("expired") ? stdout : undefined;
+    });
+    expect(listed).not.toContain("default.jobs");
+    const replayed = await mento("dead", "replay", "--json", "-c", away.configFile).catch(
+      (error: unknown) => error,
+    );
+    expect(JSON.stringify(replayed)).not.toContain("default.jobs");
+    raw.close();
+    await other.remove();
+    await away.tearDown();
+  });
+
+  it("in the history, with places of its producer's, hides no event from those who listen", async () => {
+    const offset = ["x-stream-offset", field("l", u64(9_007_199_254_740_000n))] as const;
+    const headers = table([offset, offset, offset]);
+    const path = `/nowhere/${randomUUID()}`;
+    await send(json({ path, technique: "powder" }), { headers });
+    await takeDead();
+    await runsHealthy();
+  });
+});
+
+function deepTables(levels: number): Buffer {
+  let inner = longString("");
+  for (let level = 0; level < levels; level++) inner = table([["a", field("F", inner)]]);
+  return field("F", inner);
+}
+
 describe("what lies on the queue of tracking records and does not belong there", () => {
   it.each([
     ["text", Buffer.from("oops"), {}],
