@@ -222,7 +222,7 @@ function notAllowed(text: string, cause: unknown): Unavailable | undefined {
   return new Unavailable({
     code: "broker-refused",
     message: `RabbitMQ does not let this login do that: ${text}.`,
-    hint: "A worker, a detector and a viewer need different permissions: docs/security.md has the commands that give them.",
+    hint: "A worker needs configure, write and read permissions for Mento's names, a detector or viewer fewer: docs/security.md has the commands.",
     cause,
   });
 }
