@@ -115,5 +115,5 @@ it("a tracking record that this version cannot read is kept as a dead letter: it
     const found = await channel.get(client.topology.deadQueue, { noAck: true });
     return found !== false && found.content.equals(body) ? found : undefined;
   });
-  expect(dead.properties.headers).toMatchObject({ "mento-error-code": "internal-error" });
+  expect(dead.properties.headers).toMatchObject({ "mento-error-code": "record-unfit" });
 });
