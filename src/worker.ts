@@ -343,15 +343,14 @@ async function checkNode(sessions: Sessions, shells: SessionShells, log: Log): P
     log.info(errorText(error));
     return;
   }
-  let isLetIn = false;
   try {
     const shell = await shells.open(session);
-    isLetIn = true;
     await shell.run("true");
     log.info({ session: session.id, node: shell.host, account: shell.account }, "the reserved node answers");
   } catch (error) {
     // What the start files of an account do that is let in is its own affair: others are served.
-    if (!(error instanceof Deferred || (isLetIn && error instanceof Unavailable))) throw error;
+    const isItsOwn = error instanceof Unavailable && error.code === "ssh-lost";
+    if (!(error instanceof Deferred || isItsOwn)) throw error;
     log.warn({ code: error.code, hint: error.hint }, error.message);
   }
 }
