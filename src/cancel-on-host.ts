@@ -5,6 +5,7 @@ import type { Publisher } from "./broker/publisher.ts";
 import { cancelAt, failed, unknown } from "./cancel-at.ts";
 import { MentoError, Unavailable } from "./errors.ts";
 import { CancelRequest } from "./jobs/cancel-request.ts";
+import { describeIssues } from "./messages/check-form.ts";
 import { CancelOutcome, JobName, JOB_CANCEL_TYPE } from "./messages/job-cancel.ts";
 import type { Shell } from "./shells/shell.ts";
 
@@ -72,12 +73,18 @@ function silent(queue: string, what: string, hint: string, cause?: unknown): Una
   });
 }
 
+function readRequest(content: Buffer): z.infer<typeof HostRequest> {
+  const parsed = HostRequest.safeParse(JSON.parse(content.toString("utf8")));
+  if (parsed.success) return parsed.data;
+  throw new Error(`a request to cancel a job does not fit: ${describeIssues(parsed.error)}`);
+}
+
 /** On the host: does what is asked, and answers. */
 export async function cancelHere(
   message: { content: Buffer; properties: { replyTo?: unknown } },
   { here, jobsDirectory, publisher }: { here: Shell; jobsDirectory: string; publisher: Publisher },
 ): Promise<void> {
-  const { job, request } = HostRequest.parse(JSON.parse(message.content.toString("utf8")));
+  const { job, request } = readRequest(message.content);
   const methods = ["local-bash-script"] as const;
   const shellOn = (host: string) => Promise.resolve(host === here.host ? here : undefined);
   const place = { jobsDirectory, shell: here, methods, shellOn };

@@ -196,7 +196,11 @@ class Worker {
       const published = publisher.publish({
         exchange: topology.eventsExchange,
         routingKey: event.routingKey,
-        body: eventBytes(toCloudEvent(event, `/mento/${worker.group}`), worker.maxEventBytes),
+        // What the broker has refused for its size is cut to what it takes, never sent again as it is.
+        body: eventBytes(
+          toCloudEvent(event, `/mento/${worker.group}`),
+          Math.min(worker.maxEventBytes, publisher.maxBytes),
+        ),
         properties: {
           messageId: event.id,
           type: event.type,

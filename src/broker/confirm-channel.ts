@@ -62,7 +62,7 @@ export class ConfirmChannel {
    */
   publish({ exchange, routingKey, body, properties }: Publish): Promise<boolean> {
     if (this.#isMiscounting) return Promise.resolve(false);
-    const limit = SIZE_LIMITS.get(this.#link.place) ?? Infinity;
+    const limit = sizeLimitOf(this.#link.place);
     if (body.length > limit) return Promise.reject(tooLarge(body.length, limit));
     return new Promise((resolve, reject) => {
       let timer: NodeJS.Timeout | undefined;
@@ -133,13 +133,23 @@ export class ConfirmChannel {
   }
 }
 
-/** What brokers have said of the largest message that they take, by their place. */
-const SIZE_LIMITS = new Map<string, number>();
+/** An operator may raise the limit meanwhile: what is not tried again for ever could hold up a message for ever. */
+const LIMIT_HOLDS_MS = 60_000;
+
+/** What brokers have said of the largest message that they take, by their place, and until when it holds. */
+const SIZE_LIMITS = new Map<string, { bytes: number; until: number }>();
+
+/** In bytes; as far as the broker there has said of late. */
+export function sizeLimitOf(place: string): number {
+  const known = SIZE_LIMITS.get(place);
+  return known !== undefined && Date.now() < known.until ? known.bytes : Infinity;
+}
 
 /** RabbitMQ says so when it closes the channel; the same message would be refused again, and its channel lost again. */
 function noteSizeLimit(place: string, said: string): void {
   const [, limit] = /message size \d+ is larger than (?:configured )?max size (\d+)/.exec(said) ?? [];
-  if (limit !== undefined) SIZE_LIMITS.set(place, Number(limit));
+  if (limit !== undefined)
+    SIZE_LIMITS.set(place, { bytes: Number(limit), until: Date.now() + LIMIT_HOLDS_MS });
 }
 
 function tooLarge(bytes: number, limit: number): MentoError {

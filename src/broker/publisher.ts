@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { Unavailable } from "../errors.ts";
-import { ConfirmChannel, type Publish } from "./confirm-channel.ts";
+import { ConfirmChannel, sizeLimitOf, type Publish } from "./confirm-channel.ts";
 import type { BrokerLink } from "./connection.ts";
 
 export type { Publish };
@@ -34,6 +34,11 @@ export class Publisher {
 
   static async open(link: BrokerLink, retryForMs = RETRY_FOR_MS): Promise<Publisher> {
     return new Publisher(link, await ConfirmChannel.open(link), retryForMs);
+  }
+
+  /** The largest message that the broker takes, as far as it has said. */
+  get maxBytes(): number {
+    return sizeLimitOf(this.#link.place);
   }
 
   /**

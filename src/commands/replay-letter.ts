@@ -49,7 +49,10 @@ export function planReplay(
   const isOwn = queue === wishes.ownQueue;
   const outlook = isOwn
     ? outlookOf(
-        ...([outgoing.body, outgoing.properties, wishes.triggers, trigger ?? undefined] as const),
+        outgoing.body,
+        outgoing.properties,
+        wishes.triggers,
+        trigger ?? undefined,
         letter.received.ours["mento-exchange"] === `${wishes.prefix}.events`,
       )
     : null;

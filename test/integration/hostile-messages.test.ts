@@ -3,7 +3,7 @@ import { randomUUID } from "node:crypto";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { BrokerClient } from "../../src/broker/client.ts";
-import { mento } from "../support/mento.ts";
+import { mento, tryMento } from "../support/mento.ts";
 import { brokerLogin, type BrokerLogin } from "../support/broker-login.ts";
 import {
   connectRaw,
@@ -345,10 +345,13 @@ describe("what the broker itself puts away", () => {
       return stdout.includes("expired") ? stdout : undefined;
     });
     expect(listed).not.toContain("default.jobs");
-    const replayed = await mento("dead", "replay", "--json", "-c", away.configFile).catch(
-      (error: unknown) => error,
-    );
-    expect(JSON.stringify(replayed)).not.toContain("default.jobs");
+    const replayed = await tryMento(["dead", "replay", "--json", "-c", away.configFile]);
+    const outcomes = replayed.stdout
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line) as { queue: string });
+    expect(outcomes).toHaveLength(1);
+    expect(["-", `${away.prefix}.default.intake`]).toContain(outcomes[0]?.queue);
     raw.close();
     await other.remove();
     await away.tearDown();
