@@ -1,12 +1,7 @@
 import type { Session, Sessions } from "./beamtime/session.ts";
 import { Deferred, ERROR_CODES, MentoError, Rejected } from "./errors.ts";
-import {
-  directoryOf,
-  markerOf,
-  LONGEST_SUBMIT_SECONDS,
-  resubmitCommand,
-  type WhyAgain,
-} from "./jobs/directory.ts";
+import { directoryOf, markerOf, LONGEST_SUBMIT_SECONDS } from "./jobs/directory.ts";
+import { resubmitCommand, type WhyAgain } from "./jobs/resubmit-command.ts";
 import { forgottenCommand } from "./jobs/forgotten.ts";
 import { parseSubmitAnswer } from "./jobs/submit-said.ts";
 import type { EndFacts } from "./jobs/event-data.ts";

@@ -1,4 +1,4 @@
-import type { WhyAgain } from "./jobs/directory.ts";
+import type { WhyAgain } from "./jobs/resubmit-command.ts";
 import type { TrackingRecord } from "./jobs/tracking-record.ts";
 import type { Log } from "./log.ts";
 import type { OutgoingEvent } from "./messages/job-event.ts";

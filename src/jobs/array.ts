@@ -54,7 +54,7 @@ export function arrayCommand(request: ArrayRequest, account: string): string {
   const spool = quote(spoolOf(jobsDirectory));
   return `trap '' PIPE
 ${functions(jobsDirectory, "-")}
-a=${quote(arrayFolder(jobsDirectory, arrayId))} made=0 full= code=
+a=${quote(arrayFolder(jobsDirectory, arrayId))} made=0 full= code= over=yes
 begun=$(date +%s)
 each() { i=0; while [ $i -lt $made ]; do "$1" "$a/$i"; i=$((i + 1)); done; }
 is_ours() {
@@ -62,7 +62,7 @@ is_ours() {
   printf '${TAKEN} %s\\n' "$i"
   return 1
 }
-give_up() { ! is_ours "$1" || echo "$code" > "$1/.failed"; }
+give_up() { ! is_ours "$1" || note_failed "$1/.failed"; }
 note() {
   is_ours "$1" || return 0
   echo "\${id}_$i" > "$1/submitted"

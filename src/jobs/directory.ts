@@ -1,10 +1,10 @@
-import type { ExitReason } from "../messages/job-event.ts";
 import { quote, quoteAll } from "../shells/quote.ts";
 import { BOUNDED_FILE, REQUEST_BYTES, SUBMITTED_BYTES } from "./bounded-file.ts";
 import { dataCheck, type DataWanted } from "./data-check.ts";
-import { ASK_SBATCH, SBATCH_FAILED } from "./sbatch-call.ts";
+import { ASK_SBATCH } from "./sbatch-call.ts";
+import { SET_TURN } from "./run-script.ts";
 import { PENDING_COMMAND } from "./slurm-now.ts";
-import { cancelOne, cancelWaiting, SQUEUE } from "./squeue.ts";
+import { cancelOne } from "./squeue.ts";
 import { leaveCommand, takeSeats, type Seats } from "./seats.ts";
 
 /**
@@ -12,12 +12,13 @@ import { leaveCommand, takeSeats, type Seats } from "./seats.ts";
  * call checks the data, makes the directory, writes the run script and calls `sbatch`, whose answer goes into a file
  * of the directory. The call that finds the directory answers with what is inside. A directory without a whole answer
  * is a submit in flight, or one that was cut off; {@link recoverCommand} tells which. A job whose reservation was
- * deleted before it could run is submitted again from its directory, by {@link resubmitCommand}.
+ * deleted before it could run is submitted again from its directory, by `resubmitCommand` (resubmit-command.ts).
  *
  *     <jobs>/<job id>/run.sh       what runs; its second line is the request
  *     <jobs>/<job id>/submitted    Slurm's job id, as sbatch printed it; whole when its line has ended. A second line
  *                                  has the reservation and partition that it was submitted to again
- *     <jobs>/<job id>/.failed      there if the last `sbatch` has ended without an answer: its exit code, if there was one
+ *     <jobs>/<job id>/.failed      there if the last `sbatch` has ended without an answer; empty if it said itself why, or was
+ *                                  not called; else its exit code: something that it left behind may submit yet
  *     <jobs>/<job id>/.looked      when somebody first looked for the job and did not find it
  *     <jobs>/<job id>/.array       of a job that was submitted as a task of an array: the array's id, the task's index
  *     <jobs>/<job id>/.cancelled   who has asked for it to be cancelled: a submit that comes after it is cancelled at once
@@ -52,9 +53,6 @@ export interface SubmitRequest extends JobDirectory {
 export const CUT_OFF_AFTER_SECONDS = 150;
 /** So long a remote call that submits is waited for. */
 export const LONGEST_SUBMIT_SECONDS = 150;
-
-/** All that comes before it takes less: two looks of `squeue`, a `scontrol` and a `scancel`, each with its own limit. */
-const SUBMIT_AGAIN_WITHIN_SECONDS = 110;
 
 /** Between the two looks that must not find a job before it is submitted again. */
 const BETWEEN_LOOKS_SECONDS = 10;
@@ -108,7 +106,8 @@ function seatsOf({ jobsDirectory, jobId, seats }: SubmitRequest): string {
 /**
  * The functions of the scripts: `say` answers and ends; `answered` does so if the directory already holds a whole answer;
  * `found` looks for our job in a list of ids, comments and directories, as itself or as a task of its array; `adopt` makes it
- * the directory's answer, `moved` one that was submitted again, and where; `turn` counts the submits that were replaced;
+ * the directory's answer, `moved` one that was submitted again, and where; `turn` counts the submits that were replaced,
+ * and `replace` keeps the script of the last one from running, unless it has begun;
  * `keep_cancelled` cancels a job that was to be cancelled before Slurm had it; `clock` sets `now` to
  * the file system's time, by which all ages are told: nodes' clocks differ.
  */
@@ -145,6 +144,12 @@ adopt() {
   answered
 }
 turn() { turn=0; while [ -s "$d/.begun.$turn" ]; do turn=$((turn + 1)); done; }
+replace() {
+  echo "$1" > "$d/.replaced.$$" && ln "$d/.replaced.$$" "$d/.begun.$turn" 2>/dev/null
+  is_replaced=$?
+  rm -f "$d/.replaced.$$"
+  [ $is_replaced = 0 ] && [ -s "$d/.begun.$turn" ]
+}
 moved() {
   lines "$d/submitted" ${SUBMITTED_BYTES} && [ "\${first%%;*}" = "$old" ] || answered
   printf '%s\\n%s\\n' "$1" "$2" > "$d/.submitted.$$" && mv "$d/.submitted.$$" "$d/submitted" || exit 1
@@ -169,14 +174,14 @@ export function namesOf(jobsDirectory: string, jobId: string): string {
  * Inside a directory that this call has made. An `sbatch` that failed may have made the job all the same: if Slurm has
  * it, that is the answer; else `.failed` says that nobody is at it any more.
  */
-function writeAndSubmit(request: SubmitRequest, account: string): string {
+function writeAndSubmit(request: SubmitRequest, account: string, alsoWrite = ""): string {
   const { program, log } = request;
-  return `${copyOf(program)}${linkLog(log)}printf %s ${quote(request.script)} > "$d/run.sh" || { rm -f "$d/.looked"; : > "$d/.failed"; unwritable "$d"; }
+  return `${copyOf(program)}${linkLog(log)}printf %s ${quote(request.script)} > "$d/run.sh"${alsoWrite} || { rm -f "$d/.looked"; : > "$d/.failed"; unwritable "$d"; }
 rm -f "$d/.failed" "$d/.looked" "$d/.array"
 array= index=
 ask_sbatch ${quoteAll(request.sbatchArguments)} "$d/run.sh" || {
   rm -f "$d/.looked"
-  echo "$code" > "$d/.failed"
+  note_failed "$d/.failed"
   list=$(${listCommand(account)} 2>/dev/null) && adopt "$(found)"
   say "failed $code"
 }
@@ -208,7 +213,7 @@ export function linkLog(log: string | null): string {
  * the job by its marker, first among the jobs that Slurm's controller knows, then in the run script's own records, then
  * in accounting. Found: adopt it. Not found, twice: submit again. The second look is for a controller that hung: when it
  * goes on, it may answer the look before the submit that it has had for longer. Of the callers that have judged the same
- * look only one can make the lock for it.
+ * look only one can make the lock for it. Whatever submits late all the same runs nothing: its turn is over.
  */
 export function recoverCommand(request: SubmitRequest, account: string): string {
   return `${adoptOrGoOn(request, account)}
@@ -219,7 +224,13 @@ if ! mkdir "$d/.again.$looked" 2>/dev/null; then
   [ $((now - locked)) -lt ${CUT_OFF_AFTER_SECONDS} ] || rm -f "$d/.looked"
   say in-flight
 fi
-${writeAndSubmit(request, account)}`;
+turn
+replace late || {
+  # It has begun, and its record follows; or was ended before.
+  begun=$(stat -c %Y "$d/.begun.$turn") && [ $((now - begun)) -ge ${CUT_OFF_AFTER_SECONDS} ] && echo late > "$d/.begun.$turn" || say in-flight
+}
+turn=$((turn + 1))
+${writeAndSubmit(request, account, ` && ${SET_TURN}`)}`;
 }
 
 /** The same where nothing can be submitted at the moment: adopts the job, or answers `none`. */
@@ -255,10 +266,7 @@ if [ "$looked" = 0 ] || [ "$looked" -lt "$failed" ]; then
   say in-flight
 fi
 [ $((now - looked)) -ge ${BETWEEN_LOOKS_SECONDS} ] || say in-flight
-# Whoever did not end by itself may have left something behind that submits yet.
-code=
-[ ! -s "$d/.failed" ] || { lines "$d/.failed" 64 && code=$first; }
-[ "\${code:-${SBATCH_FAILED}}" = ${SBATCH_FAILED} ] || [ $((now - made)) -ge ${CUT_OFF_AFTER_SECONDS} ] || say in-flight`;
+[ ! -s "$d/.failed" ] || [ $((now - made)) -ge ${CUT_OFF_AFTER_SECONDS} ] || say in-flight`;
 }
 
 /** Every job of the account that Slurm's controller knows: id, `4711_3` of a task, `4711_[4-9]` of those that wait, and comment. */
@@ -274,103 +282,6 @@ answered
 ${data === null ? "" : dataCheck(data)}
 say none`;
 }
-
-/** Its reservation was deleted before it could run, Slurm has forgotten it, or its run has failed for this. */
-export type WhyAgain = ExitReason | "slurm-forgot";
-
-export interface ResubmitRequest extends JobDirectory {
-  /** Slurm's id of the job that waits for a reservation that is no more. */
-  slurmJobId: string;
-  sbatchArguments: readonly string[];
-  reservation: string | null;
-  partition: string | null;
-  why: WhyAgain;
-}
-
-/**
- * Submits the script of a job again, as the same job: of one that Slurm holds because its reservation was deleted, which
- * is cancelled first, or of one that its node or another job has ended. Of several callers one can make the lock, named
- * after the Slurm job that is replaced: while it stands, that job's cancellation means nothing. A caller that died between
- * lock and answer is followed by one that finds the new job by its marker, or submits: so whoever was held up for long does
- * not submit any more. Slurm's ids begin again at its MaxJobId, and say nothing of which job is newer. Only a whole listing
- * says that the old job is gone; and of a held one, only one that never ran is replaced.
- */
-export function resubmitCommand(request: ResubmitRequest, account: string): string {
-  const { jobsDirectory, jobId, slurmJobId, sbatchArguments, why } = request;
-  const isHeld = why === "reservation-deleted";
-  return `${functions(jobsDirectory, jobId)}
-old=${quote(slurmJobId)}
-lines "$d/submitted" ${SUBMITTED_BYTES} || exit 1
-[ "\${first%%;*}" = "$old" ] || answered
-lock="$d/.resubmit.$old" own=$lock
-if ! mkdir "$lock" 2>/dev/null; then
-  clock
-  made=$(stat -c %Y "$d") || exit 1
-  own=$lock.$made
-  [ $((now - made)) -ge ${CUT_OFF_AFTER_SECONDS} ] && mkdir "$own" 2>/dev/null || say in-flight
-fi
-${REPLACED_BEFORE}
-look() {
-  list=$(${SQUEUE} --array --noheader --states=all --user=${quote(account)} --format='%i %T %k') || exit 1
-  state=$(printf '%s\\n' "$list" | awk -v id="$old" '$1 == id { print $2; exit }')
-}
-leave() { rmdir "$lock" "$lock".* 2>/dev/null; say "running $1"; }
-is_ours_still() {
-  clock
-  locked=$(stat -c %Y "$own") && [ $((now - locked)) -lt ${SUBMIT_AGAIN_WITHIN_SECONDS} ] || return 1
-  newest=$lock
-  for one in "$lock".*; do [ ! -d "$one" ] || newest=$one; done
-  [ "$newest" = "$own" ]
-}
-look
-${isHeld ? CANCEL_HELD : LEAVE_ALIVE}
-by_marker() {
-  new=$(printf '%s\\n' "$list" | awk -v m="$m" -v r="$replaced" '
-    $3 == m && $1 ~ /^[0-9]+$/ && !index(r, " " $1 " ") && $2 !~ /^CANCELLED/ { print $1; exit }')
-}
-by_marker
-${isHeld ? '[ ! -f "$d/started.$old" ] || leave "$old"' : ""}
-${STARTED_ANEW}
-[ -n "$new" ] || [ ! -f "$d/.cancelled" ] || leave CANCELLED
-[ -n "$new" ] || {
-  is_ours_still || say in-flight
-  # By the directory's time others judge whether this was cut off.
-  # And from now on no submit of before can begin, should Slurm requeue it.
-  touch "$d" && turn && echo "$old" > "$d/.begun.$turn" || exit 1
-  ask_sbatch ${quoteAll(sbatchArguments)} "$d/run.sh" '' $((turn + 1)) && new=$id || {
-    failed=$code
-    look
-    by_marker
-  }
-}
-[ -n "$new" ] || say "failed $failed"
-moved "$new" ${slotLine(request)}`;
-}
-
-/** The second line of `submitted`, as a word of the shell. */
-export function slotLine({ reservation, partition, why }: ResubmitRequest): string {
-  return quote(`${reservation ?? "-"} ${partition ?? "-"} ${why}`);
-}
-
-/** Sets `replaced`: Slurm's ids of the job's submits that were replaced, each between spaces. */
-export const REPLACED_BEFORE = `replaced=' '
-for one in "$d"/.resubmit.*; do
-  one=\${one#"$d/.resubmit."}
-  replaced="$replaced\${one%%.*} "
-done`;
-/** Unless `new` is known: the submit that has begun, and was not replaced. */
-export const STARTED_ANEW = `for one in "$d"/started.[0-9]*; do
-  [ -z "$new" ] && [ -f "$one" ] || break
-  case $replaced in *" \${one##*.} "*) ;; *) new=\${one##*.} ;; esac
-done`;
-
-const CANCEL_HELD = `case $state in RESV_DEL_HOLD | PENDING) ${cancelWaiting('"$old"', '"$m"')}; look ;; esac
-case $state in '' | CANCELLED*) ;; *) leave "$state" ;; esac`;
-/** Slurm may have started it again by itself. */
-const LEAVE_ALIVE = `case $state in
-  PENDING | RUNNING | CONFIGURING | COMPLETING | REQUEUED | SUSPENDED | REQUEUE_HOLD | SPECIAL_EXIT) leave "$state" ;;
-  CANCELLED*) leave "$state" ;;
-esac`;
 
 /**
  * Removes a directory whose submit Slurm has refused for good, so that a replay can try again: but not if somebody is at

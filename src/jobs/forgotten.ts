@@ -1,14 +1,8 @@
 import { quote, quoteAll } from "../shells/quote.ts";
 import { SUBMITTED_BYTES } from "./bounded-file.ts";
 import { ACCEPTED_FUNCTION } from "./cancel-request.ts";
-import {
-  CUT_OFF_AFTER_SECONDS,
-  functions,
-  REPLACED_BEFORE,
-  slotLine,
-  STARTED_ANEW,
-  type ResubmitRequest,
-} from "./directory.ts";
+import { CUT_OFF_AFTER_SECONDS, functions } from "./directory.ts";
+import { REPLACED_BEFORE, slotLine, STARTED_ANEW, type ResubmitRequest } from "./resubmit-command.ts";
 import { SQUEUE } from "./squeue.ts";
 
 /** Slurm drops a job MinJobAge after its end: a look must come so much earlier to show that it was never there. */
@@ -74,10 +68,7 @@ else
   [ $keeps = 0 ] || [ $((now - at)) -lt $((keeps - ${BEFORE_DROPPED_SECONDS})) ] || say 'running AGE'
 fi
 [ ! -f "$d/started.$old" ] || say 'running BEGUN'
-echo "$old" > "$d/.replaced.$$" && ln "$d/.replaced.$$" "$d/.begun.$turn" 2>/dev/null
-is_replaced=$?
-rm -f "$d/.replaced.$$"
-[ $is_replaced = 0 ] && [ -s "$d/.begun.$turn" ] || say 'running BEGUN'
+replace "$old" || say 'running BEGUN'
 if [ -f "$d/.cancelled" ]; then
   # Nothing of it can begin any more.
   accepted "$d"

@@ -1,4 +1,5 @@
 import { writeJson } from "../messages/json.ts";
+import { GIVE_BACK_ENVIRONMENT, KEEP_ENVIRONMENT } from "../shells/environment.ts";
 import { quote } from "../shells/quote.ts";
 import { globToRegex, plainRegex } from "./glob.ts";
 
@@ -58,6 +59,9 @@ export const NOT_RUN = {
   cancelled: 122,
 };
 
+/** A command of the shell: has a run script say that it is that of the submit of number `turn`. */
+export const SET_TURN = `sed -i "0,/^mento_turn=0$/s//mento_turn=$turn/" "$d/run.sh"`;
+
 export const REQUEST_PREFIX = "# mento-request: ";
 
 /** What the launcher of a job outside Slurm sets, to the host's name: a run by hand makes records of its own. */
@@ -69,14 +73,17 @@ export const LAUNCHED = "MENTO_LAUNCHED";
  * somebody who submits the script again by hand makes records of their own. A job that Slurm starts again replaces its
  * own. A record is a list of `key=value` fields, each ended by NUL, so that any path is safe in it. Results are the files
  * that the program lists, else those in the results folder that are newer than the script and fit the globs; of more than
- * an event has the record says how many there were.
+ * an event has the record says how many there were. The program gets the environment that the script was given: no
+ * variable of the script's own is in it.
  */
 export function runScript(job: RunScript): string {
   const resultsDirectory = job.resultsDirectory ?? `${job.directory}/results`;
   const patterns = job.resultGlobs.map((glob) => `${plainRegex(resultsDirectory)}/${globToRegex(glob)}`);
   return `#!/bin/sh
 ${[REQUEST_PREFIX + JSON.stringify(job.request), ...job.directives].join("\n")}
-cr=$(printf '\\r')
+mento_turn=0
+${KEEP_ENVIRONMENT}
+mento_cr=$(printf '\\r')
 directory=${quote(job.directory)}
 spool=${quote(job.spool)}
 results=${literal(resultsDirectory)}
@@ -101,10 +108,12 @@ printf %s ${quote(writeJson(job.parameters))} > "$directory/parameters.json"
 ${job.stdin === null ? "stdin=/dev/null" : `stdin="$directory/stdin"; printf %s ${literal(job.stdin)} > "$stdin"`}
 found=$directory/.found.$run
 rm -f "$directory/results.$run" "$found"
-unset SSH_CLIENT SSH_CONNECTION SSH_TTY ${LAUNCHED}
-${environmentOf(job)}
 {
-  cd ${job.workdir === null ? '"$directory"' : literal(job.workdir)} || exit
+  mento_directory=$directory mento_run=$run mento_job=$job mento_results=$results
+  ${GIVE_BACK_ENVIRONMENT}
+  unset SSH_CLIENT SSH_CONNECTION SSH_TTY ${LAUNCHED}
+  ${environmentOf(job)}
+  cd ${job.workdir === null ? '"$mento_directory"' : literal(job.workdir)} || exit
   command -v ${literal(job.argv[0] ?? "")} > /dev/null || [ -e ${literal(job.argv[0] ?? "")} ] || { printf 'mento: there is no program %s on %s\\n' ${literal(job.argv[0] ?? "")} "$(hostname)" >&2; exit 127; }
   exec ${job.argv.map(literal).join(" ")}
 } < "$stdin" &
@@ -141,24 +150,24 @@ ${job.launch === "rest" ? `case $code in ${NOT_RUN.another} | ${NOT_RUN.cancelle
 
 /** One literal word of this script, in which sbatch wants no line to end with a carriage return ("DOS line breaks"). */
 function literal(word: string): string {
-  return quote(word).replaceAll("\r", `'"$cr"'`);
+  return quote(word).replaceAll("\r", `'"$mento_cr"'`);
 }
 
 function environmentOf({ env }: RunScript): string {
   const own = Object.entries(env).map(([name, value]) => `export ${name}=${literal(value)}`);
   return [
     ...own,
-    'export MENTO_JOB_ID="$job" MENTO_RESULTS_DIR="$results" MENTO_RESULTS="$directory/results.$run"',
-    'export MENTO_PARAMETERS="$directory/parameters.json"',
-  ].join("\n");
+    'export MENTO_JOB_ID="$mento_job" MENTO_RESULTS_DIR="$mento_results" MENTO_RESULTS="$mento_directory/results.$mento_run"',
+    'export MENTO_PARAMETERS="$mento_directory/parameters.json"',
+  ].join("\n  ");
 }
 
 /** Sets `run`, or ends what must not run. */
 const RUN: Record<RunScript["launch"], (job: RunScript) => string> = {
-  // An array's dispatch script calls it with the task's id. A submit that was replaced (forgotten.ts) does nothing.
+  // An array's dispatch script calls it with the task's id. A submit that was replaced does nothing.
   slurm: () => `run=\${1:-\${SLURM_JOB_ID:-by-hand}}
 [ "$run" = by-hand ] || {
-  begun=$directory/.begun.\${2:-0}
+  begun=$directory/.begun.\${2:-$mento_turn}
   { set -C; true > "$begun"; } 2>/dev/null
   set +C
   [ ! -s "$begun" ] || {
@@ -254,9 +263,9 @@ function copyBack({ root, folder, view, maxBytes, maxFiles }: CopyBack): string 
   return `
 root=${quote(root)} folder=${quote(folder)} view=${quote(view)}
 copies=\${spool%/*}/.copies
-export root folder view copies results job
 copied_back() {
   [ "$code" = 0 ] || { with_sizes; return; }
+  export root folder view copies results job
   xargs -0 -r -s 1800000 sh -c '
     bytes=0 files=0
     not_copied() { echo "mento: not copied to the beamline: $one: $1" >&2; }

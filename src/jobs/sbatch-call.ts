@@ -6,30 +6,45 @@ import { AS_ACCOUNT } from "../shells/environment.ts";
  */
 const SBATCH = `${AS_ACCOUNT} timeout -k 5 120 sbatch`;
 
+/** The exit code of an `sbatch` that says itself why it failed; any other is a signal's, `timeout`'s or a wrapper's. */
+export const SBATCH_FAILED = 1;
+
+/** sbatch.c: the line by which it tells that a submit has failed, and why. */
+export const SUBMIT_FAILED = "sbatch: error: Batch job submission failed: ";
+export const SBATCH_FATAL = "sbatch: fatal: ";
+
 /**
- * A function of the shell, `ask_sbatch`: submits, sets `code`, and `id` if `sbatch` has ended well and said one. The id is
- * found by its form, that of `--parsable`, wherever it stands: a wrapper, or a plugin, may greet or tell of other jobs. If
- * there is no such line, or more than one, nobody can tell: it fails, and the job is looked for by its marker.
+ * Functions of the shell. `ask_sbatch` submits, sets `code`, and `id` if `sbatch` has ended well and printed an id of the
+ * form of `--parsable`, and nothing else but messages of its own. A wrapper, or a plugin, may greet, submit more than one
+ * job, or tell of others: then nobody can tell which is ours; it fails, and the job is looked for by its marker.
+ * `note_failed` makes a directory's `.failed`.
  */
 export const ASK_SBATCH = `ask_sbatch() {
-  code=0 id= ids=0 lines=$IFS
-  said=$(${SBATCH} "$@") || code=$?
+  code=0 id= over= printed=0 lines=$IFS
+  said=$(${SBATCH} "$@" 2>&1) || code=$?
   IFS='
 '
   set -f
   for line in $said; do
-    number=\${line%%;*}
+    case $line in
+      '${SUBMIT_FAILED}'* | '${SBATCH_FATAL}'*) over=yes; continue ;;
+      'sbatch: '*) over=; continue ;;
+    esac
+    printed=$((printed + 1)) number=\${line%%;*}
     case $number in '' | 0* | *[!0-9]*) continue ;; esac
     case \${line#"$number"} in
       '') ;;
       ';' | ';'*[!A-Za-z0-9._-]*) continue ;;
     esac
-    id=$line ids=$((ids + 1))
+    id=$line
   done
   set +f
   IFS=$lines
-  [ $code = 0 ] && [ $ids = 1 ] || { id=; return 1; }
-}`;
-
-/** The exit code of an `sbatch` that says itself why it failed; any other is a signal's, `timeout`'s or a wrapper's. */
-export const SBATCH_FAILED = 1;
+  [ "$said" = "$id" ] || printf '%s\\n' "$said" >&2
+  [ $code = 0 ] && [ $printed = 1 ] && [ -n "$id" ] || {
+    [ $code = ${SBATCH_FAILED} ] && [ -z "$id" ] || over=
+    id=
+    return 1
+  }
+}
+note_failed() { { [ -n "$over" ] || echo "$code"; } > "$1"; }`;

@@ -1,4 +1,4 @@
-import { SBATCH_FAILED } from "./sbatch-call.ts";
+import { SBATCH_FAILED, SBATCH_FATAL, SUBMIT_FAILED } from "./sbatch-call.ts";
 
 /**
  * What an `sbatch` that failed means for its job.
@@ -114,9 +114,6 @@ const MEANINGS = new Map(
   ),
 );
 
-/** sbatch.c: the line by which it tells that a submit has failed, and why. */
-const REPORT = /^sbatch: error: Batch job submission failed: (.+)$/;
-
 /**
  * What `sbatch` says, and nobody else, of options that it does not send to Slurm at all: sbatch.c, slurm_opt.c and
  * proc_args.c of 22.05.8 and 24.11.5, and glibc's getopt.
@@ -133,7 +130,12 @@ const OPTIONS_REFUSED = [
 ];
 
 /** sbatch found no controller to send anything to. */
-const NO_CONTROLLER = /^sbatch: fatal: Could not establish a configuration source/;
+const NO_CONTROLLER = `${SBATCH_FATAL}Could not establish a configuration source`;
+
+/** What `sbatch` says itself; getopt knows it by its path. */
+const OF_SBATCH = /^(\S*\/)?sbatch: (error: |fatal: )?(Batch job submission failed: )?/;
+/** Of a job that was made: {@link ASK_SBATCH}. */
+const IS_ID = /^[1-9]\d*(;[\w.-]+)?$/;
 
 export interface SbatchFailure {
   /** undefined: whether Slurm has the job is not known. */
@@ -145,24 +147,26 @@ export interface SbatchFailure {
 const MOST_STDERR = 64 * 1024;
 const MOST_LINE = 2048;
 
-/** @param exitCode 0: it ended well, but said no id, or several */
-export function failureOf(exitCode: number, stderr: string): SbatchFailure {
+/**
+ * @param exitCode 0: it ended well, but said no id, or more than that
+ * @param printed by `sbatch`, and whatever stands before it: a warning may look like a refusal, so what it says last counts
+ */
+export function failureOf(exitCode: number, printed: string): SbatchFailure {
   // The account may have put a program of its own before Slurm's: what it prints is read in bounded time.
-  const lines = stderr
+  const lines = printed
     .slice(-MOST_STDERR)
     .split("\n")
     .map((line) => line.slice(0, MOST_LINE).trim())
     .filter((line) => line !== "");
   const last = lines.at(-1) ?? "";
-  if (exitCode !== SBATCH_FAILED) return { meaning: undefined, said: last };
-  const reports = lines.flatMap((line) => REPORT.exec(line)?.[1] ?? []);
-  const report = reports.at(-1);
-  if (report !== undefined) return { meaning: MEANINGS.get(report), said: report };
-  const refused = lines.find((line) => OPTIONS_REFUSED.some((form) => form.test(line)));
-  if (refused !== undefined)
-    return { meaning: "never", said: refused.replace(/^(\S*\/)?sbatch: (error: |fatal: )?/, "") };
-  const isAway = lines.some((line) => NO_CONTROLLER.test(line));
-  return { meaning: isAway ? "nobody" : undefined, said: last };
+  if (exitCode !== SBATCH_FAILED || lines.some((line) => IS_ID.test(line))) {
+    return { meaning: undefined, said: last };
+  }
+  const reason = lines.findLast((line) => OF_SBATCH.test(line)) ?? last;
+  const said = reason.replace(OF_SBATCH, "");
+  if (reason.startsWith(SUBMIT_FAILED)) return { meaning: MEANINGS.get(said), said };
+  if (reason.startsWith(NO_CONTROLLER)) return { meaning: "nobody", said };
+  return { meaning: OPTIONS_REFUSED.some((form) => form.test(reason)) ? "never" : undefined, said };
 }
 
 /** What one of Slurm's texts means, wherever it stands: of an answer that is known to be a refusal. */

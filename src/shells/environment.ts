@@ -40,6 +40,16 @@ const PUT_ASIDE = [
 ];
 
 /**
+ * Keeps the environment that a script was given, before it sets a variable of its own: one that the account has exported
+ * would reach the account's programs with the script's value. Bash cannot set again what it holds read-only.
+ */
+export const KEEP_ENVIRONMENT = `command export -n SHELLOPTS BASHOPTS UID EUID PPID 2>/dev/null
+mento_environment=$(export -p)`;
+/** In a subshell, before its program. */
+export const GIVE_BACK_ENVIRONMENT = `eval "$mento_environment"
+  cd -P . 2>/dev/null`;
+
+/**
  * A function of the shell: runs a command in the account's own environment, less Slurm's variables. A job's program gets
  * its environment from `sbatch`, which takes all that it is given itself.
  */
@@ -57,15 +67,11 @@ for mento_name in $(export -p); do
   esac
 done
 set +f
-mento_aside='${PUT_ASIDE.join(" ")}'
-for mento_name in $mento_aside; do
-  eval "[ -z \\"\\\${$mento_name+set}\\" ] || { mento_was_$mento_name=\\$$mento_name; unset $mento_name; }"
-done
+${KEEP_ENVIRONMENT}
+unset ${PUT_ASIDE.join(" ")}
 export LC_ALL=C
 ${AS_ACCOUNT}() (
   unset LC_ALL
-  for mento_name in $mento_aside; do
-    eval "[ -z \\"\\\${mento_was_$mento_name+set}\\" ] || export $mento_name=\\"\\$mento_was_$mento_name\\""
-  done
+  ${GIVE_BACK_ENVIRONMENT}
   exec "$@"
 )`;

@@ -15,7 +15,7 @@ beforeAll(async () => {
   database = await AccountingDatabase.start(own);
   const trigger = {
     ...{ name: "sleep", on: { technique: "sleep" }, run: ["/bin/sleep", "300"] },
-    array: { size: 10, window: 2, limit: 1 },
+    array: { size: 5, window: 60, limit: 1 },
   };
   site = new TestSite([trigger], { worker: { reconcileSeconds: 1 } }, own);
 }, 300_000);
@@ -31,8 +31,8 @@ const slurm = (program: string, ...args: string[]) => askSlurm(own.facility, pro
 function tellsOf(array: string): string {
   try {
     return slurm("sacct", "-n", "-P", "-X", "-j", array, "-o", "JobID,State");
-  } catch {
-    return "";
+  } catch (error) {
+    return String(error);
   }
 }
 
@@ -44,7 +44,9 @@ it("tasks of an array that somebody has cancelled while no worker looked are ann
   };
   const ids = await Promise.all(Array.from({ length: 5 }, publish));
   const submitted = await Promise.all(ids.map((id) => site.event("job.submitted", id, 60_000)));
-  const [array = ""] = new Set(submitted.map(({ data }) => data.slurm.jobId.split("_")[0]));
+  const arrays = new Set(submitted.map(({ data }) => data.slurm.jobId.split("_")[0]));
+  expect(arrays.size).toBe(1);
+  const [array = ""] = arrays;
   await eventually(
     "one of them runs",
     () => site.events.some(({ type }) => type.includes("started")) || undefined,
@@ -53,12 +55,11 @@ it("tasks of an array that somebody has cancelled while no worker looked are ann
   slurm("scancel", "--state=PENDING", array);
   await eventually(
     "accounting has them together",
-    () => {
-      const said = tellsOf(array);
-      return /_\[.*\]\|CANCELLED/.test(said) || undefined;
-    },
+    () => /_\[.*\]\|CANCELLED/.test(tellsOf(array)) || undefined,
     60_000,
-  );
+  ).catch((error: unknown) => {
+    throw new Error(`${String(error)}: ${tellsOf(array)}`);
+  });
   await eventually(
     "Slurm's controller has forgotten them",
     () => {

@@ -22,7 +22,8 @@ beforeAll(async () => {
 });
 afterAll(() => own.tearDown());
 
-const PROGRAM = 'echo "$LC_ALL|${SBATCH_COMMENT-}${SLURM_TIME_FORMAT-}|$OWN" >> "$0/$1"';
+const PROGRAM =
+  'echo "$LC_ALL|${SBATCH_COMMENT-}${SLURM_TIME_FORMAT-}|$OWN|$d$id$code$job$results" >> "$0/$1"';
 beforeEach(async () => {
   const run = ["/bin/sh", "-c", PROGRAM, runs, "{{ message.id }}"];
   site = new TestSite([{ name: "t", on: { technique: "t" }, run }], { worker: { reconcileSeconds: 1 } }, own);
@@ -96,11 +97,20 @@ exit ${code}`,
     await runsOnce(id);
   });
 
+  it("says no known reason, in words like a refusal's, and submits 25 s later", async () => {
+    const copy = join(runs, `${randomUUID()}.sh`);
+    const later = '(sleep 25; exec REAL "$@") > /dev/null 2>&1 < /dev/null &';
+    const words = "echo 'sbatch: error: Invalid --x specification\nsbatch: error: queued for later' >&2";
+    standIn("sbatch", `for script in "$@"; do :; done\ncp "$script" ${copy}; ${later}\n${words}\nexit 1`);
+    await runsOnce(await publish(), 150_000);
+  });
+
   it.each([
     [
       "greets before and after",
       'echo "Welcome"; echo; echo "2 jobs of yours are pending"; REAL "$@"; echo "bye 3"',
     ],
+    ["tells of another job first", 'echo 17; echo "Submitted batch job $(REAL "$@")"'],
     ["says several numbers", 'echo 2; REAL "$@"; echo "3;maxwell"'],
     ["says no number", 'REAL "$@" > /dev/null'],
     ["says it in words", 'echo "Submitted batch job $(REAL "$@")"'],
@@ -141,10 +151,25 @@ it("the account's environment changes neither what Slurm does nor what it says, 
       "POSIXLY_CORRECT=1",
       "CDPATH=/:/tmp",
       "OWN=kept",
+      // Our scripts have variables of these names.
+      ...[
+        "d=1",
+        "m=1",
+        "id=2",
+        "code=3",
+        "lines=x",
+        "line=x",
+        "job=4",
+        "results=5",
+        "array=x",
+        "turn=x",
+        "directory=x",
+      ],
+      ...["SHELLOPTS", "UID"],
     ],
   ];
   writeFileSync(bashrc(), `echo Hello; ${exports.map((one) => `export '${one}'`).join("\n")}\nset -x\n`);
-  expect(await runsOnce(await publish())).toBe("de_DE.UTF-8||kept");
+  expect(await runsOnce(await publish())).toBe("de_DE.UTF-8||kept|12345");
 });
 
 describe("a login shell", () => {

@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, utimesSync, w
 import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { resubmitCommand, type ResubmitRequest } from "../../src/jobs/directory.ts";
+import { resubmitCommand, type ResubmitRequest } from "../../src/jobs/resubmit-command.ts";
 import { forgottenCommand } from "../../src/jobs/forgotten.ts";
 import { runScript } from "../../src/jobs/run-script.ts";
 import { parseSubmitAnswer } from "../../src/jobs/submit-said.ts";

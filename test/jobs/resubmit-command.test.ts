@@ -1,7 +1,7 @@
 import { mkdirSync, readdirSync, readFileSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { resubmitCommand } from "../../src/jobs/directory.ts";
+import { resubmitCommand } from "../../src/jobs/resubmit-command.ts";
 import { parseSubmitAnswer } from "../../src/jobs/submit-said.ts";
 import type { ExitReason } from "../../src/messages/job-event.ts";
 import { FakePrograms } from "../support/fake-programs.ts";

@@ -227,6 +227,39 @@ describe("the run script, in a real shell", () => {
     );
   });
 
+  it.each(["sh", "bash"])(
+    "leaves the program's environment as it was, whatever it is called: %s",
+    (shell) => {
+      const copyBack = { root: "/a", folder: "b", view: "/c", maxBytes: 1, maxFiles: 1 };
+      const job = makeJob(["env", "-0"], { copyBack, env: { own: "x\r" }, resultGlobs: ["*"] });
+      const text = readFileSync(job.script, "utf8");
+      const assigned = text.matchAll(/\b([A-Za-z_]\w*)=|\bfor ([a-z_]+)\b|\bread -r ([a-z_ ]+)/g);
+      const names = [...assigned].flatMap((found) => (found[1] ?? found[2] ?? found[3] ?? "").split(" "));
+      expect(names).toEqual(expect.arrayContaining(["results", "code", "job", "number", "name", "signal"]));
+      const kept = names.filter(
+        (name) => name !== "" && name !== "own" && name !== "IFS" && !/^(MENTO_|mento_)/.test(name),
+      );
+      const values = Object.fromEntries(kept.map((name) => [name, `a 'b' "$(c)"\n export ${name}=d`]));
+      const env = { ...process.env, ...values, SLURM_JOB_ID: "4711", UID: "5", SHELLOPTS: "braceexpand" };
+      const { status } = spawnSync(
+        shell,
+        ["-c", 'exec "$0" "$1" >> "$2"', shell, job.script, `${job.directory}/job.log`],
+        { env },
+      );
+      expect(status).toBe(0);
+      const printed = readFileSync(join(job.directory, "job.log"), "utf8").split("\0");
+      const got: Record<string, string> = {};
+      for (const one of printed) got[one.split("=", 1)[0] ?? ""] = one.slice(one.indexOf("=") + 1);
+      expect(got).toMatchObject({ ...values, own: "x\r", MENTO_JOB_ID: job.jobId });
+      const mine = [...Object.keys(env), "own", "PWD", "OLDPWD", "SHLVL", "_", ""];
+      expect(
+        Object.keys(got)
+          .filter((name) => !mine.includes(name))
+          .sort(),
+      ).toEqual(["MENTO_JOB_ID", "MENTO_PARAMETERS", "MENTO_RESULTS", "MENTO_RESULTS_DIR"]);
+    },
+  );
+
   it("keeps the request in its second line, on one line", () => {
     const { script } = makeJob(["p", "a\nb"]);
     const line = readFileSync(script, "utf8").split("\n")[1] ?? "";

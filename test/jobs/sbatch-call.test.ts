@@ -24,10 +24,8 @@ describe("the id that sbatch prints", () => {
     ["4711\n", "4711"],
     ["4711", "4711"],
     ["4711;maxwell\n", "4711;maxwell"],
-    ["Welcome to Maxwell\n\n4711\n", "4711"],
-    ["4711\nsee you, 2 jobs of yours are pending\n", "4711"],
-    ["2 jobs of yours are pending\n 3\nquota: 5 GB\n4711;max-well.1\n", "4711;max-well.1"],
-    ["* ? [a-z] $(id) `id`\n4711\n", "4711"],
+    ["\n4711;max-well.1\n\n", "4711;max-well.1"],
+    ["sbatch: info: 2 jobs of yours are pending\n4711\nsbatch: lua: quota 5 GB\n", "4711"],
   ])("is found in %j", (printed, id) => expect(idIn(printed)).toBe(id));
 
   it.each([
@@ -37,6 +35,9 @@ describe("the id that sbatch prints", () => {
     "Submitted batch job 4711\n",
     "12\n4711\n",
     "4711\n4711\n",
+    "Welcome to Maxwell\n\n4711\n",
+    "17\nSubmitted batch job 18\n",
+    "* ? [a-z] $(id) `id`\n4711\n",
     "0\n",
     "4711;\n",
     "4711;max well\n",
@@ -50,17 +51,18 @@ describe("the id that sbatch prints", () => {
     for (const code of [1, 2, 124, 137, 255]) expect(idIn("4711\n", code)).toBeUndefined();
   });
 
-  it("is the one line that has its form, among any lines", () => {
+  it("is the one line beside sbatch's own messages, if it has its form", () => {
     const line = fc.oneof(
       fc.string(),
       fc.stringMatching(/^[0-9;a-z ._-]{0,6}$/),
-      fc.constantFrom("4711", "4712;c"),
+      fc.constantFrom("4711", "4712;c", "sbatch: error: 4711", "sbatch: 12"),
     );
     fc.assert(
       fc.property(fc.array(line, { maxLength: 5 }), (lines) => {
         const printed = lines.join("\n").replaceAll("\0", "");
-        const ids = printed.split("\n").filter(isId);
-        expect(idIn(printed)).toBe(ids.length === 1 ? ids[0] : undefined);
+        const others = printed.split("\n").filter((one) => one !== "" && !one.startsWith("sbatch: "));
+        const [first = ""] = others;
+        expect(idIn(printed)).toBe(others.length === 1 && isId(first) ? first : undefined);
       }),
       { numRuns: 60 },
     );
