@@ -17,8 +17,8 @@ import { leaveCommand, takeSeats, type Seats } from "./seats.ts";
  *     <jobs>/<job id>/run.sh       what runs; its second line is the request
  *     <jobs>/<job id>/submitted    Slurm's job id, as sbatch printed it; whole when its line has ended. A second line
  *                                  has the reservation and partition that it was submitted to again
- *     <jobs>/<job id>/.failed      there if the last `sbatch` has ended without an answer; empty if it said itself why, or was
- *                                  not called; else its exit code: something that it left behind may submit yet
+ *     <jobs>/<job id>/.failed      there if the last `sbatch` has ended without an answer; empty if it said itself why, or
+ *                                  nothing, or was not called; else its exit code: something that it left behind may submit yet
  *     <jobs>/<job id>/.looked      when somebody first looked for the job and did not find it
  *     <jobs>/<job id>/.array       of a job that was submitted as a task of an array: the array's id, the task's index
  *     <jobs>/<job id>/.cancelled   who has asked for it to be cancelled: a submit that comes after it is cancelled at once

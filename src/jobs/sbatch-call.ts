@@ -17,11 +17,12 @@ export const SBATCH_FATAL = "sbatch: fatal: ";
  * Functions of the shell. `ask_sbatch` submits, sets `code`, and `id` if `sbatch` has ended well and printed an id of the
  * form of `--parsable`, and nothing else but messages of its own. A wrapper, or a plugin, may greet, submit more than one
  * job, or tell of others: then nobody can tell which is ours; it fails, and the job is looked for by its marker.
- * `note_failed` makes a directory's `.failed`.
+ * `note_failed` makes a directory's `.failed`: empty if it is over, for `sbatch` ended by itself and said why, or nothing.
  */
 export const ASK_SBATCH = `ask_sbatch() {
   code=0 id= over= printed=0 lines=$IFS
   said=$(${SBATCH} "$@" 2>&1) || code=$?
+  [ -n "$said" ] || over=yes
   IFS='
 '
   set -f

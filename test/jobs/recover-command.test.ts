@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { existsSync, readdirSync, readFileSync, utimesSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, rmSync, utimesSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { recoverCommand, submitCommand, type SubmitRequest } from "../../src/jobs/directory.ts";
@@ -82,6 +82,14 @@ describe("sbatch said itself that it has failed: the job is submitted again afte
     expect(runs()).toBe(1);
   });
 
+  it("also of one that died without a word", () => {
+    rmSync(directory, { recursive: true });
+    sbatchDoes("exit 1");
+    submit();
+    sbatchDoes("echo 4720");
+    expect(recoverTwice()).toMatchObject({ kind: "submitted", runId: "4720" });
+  });
+
   it("but not if its script has begun meanwhile", () => {
     recover();
     age(11);
@@ -116,7 +124,7 @@ it.each([
   ["words of nobody's", "echo 'sbatch: error: the site is closed' >&2; exit 1"],
   ["words after a refusal", "echo 'sbatch: fatal: no\nsbatch: will try later' >&2; exit 1"],
   ["an id", "echo 4719; echo 'sbatch: fatal: no' >&2; exit 1"],
-  ["no words", "exit 1"],
+  ["a wrapper's words", "echo 'we will see to it'; exit 1"],
   ["several ids", "echo 1; echo 2"],
 ])("sbatch ended with %s: what it left behind may submit yet, and is waited for", (_, script) => {
   sbatchDoes(script);
