@@ -41,6 +41,8 @@ export class SshConnection {
   readonly #underWay = new Set<(what: string) => void>();
   readonly #onEnded: () => void;
   #spare: Promise<WaitingShell> | undefined;
+  /** Commands that have come to it and not ended. */
+  #running = 0;
   #isLeft = false;
   #isClosed = false;
   /** A login shell has come to run a command on it. */
@@ -144,6 +146,16 @@ export class SshConnection {
    * @throws Deferred `login-shell` if it was not started, and none before it on this connection
    */
   async run(script: string, timeout: number): Promise<CommandEnd> {
+    this.#running += 1;
+    try {
+      return await this.#run(script, timeout);
+    } finally {
+      this.#running -= 1;
+      if (this.#isLeft && this.#running === 0) this.#client.end();
+    }
+  }
+
+  async #run(script: string, timeout: number): Promise<CommandEnd> {
     const spare = this.#spare;
     this.#spare = undefined;
     const shell = await (spare ?? this.#takeShell());
@@ -246,7 +258,6 @@ export class SshConnection {
       const end = () => {
         clearTimeout(timer);
         this.#underWay.delete(onBroken);
-        if (this.#isLeft && this.#underWay.size === 0) this.#client.end();
       };
       const fail = (error: Error) => {
         end();
@@ -263,12 +274,11 @@ export class SshConnection {
 
   /**
    * The next command is for another connection, since this one keeps the login shell that the account had when it was
-   * made. What is under way goes on.
+   * made. Commands that have come to it go on.
    */
   #leave(): void {
     this.#isLeft = true;
     this.#onEnded();
-    if (this.#underWay.size === 0) this.#client.end();
   }
 
   #giveUp(what: string): void {

@@ -112,3 +112,19 @@ describe("the login shell is named when no command begins, for a start file", ()
     expect((await outputs("echo on")).stdout).toBe("on\n");
   });
 });
+
+it("commands beside others that did not come to their end are not cut off", async () => {
+  for (let round = 0; round < 10; round++) {
+    const codes = Array.from({ length: 24 }, async (_, index) =>
+      shell.run(index % 2 === 0 ? "exec true" : "echo on").then(
+        ({ stdout }) => stdout.toString(),
+        (error: unknown) => String(error),
+      ),
+    );
+    const expected = [
+      "Unavailable: The outcome of a command on node is unknown: the command did not come to its end.",
+      "on\n",
+    ];
+    expect(new Set(await Promise.all(codes))).toEqual(new Set(expected));
+  }
+});
