@@ -68,8 +68,11 @@ function take({ marker, key, type }: KnownHostsLine, file: string, known: KnownO
   else known.keys.push({ key, type });
 }
 
-function isAboutNode(line: KnownHostsLine, node: Node): boolean {
-  return isAbout(line, hostPattern(node.name, 22)) || isAbout(line, hostPattern(node.address, node.port));
+/** A key may have been revoked under any name: ssh(1) looks for those with the port, and for the name without. */
+function isAboutNode(line: KnownHostsLine, { name, address, port }: Node): boolean {
+  const names = [hostPattern(name, 22), hostPattern(address, port)];
+  if (line.marker === "@revoked") names.push(hostPattern(name, port), hostPattern(address, 22));
+  return names.some((one) => isAbout(line, one));
 }
 
 /**

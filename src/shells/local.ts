@@ -2,6 +2,7 @@ import { spawn } from "node:child_process";
 import { hostname } from "node:os";
 import { accountHere } from "../account-here.ts";
 import { Unavailable } from "../errors.ts";
+import { MAX_OUTPUT_BYTES, Output, REST_MS } from "./output.ts";
 import { framed, newMark, readFramed } from "./script.ts";
 import type { CommandEnd, RunOptions, Shell } from "./shell.ts";
 
@@ -27,27 +28,38 @@ export class LocalShell implements Shell {
       // A group of its own: what is in the terminal's dies with a Ctrl-C.
       const child = spawn("/bin/sh", ["-s"], { env, cwd: "/", detached: true });
       const mark = newMark();
-      const stdout: Buffer[] = [];
-      const stderr: Buffer[] = [];
-      child.stdout.on("data", (chunk: Buffer) => stdout.push(chunk));
-      child.stderr.on("data", (chunk: Buffer) => stderr.push(chunk));
-      // It may end before it has read all.
-      child.stdin.on("error", () => undefined);
-      const timer = setTimeout(() => {
-        if (child.pid !== undefined) process.kill(-child.pid, "SIGKILL");
-        reject(this.#unavailable(`a command did not end in ${timeout} ms`));
-      }, timeout);
-      child.on("error", (cause) => {
+      const [stdout, stderr] = [new Output(), new Output()];
+      const letGo = () => {
         clearTimeout(timer);
-        reject(this.#unavailable(cause.message, cause));
-      });
-      child.on("close", (code, signal) => {
-        clearTimeout(timer);
-        const { output, isWhole } = readFramed(Buffer.concat(stdout), mark);
-        const said = readFramed(Buffer.concat(stderr), mark).output.toString("utf8");
+        child.stdout.destroy();
+        child.stderr.destroy();
+      };
+      const giveUp = (what: string, cause?: unknown) => {
+        letGo();
+        killGroup(child.pid);
+        reject(this.#unavailable(what, cause));
+      };
+      const conclude = (code: number | null, signal: string | null) => {
+        letGo();
+        const { output, isWhole } = readFramed(stdout.bytes, mark);
+        const said = readFramed(stderr.bytes, mark).output.toString("utf8");
         if (isWhole || signal !== null) resolve({ code, signal, stdout: output, stderr: said });
         else reject(this.#unavailable("a command did not come to its end"));
-      });
+      };
+      const take = (into: Output, chunk: Buffer) => {
+        into.add(chunk);
+        const isTooMuch = stdout.bytes.length + stderr.bytes.length > MAX_OUTPUT_BYTES;
+        if (isTooMuch) giveUp("its output had no end");
+      };
+      child.stdout.on("data", (chunk: Buffer) => take(stdout, chunk));
+      child.stderr.on("data", (chunk: Buffer) => take(stderr, chunk));
+      // It may end before it has read all.
+      child.stdin.on("error", () => undefined);
+      const timer = setTimeout(() => giveUp(`a command did not end in ${timeout} ms`), timeout);
+      child.on("error", (cause) => giveUp(cause.message, cause));
+      // Something that it has started may hold its outputs for longer.
+      child.on("exit", (code, signal) => setTimeout(() => conclude(code, signal), REST_MS).unref());
+      child.on("close", conclude);
       child.stdin.end(framed(script, mark));
     });
   }
@@ -59,5 +71,13 @@ export class LocalShell implements Shell {
       hint: "Its outcome is unknown; Mento looks before it tries again.",
       cause,
     });
+  }
+}
+
+function killGroup(pid: number | undefined): void {
+  try {
+    if (pid !== undefined) process.kill(-pid, "SIGKILL");
+  } catch {
+    // It has ended.
   }
 }

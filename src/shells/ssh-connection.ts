@@ -41,7 +41,12 @@ export class SshConnection {
   readonly #underWay = new Set<(what: string) => void>();
   readonly #onEnded: () => void;
   #spare: Promise<WaitingShell> | undefined;
+  /** Commands that have come to it and not ended. */
+  #running = 0;
   #isLeft = false;
+  #isClosed = false;
+  /** A login shell has come to run a command on it. */
+  #hasBegun = false;
 
   private constructor(
     client: Client,
@@ -138,24 +143,29 @@ export class SshConnection {
    * Runs a script, and starts the shell for the next one meanwhile.
    *
    * @throws Unavailable `ssh-unreachable` if it was not started: there was no channel for it; `ssh-lost`
-   * @throws Deferred `login-shell`
+   * @throws Deferred `login-shell` if it was not started, and none before it on this connection
    */
   async run(script: string, timeout: number): Promise<CommandEnd> {
+    this.#running += 1;
+    try {
+      return await this.#run(script, timeout);
+    } finally {
+      this.#running -= 1;
+      if (this.#isLeft && this.#running === 0) this.#client.end();
+    }
+  }
+
+  async #run(script: string, timeout: number): Promise<CommandEnd> {
     const spare = this.#spare;
     this.#spare = undefined;
     const shell = await (spare ?? this.#takeShell());
     this.#keepSpare();
-    // Who says nothing at all may be a login shell that waits, or a connection that is dead.
     const notBegun = (what: string) =>
-      shell.greeting === ""
-        ? unreachable(
-            this.#target,
-            `${what}: the connection hangs, or the account's login shell waits for something`,
-          )
-        : runsNothing(this.#target, shell.greeting);
+      shell.greeting === "" ? this.#notStarted(what) : runsNothing(this.#target, shell.greeting);
     await this.#within(this.#openTimeout, "no command began", notBegun, (resolve) => {
       void shell.ready.then(() => resolve(shell));
     });
+    this.#hasBegun ||= shell.isReady;
     const lost = (what: string) => this.#lost(what);
     return this.#within(timeout, "a command did not end", lost, (resolve, reject) => {
       shell.run(script);
@@ -175,14 +185,17 @@ export class SshConnection {
         this.#leave();
         return;
       case "notSent":
-        reject(unreachable(this.#target, "the shell that waited for a command was ended"));
+        reject(this.#notStarted("the shell that waited for a command was ended"));
+        this.#leave();
         return;
       case "lost":
         reject(this.#lost(end.how));
+        this.#leave();
     }
   }
 
   close(): void {
+    this.#isClosed = true;
     this.#client.end();
   }
 
@@ -210,15 +223,15 @@ export class SshConnection {
 
   #openShell(): Promise<WaitingShell> {
     const shell = new WaitingShell();
-    const notStarted = (what: string) => unreachable(this.#target, what);
-    return this.#within(this.#openTimeout, "no channel opened", notStarted, (resolve, reject) => {
+    const notOpened = (what: string, cause?: unknown) => this.#notStarted(what, cause);
+    return this.#within(this.#openTimeout, "no channel opened", notOpened, (resolve, reject) => {
       const onChannel = (error: (Error & { reason?: unknown }) | undefined, channel: ClientChannel) => {
         if (error) {
           const isRefused = REASONS_OF_REFUSAL.includes(error.reason);
           reject(
             isRefused
               ? new ChannelRefused(error.message, { cause: error })
-              : unreachable(this.#target, `it opened no channel (${error.message})`, error),
+              : notOpened(`it opened no channel (${error.message})`, error),
           );
           return;
         }
@@ -228,7 +241,7 @@ export class SshConnection {
       try {
         this.#client.exec(shell.command, onChannel);
       } catch (cause) {
-        reject(unreachable(this.#target, errorText(cause), cause));
+        reject(notOpened(errorText(cause), cause));
       }
     });
   }
@@ -245,7 +258,6 @@ export class SshConnection {
       const end = () => {
         clearTimeout(timer);
         this.#underWay.delete(onBroken);
-        if (this.#isLeft && this.#underWay.size === 0) this.#client.end();
       };
       const fail = (error: Error) => {
         end();
@@ -262,12 +274,11 @@ export class SshConnection {
 
   /**
    * The next command is for another connection, since this one keeps the login shell that the account had when it was
-   * made. What is under way goes on.
+   * made. Commands that have come to it go on.
    */
   #leave(): void {
     this.#isLeft = true;
     this.#onEnded();
-    if (this.#underWay.size === 0) this.#client.end();
   }
 
   #giveUp(what: string): void {
@@ -278,14 +289,23 @@ export class SshConnection {
   #end(what: string): void {
     this.#onEnded();
     for (const onBroken of this.#underWay) onBroken(what);
-    this.#channels.end(unreachable(this.#target, what));
+    this.#channels.end(this.#notStarted(what));
+  }
+
+  /**
+   * An account that is let in, and whose start files then end, kill or stop what serves it, keeps nobody else from the
+   * node. On a connection that has served it, it is the connection's trouble, until a new one has shown the same.
+   */
+  #notStarted(what: string, cause?: unknown): MentoError {
+    const isOurs = this.#hasBegun || this.#isClosed;
+    return isOurs ? unreachable(this.#target, what, cause) : runsNothing(this.#target, what, cause);
   }
 
   #lost(what: string): Unavailable {
     return new Unavailable({
       code: "ssh-lost",
       message: `The outcome of a command on ${this.#target.name} is unknown: ${what}.`,
-      hint: "Mento connects again and looks what became of it.",
+      hint: `Mento connects again and looks what became of it. If that goes on, see the start files of ${this.#target.account}, such as ~/.bashrc.`,
     });
   }
 }
@@ -320,13 +340,14 @@ function connectError(target: SshTarget, error: Error & { level?: string; code?:
 }
 
 /** It lets the account in, and that is all. */
-function runsNothing({ account, name }: SshTarget, said: string): Deferred {
+function runsNothing({ account, name }: SshTarget, said: string, cause?: unknown): Deferred {
   const words = said.replace(/\s+/g, " ").slice(-200);
   return new Deferred({
     code: "login-shell",
     message: `${name} accepts ${account}, but its login shell runs no command: ${words.replace(/\.$/, "")}.`,
-    hint: `Its login shell (getent passwd ${account}) and its start files must let \`ssh ${account}@${name} true\` end well.`,
+    hint: `Its login shell (getent passwd ${account}) and its start files, such as ~/.bashrc, must let \`ssh ${account}@${name} true\` end well.`,
     giveUpAfterSeconds: 24 * 3600,
+    cause,
   });
 }
 

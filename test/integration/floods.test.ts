@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { publishDataReady } from "../../src/broker/client.ts";
+import { placesOf } from "../../src/facility/state.ts";
 import { TcpProxy } from "../../src/facility/tcp-proxy.ts";
 import type { TestBeamtime } from "../support/shared-facility.ts";
 import { mento } from "../support/mento.ts";
@@ -250,6 +251,30 @@ describe("with two sessions open", () => {
     // Once for each reason: that a command has not answered is one, that there is no connection another.
     for (const events of deferred) expect(new Set(events.map(({ id }) => id)).size).toBe(events.length);
     expect(Math.max(...deferred.map(({ length }) => length))).toBeLessThanOrEqual(2);
+  });
+
+  it.each([
+    ["is silent", "exec sleep 30"],
+    ["prints without end", "trap '' PIPE HUP; for i in $(seq 1000000); do echo more; done"],
+    ["kills what serves its connection", "kill -9 $PPID; sleep 1"],
+  ])("messages of one whose login shell %s wait, and the other's pass at once", async (_, start) => {
+    const bashrc = join(placesOf(own.facility.dir).homes, beamtime.beamtime.account, ".bashrc");
+    writeFileSync(bashrc, start);
+    try {
+      const started = await startSite({ concurrency: 2 });
+      const flood = await publish(40, beamtime);
+      await started.site.event("message.deferred", flood[0] ?? "");
+      const others = await publish(10, commissioning);
+      await allRanOnce(others, started.site);
+      expect(started.site.events.filter(({ data }) => flood.includes(data.cause.id) && data.slurm)).toEqual(
+        [],
+      );
+      const codes = started.site.events.flatMap(({ data }) => data.error?.code ?? []);
+      expect(new Set(codes)).toEqual(new Set(["login-shell"]));
+      expect(await started.worker.stop()).toBe(0);
+    } finally {
+      rmSync(bashrc);
+    }
   });
 
   it("a message whose own command breaks the connection is tried again alone, and stops nobody", async () => {

@@ -26,7 +26,11 @@ const PROGRAM =
   'echo "$LC_ALL|${SBATCH_COMMENT-}${SLURM_TIME_FORMAT-}|$OWN|$d$id$code$job$results" >> "$0/$1"';
 beforeEach(async () => {
   const run = ["/bin/sh", "-c", PROGRAM, runs, "{{ message.id }}"];
-  site = new TestSite([{ name: "t", on: { technique: "t" }, run }], { worker: { reconcileSeconds: 1 } }, own);
+  site = new TestSite(
+    [{ name: "t", on: { technique: "t" }, run }],
+    { worker: { reconcileSeconds: 1 }, ssh: { connectTimeoutMs: 3_000 } },
+    own,
+  );
   // A fresh connection each time: start files are read when a shell is started.
   await site.startWorker();
 });
@@ -39,6 +43,8 @@ afterEach(async () => {
 });
 
 const bashrc = () => join(placesOf(own.facility.dir).homes, own.beamtime.account, ".bashrc");
+/** A server that is stopped would never end. */
+const CONTINUED = "(sleep 30; kill -CONT $PPID) > /dev/null 2>&1 &";
 const setShell = (shell: string) => spawnSync(...there("usermod", ["-s", shell, own.beamtime.account]));
 
 /** Puts a program in front of the real one; `REAL` in it is the real one. */
@@ -176,6 +182,8 @@ describe("a login shell", () => {
   it.each([
     ["greets without an end of line, and says goodbye", "printf 'Welcome'; trap 'echo bye' EXIT"],
     ["becomes another shell, which reads our commands", "exec bash --norc"],
+    ["leaves a program that holds its outputs", "sleep 120 &"],
+    ["sends errors to stdout", "exec 2>&1"],
   ])("that %s does no harm", async (_, start) => {
     writeFileSync(bashrc(), start);
     await runsOnce(await publish());
@@ -194,6 +202,33 @@ describe("a login shell", () => {
     rmSync(bashrc());
     await runsOnce(id, 120_000);
   });
+
+  it.each([
+    ["kills what serves its connection", "kill -9 $PPID; sleep 1"],
+    ["stops what serves its connection", `${CONTINUED}\nkill -STOP $PPID; sleep 1`],
+    ["kills itself", "kill -9 $$"],
+    ["says nothing", "exec sleep 120"],
+    ["prints without end", "yes"],
+  ])(
+    "that %s keeps no worker from starting and ending",
+    async (_, start) => {
+      await site.workers[0]?.stop();
+      writeFileSync(bashrc(), start);
+      const worker = await site.startWorker();
+      expect(worker.log).toMatch(/"code":"login-shell","hint":"[^"]*\.bashrc/);
+      const id = await publish();
+      const { data } = await site.event("message.deferred", id);
+      expect(data.error).toMatchObject({ code: "login-shell" });
+      // One is in hand.
+      const other = await publish();
+      expect(await worker.stop()).toBe(0);
+      rmSync(bashrc());
+      await site.startWorker();
+      await runsOnce(id, 120_000);
+      await runsOnce(other, 120_000);
+    },
+    300_000,
+  );
 
   it("that is nologin is named in its own words", async () => {
     // An open connection has the login shell that there was when it was made.

@@ -176,8 +176,22 @@ describe("known_hosts files that others wrote", () => {
     expect(await verdictOf({ knownHosts: files, pinned })).toBe("host-key-changed");
   });
 
+  it.each(["max-p11-001", "[max-p11-001]:2222", "127.0.0.1", "[127.0.0.1]:2222", "[MAX-p11-*]:2222"])(
+    "a key that is revoked for %s is refused, hashed or not, in any file",
+    async (hosts) => {
+      const file = knownHostsFile(`@revoked ${hosts} ${right.line}\n`, "revoked-name");
+      const files = [knownHostsFile(good), file];
+      const pinned = { "max-p11-001": [fingerprint(right.key)] };
+      expect(await verdictOf({ knownHosts: files, pinned: {} })).toBe("host-key-changed");
+      expect(await verdictOf({ knownHosts: files, pinned })).toBe("host-key-changed");
+      execFileSync("ssh-keygen", ["-q", "-H", "-f", file], { stdio: "ignore" });
+      expect(await verdictOf({ knownHosts: files, pinned: {} })).toBe("host-key-changed");
+    },
+  );
+
   it("a revoked key of another host, or another key, does not count", async () => {
     expect(await verdict(`@revoked other ${right.line}\n${good}`)).toBe("accepted");
+    expect(await verdict(`@revoked [max-p11-001]:22,[127.0.0.1]:23 ${right.line}\n${good}`)).toBe("accepted");
     expect(await verdict(`@revoked * ${wrong.line}\n${good}`)).toBe("accepted");
   });
 
