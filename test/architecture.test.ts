@@ -64,6 +64,31 @@ describe("the direction of imports", () => {
     expect(main).not.toMatch(/\bconsole\.|\bstd(out|err)\.write\b/);
   });
 
+  it("files that others may have put there are read by plain-file.ts only", () => {
+    const OTHERS = [
+      ...["plain-file.ts", "main.ts", "doctor/path-checks.ts"],
+      // The system's, and those that only the facility writes to, which may be of any size.
+      ...["accounts", "mirror-journal", "owned-processes", "processes", "server"].map(
+        (one) => `facility/${one}.ts`,
+      ),
+    ];
+    for (const file of files.filter((one) => !OTHERS.includes(one))) {
+      expect(readFileSync(join(source, file), "utf8"), file).not.toMatch(/\b(readFile|createReadStream)/);
+    }
+  });
+
+  it("no files import one another in a circle, types aside", () => {
+    const visited = new Set<string>();
+    const visit = (file: string, way: string[]): void => {
+      const circle = way.includes(file) ? [...way.slice(way.indexOf(file)), file] : [];
+      expect(circle.join(" -> ")).toBe("");
+      if (visited.has(file)) return;
+      visited.add(file);
+      for (const imported of importsOf(file, "values")) visit(imported, [...way, file]);
+    };
+    for (const file of files) visit(file, []);
+  });
+
   it("no file passes 400 lines", () => {
     for (const file of files) {
       expect(readFileSync(join(source, file), "utf8").split("\n").length, file).toBeLessThanOrEqual(400);
