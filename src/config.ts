@@ -1,6 +1,7 @@
 import { homedir } from "node:os";
 import { posix } from "node:path";
 import { parseConfig } from "./config-file.ts";
+import { LARGEST_CONFIG } from "./config-yaml.ts";
 import type { MentoConfig } from "./config-schema.ts";
 import { Misconfigured, errorText } from "./errors.ts";
 import type { JobMethod } from "./messages/job-event.ts";
@@ -25,7 +26,7 @@ export function configFile(
 }
 
 /** Whoever starts Mento names it; Kubernetes mounts it as a link. */
-export const CONFIG_FILE: FileRules = { maxBytes: 4 * 1024 * 1024, links: "follow" };
+export const CONFIG_FILE: FileRules = { maxBytes: LARGEST_CONFIG, links: "follow" };
 const PASSWORD_FILE: FileRules = { maxBytes: 64 * 1024, links: "follow" };
 
 /** A configuration, and the text of the file that it came from. */
