@@ -27,6 +27,7 @@ const at = (name: string) => join(folder, name);
 const put = (name: string, text: string | Buffer) => writeFileSync(at(name), text);
 
 put("file", "x");
+put("empty.mjs", "");
 put("binary", Buffer.from(Array.from({ length: 4000 }, (_, index) => (index * 7919) % 256)));
 put("broken.yaml", "a: [");
 put("message.json", '{"path":"/gpfs/current/raw/a"}');
@@ -208,6 +209,27 @@ describe("a command in surroundings that it did not expect says so, without a st
     ["validate", at("message.json")],
   ])("mento %s %s, without HOME", async (...args) => {
     expectWords(await call(args, { env: { HOME: undefined, XDG_RUNTIME_DIR: undefined } }), ANY);
+  });
+
+  it.concurrent.each([18, 19, 20, 21, 22, 24, 28, 36, 60])(
+    "mento validate, where %i files may be open",
+    async (most) => {
+      // Node itself needs some; less is not Mento's affair.
+      const shell = `ulimit -n ${most}; node ${at("empty.mjs")} 2>/dev/null || { echo "no node"; exit 1; }; exec "$@"`;
+      expectWords(await call(["validate", at("message.json")], { shell }), [0, 1]);
+    },
+  );
+
+  it.concurrent.each([">&-", "<&-", "2>&1 <&- >&-"])("mento, called with %s", async (closed) => {
+    const shell = `"$@" ${closed}; echo "mento: $?"`;
+    for (const args of [
+      ["validate", at("message.json")],
+      ["watch", "-c", good],
+    ]) {
+      const { status, text } = await call(args, { shell });
+      expectWords({ status, text }, [0]);
+      expect(text).toMatch(/mento: [0-3]\n$/);
+    }
   });
 
   it.concurrent("mento --help, whose reader and whose standard input are gone", async () => {
