@@ -158,7 +158,7 @@ export const Site = z.strictObject({
     .array(absolutePath)
     .optional()
     .describe(
-      "Folders whose files jobs on this host may be given while no session is open; default: `gpfs` alone.",
+      "Folders whose files jobs on this host may be given while no session is open, beside those of `localJobs` and `slurmJobs`, which always count; default: `gpfs`.",
     ),
   sessions: z
     .array(StaticSession)

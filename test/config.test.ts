@@ -1,6 +1,9 @@
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { MentoConfig } from "../src/config-schema.ts";
-import { configFile, loadConfig, openSecret } from "../src/config.ts";
+import { brokerCredentials, configFile, loadConfig, openSecret } from "../src/config.ts";
 import { parseConfig } from "../src/config-file.ts";
 import { Misconfigured } from "../src/errors.ts";
 
@@ -278,5 +281,20 @@ describe("a configuration that others can read", () => {
   ])("with %j and mode %i warns: %s", (broker, mode, warns) => {
     const warning = openSecret("/etc/mento/mento.yaml", mode, withPassword(broker));
     expect(warning?.includes("chmod 600 /etc/mento/mento.yaml") ?? false).toBe(warns);
+  });
+
+  it("warns of a password's own file as well, and says that an empty one is", () => {
+    const folder = mkdtempSync(join(tmpdir(), "mento-password-"));
+    const passwordFile = join(folder, "password");
+    writeFileSync(passwordFile, "secret\n", { mode: 0o644 });
+    chmodSync(passwordFile, 0o644);
+    const config = withPassword({ passwordFile });
+    expect(openSecret("/etc/mento/mento.yaml", 0o600, config)).toContain(`chmod 600 ${passwordFile}`);
+    chmodSync(passwordFile, 0o600);
+    expect(openSecret("/etc/mento/mento.yaml", 0o644, config)).toBeNull();
+    expect(brokerCredentials(config.broker).password).toBe("secret");
+    writeFileSync(passwordFile, "\n");
+    expect(() => brokerCredentials(config.broker)).toThrow("it is empty");
+    rmSync(folder, { recursive: true });
   });
 });

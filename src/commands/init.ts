@@ -123,7 +123,7 @@ broker:
 worker:
   group: default      # workers of one group share its messages; another group gets its own copy of each
   keys: ["#"]         # routing keys to take; for one beamline ["p11.#", "-.#"]: its own, and those that name none
-  concurrency: 8      # messages handled at the same time
+  concurrency: 8      # messages of one session handled at the same time
 
 # Where the file systems are, as this host sees them.
 site:
