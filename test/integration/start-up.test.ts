@@ -58,9 +58,9 @@ describe("mento worker does not start", () => {
   });
 
   it("with a virtual host that is not there: exit 3, with what a virtual host is", async () => {
-    const { code, stderr } = await startWith(changed(newSite(), /(amqp:\/\/[^"\s]*?:\d+)\/?/, "$1/nowhere"));
+    const { code, stderr } = await startWith(changed(newSite(), /(@[^:@\s"]+:\d+)\/?/, "$1/nowhere"));
     expect(code).toBe(3);
-    expect(stderr).toMatch(/virtual host nowhere has no such virtual host|no such virtual host/);
+    expect(stderr).toContain("virtual host nowhere has no such virtual host");
     expect(stderr).toContain("The virtual host is the path of broker.url");
   });
 
