@@ -74,9 +74,10 @@ function silent(queue: string, what: string, hint: string, cause?: unknown): Una
 }
 
 function readRequest(content: Buffer): z.infer<typeof HostRequest> {
-  const parsed = HostRequest.safeParse(JSON.parse(content.toString("utf8")));
+  const written: unknown = JSON.parse(content.toString("utf8"));
+  const parsed = HostRequest.safeParse(written);
   if (parsed.success) return parsed.data;
-  throw new Error(`a request to cancel a job does not fit: ${describeIssues(parsed.error)}`);
+  throw new Error(`a request to cancel a job does not fit: ${describeIssues(parsed.error, written)}`);
 }
 
 /** On the host: does what is asked, and answers. */

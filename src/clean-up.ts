@@ -15,6 +15,9 @@ import type { SessionShells } from "./session-shells.ts";
 import type { Shell } from "./shells/shell.ts";
 
 const AT_MOST_MS = 1800_000;
+/** A host without Slurm's client, or without its configuration: nothing is wrong where no job of its own is Slurm's. */
+const NO_SLURM =
+  /squeue: (command )?not found|command .squeue.: No such file|unknown host|establish a configuration source/i;
 
 interface Reach {
   sessions: Sessions;
@@ -40,7 +43,8 @@ export async function cleanUp(
       if (removed === undefined) throw new Error(end.stderr.trim());
       log.info({ ...where, removed, retentionDays }, "old job directories were removed");
     } catch (error) {
-      log.info(where, `old job directories were not removed: ${errorText(error)}`);
+      const text = errorText(error);
+      log[NO_SLURM.test(text) ? "debug" : "info"](where, `old job directories were not removed: ${text}`);
     }
   };
   const { host } = here;

@@ -158,7 +158,7 @@ export const Site = z.strictObject({
     .array(absolutePath)
     .optional()
     .describe(
-      "Folders whose files jobs on this host may be given while no session is open; default: `gpfs` alone.",
+      "Folders whose files jobs on this host may be given while no session is open, beside those of `localJobs` and `slurmJobs`, which always count; default: `gpfs`.",
     ),
   sessions: z
     .array(StaticSession)
@@ -235,6 +235,9 @@ export const SlurmRest = z
     message: "needs either tokenFile or tokenCommand",
   });
 
+/** Which of them start one another is looked at for each pair. */
+export const MOST_TRIGGERS = 1000;
+
 /** Its form; what is wrong between keys that are right alone, triggers/trigger-mistakes.ts says. */
 export const MentoConfig = z.strictObject({
   broker: Broker.prefault({}).describe("RabbitMQ."),
@@ -242,6 +245,6 @@ export const MentoConfig = z.strictObject({
   site: Site.prefault({}).describe("Where the file systems are, as the worker's host sees them."),
   ssh: Ssh.prefault({}).describe("How nodes are reached."),
   slurmRest: SlurmRest.optional().describe("Slurm's REST API, for triggers that submit over it."),
-  triggers: z.array(Trigger).default([]).describe("Which messages start which programs."),
+  triggers: z.array(Trigger).max(MOST_TRIGGERS).default([]).describe("Which messages start which programs."),
 });
 export type MentoConfig = z.infer<typeof MentoConfig>;

@@ -107,6 +107,8 @@ function unquotedTemplate(value: unknown): string {
 function kindOf(value: unknown): string {
   if (Array.isArray(value)) return "a list";
   if (typeof value === "object") return "a mapping";
+  // JSON has neither Infinity nor NaN.
+  if (typeof value === "number") return String(value);
   return typeof value === "string" ? `the text ${JSON.stringify(value)}` : JSON.stringify(value);
 }
 

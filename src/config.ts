@@ -1,10 +1,12 @@
+import { statSync } from "node:fs";
 import { homedir } from "node:os";
 import { posix } from "node:path";
 import { parseConfig } from "./config-file.ts";
+import { LARGEST_CONFIG } from "./config-yaml.ts";
 import type { MentoConfig } from "./config-schema.ts";
 import { Misconfigured, errorText } from "./errors.ts";
 import type { JobMethod } from "./messages/job-event.ts";
-import { readGivenFile, textOf, type FileRules } from "./plain-file.ts";
+import { NotPlain, readGivenFile, textOf, type FileRules } from "./plain-file.ts";
 
 export type { MentoConfig };
 
@@ -25,7 +27,7 @@ export function configFile(
 }
 
 /** Whoever starts Mento names it; Kubernetes mounts it as a link. */
-export const CONFIG_FILE: FileRules = { maxBytes: 4 * 1024 * 1024, links: "follow" };
+export const CONFIG_FILE: FileRules = { maxBytes: LARGEST_CONFIG, links: "follow" };
 const PASSWORD_FILE: FileRules = { maxBytes: 64 * 1024, links: "follow" };
 
 /** A configuration, and the text of the file that it came from. */
@@ -63,11 +65,19 @@ export function readConfig(file: string, environment: NodeJS.ProcessEnv): ReadCo
 
 /** A sentence if other accounts can read a file that holds the broker's password; null if not. */
 export function openSecret(file: string, mode: number, { broker }: MentoConfig): string | null {
+  const ofPassword = broker.passwordFile === undefined ? null : openPasswordFile(broker.passwordFile);
+  if (ofPassword !== null) return ofPassword;
   const inUrl = [broker.url].flat().some((url) => URL.canParse(url) && new URL(url).password !== "");
   const hasPassword = broker.password !== undefined || inUrl;
   if (!hasPassword || (mode & 0o044) === 0) return null;
   const bits = (mode & 0o777).toString(8);
   return `${file} holds the broker's password, and other accounts can read it (mode ${bits}): chmod 600 ${file}, or write the password into a file of its own (broker.passwordFile).`;
+}
+
+function openPasswordFile(file: string): string | null {
+  const mode = statSync(file, { throwIfNoEntry: false })?.mode ?? 0;
+  if ((mode & 0o044) === 0) return null;
+  return `${file} holds the broker's password, and other accounts can read it (mode ${(mode & 0o777).toString(8)}): chmod 600 ${file}.`;
 }
 
 /** Checks what a configuration file says. */
@@ -93,12 +103,13 @@ export function brokerCredentials(broker: MentoConfig["broker"]): {
   if (broker.passwordFile === undefined) return { username: broker.username, password: broker.password };
   try {
     const password = textOf(readGivenFile(broker.passwordFile, PASSWORD_FILE).bytes).replace(/\r?\n$/, "");
+    if (password === "") throw new NotPlain("it is empty, and a password is expected in its first line");
     return { username: broker.username, password };
   } catch (cause) {
     throw new Misconfigured({
       code: "configuration-unreadable",
       message: `The broker's password file ${broker.passwordFile} cannot be read: ${errorText(cause)}.`,
-      hint: "Correct broker.passwordFile, or make the file readable for this account.",
+      hint: "Correct broker.passwordFile, write the password into it, or make the file readable for this account.",
       cause,
     });
   }

@@ -1,72 +1,20 @@
 #!/usr/bin/env node
-import { readFileSync } from "node:fs";
-import { Command } from "commander";
-import { isFileSystemStuck } from "./plain-file.ts";
-import { reportError } from "./report-error.ts";
-import { sayLine, writeOutput, writeSaid } from "./terminal.ts";
+import { writeSync } from "node:fs";
 
-/** Only the one that is asked for is loaded: all of them take half a second. */
-const COMMANDS = {
-  worker: async () => (await import("./commands/worker.ts")).workerCommand(),
-  publish: async () => (await import("./commands/publish.ts")).publishCommand(),
-  watch: async () => (await import("./commands/watch.ts")).watchCommand(),
-  run: async () => (await import("./commands/run.ts")).runCommand(),
-  cancel: async () => (await import("./commands/cancel.ts")).cancelCommand(),
-  dead: async () => (await import("./commands/dead.ts")).deadCommand(),
-  replay: async () => (await import("./commands/replay.ts")).replayCommand(),
-  validate: async () => (await import("./commands/validate.ts")).validateCommand(),
-  match: async () => (await import("./commands/match.ts")).matchCommand(),
-  init: async () => (await import("./commands/init.ts")).initCommand(),
-  beamtime: async () => (await import("./commands/beamtime.ts")).beamtimeCommand(),
-  ssh: async () => (await import("./commands/ssh.ts")).sshCommand(),
-  doctor: async () => (await import("./commands/doctor.ts")).doctorCommand(),
-  facility: async () => (await import("./commands/facility.ts")).facilityCommand(),
-};
-
-// What no `catch` has seen, such as an error event of a socket, ends the command in words, too.
-process.on("uncaughtException", (error) => process.exit(reportError(error)));
-// `mento watch | head` ends its reader first: that is an end, not an error.
-process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-  if (error.code === "EPIPE") process.exit(0);
-  sayLine(`mento: Standard output cannot be written: ${error.message}.`);
-  process.exit(1);
-});
-// Where nothing can be said, the work still goes on.
-process.stderr.on("error", () => undefined);
-
-// At its end Node waits for its threads, and one that waits for a file system that hangs never comes back.
-process.on("exit", () => {
-  if (isFileSystemStuck()) process.kill(process.pid, "SIGKILL");
-});
-
+// Imported here and not above: what cannot be loaded is said in words as well, such as where too few files may be open.
 try {
-  const program = await programFor(process.argv[2] ?? "");
-  await program.parseAsync();
+  const { runCommandLine } = await import("./command-line.ts");
+  await runCommandLine();
 } catch (error) {
-  process.exitCode = reportError(error);
-}
-if (isFileSystemStuck()) process.exit();
-
-async function programFor(asked: string): Promise<Command> {
-  const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as {
-    version: string;
-  };
-  const program = new Command("mento")
-    .description('Turns "data ready" messages into analysis jobs: RabbitMQ in, Slurm jobs, events out.')
-    .version(version)
-    // `mento run ls -l`: options behind the program are the program's.
-    .enablePositionalOptions()
-    .showHelpAfterError("(mento --help lists the commands)");
-  const isCommand = Object.hasOwn(COMMANDS, asked);
-  for (const [name, load] of Object.entries(COMMANDS)) {
-    if (!isCommand || name === asked) program.addCommand(await load());
+  const message = error instanceof Error ? error.message : String(error);
+  try {
+    writeSync(
+      2,
+      `mento: Mento cannot be loaded: ${message.replace(/\p{Cc}+/gu, " ")}.\n` +
+        "  Allow more open files (ulimit -n), or install Mento again. [system-error]\n",
+    );
+  } catch {
+    // Nobody can be told.
   }
-  prepare(program);
-  return program;
-}
-
-/** Commander repeats what it was given, and ends the process by itself. */
-function prepare(command: Command): void {
-  command.exitOverride().configureOutput({ writeOut: writeOutput, writeErr: writeSaid });
-  for (const child of command.commands) prepare(child);
+  process.exitCode = 1;
 }

@@ -5,7 +5,7 @@ import {
   ftruncateSync,
   openSync,
   readSync,
-  writeSync,
+  writeFileSync,
   type Stats,
 } from "node:fs";
 import { open, opendir, readlink, realpath, type FileHandle } from "node:fs/promises";
@@ -206,15 +206,21 @@ export function readUpToSync(fd: number, most: number, waitMs = Infinity): Buffe
 }
 
 /**
- * Writes a text over a file, or makes it. Not through a link, into a pipe or to a device that somebody has put there.
+ * Writes a text over a file, or makes it. Not into a pipe or to a device that somebody has put there.
  *
+ * @param mode of a file that is made
  * @throws NotPlain, and the system's errors
  */
-export function writePlainFile(file: string, text: string): void {
-  const { O_WRONLY, O_CREAT, O_NONBLOCK, O_NOFOLLOW } = constants;
+export function writePlainFile(
+  file: string,
+  text: string,
+  { links, mode }: Pick<FileRules, "links"> & { mode: number },
+): void {
+  const { O_WRONLY, O_CREAT, O_NONBLOCK, O_NOCTTY, O_NOFOLLOW } = constants;
+  const flags = O_WRONLY | O_CREAT | O_NONBLOCK | O_NOCTTY;
   let fd: number;
   try {
-    fd = openSync(file, O_WRONLY | O_CREAT | O_NONBLOCK | O_NOFOLLOW, 0o644);
+    fd = openSync(file, links === "refuse" ? flags | O_NOFOLLOW : flags, mode);
   } catch (error) {
     throw wordsFor(error);
   }
@@ -222,7 +228,7 @@ export function writePlainFile(file: string, text: string): void {
     const stats = fstatSync(fd);
     if (!stats.isFile()) throw new NotPlain(`it is ${kindOf(stats)}, not a file`);
     ftruncateSync(fd);
-    writeSync(fd, text);
+    writeFileSync(fd, text);
   } finally {
     closeSync(fd);
   }
@@ -260,6 +266,7 @@ function tooLarge(most: number): NotPlain {
 function wordsFor(error: unknown): unknown {
   const code = error instanceof Error && "code" in error ? error.code : undefined;
   if (code === "ELOOP") return new NotPlain("it is a link, not the file itself");
+  if (code === "EISDIR") return new NotPlain("it is a folder, not a file");
   if (code === "ENXIO") return new NotPlain("it is a socket, or a pipe that nobody reads, not a file");
   if (code === "EAGAIN") return new NotPlain("another program keeps it locked (a lease)");
   return error;

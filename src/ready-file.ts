@@ -3,6 +3,7 @@ import { errorText, Misconfigured } from "./errors.ts";
 import { writePlainFile } from "./plain-file.ts";
 
 const TOUCH_EVERY_MS = 10_000;
+const READY_FILE = { links: "refuse", mode: 0o644 } as const;
 
 /**
  * Shows, to whoever watches over the process, that a worker takes messages: the file is there as long as it does, and its
@@ -14,7 +15,7 @@ const TOUCH_EVERY_MS = 10_000;
  */
 export function showReady(file: string | null, isFirst: boolean): () => void {
   if (file === null) return () => undefined;
-  const touch = () => writePlainFile(file, `${new Date().toISOString()}\n`);
+  const touch = () => writePlainFile(file, `${new Date().toISOString()}\n`, READY_FILE);
   try {
     touch();
   } catch (cause) {

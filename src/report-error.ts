@@ -23,7 +23,16 @@ export function reportError(error: unknown): number {
 
 /** What nobody has foreseen at the place where it happened. */
 function inWords(error: unknown): MentoError {
-  const { errno, code = "", syscall, path } = error as Partial<NodeJS.ErrnoException>;
+  const { errno, code = "", syscall, path } = (error ?? {}) as Partial<NodeJS.ErrnoException>;
+  // Node says so too where it may open no more files.
+  if (error instanceof Error && code === "ERR_MODULE_NOT_FOUND") {
+    return new MentoError({
+      code: "system-error",
+      message: `A part of Mento cannot be loaded: ${error.message}.`,
+      hint: "Allow more open files (ulimit -n), or install Mento again.",
+      cause: error,
+    });
+  }
   if (error instanceof Error && typeof errno === "number" && syscall !== undefined) {
     const where = path === undefined ? "" : ` ${path}`;
     const [what, hint] = WORDS[syscall] ??

@@ -1,6 +1,9 @@
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { MentoConfig } from "../src/config-schema.ts";
-import { configFile, loadConfig, openSecret } from "../src/config.ts";
+import { brokerCredentials, configFile, loadConfig, openSecret } from "../src/config.ts";
 import { parseConfig } from "../src/config-file.ts";
 import { Misconfigured } from "../src/errors.ts";
 
@@ -68,6 +71,66 @@ triggers:
     expect(mistakesOf("broker:\n  url: [\nworker: {}\n")[0]).toMatch(/^\d+ : not YAML/);
   });
 
+  it.each([
+    ["worker: {}\nworker: {}\n", "2 worker: stands on line 1 already: keep one of them"],
+    ["worker: { a: 1,\n  a: 2 }\n", "2 a: stands on line 1 already: keep one of them"],
+    ["worker:\n\tgroup: a\n", "2 : a tab indents this line: use spaces"],
+    ["worker: {}\n---\nworker: {}\n", "2 : a second document begins here (---): a configuration is one"],
+    ["worker:\n  group: !!js/function x\n", "2 : !!js/function has no meaning here: leave it out"],
+    ["worker:\n  group: !!binary YQ==\n", "2 : !!binary has no meaning here: leave it out"],
+    ["worker:\n  keys: !!set {a, b}\n", "2 : !!set has no meaning here: leave it out"],
+    ["worker: !mine\n  keys: []\n", "2 : !mine has no meaning here: leave it out"],
+    ["%FOO bar\n---\nworker: {}\n", "1 : not YAML: Unknown directive %FOO"],
+    ["worker:\n  group: a\0b\n", "2 : holds the character U+0000, which no text has: remove it"],
+    ["worker:\n  group: a\u001bb\n", "2 : holds the character U+001B, which no text has: remove it"],
+    ['site:\n  gpfs: "/a\\0b"\n', "2 : holds the character U+0000, which no text has: remove it"],
+    ["worker:\n  group: caf\uFFFD\n", "2 : is not UTF-8 text: save the file in that encoding"],
+    ["\uFFFD\uFFFDw\0o\0", "1 : is not UTF-8 text: save the file in that encoding"],
+    [
+      "worker: {}\rsite: {}\r",
+      "1 : a carriage return alone ends this line: save the file with line feeds (Unix)",
+    ],
+  ])("says in words what is wrong with %j", (text, words) => {
+    expect(mistakesOf(text)).toEqual([words]);
+  });
+
+  it("is of a bounded size", () => {
+    const text = `# ${"x".repeat(1024 * 1024)}\n`;
+    expect(mistakesOf(text)).toEqual(["1 : is larger than 1 MiB: a configuration is not"]);
+    const many = Array.from({ length: 1001 }, (_, n) => `- { name: t${n}, run: [x] }\n`).join("");
+    expect(mistakesOf(`triggers:\n${many}`)).toEqual(["1 triggers: must have at most 1000"]);
+  });
+
+  it("takes tags that change nothing, lines that end as in Windows, and an alias for each of many triggers", () => {
+    const text = "worker:\r\n  group: !!str 1\r\n  keys: !!seq [a]\r\n";
+    expect(parseConfig(text, {}).config?.worker).toMatchObject({ group: "1", keys: ["a"] });
+    const many = Array.from({ length: 900 }, (_, n) => `  - { name: t${n}, run: [x], slurm: *s }\n`).join("");
+    const config = `triggers:\n  - name: a\n    run: [x]\n    slurm: &s { time: "00:01:00" }\n${many}`;
+    expect(mistakesOf(config)).toEqual([]);
+  });
+
+  it("is done with anything of its largest size in a reasonable time", () => {
+    const fill = (line: (n: number) => string) => {
+      const times = Math.floor(600_000 / line(99_999).length);
+      return Array.from({ length: times }, (_, n) => line(n)).join("");
+    };
+    expect(mistakesOf(fill((n) => `k${n}: 1\n`)).length).toBeGreaterThan(30_000);
+    expect(mistakesOf(`triggers:\n${fill(() => "- { name: a, run: [x] }\n")}`).length).toBeGreaterThan(0);
+    expect(mistakesOf(`a: &a 1\nb: [${fill(() => "*a,")}]\n`)).toEqual([
+      "2 : more than 5000 aliases: write out what they stand for",
+    ]);
+    const chain = (n: number) =>
+      `- { name: t${n}, on: { type: job.completed, trigger: t${n + 1} }, run: [x] }\n`;
+    const chained = Array.from({ length: 400 }, (_, n) => chain(n)).join("");
+    expect(mistakesOf(`triggers:\n${chained}`)).toEqual([expect.stringMatching(/no trigger .* is t400/)]);
+  }, 120_000);
+
+  it("names numbers that JSON does not have", () => {
+    expect(mistakesOf("worker: { concurrency: .inf }")).toEqual([
+      "1 worker.concurrency: must be a number, not Infinity",
+    ]);
+  });
+
   it("says where a value stands inside of itself, or is repeated beyond all measure", () => {
     expect(mistakesOf("worker: {}\ntriggers: &a\n  - *a\n")).toEqual([
       "3 : *a stands inside of what it stands for",
@@ -76,8 +139,11 @@ triggers:
       "3 : *a stands inside of what it stands for",
     ]);
     const ten = (one: string) => `[${Array.from({ length: 10 }, () => one).join(",")}]`;
-    const bomb = `a: &a ${ten("x")}\nb: &b ${ten("*a")}\nc: &c ${ten("*b")}\nd: ${ten("*c")}\n`;
-    expect(mistakesOf(bomb)).toEqual([expect.stringMatching(/^4 : not YAML: .*alias/)]);
+    const bomb = `a: &a ${ten("x")}\nb: &b ${ten("*a")}\nc: &c ${ten("*b")}\nd: &d ${ten("*c")}\ne: ${ten("*d")}\n`;
+    expect(mistakesOf(bomb)).toEqual([expect.stringMatching(/^5 : its aliases stand for too much/)]);
+    for (const inItself of ["&a [*a]", "&a { b: *a }"]) {
+      expect(mistakesOf("", { MENTO_WORKER_KEYS: inItself })[0]).toMatch(/^env worker\.keys: /);
+    }
     const tooDeep = ["2 : not YAML: nested too deeply"];
     for (const depth of [500, 3_000, 20_000]) {
       expect(mistakesOf(`worker: {}\ntriggers: ${"[".repeat(depth)}`)).toEqual(tooDeep);
@@ -215,5 +281,20 @@ describe("a configuration that others can read", () => {
   ])("with %j and mode %i warns: %s", (broker, mode, warns) => {
     const warning = openSecret("/etc/mento/mento.yaml", mode, withPassword(broker));
     expect(warning?.includes("chmod 600 /etc/mento/mento.yaml") ?? false).toBe(warns);
+  });
+
+  it("warns of a password's own file as well, and says that an empty one is", () => {
+    const folder = mkdtempSync(join(tmpdir(), "mento-password-"));
+    const passwordFile = join(folder, "password");
+    writeFileSync(passwordFile, "secret\n", { mode: 0o644 });
+    chmodSync(passwordFile, 0o644);
+    const config = withPassword({ passwordFile });
+    expect(openSecret("/etc/mento/mento.yaml", 0o600, config)).toContain(`chmod 600 ${passwordFile}`);
+    chmodSync(passwordFile, 0o600);
+    expect(openSecret("/etc/mento/mento.yaml", 0o644, config)).toBeNull();
+    expect(brokerCredentials(config.broker).password).toBe("secret");
+    writeFileSync(passwordFile, "\n");
+    expect(() => brokerCredentials(config.broker)).toThrow("it is empty");
+    rmSync(folder, { recursive: true });
   });
 });

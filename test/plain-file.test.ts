@@ -103,12 +103,31 @@ describe("a file that somebody else may have made", () => {
   });
 
   it("is not written through a link or into a pipe", () => {
+    const rules = { links: "refuse", mode: 0o640 } as const;
     for (const name of ["link", "pipe", "folder", "link-to-pipe"]) {
-      expect(() => writePlainFile(at(name), "x")).toThrow();
+      expect(() => writePlainFile(at(name), "x", rules)).toThrow();
     }
-    writePlainFile(at("new"), "long");
-    writePlainFile(at("new"), "x");
-    expect(textOf(readGivenFile(at("new"), refuse).bytes)).toBe("x");
+    writePlainFile(at("new"), "long", rules);
+    writePlainFile(at("new"), "x", rules);
+    const { bytes, mode } = readGivenFile(at("new"), refuse);
+    expect([textOf(bytes), mode]).toEqual(["x", 0o640]);
+  });
+
+  it("is written through a link where its kind says so, but into nothing else", () => {
+    const rules = { links: "follow", mode: 0o600 } as const;
+    symlinkSync(at("linked"), at("link-to-linked"));
+    writePlainFile(at("link-to-linked"), "x", rules);
+    expect(textOf(readGivenFile(at("linked"), refuse).bytes)).toBe("x");
+    for (const [name, words] of [
+      ["pipe", "a pipe that nobody reads"],
+      ["link-to-pipe", "a pipe that nobody reads"],
+      ["folder", "a folder"],
+      ["socket", "a socket"],
+      ["link-to-zero", "a device"],
+      ["loop", "a link"],
+    ] as const) {
+      expect(() => writePlainFile(at(name), "x", rules)).toThrow(words);
+    }
   });
 
   it("a folder is listed up to a number of names, and none is there if it is not", async () => {

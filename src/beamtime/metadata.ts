@@ -86,7 +86,7 @@ export interface BeamtimeMetadata {
 export function parseMetadata(text: string, file: string): BeamtimeMetadata {
   const document = parseJson(text, file);
   const parsed = MetadataFile.safeParse(document);
-  if (!parsed.success) throw unreadable(file, describeIssues(parsed.error), parsed.error);
+  if (!parsed.success) throw unreadable(file, describeIssues(parsed.error, document), parsed.error);
   const { beamtimeId, id, beamline, corePath, onlineAnalysis } = parsed.data;
   return {
     kind: beamtimeId == null ? "commissioning" : "beamtime",

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { accountHere } from "../account-here.ts";
 import { Deferred, MentoError, errorText } from "../errors.ts";
 import { NoAnswer } from "../file-turns.ts";
-import { readIfChanged, type FileRules } from "../plain-file.ts";
+import { isMissing, readIfChanged, type FileRules } from "../plain-file.ts";
 import type { RuntimeDirectory } from "../runtime-directory.ts";
 import { privateKeyIn, type KeyText } from "./key-text.ts";
 
@@ -69,7 +69,9 @@ export class PrivateKeys {
       throw new Deferred({
         code: "private-key-unreadable",
         message: `The beamtime's private key ${source} cannot be read: ${errorText(cause)}.`,
-        hint: `The account that Mento runs as, here ${accountHere()}, must be able to read it.`,
+        hint: isMissing(cause)
+          ? "The metadata file names a key that is not there: have the beamtime started again with --online, or the key put there."
+          : `The account that Mento runs as, here ${accountHere()}, must be able to read it.`,
         giveUpAfterSeconds: 3600,
         cause,
       });

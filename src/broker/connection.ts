@@ -252,9 +252,16 @@ function placeOf(text: string): string {
 
 function connectError(cause: unknown, place: string): Unavailable {
   const said = errorText(cause) || "no answer";
-  // amqplib gives refusals of the handshake no code, only RabbitMQ's text.
   // A virtual host that does not exist comes as `Expected ConnectionOpenOk; got <ConnectionClose channel:0>`.
-  if (/ACCESS.REFUSED|NOT.ALLOWED|got <ConnectionClose/.test(said)) {
+  if (/got <ConnectionClose|vhost \S+ not found/i.test(said)) {
+    return new Unavailable({
+      code: "broker-refused",
+      message: `RabbitMQ at ${place} has no such virtual host, or refuses this user in it: ${said}.`,
+      hint: "The virtual host is the path of broker.url, and / is written without a path or as %2F; `rabbitmqctl list_vhosts` and `rabbitmqctl list_permissions -p VHOST` say what there is.",
+      cause,
+    });
+  }
+  if (/ACCESS.REFUSED|NOT.ALLOWED/.test(said)) {
     return new Unavailable({
       code: "broker-refused",
       message: `RabbitMQ at ${place} refused the login: ${said}.`,

@@ -3,7 +3,7 @@ import { Command } from "commander";
 import type { SessionReservation } from "../beamtime/online-analysis.ts";
 import type { SessionRoots } from "../beamtime/paths.ts";
 import { requireOnline, type OnlineSession, type Sessions, type Session } from "../beamtime/session.ts";
-import { duration, localTime } from "../doctor/words.ts";
+import { duration, isoTime, localTime } from "../doctor/words.ts";
 import { exitStatusOf, MentoError, type ErrorCode } from "../errors.ts";
 import type { SlurmNow } from "../jobs/slurm-now.ts";
 import { reservationsNow, type ReservationNow } from "../beamtime/reservation.ts";
@@ -94,7 +94,14 @@ export interface ReservationReport {
   /** null: Slurm's default. */
   partition: string | null;
   /** null if Slurm has no such reservation, or was not asked. */
-  slurm: { start: string; end: string; secondsToStart: number; secondsLeft: number; users: string[] } | null;
+  slurm: {
+    /** null: Slurm does not say it. */
+    start: string | null;
+    end: string | null;
+    secondsToStart: number;
+    secondsLeft: number | null;
+    users: string[];
+  } | null;
   nodes: NodeReport[];
   idleNodes: string[];
 }
@@ -172,10 +179,10 @@ export function reservationReports(session: OnlineSession, now: SlurmNow): Reser
         one.slurm === undefined
           ? null
           : {
-              start: new Date(one.slurm.start * 1000).toISOString(),
-              end: new Date(one.slurm.end * 1000).toISOString(),
+              start: isoTime(one.slurm.start),
+              end: isoTime(one.slurm.end),
               secondsToStart: Math.max(0, one.slurm.start - now.at),
-              secondsLeft: one.slurm.end - now.at,
+              secondsLeft: isoTime(one.slurm.end) === null ? null : one.slurm.end - now.at,
               users: one.slurm.users,
             },
       nodes,
@@ -260,7 +267,10 @@ function reservationState(
 ): string[] {
   if (slurm === null) return name === null || !isAsked ? [] : ["UNKNOWN to Slurm"];
   const { start, end, secondsToStart, secondsLeft } = slurm;
-  if (secondsToStart > 0) return [`begins ${localTime(start)}, in ${duration(secondsToStart)}`];
+  if (start !== null && secondsToStart > 0) {
+    return [`begins ${localTime(start)}, in ${duration(secondsToStart)}`];
+  }
+  if (end === null || secondsLeft === null) return ["with an end that Slurm does not say"];
   return [`until ${localTime(end)}, ${timeLeft(secondsLeft)}`];
 }
 

@@ -50,8 +50,8 @@ export function letterJson(letter: DeadLetter): object {
 
 /** All of a letter for a person. */
 export function letterText(letter: DeadLetter): string {
-  const { cause, error, firstSeen, attempts, queue, trigger, exchange, routingKey, properties, body } =
-    letter;
+  const { cause, error, firstSeen, attempts, queue, trigger, exchange, routingKey } = letter;
+  const { properties, received, body } = letter;
   const { headers = {}, ...others } = properties;
   const facts: [string, string | null][] = [
     ["id", cause.id],
@@ -71,10 +71,16 @@ export function letterText(letter: DeadLetter): string {
   const rows = [
     ...facts.flatMap(([name, value]) => (value === null ? [] : [row(name, value)])),
     ...Object.entries(others).flatMap(([name, value]) => (value === undefined ? [] : [row(name, value)])),
-    ...Object.entries(headers).map(([name, value]) => row(`header ${name}`, value)),
+    ...Object.entries(headers).flatMap(([name, value]) =>
+      (SAID_ABOVE.test(name) && name in received.ours) || value === "" ? [] : [row(`header ${name}`, value)],
+    ),
   ];
   return `${rows.join("\n")}\n\n${bodyText(body)}\n`;
 }
+
+/** Headers that the facts come from. */
+const SAID_ABOVE =
+  /^mento-(error-(code|message|hint)|first-seen|attempts|queue|trigger|exchange|routing-key)$/;
 
 function row(name: string, value: unknown): string {
   return `${plainLine(name)}: ${plainLine(typeof value === "string" ? value : JSON.stringify(value))}`;

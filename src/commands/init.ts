@@ -1,4 +1,4 @@
-import { existsSync, writeFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { Command } from "commander";
 import { stringify } from "yaml";
 import { requireOnline, Sessions, type FileSystems } from "../beamtime/session.ts";
@@ -8,6 +8,7 @@ import { describeSlurm } from "../facility/slurm.ts";
 import { describeSshd } from "../facility/sshd.ts";
 import { placesOf, readState } from "../facility/state.ts";
 import { knownHostsHere } from "../known-hosts-here.ts";
+import { writePlainFile } from "../plain-file.ts";
 import { printLine } from "../terminal.ts";
 
 /** Editors complete and check by it. */
@@ -53,7 +54,7 @@ async function init(file: string, options: InitOptions): Promise<void> {
 function writeConfiguration(file: string, text: string): void {
   try {
     // It may hold the broker's password.
-    writeFileSync(file, text, { mode: 0o600 });
+    writePlainFile(file, text, { links: "follow", mode: 0o600 });
   } catch (cause) {
     throw new Misconfigured({
       code: "wrong-usage",
@@ -122,7 +123,7 @@ broker:
 worker:
   group: default      # workers of one group share its messages; another group gets its own copy of each
   keys: ["#"]         # routing keys to take; for one beamline ["p11.#", "-.#"]: its own, and those that name none
-  concurrency: 8      # messages handled at the same time
+  concurrency: 8      # messages of one session handled at the same time
 
 # Where the file systems are, as this host sees them.
 site:

@@ -3,7 +3,7 @@ import type { ReservationNow } from "../beamtime/reservation.ts";
 import { quote, quoteAll } from "../shells/quote.ts";
 import type { Shell } from "../shells/shell.ts";
 import type { Finding } from "./checklist.ts";
-import { count, duration, localTime } from "./words.ts";
+import { count, duration, isoTime, localTime } from "./words.ts";
 
 const PROGRAMS = ["sbatch", "squeue", "scontrol", "sinfo", "scancel"];
 
@@ -60,11 +60,15 @@ export async function checkReservation(
   const down = nodes.filter(({ isUp }) => !isUp).map((node) => node.name);
   if (name !== null && slurm === undefined) return noSuchReservation(name);
   if (slurm !== undefined && slurm.start > now.at) {
-    const message = `begins only in ${duration(slurm.start - now.at)}, at ${atTime(slurm.start)}`;
+    const start = isoTime(slurm.start);
+    const message = `begins only in ${duration(slurm.start - now.at)}${start === null ? "" : `, at ${localTime(start)}`}`;
     return { state: "failed", message, hint: "Messages wait until then.", code: "no-reservation-fits" };
   }
   const left = slurm === undefined ? Infinity : slurm.end - now.at;
-  const until = slurm === undefined ? "no reservation" : `${duration(left)} left, until ${atTime(slurm.end)}`;
+  const end = slurm === undefined ? null : isoTime(slurm.end);
+  const ends =
+    end === null ? "an end that Slurm does not say" : `${duration(left)} left, until ${localTime(end)}`;
+  const until = slurm === undefined ? "no reservation" : ends;
   const partition = slurm?.partition ?? one.partition;
   const test = await shell.run(testCommand(name, partition));
   const said = test.stderr.trim().split("\n").at(-1) ?? "";
@@ -123,10 +127,6 @@ function noSuchReservation(name: string): Finding<never> {
     hint: "It has ended or was deleted. Have the beamtime started again, or its metadata file corrected.",
     code: "no-reservation-fits",
   };
-}
-
-function atTime(seconds: number): string {
-  return localTime(new Date(seconds * 1000).toISOString());
 }
 
 function text(bytes: Buffer): string {

@@ -17,6 +17,11 @@ export function localTime(iso: string): string {
   return local.toISOString().slice(0, 16).replace("T", " ");
 }
 
+/** The time of a clock that Slurm says, in seconds; null for what is none: unlimited, or beyond all dates. */
+export function isoTime(seconds: number): string | null {
+  return seconds > 0 && seconds < 1e11 ? new Date(seconds * 1000).toISOString() : null;
+}
+
 /** `1 message`, `2 messages`. */
 export function count(number: number, what: string): string {
   return `${number} ${what}${number === 1 ? "" : "s"}`;

@@ -1,7 +1,10 @@
-import { linkSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { linkSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { MentoError } from "../errors.ts";
+import { errorText, MentoError } from "../errors.ts";
+import { isMissing } from "../plain-file.ts";
 import { identify, isRunning, type ProcessIdentity, waitUntil } from "./processes.ts";
+import { readText } from "./state.ts";
+import { wrongUsage } from "./wrong-usage.ts";
 
 /** Lets only one command at a time change the facility. A lock whose holder was killed counts for nothing. */
 export async function withLock<T>(dir: string, work: () => Promise<T>): Promise<T> {
@@ -38,9 +41,13 @@ function tryLock(file: string): boolean {
 
 function isHeld(file: string): boolean {
   try {
-    return isRunning(JSON.parse(readFileSync(file, "utf8")) as ProcessIdentity);
-  } catch {
+    return isRunning(JSON.parse(readText(file)) as ProcessIdentity);
+  } catch (error) {
     // It was released a moment ago.
-    return true;
+    if (isMissing(error)) return true;
+    throw wrongUsage(
+      `${file} cannot be used: ${errorText(error)}.`,
+      "Remove it, if no mento facility command is at work there.",
+    );
   }
 }

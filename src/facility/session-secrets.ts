@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import {
   ASAPO_READ_TOKEN_PATH,
@@ -8,7 +8,7 @@ import {
   PUBLIC_KEY_PATH,
 } from "./metadata-file.ts";
 import { runChecked } from "./processes.ts";
-import { type Account, type OpenSession, placesOf, writeFileAtomically } from "./state.ts";
+import { type Account, type OpenSession, placesOf, readText, writeFileAtomically } from "./state.ts";
 
 /** A session's key pair and tokens: `<dir>/secrets/<id>/`, from where they are copied into each `shared/`. */
 type Owner = Pick<OpenSession, "id" | "account" | "asapo">;
@@ -39,7 +39,7 @@ export function placeSecrets(
   workerUid: number | undefined,
 ): void {
   const place = (path: string, mode: number, owner?: { uid: number; gid?: number }) => {
-    writeFileAtomically(join(root, path), readFileSync(secret(dir, id, path)), mode, owner);
+    writeFileAtomically(join(root, path), readText(secret(dir, id, path)), mode, owner);
   };
   if (account !== null) {
     place(PRIVATE_KEY_PATH, 0o600, workerUid === undefined ? undefined : { uid: workerUid });
@@ -57,21 +57,21 @@ export function removeSecrets(dir: string, id: string): void {
 /** Lets the session's key in. Without root, all sessions have the present user's account, and so one file. */
 export function allowLogin(dir: string, { id, account }: Owner): void {
   if (account === null) return;
-  const key = readFileSync(secret(dir, id, PUBLIC_KEY_PATH), "utf8").trim();
+  const key = readText(secret(dir, id, PUBLIC_KEY_PATH)).trim();
   const others = loginsOf(dir, account).filter((other) => other !== key);
   writeLogins(dir, account, [...others, key]);
 }
 
 export function forbidLogin(dir: string, { id, account }: Owner): void {
   if (account === null || !existsSync(secret(dir, id, PUBLIC_KEY_PATH))) return;
-  const key = readFileSync(secret(dir, id, PUBLIC_KEY_PATH), "utf8").trim();
+  const key = readText(secret(dir, id, PUBLIC_KEY_PATH)).trim();
   const others = loginsOf(dir, account).filter((other) => other !== key);
   writeLogins(dir, account, others);
 }
 
 function loginsOf(dir: string, account: Account): string[] {
   const file = authorizedKeysOf(dir, account);
-  return existsSync(file) ? readFileSync(file, "utf8").trim().split("\n") : [];
+  return existsSync(file) ? readText(file).trim().split("\n") : [];
 }
 
 function writeLogins(dir: string, account: Account, keys: readonly string[]): void {

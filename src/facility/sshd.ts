@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { NODES } from "./nodes.ts";
@@ -6,7 +6,14 @@ import { findProgram, type Say } from "./packages.ts";
 import { run, runChecked, SYSTEM_PATH } from "./processes.ts";
 import { isServerRunning, startOnFreePorts, startServer, waitForServers } from "./server.ts";
 import { slurmEnvironment } from "./slurm.ts";
-import { type FacilityState, makeDirectory, placesOf, reachedAt, writeFileAtomically } from "./state.ts";
+import {
+  type FacilityState,
+  makeDirectory,
+  placesOf,
+  reachedAt,
+  readText,
+  writeFileAtomically,
+} from "./state.ts";
 
 export const SSH_PORTS = 1;
 const HOST_KEY = "host_ed25519";
@@ -89,7 +96,7 @@ async function ensureHostKey(dir: string): Promise<string> {
     rmSync(file, { force: true });
     await runChecked("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-C", "mento facility", "-f", file]);
   }
-  return readFileSync(`${file}.pub`, "utf8").split(" ").slice(0, 2).join(" ");
+  return readText(`${file}.pub`).split(" ").slice(0, 2).join(" ");
 }
 
 /** True once a server on this port proves to have our host key. */

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { errorText, MentoError } from "../errors.ts";
 import { makeAccount, removeAccount } from "./accounts.ts";
@@ -20,6 +20,7 @@ import {
   type OpenSession,
   placesOf,
   readState,
+  readText,
   removeSession,
   type Reservation,
   writeFileAtomically,
@@ -207,7 +208,7 @@ const WHAT_BECAME: Record<Ended, (name: string) => string> = {
 /** Gives the file its present text again, or removes it if there is none: a pre-start's may be there. */
 function restore(file: string): () => void {
   if (!existsSync(file)) return () => rmSync(file, { force: true });
-  const before = readFileSync(file, "utf8");
+  const before = readText(file);
   return () => writeFileAtomically(file, before, 0o644);
 }
 

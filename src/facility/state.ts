@@ -6,7 +6,6 @@ import {
   mkdirSync,
   openSync,
   readdirSync,
-  readFileSync,
   renameSync,
   rmSync,
   statSync,
@@ -14,6 +13,7 @@ import {
 } from "node:fs";
 import { dirname, join } from "node:path";
 import { errorText, type Misconfigured } from "../errors.ts";
+import { readGivenFile, textOf } from "../plain-file.ts";
 import type { Resources } from "./nodes.ts";
 import type { ProcessIdentity } from "./processes.ts";
 import { wrongUsage } from "./wrong-usage.ts";
@@ -208,9 +208,14 @@ export function writeFileAtomically(
   renameSync(partial, file);
 }
 
+/** One of the facility's own files, if it is one. */
+export function readText(file: string): string {
+  return textOf(readGivenFile(file, { maxBytes: 16 * 1024 * 1024, links: "follow" }).bytes);
+}
+
 function readJson(file: string): unknown {
   try {
-    return JSON.parse(readFileSync(file, "utf8"));
+    return JSON.parse(readText(file));
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
     throw notOurs(file, errorText(error));

@@ -50,7 +50,8 @@ by_marker() {
 }
 look
 clock
-of() { printf '%s\\n' "$config" | sed -n "s/^$1[ =]*\\([0-9][0-9]*\\).*/\\1/p"; }
+# A number and what it counts: a date, where something takes the format away, would be its year.
+of() { printf '%s\\n' "$config" | sed -n "s/^$1[ =]*\\([0-9][0-9]*\\)\\( .*\\)\\{0,1\\}$/\\1/p"; }
 there=$(of 'Configuration data as of') boot=$(of BOOT_TIME) keeps=$(of MinJobAge)
 [ -n "$there" ] && [ -n "$boot" ] && [ -n "$keeps" ] || exit 1
 read_array

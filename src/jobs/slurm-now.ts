@@ -15,7 +15,7 @@ export interface SlurmReservation {
   name: string;
   partition: string | null;
   nodes: string[];
-  /** Seconds since 1970. */
+  /** Seconds since 1970; 0 and Infinity if Slurm does not say it as a number. */
   start: number;
   end: number;
   /** Accounts that may use it; empty if Slurm names none. */
@@ -88,12 +88,14 @@ function parseReservation(line: string): SlurmReservation | undefined {
     const value = fields.get(name) ?? "";
     return value === "" || value === "(null)" ? null : value;
   };
+  // Where something takes the time's format away, it is in a time zone that is not known here; or it is `Unknown`.
+  const time = (name: string) => (/^\d{1,12}$/.test(text(name) ?? "") ? Number(text(name)) : undefined);
   return {
     name: text("ReservationName") ?? "",
     partition: text("PartitionName"),
     nodes: expandHostlist(text("Nodes") ?? ""),
-    start: Number(text("StartTime")),
-    end: Number(text("EndTime")),
+    start: time("StartTime") ?? 0,
+    end: time("EndTime") ?? Infinity,
     users: text("Users")?.split(",") ?? [],
   };
 }

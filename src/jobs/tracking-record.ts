@@ -74,8 +74,9 @@ export function writeTrackingRecord(record: TrackingRecord): Buffer {
  * @throws Rejected `record-unfit`
  */
 export function readTrackingRecord(content: Buffer): TrackingRecord {
-  const parsed = WrittenRecord.safeParse(tryJson(content));
-  if (!parsed.success) throw unfit(describeIssues(parsed.error));
+  const written = tryJson(content);
+  const parsed = WrittenRecord.safeParse(written);
+  if (!parsed.success) throw unfit(describeIssues(parsed.error, written));
   const { data } = parsed.data;
   return { ...parsed.data, data, jobsDirectory: posix.dirname(data.job.directory) };
 }

@@ -1,4 +1,10 @@
-import { attributesInHeaders, canonicalText, ownEntries, REQUIRED_ATTRIBUTES } from "./header-attributes.ts";
+import {
+  attributesInHeaders,
+  canonicalText,
+  NO_EVENT,
+  ownEntries,
+  REQUIRED_ATTRIBUTES,
+} from "./header-attributes.ts";
 import { isTraceparent, isTracestate } from "./trace-context.ts";
 
 /**
@@ -6,8 +12,8 @@ import { isTraceparent, isTracestate } from "./trace-context.ts";
  * attributes of a CloudEvent in binary mode, which would be another message without them. All are text under names from a
  * closed set, so that nothing here means anything to RabbitMQ (`CC`, `BCC`, `x-…`) or to Mento (`mento-…`).
  *
- * A message whose attributes are no event's must not become one on its way: it keeps those that tell whose it is, and an
- * empty `specversion`, which no event has. Never throws.
+ * A message whose attributes are no event's must not become one on its way: it keeps those that tell whose it is, and a
+ * `specversion` that no event has, and that says why. Never throws.
  */
 export function carriedHeaders(headers: unknown): Record<string, string> {
   const carried = new Map<string, string>();
@@ -21,6 +27,6 @@ export function carriedHeaders(headers: unknown): Record<string, string> {
     const isKept = found?.mistake === undefined || (REQUIRED_ATTRIBUTES.includes(name) && text !== "");
     if (isKept) carried.set(`cloudEvents:${name}`, text);
   }
-  if (found?.mistake !== undefined) carried.set("cloudEvents:specversion", "");
+  if (found?.mistake !== undefined) carried.set("cloudEvents:specversion", NO_EVENT + found.mistake);
   return Object.fromEntries(carried);
 }

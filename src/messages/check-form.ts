@@ -20,7 +20,7 @@ export function checkForm<T>(
     }
   }
   const parsed = schema.safeParse(value);
-  return parsed.success ? { data: parsed.data } : { mistake: describeIssues(parsed.error, ["data"]) };
+  return parsed.success ? { data: parsed.data } : { mistake: describeIssues(parsed.error, value, ["data"]) };
 }
 
 function propertyOf(value: unknown, key: string): unknown {
@@ -28,13 +28,74 @@ function propertyOf(value: unknown, key: string): unknown {
   return (value as Record<string, unknown>)[key];
 }
 
-/** Mistakes that zod found, in one line: `data.path: expected string, received number; …`. The first ten, and a count. */
-export function describeIssues(error: z.ZodError, prefix: readonly PropertyKey[] = []): string {
+/** Mistakes that zod found, in one line: `data.path: must be text, not 17; …`. The first ten, and a count. */
+export function describeIssues(
+  error: z.ZodError,
+  value: unknown,
+  prefix: readonly PropertyKey[] = [],
+): string {
   const shown = error.issues.slice(0, MOST_ISSUES).map((issue) => {
     const place = [...prefix, ...issue.path].map(String).join(".");
-    const message = cut(issue.message, LONGEST_ISSUE);
+    const message = cut(wordsOf(issue, value), LONGEST_ISSUE);
     return place === "" ? message : `${cut(place, LONGEST_ISSUE)}: ${message}`;
   });
   const more = error.issues.length - shown.length;
   return [...shown, ...(more > 0 ? [`and ${more} more`] : [])].join("; ");
+}
+
+const KINDS: Readonly<Record<string, string>> = {
+  string: "text",
+  number: "a number",
+  int: "a whole number",
+  boolean: "true or false",
+  array: "a list",
+  object: "an object",
+  record: "an object",
+  null: "null",
+};
+
+/** What is expected, and what was found. */
+function wordsOf(issue: z.core.$ZodIssue, value: unknown): string {
+  const found = foundIn(issue.path.reduce<unknown>((inner, step) => propertyOf(inner, String(step)), value));
+  switch (issue.code) {
+    case "unrecognized_keys": {
+      const keys = issue.keys.slice(0, MOST_ISSUES).map((key) => JSON.stringify(cut(key, LONGEST_FOUND)));
+      return `has ${keys.join(", ")}, which Mento does not know`;
+    }
+    case "invalid_type":
+      return isZods(issue) ? `must be ${KINDS[issue.expected] ?? issue.expected}, ${found}` : issue.message;
+    case "invalid_value":
+      return `must be ${issue.values.map(String).join(" or ")}, ${found}`;
+    case "too_small": {
+      const least = issue.inclusive === false ? "more than" : "at least";
+      if (issue.origin === "string" && issue.minimum === 1) return "must not be empty";
+      return `must ${issue.origin === "array" ? "have" : "be"} ${least} ${issue.minimum}${unitOf(issue.origin)}`;
+    }
+    case "too_big": {
+      const most = issue.inclusive === false ? "less than" : "at most";
+      return `must ${issue.origin === "array" ? "have" : "be"} ${most} ${issue.maximum}${unitOf(issue.origin)}`;
+    }
+    default:
+      if (isZods(issue)) return `has another form than it must have, ${found}`;
+      return issue.message.startsWith("must be ") ? `${issue.message}, ${found}` : issue.message;
+  }
+}
+
+function isZods({ message }: z.core.$ZodIssue): boolean {
+  return message.startsWith("Invalid");
+}
+
+function unitOf(origin: string): string {
+  if (origin === "array") return " items";
+  return origin === "string" ? " characters" : "";
+}
+
+const LONGEST_FOUND = 60;
+
+function foundIn(value: unknown): string {
+  if (value === undefined) return "and is missing";
+  if (Array.isArray(value)) return "not a list";
+  if (typeof value === "object" && value !== null) return "not an object";
+  if (typeof value === "string") return `not the text ${JSON.stringify(cut(value, LONGEST_FOUND))}`;
+  return `not ${typeof value === "number" ? value : JSON.stringify(value)}`;
 }

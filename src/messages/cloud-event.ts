@@ -106,7 +106,7 @@ function checkedEvent(envelope: Record<string, unknown>): CloudEvent {
   if (parsed.success) return parsed.data;
   throw new Rejected({
     code: "wrong-schema",
-    message: `The message is not a CloudEvent: ${describeIssues(parsed.error)}`,
+    message: `The message is not a CloudEvent: ${describeIssues(parsed.error, event)}`,
     hint: "See schemas/cloud-event.json and schemas/examples.",
   });
 }

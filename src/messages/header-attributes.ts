@@ -7,6 +7,8 @@ const ATTRIBUTE = /^(cloudevents:|cloudevents_|ce-)([a-z0-9]{1,40})$/i;
 
 /** What every event has. */
 export const REQUIRED_ATTRIBUTES: readonly string[] = ["specversion", "id", "source", "type"];
+/** How the `specversion` begins that a message which is no event has on its way: what follows is why. */
+export const NO_EVENT = "none: ";
 const MAX_ATTRIBUTES = 64;
 const MAX_VALUE_BYTES = 2048;
 const MAX_BYTES = 16 * 1024;
@@ -34,6 +36,8 @@ export function attributesInHeaders(headers: unknown): HeaderAttributes | null {
     const name = written.toLowerCase();
     prefixes.add(prefix.toLowerCase());
     const text = canonicalText(value);
+    if (name === "specversion" && text?.startsWith(NO_EVENT) === true)
+      mistake ??= text.slice(NO_EVENT.length);
     if (name === "data") mistake ??= `its header ${header} is no attribute: data is the body`;
     const isTwice = attributes.has(name);
     if (text === undefined) {

@@ -36,11 +36,14 @@ export function unknownTriggers(
 
 /** Triggers that start one another for ever: each circle once, at its first trigger. */
 export function circles(triggers: Triggers, group: string): TriggerMistake[] {
+  const startedBy = new Map(
+    triggers.map((one) => [one, triggers.filter(({ trigger }) => starts(one.trigger, trigger, group))]),
+  );
   const seen = new Set<number>();
   const mistakes: TriggerMistake[] = [];
   for (const first of triggers) {
     if (seen.has(first.index)) continue;
-    const circle = shortestCircle(first, triggers, group);
+    const circle = shortestCircle(first, startedBy);
     if (circle === undefined) continue;
     for (const { index } of circle) seen.add(index);
     const names = circle.map(({ trigger }) => trigger.name);
@@ -53,17 +56,22 @@ export function circles(triggers: Triggers, group: string): TriggerMistake[] {
   return mistakes;
 }
 
-function shortestCircle(first: Triggers[number], triggers: Triggers, group: string): Triggers | undefined {
-  const ways: Triggers[number][][] = [[first]];
-  const reached = new Set<number>();
-  for (const way of ways) {
-    const last = way.at(-1);
-    for (const next of triggers) {
-      if (last === undefined || !starts(last.trigger, next.trigger, group)) continue;
-      if (next.index === first.index) return way;
-      if (reached.has(next.index)) continue;
-      reached.add(next.index);
-      ways.push([...way, next]);
+type One = Triggers[number];
+
+function shortestCircle(first: One, startedBy: ReadonlyMap<One, Triggers>): Triggers | undefined {
+  /** By which each was reached; in the order in which they were. */
+  const reached = new Map<One, One>();
+  const wayTo = (one: One): One[] => {
+    const before = reached.get(one);
+    return one === first || before === undefined ? [first] : [...wayTo(before), one];
+  };
+  const queue = [first];
+  for (const last of queue) {
+    for (const next of startedBy.get(last) ?? []) {
+      if (next === first) return wayTo(last);
+      if (reached.has(next)) continue;
+      reached.set(next, last);
+      queue.push(next);
     }
   }
   return undefined;

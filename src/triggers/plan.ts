@@ -60,6 +60,8 @@ export interface PlanSession {
   id: string;
   beamline: string;
   roots: SessionRoots;
+  /** At the beamline; absent where nobody knows. */
+  isOpen?: boolean;
 }
 
 /** The folder of a method's job directories, in a session or in none. */
@@ -132,6 +134,8 @@ export function planJob(
   for (const argument of [...plan.argv, ...Object.values(plan.env), plan.workdir ?? ""]) {
     checkArgument(argument, trigger);
   }
+  const given = [...plan.argv, ...Object.values(plan.env), plan.workdir ?? "", plan.stdin ?? ""];
+  if (isHere && session?.isOpen === false) requireNoBeamlinePath(given, session);
   const traceparent = traceparentFor(event.traceparent, cause, jobId);
   const beamline = session?.beamline ?? input.beamline;
   const sessionId = session?.id ?? input.beamtimeId;
@@ -153,6 +157,17 @@ export function planJob(
     ),
   };
   return { ...planned, ...plan, resultsDirectory, logFile: null };
+}
+
+/** The folder at the beamline is gone with its session, or another session's. */
+function requireNoBeamlinePath(given: readonly string[], { id, roots }: PlanSession): void {
+  const gone = given.find((text) => text.includes(`${roots.beamline}/`));
+  if (gone === undefined) return;
+  throw new Rejected({
+    code: "beamtime-ended",
+    message: `${id} is not open at the beamline, and the program would be given ${gone}, which is no longer its file.`,
+    hint: "Give it {{ path.core }} or corePath of the result, which stay; or have the beamtime started again and replay the message.",
+  });
 }
 
 /** A path in the beamline's view is given to the program as the same file where it runs. */

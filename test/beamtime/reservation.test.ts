@@ -52,6 +52,37 @@ describe("what Slurm says now", () => {
   );
 });
 
+describe("a reservation whose times Slurm does not say as numbers", () => {
+  const TIMES = [
+    "2024-01-01T00:00:00",
+    "Unknown",
+    "None",
+    "N/A",
+    "n/a",
+    "UNLIMITED",
+    "(null)",
+    "-1",
+    "",
+    "9".repeat(30),
+  ];
+  it.each(TIMES)("%s: has begun, has no end that is known, and takes jobs", (time) => {
+    const said = SAID.replace(/(Start|End)Time=\d+/g, `$1Time=${time}`);
+    const unclear = parseSlurmNow(said);
+    if (unclear === undefined) throw new Error("not parsed");
+    expect(unclear.reservations.get("11010000")).toMatchObject({ start: 0, end: Infinity });
+    const choice = chooseReservation({ time: "UNLIMITED" }, { account, reservations: named }, unclear);
+    expect(choice).toMatchObject({ slot: { reservation: "11010000_1", time: "UNLIMITED" } });
+  });
+
+  it("that has none of its fields is read all the same", () => {
+    const said = SAID.replace(/(ReservationName=\S+) .*/g, "$1");
+    expect(parseSlurmNow(said)?.reservations.get("11010000_1")).toEqual({
+      ...{ name: "11010000_1", partition: null, nodes: [], users: [] },
+      ...{ start: 0, end: Infinity },
+    });
+  });
+});
+
 describe("choosing a reservation", () => {
   it("takes the one with most idle nodes", () => {
     expect(choose({})).toEqual({ reservation: "11010000_1", partition: "ponline_p11", time: "00:05:00" });

@@ -79,6 +79,17 @@ describe("the reservations of a session", () => {
   });
 });
 
+describe("a reservation whose end Slurm does not say", () => {
+  it.each([Infinity, 1e15, -1, 0, NaN])("%s: is shown, and says so", (end) => {
+    const [name, one] = reservation("11010000", ["n1"], 8);
+    const unclear = { ...now, reservations: new Map([[name, { ...one, start: 0, end }]]) };
+    const [first] = reservationReports(session, unclear);
+    expect(first?.slurm).toMatchObject({ start: null, end: null, secondsToStart: 0, secondsLeft: null });
+    const lines = sessionLines({ ...report, reservations: reservationReports(session, unclear) });
+    expect(lines.join("\n")).toContain("with an end that Slurm does not say");
+  });
+});
+
 describe("a session for a person", () => {
   it("has one line for each fact, and for each reservation and node", () => {
     expect(sessionLines({ ...report, reservations: reservationReports(session, now).slice(0, 2) })).toEqual([

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { chooseLetters } from "../../src/commands/choose-letters.ts";
+import { letterText } from "../../src/commands/dead-letter-text.ts";
 import { planReplay, replayLine } from "../../src/commands/replay-letter.ts";
 import { readDeadLetter, type DeadLetter } from "../../src/messages/dead-letter.ts";
 import { Trigger } from "../../src/triggers/trigger-config.ts";
@@ -32,6 +33,24 @@ function letter(
   };
   return readDeadLetter(amqpMessage(Buffer.from(JSON.stringify(body)), { messageId: id, headers }));
 }
+
+describe("a letter that is shown", () => {
+  it("says each thing once, and nothing that is empty; what nobody believes is shown as it is", () => {
+    const said = {
+      "mento-error-message": "It is not JSON.",
+      "mento-error-code": "not-json",
+      "mento-reason": "",
+    };
+    const text = letterText(letter("one", { ...said, "mento-other-headers": "{}" }));
+    expect(text.match(/It is not JSON/g)).toHaveLength(1);
+    expect(text).not.toMatch(/mento-reason|header mento-queue/);
+    expect(text).toContain("header mento-other-headers: {}");
+    const death = { "x-death": [{ queue: "mento.default.intake", reason: "delivery_limit" }] };
+    expect(letterText(letter("two", { ...death, "mento-queue": "forged" }))).toContain(
+      "header mento-queue: forged",
+    );
+  });
+});
 
 describe("the letters that are meant", () => {
   const reader = (ids: string[]) => {

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { count, duration, localTime } from "../../src/doctor/words.ts";
+import { count, duration, isoTime, localTime } from "../../src/doctor/words.ts";
 
 it.each([
   [5, "5 s"],
@@ -19,4 +19,9 @@ it("counts", () => {
 it("writes a time in this host's zone", () => {
   const at = new Date(2026, 10, 21, 23, 15);
   expect(localTime(at.toISOString())).toBe("2026-11-21 23:15");
+});
+
+it("a time that Slurm says is null if it is none", () => {
+  expect(isoTime(1_800_000_000)).toBe("2027-01-15T08:00:00.000Z");
+  for (const odd of [Infinity, NaN, -1, 0, 1e15]) expect(isoTime(odd)).toBeNull();
 });

@@ -86,7 +86,10 @@ describe("a session's private key", () => {
     makeKey("-t", "ed25519");
     await keys.read("11010000", place());
     rmSync(file());
-    expect(await codeOf(keys.read("11010000", place()))).toBe("private-key-unreadable");
+    await expect(keys.read("11010000", place())).rejects.toMatchObject({
+      code: "private-key-unreadable",
+      hint: expect.stringContaining("a key that is not there") as string,
+    });
     expect(readdirSync(runtime.ofProcess)).toEqual([]);
   });
 

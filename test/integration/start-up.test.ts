@@ -57,6 +57,13 @@ describe("mento worker does not start", () => {
     expect(stderr).toContain("[broker-refused]");
   });
 
+  it("with a virtual host that is not there: exit 3, with what a virtual host is", async () => {
+    const { code, stderr } = await startWith(changed(newSite(), /(@[^:@\s"]+:\d+)\/?/, "$1/nowhere"));
+    expect(code).toBe(3);
+    expect(stderr).toContain("virtual host nowhere has no such virtual host");
+    expect(stderr).toContain("The virtual host is the path of broker.url");
+  });
+
   it("as a user who may not make queues: exit 3, with the permissions that it needs", async () => {
     const { managementUrl, user, password } = facility.broker;
     const headers = {

@@ -1,4 +1,4 @@
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import {
   chmodSync,
   closeSync,
@@ -9,18 +9,25 @@ import {
   symlinkSync,
   writeFileSync,
 } from "node:fs";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { MAIN } from "../support/mento.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "wrong-input-"));
 chmodSync(folder, 0o755);
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const socket = createServer();
+beforeAll(() => new Promise<void>((resolve) => socket.listen(at("socket"), resolve)));
+afterAll(() => {
+  socket.close();
+  rmSync(folder, { recursive: true, force: true });
+});
 const at = (name: string) => join(folder, name);
 const put = (name: string, text: string | Buffer) => writeFileSync(at(name), text);
 
 put("file", "x");
+put("empty.mjs", "");
 put("binary", Buffer.from(Array.from({ length: 4000 }, (_, index) => (index * 7919) % 256)));
 put("broken.yaml", "a: [");
 put("message.json", '{"path":"/gpfs/current/raw/a"}');
@@ -34,6 +41,13 @@ for (const [name, state] of Object.entries({ "no-json": "{", "no-state": "{}", "
   put(`${name}/facility.json`, state);
 }
 mkdirSync(at("folder/facility.json"), { recursive: true });
+execFileSync("mkfifo", [at("pipe")]);
+for (const [name, what] of Object.entries({ "pipe-state": at("pipe"), "endless-state": "/dev/zero" })) {
+  mkdirSync(at(name));
+  symlinkSync(what, at(`${name}/facility.json`));
+}
+/** What is no file, by each of its kinds. */
+const NO_FILES = [at("pipe"), at("socket"), folder, "/dev/zero", "/dev/tty"];
 
 const good = at("good.yaml");
 /** Each command that reads a configuration, without `-c`. */
@@ -82,25 +96,32 @@ const CALLS: string[][] = [
   ...FACILITY.flatMap((command) => ["file", "none/x"].map((dir) => facility(command, at(dir)))).filter(
     ([, name, , dir]) => name !== "up" || dir !== at("none/x"),
   ),
-  ...["no-json", "no-state", "null-state", "folder", "loop"].flatMap((dir) =>
+  ...["no-json", "no-state", "null-state", "folder", "loop", "pipe-state", "endless-state"].flatMap((dir) =>
     ["up", "status", "down"].map((name) => facility([name], at(dir))),
   ),
   ...["", "/dev/null", "/proc/x", `/${"a".repeat(300)}`].map((dir) => facility(["up", "--no-install"], dir)),
   facility(["up", "--no-install", "--listen", "nowhere", "--ssh-port", "0"], at("file")),
   ...["none/m.yaml", "file/x", "loop", "a".repeat(300)].map((name) => ["init", at(name)]),
   ["init", ""],
-  ["init", folder, "--force"],
-  ["init", "/dev/full", "--force"],
-  ["init", at("new.yaml"), "--facility", at("no-state")],
+  ...[...NO_FILES, "/dev/full", "/dev/null"].map((name) => ["init", name, "--force"]),
+  ...["no-state", "pipe-state", "endless-state", "socket"].map((dir) => [
+    "init",
+    at("new.yaml"),
+    "--facility",
+    at(dir),
+  ]),
   ...["file", "binary", "none", "loop", "none\u001b[2J\nok"].flatMap((name) => [
     ["validate", at(name)],
     ["match", "-c", good, at(name)],
   ]),
   ["validate", ""],
   ["validate", "-"],
-  ["validate", folder],
-  ["validate", "/dev/zero"],
-  ["publish", "data-ready", "-c", good, "--path", "x", "--parameters", `@${folder}`],
+  ...NO_FILES.flatMap((name) => [
+    ["validate", name],
+    ["match", "-c", good, name],
+    ["watch", "-c", name],
+    ["publish", "data-ready", "-c", good, "--path", "x", "--parameters", `@${name}`],
+  ]),
   ["publish", "data-ready", "-c", good, "--path", "x", "--parameters", "{"],
   ["publish", "data-ready", "-c", good, "--path", ""],
   ["cancel", "-c", good, ""],
@@ -188,6 +209,27 @@ describe("a command in surroundings that it did not expect says so, without a st
     ["validate", at("message.json")],
   ])("mento %s %s, without HOME", async (...args) => {
     expectWords(await call(args, { env: { HOME: undefined, XDG_RUNTIME_DIR: undefined } }), ANY);
+  });
+
+  it.concurrent.each([18, 19, 20, 21, 22, 24, 28, 36, 60])(
+    "mento validate, where %i files may be open",
+    async (most) => {
+      // Node itself needs some; less is not Mento's affair.
+      const shell = `ulimit -n ${most}; node ${at("empty.mjs")} 2>/dev/null || { echo "no node"; exit 1; }; exec "$@"`;
+      expectWords(await call(["validate", at("message.json")], { shell }), [0, 1]);
+    },
+  );
+
+  it.concurrent.each([">&-", "<&-", "2>&1 <&- >&-"])("mento, called with %s", async (closed) => {
+    const shell = `"$@" ${closed}; echo "mento: $?"`;
+    for (const args of [
+      ["validate", at("message.json")],
+      ["watch", "-c", good],
+    ]) {
+      const { status, text } = await call(args, { shell });
+      expectWords({ status, text }, [0]);
+      expect(text).toMatch(/mento: [0-3]\n$/);
+    }
   });
 
   it.concurrent("mento --help, whose reader and whose standard input are gone", async () => {

@@ -109,6 +109,15 @@ describe("a job that Slurm's controller has forgotten since it was killed", () =
     expect(lookFor()).toMatchObject({ kind: "submitted", runId: "4720" });
   });
 
+  it("is not told where something takes the format of times away: a year is not a time", () => {
+    slurm.answer(
+      "scontrol",
+      "printf '%s\\n' 'Configuration data as of 2024-01-01T00:00:00' 'BOOT_TIME = 2024-01-01T00:00:00' 'MinJobAge = 300 sec'",
+    );
+    lookFor();
+    expect(slurm.calls("sbatch")).toEqual([]);
+  });
+
   it("is submitted again a second time, when Slurm forgets it again", async () => {
     lookFor();
     age(30);

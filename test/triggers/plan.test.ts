@@ -50,6 +50,21 @@ describe("planJob", () => {
     });
   });
 
+  it("gives a program on this host no path at the beamline of a session that is not open there", () => {
+    const planFor = (isOpen: boolean, path: string, method = "local-bash-script") =>
+      planJob(
+        message({ path: "/gpfs/current/raw/s1/a.h5" }),
+        Trigger.parse({ name: "t", method, run: ["p", path] }),
+        { ...session, isOpen },
+        "default",
+      ).argv[1];
+    expect(() => planFor(false, "{{ path }}")).toThrow("not open at the beamline");
+    expect(() => planFor(false, "--in={{ path }}")).toThrow("not open at the beamline");
+    expect(planFor(false, "{{ path.core }}")).toBe(`${CORE}/raw/s1/a.h5`);
+    expect(planFor(true, "{{ path }}")).toBe("/gpfs/current/raw/s1/a.h5");
+    expect(planFor(false, "{{ path }}", "remote-sbatch-script")).toBe(`${CORE}/raw/s1/a.h5`);
+  });
+
   it("maps a default that is a path at the beamline, as it maps any argument", () => {
     const run = ["p", '{{ parameters.poni | default("/gpfs/current/shared/a.poni") }}'];
     expect(plan({ run }).argv[1]).toBe(`${CORE}/shared/a.poni`);
