@@ -1,11 +1,12 @@
 import { createHash } from "node:crypto";
+import { MAX_MESSAGE_BYTES, tooLarge } from "./cloud-event.ts";
 import { derivedId } from "./derived-id.ts";
 import { originOf, type Origin } from "./origin.ts";
 import { receive, type AmqpMessage, type OurHeaders, type Received } from "./received.ts";
 
 /** A message that could not work, as it lies in the dead-letter queue. */
 export interface DeadLetter extends Origin {
-  /** Why it is there. `code` is null if it was the broker that gave it up. */
+  /** Why it is there. `code` is null if the broker gave it up by itself. */
   error: { code: string | null; message: string; hint: string };
   /** When a worker first had it; of a letter of the broker's, when it was given up. */
   firstSeen: string | null;
@@ -48,7 +49,7 @@ export function readDeadLetter(message: AmqpMessage): DeadLetter {
   const text = (name: string) => nonEmpty(ours[`mento-${name}`]);
   return {
     ...originOf(body, received.properties),
-    error: death === undefined ? reasonOf(text) : reasonOfBroker(death),
+    error: death === undefined ? reasonOf(text) : reasonOfBroker(death, body.length),
     firstSeen: timeOf(text("first-seen") ?? death?.at ?? null),
     attempts: numberOf(ours["mento-attempts"]),
     queue: death === undefined ? text("queue") : death.queue,
@@ -104,7 +105,12 @@ function reasonOf(text: (name: string) => string | null): DeadLetter["error"] {
   };
 }
 
-function reasonOfBroker({ queue, reason }: Death): DeadLetter["error"] {
+function reasonOfBroker({ queue, reason }: Death, bytes: number): DeadLetter["error"] {
+  // Workers have the broker put away what they do not read.
+  if (reason === "rejected" && bytes > MAX_MESSAGE_BYTES) {
+    const { code, message, hint } = tooLarge(bytes);
+    return { code, message, hint };
+  }
   if (reason !== "delivery_limit") {
     return {
       code: null,

@@ -53,6 +53,15 @@ describe("a dead letter", () => {
     expect(found.firstSeen).toBe("2026-11-22T00:00:00.000Z");
   });
 
+  it("that is too large to be read was put away by the broker, for the worker, and says so", () => {
+    const death = { count: 1, reason: "rejected", queue: "mento.default.intake", exchange: "mento.data" };
+    const body = Buffer.alloc(2 * 1024 * 1024, 0x20);
+    const found = letter({ "x-death": [death] }, {}, body);
+    expect(found).toMatchObject({ queue: "mento.default.intake", error: { code: "message-too-large" } });
+    expect(found.error.message).toContain("2097152 bytes");
+    expect(letter({ "x-death": [death] }).error.code).toBeNull();
+  });
+
   it("of the broker is not what its producer's headers make of it", () => {
     const forged = { ...ofWorker, "mento-queue": "somebody-elses", "mento-trigger": "t" };
     const found = letter({ ...ofBroker, ...forged, "mento-exchange": "mento.events" });
