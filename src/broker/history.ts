@@ -11,6 +11,9 @@ import { queueTrouble } from "./topology.ts";
 /** Messages that the broker sends ahead of what has been taken. */
 const PREFETCH = 256;
 
+/** The history keeps no more. */
+export const HISTORY_MS = 14 * 24 * 3600_000;
+
 /** A stream tells nobody that its end is reached: each reading writes this, and has read all before it when it comes. */
 const HISTORY_MARK_TYPE = "mento.history.mark";
 

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { MAX_MESSAGE_BYTES, tooLarge } from "./cloud-event.ts";
 import { derivedId } from "./derived-id.ts";
-import { originOf, type Origin } from "./origin.ts";
+import { isJobEnd, originOf, type Origin } from "./origin.ts";
 import { receive, type AmqpMessage, type OurHeaders, type Received } from "./received.ts";
 
 /** A message that could not work, as it lies in the dead-letter queue. */
@@ -76,6 +76,17 @@ export function headersOfCopy(letter: DeadLetter): OurHeaders {
   };
   const entries = Object.entries(known).filter((one): one is [string, string | number] => one[1] !== null);
   return { ...Object.fromEntries(entries), ...received.ours };
+}
+
+/** Whether it calls itself the end of a job, and no worker has said where it was published. */
+export function isUnprovenEnd({ cause, received }: DeadLetter): boolean {
+  return isJobEnd(cause.type) && received.ours["mento-exchange"] === undefined;
+}
+
+/** The same letter, of which it has been found out where it was published. */
+export function withPlace(letter: DeadLetter, exchange: string, routingKey: string): DeadLetter {
+  const ours = { ...letter.received.ours, "mento-exchange": exchange, "mento-routing-key": routingKey };
+  return { ...letter, exchange, routingKey, received: { ...letter.received, ours } };
 }
 
 /**

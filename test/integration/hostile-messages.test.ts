@@ -355,6 +355,40 @@ describe("what a producer says of others' work", () => {
   });
 });
 
+describe("an answer that its producer's queue does not take", () => {
+  it("is not waited for, however many there are: his messages are put away, and others' run", async () => {
+    const channel = await client.link.consuming.createChannel();
+    const full = await channel.assertQueue("", {
+      exclusive: true,
+      arguments: { "x-max-length": 1, "x-overflow": "reject-publish" },
+    });
+    channel.sendToQueue(full.queue, Buffer.from("x"));
+    const gone = `amq.gen-${randomUUID()}`;
+    const before = lostLinks();
+    const from = worker.log.length;
+    const ids: string[] = [];
+    for (const [index, replyTo] of Array.from({ length: 20 }, () => [full.queue, gone])
+      .flat()
+      .entries()) {
+      ids.push(
+        await send(json({ path: `/etc/${index}`, technique: "powder" }), { replyTo: shortString(replyTo) }),
+      );
+    }
+    await runsHealthy();
+    for (const id of ids) await site.event("message.rejected", id);
+    await eventually("all are dead letters", async () =>
+      (await waitingIn(`${site.prefix}.dead`)) === ids.length ? true : undefined,
+    );
+    const said =
+      worker.log.slice(from).match(/"code":"[^"]*","msg":"the producer does not take its answer"/g) ?? [];
+    expect(said.filter((line) => line.includes("publish-refused"))).toHaveLength(20);
+    expect(said.filter((line) => line.includes("nobody-listens"))).toHaveLength(20);
+    expect(lostLinks()).toBe(before);
+    await channel.purgeQueue(`${site.prefix}.dead`);
+    await channel.close();
+  });
+});
+
 describe("what the broker itself puts away", () => {
   const forged = (name: string, more: readonly (readonly [string, Buffer])[] = []) => {
     const death = field(

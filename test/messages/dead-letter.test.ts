@@ -2,8 +2,10 @@ import { describe, expect, it } from "vitest";
 import {
   headersOfCopy,
   headersOfReplay,
+  isUnprovenEnd,
   readDeadLetter,
   samenessOf,
+  withPlace,
 } from "../../src/messages/dead-letter.ts";
 import { sentAgain } from "../../src/messages/sent-again.ts";
 import { amqpMessage } from "../support/amqp-message.ts";
@@ -84,6 +86,19 @@ describe("a dead letter", () => {
     const found = letter({ ...ofWorker, "x-mento-left-out": true, "mento-exchange": "mento.events" });
     expect(found).toMatchObject({ queue: "-", trigger: null, error: { code: null } });
     expect(headersOfReplay(found, null)).toEqual({});
+  });
+
+  it("of the broker that calls itself the end of a job is one only where somebody else says so", () => {
+    const type = "mento.job.completed.v1";
+    const forged = letter({ ...ofBroker, "mento-exchange": "mento.events" }, { type });
+    expect(isUnprovenEnd(forged)).toBe(true);
+    expect(isUnprovenEnd(letter(ofWorker, { type }))).toBe(false);
+    expect(isUnprovenEnd(letter(ofBroker))).toBe(false);
+    const proven = withPlace(forged, "mento.events", "p11.-.job.completed");
+    expect(headersOfReplay(proven, null)).toEqual({
+      "mento-exchange": "mento.events",
+      "mento-routing-key": "p11.-.job.completed",
+    });
   });
 
   it("of the broker that waited for one trigger is for that one", () => {
