@@ -53,6 +53,7 @@ const arrived = (ids: () => string[], last: string) =>
 const announced = (id: string, parameters = "{}") =>
   JSON.stringify({
     ...{ specversion: "1.0", id, source: "/test", type: "mento.job.completed.v1" },
+    time: new Date().toISOString(),
     data: { job: { id, trigger: "azimuthal", state: "completed" }, paths: [], results: [], message: "-" },
   }).replace('"message":"-"', `"message":{"parameters":${parameters}}`);
 
