@@ -19,6 +19,7 @@ it("a link that is lost while triggers' queues are opened leaves nobody who goes
   const message = { content: Buffer.from("{}"), properties: { messageId: "m", headers }, fields: {} };
   const channel = {
     on: () => channel,
+    accept: () => undefined,
     prefetch: () => Promise.resolve(),
     consume: (_queue: string, onMessage: (one: object) => void) => {
       onMessage(message);

@@ -1,18 +1,26 @@
 import type { Channel, ConsumeMessage } from "amqplib";
 import { errorText } from "../errors.ts";
 import { brokerLost, type BrokerLink } from "./connection.ts";
+import { leaveOutLargeBodies } from "./large-bodies.ts";
 
 /** A message that a worker holds until it acks it, on the channel that delivered it. */
 export interface Delivery {
   message: ConsumeMessage;
   /** Does nothing once the link is lost: the broker then delivers the message again. */
   ack: () => void;
+  /** Has the broker itself dead-letter it, body and all; else like `ack`. */
+  deadLetter: () => void;
 }
 
 export interface Consumer {
   /** No further deliveries; those under way go on. */
   pause(): Promise<void>;
   resume(): Promise<void>;
+}
+
+export interface ConsumerOptions {
+  /** Larger bodies are left out. Default: all are whole. */
+  maxBytes?: number;
 }
 
 /**
@@ -24,8 +32,10 @@ export async function openConsumer(
   queue: string,
   prefetch: number,
   handle: (delivery: Delivery) => void,
+  { maxBytes = Infinity }: ConsumerOptions = {},
 ): Promise<Consumer> {
   const channel = await link.answer(link.consuming.createChannel(), "opening a channel");
+  leaveOutLargeBodies(channel, maxBytes);
   let open = true;
   let reason = "a consuming channel was closed";
   channel.on("error", (error: Error) => (reason = error.message));
@@ -42,14 +52,16 @@ export async function openConsumer(
       link.fail(brokerLost(`the broker cancelled the consumer of ${queue}`));
       return;
     }
-    let acked = false;
+    let settled = false;
+    const settle = (how: () => void) => {
+      if (settled || !open) return;
+      settled = true;
+      how();
+    };
     handle({
       message,
-      ack: () => {
-        if (acked || !open) return;
-        acked = true;
-        tryAck(channel, message);
-      },
+      ack: () => settle(() => tryAck(channel, message)),
+      deadLetter: () => settle(() => unlessClosed(() => channel.nack(message, false, false))),
     });
   };
   const resume = async () => {
@@ -71,10 +83,14 @@ export async function openConsumer(
   return { pause, resume };
 }
 
-/** `ack` throws on a channel that has just closed; then the message comes again. */
 export function tryAck(channel: Channel, message: ConsumeMessage): void {
+  unlessClosed(() => channel.ack(message));
+}
+
+/** Both throw on a channel that has just closed; then the message comes again. */
+function unlessClosed(ackOrNack: () => void): void {
   try {
-    channel.ack(message);
+    ackOrNack();
   } catch {
     return;
   }

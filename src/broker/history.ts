@@ -2,12 +2,17 @@ import type { Channel, ConsumeMessage } from "amqplib";
 import { randomUUID } from "node:crypto";
 import type { MentoError } from "../errors.ts";
 import type { BrokerClient } from "./client.ts";
+import { MAX_MESSAGE_BYTES } from "../messages/cloud-event.ts";
 import { brokerLost, type BrokerLink } from "./connection.ts";
 import { tryAck } from "./consumer.ts";
+import { leaveOutLargeBodies } from "./large-bodies.ts";
 import { queueTrouble } from "./topology.ts";
 
 /** Messages that the broker sends ahead of what has been taken. */
 const PREFETCH = 256;
+
+/** The history keeps no more. */
+export const HISTORY_MS = 14 * 24 * 3600_000;
 
 /** A stream tells nobody that its end is reached: each reading writes this, and has read all before it when it comes. */
 const HISTORY_MARK_TYPE = "mento.history.mark";
@@ -56,6 +61,8 @@ export class HistoryReader {
    */
   static async open(link: BrokerLink, stream: string, start: HistoryStart): Promise<HistoryReader> {
     const channel = await link.answer(link.consuming.createChannel(), "opening a channel");
+    // What is no message of Mento's, and no event, is in the history all the same.
+    leaveOutLargeBodies(channel, MAX_MESSAGE_BYTES);
     const reader = new HistoryReader(link, channel);
     const take = (message: ConsumeMessage | null) => {
       if (message === null) reader.#lose(brokerLost("the history was deleted"));

@@ -1,6 +1,7 @@
 import { Deferred, MentoError, Misconfigured, Rejected, Unavailable, errorText } from "../errors.ts";
 import type { ReceivedMessage } from "../handle-message.ts";
 import type { Log } from "../log.ts";
+import { MAX_MESSAGE_BYTES, tooLarge } from "../messages/cloud-event.ts";
 import { CANCEL_ANSWER_TYPE, isJobCancel, type CancelAnswer } from "../messages/job-cancel.ts";
 import { derivedId } from "../messages/derived-id.ts";
 import { messageEvent, type OutgoingEvent } from "../messages/job-event.ts";
@@ -47,6 +48,7 @@ export class LeftWaiting extends Error {}
  * Consumes a queue of messages, and decides here, from the kind of error alone, what becomes of a message:
  *
  * - handled: acked; a request to cancel jobs is answered before
+ * - too large to be read: announced, answered, and dead-lettered by the broker, which alone has all of it
  * - Rejected, or a bug: a copy with the reason to the dead-letter queue, announced, answered, acked
  * - Deferred: a copy to a wait queue, announced once per reason, acked; past its deadline it is rejected
  * - Unavailable, Misconfigured: a copy to a wait queue, acked, and consuming pauses until it is over
@@ -72,11 +74,12 @@ export class Intake {
 
   async open(): Promise<void> {
     const { link, queue, prefetch } = this.#edges;
-    this.#consumer = await openConsumer(link, queue, prefetch, (delivery) => {
+    const take = (delivery: Delivery) => {
       const handled = this.#take(delivery);
       this.#underWay.add(handled);
       void handled.finally(() => this.#underWay.delete(handled));
-    });
+    };
+    this.#consumer = await openConsumer(link, queue, prefetch, take, { maxBytes: MAX_MESSAGE_BYTES });
     void link.lost.then(() => (this.#isOver = true));
     void this.#pauseWhileBlocked();
   }
@@ -95,6 +98,11 @@ export class Intake {
     const history = historyOf(message, now());
     const origin = originOf(message.body, message.properties);
     try {
+      if (message.leftOut !== undefined) {
+        await this.#tell(tooLarge(message.leftOut.bytes), message, origin);
+        delivery.deadLetter();
+        return;
+      }
       try {
         const queuedTurn = queuedTurnOf(message);
         const tooOften = history.returned >= RENEW_AFTER_RETURNS ? cameBack(history) : undefined;
@@ -222,7 +230,7 @@ export class Intake {
   }
 
   async #reject(error: Rejected, message: Received, history: History, origin: Origin): Promise<void> {
-    const { announce, log, now, topology } = this.#edges;
+    const { topology } = this.#edges;
     const { code, message: text, hint } = error;
     const headers = {
       ...headersOf(history),
@@ -232,6 +240,12 @@ export class Intake {
       "mento-queue": topology.intakeQueue,
     };
     await this.#putAway(topology.deadQueue, message, headers);
+    await this.#tell(error, message, origin);
+  }
+
+  async #tell(error: Rejected, message: Received, origin: Origin): Promise<void> {
+    const { announce, log, now } = this.#edges;
+    const { code, message: text, hint } = error;
     log.warn({ cause: origin.cause, code, hint }, `rejected: ${text}`);
     const event = troubleEvent("rejected", message, error, now());
     await announce(event);

@@ -3,10 +3,7 @@ import { isTerminal } from "../jobs/job.ts";
 import { JobEventData } from "../messages/job-event.ts";
 import { parseJson } from "../messages/json.ts";
 import type { BrokerClient } from "./client.ts";
-import { historySince } from "./history.ts";
-
-/** The history keeps no more. */
-const HISTORY_MS = 14 * 24 * 3600_000;
+import { HISTORY_MS, historySince } from "./history.ts";
 
 /** What was last announced of a job. */
 export interface LastJobEvent {

@@ -1,4 +1,5 @@
 import { Command } from "commander";
+import { announcedEnds, bodyHash } from "../broker/announced.ts";
 import type { BrokerClient } from "../broker/client.ts";
 import { DeadLetters } from "../broker/dead-letters.ts";
 import { topologyFor } from "../broker/topology.ts";
@@ -6,7 +7,7 @@ import type { MentoConfig } from "../config.ts";
 import { count } from "../doctor/words.ts";
 import { MentoError, type ErrorCode } from "../errors.ts";
 import { wrongUsage } from "../facility/wrong-usage.ts";
-import { samenessOf, type DeadLetter } from "../messages/dead-letter.ts";
+import { isUnprovenEnd, samenessOf, withPlace, type DeadLetter } from "../messages/dead-letter.ts";
 import { outputTaken, plainJson, printJson, printLine, printText, sayLine } from "../terminal.ts";
 import { chooseLetters } from "./choose-letters.ts";
 import { letterJson, letterLine, letterText, summaryJson } from "./dead-letter-text.ts";
@@ -135,6 +136,7 @@ class Replayer {
   readonly #config: MentoConfig;
   readonly #options: ReplayOptions;
   readonly #sent = new Set<string>();
+  #announced: Map<string, string> | undefined;
   readonly #pace: () => Promise<void>;
   readonly #now = new Date();
 
@@ -151,7 +153,14 @@ class Replayer {
     const { again = false, dryRun, toTrigger } = this.#options;
     const ownQueue = topologyFor(broker.prefix, worker.group).intakeQueue;
     const { prefix } = broker;
-    const plan = planReplay(letter, { prefix, ownQueue, triggers, toTrigger, again, now: this.#now });
+    const plan = planReplay(await this.#withProof(letter), {
+      prefix,
+      ownQueue,
+      triggers,
+      toTrigger,
+      again,
+      now: this.#now,
+    });
     if (plan.send === undefined) return plan.outcome;
     const sameness = samenessOf(letter);
     if (this.#sent.has(sameness)) {
@@ -173,6 +182,18 @@ class Replayer {
     this.#sent.add(sameness);
     this.#letters.remove(letter);
     return plan.outcome;
+  }
+
+  /**
+   * What RabbitMQ itself gave up says only in its `x-death` where it was published, and RabbitMQ 3 leaves some of what a
+   * producer writes there. An event that the history has was Mento's, whatever the letter says.
+   */
+  async #withProof(letter: DeadLetter): Promise<DeadLetter> {
+    if (!isUnprovenEnd(letter)) return letter;
+    this.#announced ??= await announcedEnds(this.#client);
+    const routingKey = this.#announced.get(bodyHash(letter.body));
+    const { eventsExchange } = this.#client.topology;
+    return routingKey === undefined ? letter : withPlace(letter, eventsExchange, routingKey);
   }
 }
 

@@ -98,8 +98,7 @@ export function parseEnded(bytes: Uint8Array): EndedRecord | undefined {
   const parsed = Ended.safeParse(Object.fromEntries(known));
   if (!parsed.success) return undefined;
   const { at, code, stoppedBy, outOfMemory, log, results: had = 0 } = parsed.data;
-  const found = resultsFrom(fields);
-  const results = found.slice(0, MAX_RESULTS);
+  const { results, found } = resultsFrom(fields);
   return {
     record: {
       ...{ at, code },
@@ -108,20 +107,28 @@ export function parseEnded(bytes: Uint8Array): EndedRecord | undefined {
     },
     recordedAt: at,
     results,
-    cut: Math.max(had, found.length) - results.length,
+    cut: Math.max(had, found) - results.length,
     log: log.slice(-MAX_LOG).toWellFormed(),
   };
 }
 
-/** A copy's field follows that of its result. */
-function resultsFrom(fields: readonly [key: string, value: string][]): (RecordedResult | null)[] {
+/** The first {@link MAX_RESULTS}, and how many there are: no more are looked at. A copy's field follows that of its result. */
+function resultsFrom(fields: readonly [key: string, value: string][]): {
+  results: (RecordedResult | null)[];
+  found: number;
+} {
   const results: (RecordedResult | null)[] = [];
+  let found = 0;
   for (const [key, value] of fields) {
-    const last = results.at(-1);
-    if (key === "result") results.push(resultFrom(value));
-    else if (key === "copied" && last != null) last.beamlinePath = RecordedPath.safeParse(value).data ?? null;
+    if (key === "result") {
+      found += 1;
+      if (found <= MAX_RESULTS) results.push(resultFrom(value));
+    } else if (key === "copied" && found <= MAX_RESULTS) {
+      const last = results.at(-1);
+      if (last != null) last.beamlinePath = RecordedPath.safeParse(value).data ?? null;
+    }
   }
-  return results;
+  return { results, found };
 }
 
 function resultFrom(value: string): RecordedResult | null {

@@ -56,18 +56,20 @@ export interface MessageProperties {
  * @throws Rejected `message-too-large`, `not-utf8`, `not-json`, `wrong-schema`
  */
 export function decodeMessage(body: Uint8Array, properties: MessageProperties): CloudEvent {
-  if (body.byteLength > MAX_MESSAGE_BYTES) {
-    throw new Rejected({
-      code: "message-too-large",
-      message: `The message has ${body.byteLength} bytes; the limit is ${MAX_MESSAGE_BYTES}.`,
-      hint: "Write the data to a file and send its path.",
-    });
-  }
+  if (body.byteLength > MAX_MESSAGE_BYTES) throw tooLarge(body.byteLength);
   const format = foreignFormat(mediaTypeOf(properties.contentType));
   if (format !== undefined) throw wrongFormat(format);
   const value = readJson(bodyText(body, properties));
   if (isBatch(value)) throw wrongFormat("a batch of events");
   return checkedEvent(envelopeOf(value, body, properties));
+}
+
+export function tooLarge(bytes: number): Rejected {
+  return new Rejected({
+    code: "message-too-large",
+    message: `The message has ${bytes} bytes; the limit is ${MAX_MESSAGE_BYTES}.`,
+    hint: "Write the data to a file and send its path.",
+  });
 }
 
 /** Forms of CloudEvents, and of data, that are said not to be one JSON object. */

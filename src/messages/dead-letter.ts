@@ -1,11 +1,12 @@
 import { createHash } from "node:crypto";
+import { MAX_MESSAGE_BYTES, tooLarge } from "./cloud-event.ts";
 import { derivedId } from "./derived-id.ts";
-import { originOf, type Origin } from "./origin.ts";
+import { isJobEnd, originOf, type Origin } from "./origin.ts";
 import { receive, type AmqpMessage, type OurHeaders, type Received } from "./received.ts";
 
 /** A message that could not work, as it lies in the dead-letter queue. */
 export interface DeadLetter extends Origin {
-  /** Why it is there. `code` is null if it was the broker that gave it up. */
+  /** Why it is there. `code` is null if the broker gave it up by itself. */
   error: { code: string | null; message: string; hint: string };
   /** When a worker first had it; of a letter of the broker's, when it was given up. */
   firstSeen: string | null;
@@ -48,7 +49,7 @@ export function readDeadLetter(message: AmqpMessage): DeadLetter {
   const text = (name: string) => nonEmpty(ours[`mento-${name}`]);
   return {
     ...originOf(body, received.properties),
-    error: death === undefined ? reasonOf(text) : reasonOfBroker(death),
+    error: death === undefined ? reasonOf(text) : reasonOfBroker(death, body.length),
     firstSeen: timeOf(text("first-seen") ?? death?.at ?? null),
     attempts: numberOf(ours["mento-attempts"]),
     queue: death === undefined ? text("queue") : death.queue,
@@ -75,6 +76,17 @@ export function headersOfCopy(letter: DeadLetter): OurHeaders {
   };
   const entries = Object.entries(known).filter((one): one is [string, string | number] => one[1] !== null);
   return { ...Object.fromEntries(entries), ...received.ours };
+}
+
+/** Whether it calls itself the end of a job, and no worker has said where it was published. */
+export function isUnprovenEnd({ cause, received }: DeadLetter): boolean {
+  return isJobEnd(cause.type) && received.ours["mento-exchange"] === undefined;
+}
+
+/** The same letter, of which it has been found out where it was published. */
+export function withPlace(letter: DeadLetter, exchange: string, routingKey: string): DeadLetter {
+  const ours = { ...letter.received.ours, "mento-exchange": exchange, "mento-routing-key": routingKey };
+  return { ...letter, exchange, routingKey, received: { ...letter.received, ours } };
 }
 
 /**
@@ -104,7 +116,12 @@ function reasonOf(text: (name: string) => string | null): DeadLetter["error"] {
   };
 }
 
-function reasonOfBroker({ queue, reason }: Death): DeadLetter["error"] {
+function reasonOfBroker({ queue, reason }: Death, bytes: number): DeadLetter["error"] {
+  // Workers have the broker put away what they do not read.
+  if (reason === "rejected" && bytes > MAX_MESSAGE_BYTES) {
+    const { code, message, hint } = tooLarge(bytes);
+    return { code, message, hint };
+  }
   if (reason !== "delivery_limit") {
     return {
       code: null,

@@ -23,7 +23,7 @@ export function originOf(body: Uint8Array, properties: MessageProperties): Origi
     id: text(attributes["id"]) ?? ownProperty(properties.messageId) ?? hashOf(body),
     type: text(attributes["type"]) ?? ownProperty(properties.type) ?? DATA_READY_TYPE,
   });
-  const isOfJob = JOB_END.test(cause.type);
+  const isOfJob = isJobEnd(cause.type);
   const session = isOfJob ? objectOrEmpty(data["session"]) : {};
   const path = data[isOfJob ? "paths" : "path"];
   const paths: unknown[] = Array.isArray(path) ? path : [path];
@@ -40,6 +40,11 @@ export function originOf(body: Uint8Array, properties: MessageProperties): Origi
 
 const JOB_END = /^mento\.job\.(completed|failed|cancelled|lost)\.v\d+$/;
 
+/** Whether it is the type of an event that other jobs can follow from. */
+export function isJobEnd(type: string): boolean {
+  return JOB_END.test(type);
+}
+
 /**
  * What an event about the message says of it. A chain's cause is its first message; `link` is then what tells the events
  * about one of its jobs' ends from those about another's, and empty for a message that is of no chain.
@@ -50,7 +55,7 @@ export function chainOriginOf(
 ): { origin: Origin; link: string } {
   const origin = originOf(body, properties);
   const { cause } = origin;
-  if (!JOB_END.test(cause.type)) return { origin, link: "" };
+  if (!isJobEnd(cause.type)) return { origin, link: "" };
   const first = objectOrEmpty(readBody(body, properties).data["cause"]);
   const [source, id, type] = [text(first["source"]), text(first["id"]), text(first["type"])];
   if (source === null || id === null || type === null) return { origin, link: "" };

@@ -18,9 +18,17 @@ export interface ReceivedProperties extends MessageProperties {
   replyTo?: string | undefined;
 }
 
+/** Of a body that is too large to be a message's, and was not read. */
+export interface LeftOutBody {
+  bytes: number;
+  sha256: string;
+}
+
 /** What Mento keeps of a message: everything else that its producer wrote ends here. */
 export interface Received {
   body: Buffer;
+  /** Then `body` is empty, and nothing of the message may be published: the broker alone has it whole. */
+  leftOut: LeftOutBody | undefined;
   properties: ReceivedProperties;
   /** What of the producer's headers is published again. */
   carried: Readonly<Record<string, string>>;
@@ -56,12 +64,16 @@ export function receive({ content, fields, properties }: AmqpMessage): Received 
   const isFromUs = fields.exchange === "" && headers?.[LEFT_OUT_HEADER] === undefined;
   const ours = isFromUs ? oursOf(headers) : {};
   const other = ours[OTHER_HEADERS];
+  // Of our own channels: a client's properties have no such name.
+  const leftOut = own["leftOut"] as LeftOutBody | undefined;
   return {
     body: content,
+    leftOut,
     properties: defined({
       contentType: text("contentType"),
       contentEncoding: text("contentEncoding"),
-      messageId: text("messageId"),
+      // A message without an id is known by the hash of its body.
+      messageId: text("messageId") ?? leftOut?.sha256,
       appId: text("appId"),
       type: text("type"),
       timestamp: timestampOf(own["timestamp"]),

@@ -60,6 +60,23 @@ describe("the text of a private key's file", () => {
     expect("problem" in found && `${found.problem} ${found.hint}`).toMatch(words);
   });
 
+  it.each([
+    ["BEGIN marks", "-----BEGIN PRIVATE KEY-----"],
+    ["words of a BEGIN mark", "-----BEGIN RSA "],
+    ["BEGIN lines that end in blanks", `-----BEGIN PRIVATE KEY-----${" ".repeat(1000)}x\n`],
+    ["blanks", "\t\r "],
+    ["line ends", "\n"],
+    ["lines of base64 that end in blanks", `AAAA${" ".repeat(1000)}:`],
+    ["dashes", "-----"],
+  ])("full of %s is refused soon", (_, part) => {
+    const body = part.repeat(Math.ceil(1_000_000 / part.length));
+    for (const content of [body, `-----BEGIN PRIVATE KEY-----\n${body}\n-----END PRIVATE KEY-----\n`]) {
+      const begun = performance.now();
+      expect(read(content)).toHaveProperty("problem");
+      expect(performance.now() - begun).toBeLessThan(5000);
+    }
+  });
+
   it("of any other kind is refused in words", () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 2000 }), (bytes) => {

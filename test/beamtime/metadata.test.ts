@@ -269,6 +269,24 @@ describe("parseMetadata", () => {
     expect(Object.values(trouble)[0]).toMatch(/^(cannot be|is not|has what is no)/);
   });
 
+  it.each([
+    ["one text of more than 4,096 nodes", ["max[1-4097]"]],
+    ["a thousand texts that stand for millions", Array.from({ length: 1000 }, () => "n[0-999999999]")],
+    ["texts of a few nodes that are too many together", Array.from({ length: 1000 }, () => "n[1-5]")],
+    ["nodes by name that are too many", Object.fromEntries([1, 2].map((name) => [name, "n[1-4097]"]))],
+    ["brackets within brackets", ["n[0-99][0-99][0-99][0-99][0-99]"]],
+  ])("takes no %s, and says so soon", (_, reservedNodes) => {
+    const begun = performance.now();
+    const { nodes, reservations, trouble } = withOnline({ reservedNodes }).online ?? {};
+    expect(performance.now() - begun).toBeLessThan(5000);
+    expect(Object.keys(trouble ?? {})).toEqual(["reservedNodes"]);
+    expect([...(nodes ?? []), ...(reservations ?? []).flatMap((one) => one.nodes)]).toEqual([]);
+  });
+
+  it("takes as many as 4,096", () => {
+    expect(withOnline({ reservedNodes: ["max[1-4096]"] }).online?.nodes).toHaveLength(4096);
+  });
+
   it("names no host that is none, whatever the nodes are", () => {
     fc.assert(
       fc.property(

@@ -32,6 +32,7 @@ function linkByHand() {
   const lost = new Promise<undefined>((resolve) => (lose = () => resolve(undefined)));
   const channel = {
     on: () => channel,
+    accept: () => undefined,
     prefetch: () => Promise.resolve(),
     consume: (_queue: string, onMessage: (message: object) => void) => {
       if (consuming.refuses) throw new Error("Channel closed");

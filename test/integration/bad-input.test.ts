@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { publishDataReady, type BrokerClient } from "../../src/broker/client.ts";
 import type { ErrorCode } from "../../src/errors.ts";
 import { MAX_MESSAGE_BYTES } from "../../src/messages/cloud-event.ts";
+import { readDeadLetter } from "../../src/messages/dead-letter.ts";
 import {
   beamtime,
   eventually,
@@ -68,7 +69,6 @@ describe("bad input gets a dead letter with the reason, an event and an answer, 
   const cases: [string, ErrorCode, Buffer, object?][] = [
     ["not JSON", "not-json", Buffer.from("{oops")],
     ["not UTF-8", "not-utf8", Buffer.from([0x7b, 0x22, 0xff, 0x22, 0x7d])],
-    ["over 1 MiB", "message-too-large", Buffer.alloc(MAX_MESSAGE_BYTES + 1, 0x20)],
     ["of a wrong schema", "wrong-schema", powder("/x", { filename: "a" })],
     ["a broken envelope", "wrong-schema", json({ specversion: "1.0" })],
     ["of an unknown version", "unknown-version", powder("/x"), { type: "mento.data.ready.v2" }],
@@ -105,6 +105,22 @@ describe("bad input gets a dead letter with the reason, an event and an answer, 
     expect(event.data.error?.hint).not.toBe("");
     expect(answer).toEqual(event.data);
     expect(worker.process.exitCode).toBeNull();
+  });
+
+  it("over 1 MiB: message-too-large, and the dead letter is the message as it was published", async () => {
+    const body = Buffer.alloc(MAX_MESSAGE_BYTES + 1, 0x20);
+    const { answer, event, dead } = await publishRaw(body);
+    expect(event.data.error).toMatchObject({
+      code: "message-too-large",
+      message: "The message has 1048577 bytes; the limit is 1048576.",
+    });
+    expect(answer).toEqual(event.data);
+    expect(dead.content.equals(body)).toBe(true);
+    expect(dead.properties.headers).toMatchObject({ theirs: "shown" });
+    expect(readDeadLetter(dead)).toMatchObject({
+      error: { code: "message-too-large" },
+      queue: client.topology.intakeQueue,
+    });
   });
 
   it("headers of the producer that look like ours, or fill all the room, do not keep it from being put away", async () => {

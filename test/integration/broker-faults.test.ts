@@ -98,6 +98,41 @@ describe("a worker goes on", () => {
     await readyAgain(from);
   });
 
+  it("after the broker has closed its channel for the size of an event (406), which it then cuts, as it does the next", async () => {
+    const bytes = 20_000;
+    const limitTo = (most: number) =>
+      own.rabbitmqctl(
+        "eval",
+        // RabbitMQ 3 reads the one when a channel is opened, RabbitMQ 4 the other.
+        `application:set_env(rabbit, max_message_size, ${most}), persistent_term:put(max_message_size, ${most}).`,
+      );
+    // Of no trigger: the event has all that the message has, and a reason for each trigger.
+    const paths = Array.from({ length: 100 }, (_, index) => `/${"x".repeat(189)}${index}`);
+    const ignored = async () => {
+      const client = await connectBroker({ url: own.facility.broker.url, prefix: site.prefix });
+      const { id } = await publishDataReady(client, { path: paths, technique: "of nobody" });
+      await client.close();
+      return site.event("message.ignored", id);
+    };
+    expect(JSON.stringify(await ignored()).length).toBeGreaterThan(bytes);
+    await limitTo(bytes);
+    let from = worker.log.length;
+    await own.rabbitmqctl("close_all_connections", "for a test");
+    await readyAgain(from);
+    from = worker.log.length;
+    for (let messages = 0; messages < 3; messages++) {
+      const event = await ignored();
+      expect(JSON.stringify(event).length).toBeLessThanOrEqual(bytes);
+      expect(event.data.reasonsCut).toBeGreaterThan(0);
+    }
+    expect(worker.log.slice(from).match(/PRECONDITION_FAILED - message size/g)).toHaveLength(1);
+    await limitTo(134_217_728);
+    from = worker.log.length;
+    await own.rabbitmqctl("close_all_connections", "for a test");
+    await readyAgain(from);
+    await site.completesOnce(await publish("quick"));
+  });
+
   it("after its queue was deleted, and the broker has cancelled its consumer: the queue is there again", async () => {
     const from = worker.log.length;
     const queue = encodeURIComponent(`${site.prefix}.default.intake`);

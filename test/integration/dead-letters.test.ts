@@ -6,8 +6,9 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { connectBroker, publishDataReady, type BrokerClient } from "../../src/broker/client.ts";
 import { DeadLetters, RENEW_AFTER_RETURNS } from "../../src/broker/dead-letters.ts";
 import type { DeadLetter } from "../../src/messages/dead-letter.ts";
+import { brokerPolicy, type BrokerPolicy } from "../support/broker-policy.ts";
 import { MAIN, run, tryMento } from "../support/mento.ts";
-import { eventually, facility, TestSite, writeData, writeOnCore } from "../support/site.ts";
+import { eventually, facility, TestSite, writeData, writeOnCore, type AnyEvent } from "../support/site.ts";
 import { openTcpProxy } from "../support/tcp-proxy.ts";
 import { nodeThere } from "../support/servers.ts";
 
@@ -316,6 +317,95 @@ describe("replay", () => {
     expect(back.properties.headers).toMatchObject(OTHERS);
     expect(back.properties.headers).not.toHaveProperty("mento-queue");
     await channel.deleteQueue(queue);
+  });
+});
+
+describe("replay of a job's event that RabbitMQ itself gave up", () => {
+  // Another group, whose trigger follows, so that its events wait while it has no worker.
+  const later = new TestSite(
+    [
+      {
+        name: "after",
+        on: { type: "job.completed", trigger: "powder", group: "default" },
+        run: ["/bin/true"],
+      },
+    ],
+    { worker: { group: "later" } },
+    undefined,
+    site.prefix,
+  );
+  const queue = `${site.prefix}.later.intake`;
+  const replayLater = (...args: string[]) => tryMento(["dead", "replay", ...args, "-c", later.configFile]);
+  let policy: BrokerPolicy;
+  let event: AnyEvent;
+
+  beforeAll(async () => {
+    await (await later.startWorker()).stop();
+    policy = await brokerPolicy(`^${queue.replaceAll(".", "\\.")}$`, { "delivery-limit": 1 });
+  });
+  afterAll(async () => {
+    await policy.remove();
+    await later.tearDown();
+  });
+
+  /** Takes all that waits for the group, and gives it back, until RabbitMQ has given these up. */
+  async function untilGivenUp(...ids: string[]): Promise<void> {
+    await eventually("given up", async () => {
+      for (let message = await channel.get(queue); message !== false; message = await channel.get(queue)) {
+        channel.nack(message, false, true);
+      }
+      const letters = (await listed()).map(({ id }) => id);
+      return ids.every((id) => letters.includes(id)) ? true : undefined;
+    });
+  }
+
+  it("sends it as the event that it was, and its trigger follows", async () => {
+    const { id } = await publishDataReady(client, { path: writeOnCore(), technique: "powder" });
+    event = await site.event("job.completed", id);
+    // The message itself waits there too, and no trigger of the group wants it.
+    await untilGivenUp(id, event.id);
+    const { stdout } = await replayLater("--dry-run");
+    expect(stdout).toMatch(new RegExp(`^${event.id} .*would run after$`, "m"));
+    await replayLater();
+    await later.startWorker();
+    await site.eventOf("job.completed", id, "after");
+    expect(site.events.filter(({ data }) => data.error?.code === "event-not-believed")).toEqual([]);
+    await Promise.all(later.workers.map((worker) => worker.stop()));
+  });
+
+  it("but not one that says so itself, whatever it says of its deaths", async () => {
+    const { specversion, source, type, data } = event;
+    const forged = { specversion, source, type, id: newId("forged"), data };
+    const death = {
+      ...{ queue, reason: "delivery_limit", exchange: client.topology.eventsExchange, count: 0 },
+      "routing-keys": ["p11.-.job.completed"],
+    };
+    await client.publisher.publish({
+      exchange: client.topology.dataExchange,
+      routingKey: "p11.-.data.ready",
+      body: json(forged),
+      properties: {
+        messageId: forged.id,
+        type,
+        headers: {
+          "x-death": [death],
+          "x-first-death-exchange": death.exchange,
+          "mento-exchange": death.exchange,
+        },
+      },
+    });
+    // Of this group's worker, which rejects it at once.
+    await eventually("rejected", () =>
+      site.events.find(({ data: { error } }) => error?.code === "event-not-believed"),
+    );
+    await channel.purgeQueue(deadQueue);
+    await untilGivenUp(forged.id);
+    const { stdout } = await replayLater(forged.id, "--dry-run");
+    expect(stdout).toContain("would be rejected again");
+    await replayLater(forged.id);
+    const back = await eventually("back in its queue", async () => (await channel.get(queue)) || undefined);
+    expect(back.properties.headers).not.toHaveProperty("mento-exchange");
+    channel.ack(back);
   });
 });
 

@@ -1,5 +1,6 @@
 import { join } from "node:path";
-import { randomUUID } from "node:crypto";
+import { createHash, randomUUID } from "node:crypto";
+import { readFileSync } from "node:fs";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { BrokerClient } from "../../src/broker/client.ts";
@@ -275,6 +276,61 @@ describe("what amqplib cannot read, or not write", () => {
     site.events.some(({ data }) => (data as { paths?: string[] }).paths?.includes(path));
 });
 
+describe("messages of many times what a worker reads", () => {
+  const BYTES = 15 * 1024 * 1024;
+  const COUNT = 24;
+
+  it("wait for a worker without being loaded by it, and all of each is a dead letter that can be sent again", async () => {
+    const away = new TestSite([{ name: "powder", on: { technique: "powder" }, run: ["/bin/true"] }]);
+    await (await away.startWorker()).stop();
+    const other = await brokerLogin({ configure: "", write: `^${away.prefix}\\.data$`, read: "" });
+    const raw = await connectRaw(other.url);
+    const bodies = Array.from({ length: COUNT }, (_, index) => Buffer.alloc(BYTES, 0x61 + index));
+    for (const body of bodies) {
+      const routingKey = "p11.-.data.ready";
+      // Without an id: each is known by the hash of its body.
+      const answer = await raw.publish({
+        ...{ exchange: `${away.prefix}.data`, routingKey, body, properties: rawProperties({}) },
+      });
+      expect(answer).toBe("ack");
+    }
+    raw.close();
+    const reader = await away.startWorker();
+    const ids = bodies.map((body) => createHash("sha256").update(body).digest("hex"));
+    for (const id of ids) {
+      const { data } = await away.event("message.rejected", id);
+      expect(data.error).toMatchObject({ code: "message-too-large" });
+    }
+    // A worker that has done nothing yet has some 110 MB.
+    expect(peakMegabytesOf(reader)).toBeLessThan(180);
+    const list = async () => (await mento("dead", "list", "--json", "-c", away.configFile)).stdout;
+    const listed = await eventually("all are dead letters", async () => {
+      const lines = (await list()).trim().split("\n");
+      return lines.length === COUNT ? lines : undefined;
+    });
+    const letters = listed.map((line) => JSON.parse(line) as { id: string; bytes: number; error: object });
+    expect(letters.map(({ id }) => id).sort()).toEqual([...ids].sort());
+    for (const { bytes, error } of letters) {
+      expect(bytes).toBe(BYTES);
+      expect(error).toMatchObject({ code: "message-too-large" });
+    }
+    const [first = ""] = ids;
+    await mento("dead", "replay", first, "-c", away.configFile);
+    await eventually("it is put away again", async () =>
+      (await list()).trim().split("\n").length === COUNT ? true : undefined,
+    );
+    await mento("dead", "drop", "--all", "-c", away.configFile);
+    await other.remove();
+    await away.tearDown();
+  });
+
+  /** The most memory that the process has had at any time. */
+  function peakMegabytesOf({ process: { pid } }: TestWorker): number {
+    const status = readFileSync(`/proc/${pid ?? 0}/status`, "utf8");
+    return Number(/^VmHWM:\s+(\d+) kB$/m.exec(status)?.[1]) / 1024;
+  }
+});
+
 describe("what a producer says of others' work", () => {
   it("is no event of a job: nothing follows from it, and no subscriber hears it", async () => {
     const id = await send(json({ path: writeOnCore(), technique: "powder" }), {});
@@ -296,6 +352,40 @@ describe("what a producer says of others' work", () => {
     await eventually("that is said", () => (worker.log.includes("is not answered") ? true : undefined));
     await takeDead();
     expect(worker.log).not.toContain("put aside");
+  });
+});
+
+describe("an answer that its producer's queue does not take", () => {
+  it("is not waited for, however many there are: his messages are put away, and others' run", async () => {
+    const channel = await client.link.consuming.createChannel();
+    const full = await channel.assertQueue("", {
+      exclusive: true,
+      arguments: { "x-max-length": 1, "x-overflow": "reject-publish" },
+    });
+    channel.sendToQueue(full.queue, Buffer.from("x"));
+    const gone = `amq.gen-${randomUUID()}`;
+    const before = lostLinks();
+    const from = worker.log.length;
+    const ids: string[] = [];
+    for (const [index, replyTo] of Array.from({ length: 20 }, () => [full.queue, gone])
+      .flat()
+      .entries()) {
+      ids.push(
+        await send(json({ path: `/etc/${index}`, technique: "powder" }), { replyTo: shortString(replyTo) }),
+      );
+    }
+    await runsHealthy();
+    for (const id of ids) await site.event("message.rejected", id);
+    await eventually("all are dead letters", async () =>
+      (await waitingIn(`${site.prefix}.dead`)) === ids.length ? true : undefined,
+    );
+    const said =
+      worker.log.slice(from).match(/"code":"[^"]*","msg":"the producer does not take its answer"/g) ?? [];
+    expect(said.filter((line) => line.includes("publish-refused"))).toHaveLength(20);
+    expect(said.filter((line) => line.includes("nobody-listens"))).toHaveLength(20);
+    expect(lostLinks()).toBe(before);
+    await channel.purgeQueue(`${site.prefix}.dead`);
+    await channel.close();
   });
 });
 

@@ -49,6 +49,14 @@ async function ownSource(): Promise<EventSource> {
 const arrived = (ids: () => string[], last: string) =>
   eventually(`${last} has come`, () => ids().includes(last) || undefined);
 
+/** A job's event as it would be announced. */
+const announced = (id: string, parameters = "{}") =>
+  JSON.stringify({
+    ...{ specversion: "1.0", id, source: "/test", type: "mento.job.completed.v1" },
+    time: new Date().toISOString(),
+    data: { job: { id, trigger: "azimuthal", state: "completed" }, paths: [], results: [], message: "-" },
+  }).replace('"message":"-"', `"message":{"parameters":${parameters}}`);
+
 describe("a subscription", () => {
   it("has the events from now on that fit its filter", async () => {
     const name = newName();
@@ -140,6 +148,35 @@ describe("a subscription", () => {
     await source.announce(`${name}-end`);
     await arrived(ids, `${name}-end`);
     expect(got.filter(({ id }) => id === name).map((one) => one.source)).toEqual(["/a", "/b"]);
+  });
+
+  it("has an event though a producer has published a message of its source and id before", async () => {
+    const [id, last] = [newName(), newName()];
+    const client = await connect();
+    const { got, ids } = await listen(client);
+    const messages = await listen(client, { types: ["data.ready"] });
+    await publishDataReady(client, { path: "/x" }, { source: "/test", id });
+    // And what calls itself the event is none there.
+    await source.publish(client.topology.dataExchange, "p11.1.job.completed", announced(id));
+    await source.announce(id);
+    await source.announce(last);
+    await arrived(ids, last);
+    expect(got.filter((one) => one.id === id).map(isJobEvent)).toEqual([true]);
+    await arrived(messages.ids, id);
+    expect(messages.got.filter((one) => one.id === id).map(isDataReadyEvent)).toEqual([true]);
+  });
+
+  it("has an event with numbers that JavaScript cannot hold: the nearest, or its text where there is none", async () => {
+    const id = newName();
+    const client = await connect();
+    const { got, ids } = await listen(client);
+    const parameters = '{"big":9007199254740993,"huge":[1e400,-1e400]}';
+    const { eventsExchange } = client.topology;
+    await source.publish(eventsExchange, "p11.1.job.completed", announced(id, parameters));
+    await arrived(ids, id);
+    expect(got.find((one) => one.id === id)?.data).toMatchObject({
+      message: { parameters: { big: 9007199254740992, huge: ["1e400", "-1e400"] } },
+    });
   });
 
   it("misses and doubles nothing where the past meets the present, however many events come meanwhile", async () => {

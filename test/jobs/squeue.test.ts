@@ -28,6 +28,17 @@ describe("squeue's listing", () => {
     expect(isHeldForReservation({ ...pending, reason: "Reservation" })).toBe(false);
     expect(isHeldForReservation({ ...pending, reason: "Resources" })).toBe(false);
   });
+
+  it.each(["reservation", "reservation ", "reservation x was ", "x"])(
+    "tells it of a reason that is %j a hundred thousand times, too, soon",
+    (words) => {
+      const begun = performance.now();
+      const reason = words.repeat(100_000);
+      expect(isHeldForReservation({ state: "PENDING", reason })).toBe(false);
+      expect(parseSqueue(`8|PENDING|0:00|1:00||mento:b|/j/b|${reason}\n`).size).toBe(1);
+      expect(performance.now() - begun).toBeLessThan(5000);
+    },
+  );
 });
 
 /** Recorded from Slurm 22.05.8: all tasks of 7 that waited were cancelled by `scancel --state=PENDING`, those of 6 by `scancel`. */

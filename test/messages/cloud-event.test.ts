@@ -3,6 +3,8 @@ import { describe, expect, it } from "vitest";
 import { brotliCompressSync, deflateSync, gzipSync } from "node:zlib";
 import { Rejected } from "../../src/errors.ts";
 import { decodeMessage, MAX_MESSAGE_BYTES } from "../../src/messages/cloud-event.ts";
+import { validateDataReady } from "../../src/messages/data-ready.ts";
+import { writeJson } from "../../src/messages/json.ts";
 import { readTriggerInput } from "../../src/messages/trigger-input.ts";
 import { carriedHeaders } from "../../src/messages/carried-headers.ts";
 import { amqpHeaders } from "../support/amqp-headers.ts";
@@ -208,6 +210,31 @@ describe("what CloudEvents' JSON format allows", () => {
     ["2026-01-01T10:00:00.123456789+01:00", "2026-01-01T10:00:00.123456789+01:00"],
   ])("the time %s is one", (time, read_) => {
     expect(read({ time }).time).toBe(read_);
+  });
+
+  it("a time with a long fraction is one up to 35 characters, and else an error that says so", () => {
+    const fraction = (digits: number, zone = "Z") => `2026-01-01T10:00:00.${"9".repeat(digits)}${zone}`;
+    for (const time of [fraction(14), fraction(9, "+01:00"), fraction(3)])
+      expect(read({ time }).time).toBe(time);
+    for (const time of [fraction(15), fraction(1000, "+01:00"), fraction(2000, "")]) {
+      expect(codeOf(() => read({ time }))).toBe("wrong-schema");
+      expect(messageOf(() => read({ time })).length).toBeLessThan(300);
+    }
+    expect(messageOf(() => read({ time: fraction(15) }))).toContain("36 characters");
+  });
+
+  it("numbers that JavaScript cannot hold end no reading: in an attribute, in data, in an event of a job", () => {
+    const numbers = "1e400,-1e400,9007199254740993,1e-400,0.1000000000000000055511151231257827";
+    const text = `{"specversion":"1.0","id":"a","source":"/a","type":"x","big":9007199254740993,"huge":1e400,"data":{"parameters":{"x":[${numbers}]},"y":[${numbers}]}}`;
+    const event = decodeMessage(Buffer.from(text), {});
+    expect([event["big"], event["huge"]]).toEqual([9007199254740992, "1e400"]);
+    const { parameters, y } = event.data as { parameters: unknown; y: unknown };
+    expect(writeJson(parameters)).toBe(`{"x":[${numbers}]}`);
+    expect(y).toEqual(["1e400", "-1e400", 9007199254740992, 0, 0.1]);
+    for (const bytes_ of ["1e400", "-1e400", "9007199254740993", "0.5", "-1"]) {
+      const data = `{"path":"/a","bytes":${bytes_}}`;
+      expect(codeOf(() => validateDataReady(decodeMessage(Buffer.from(data), {})))).toBe("wrong-schema");
+    }
   });
 
   it("a time without a zone is an error that says so", () => {

@@ -2,8 +2,10 @@ import { describe, expect, it } from "vitest";
 import {
   headersOfCopy,
   headersOfReplay,
+  isUnprovenEnd,
   readDeadLetter,
   samenessOf,
+  withPlace,
 } from "../../src/messages/dead-letter.ts";
 import { sentAgain } from "../../src/messages/sent-again.ts";
 import { amqpMessage } from "../support/amqp-message.ts";
@@ -53,6 +55,15 @@ describe("a dead letter", () => {
     expect(found.firstSeen).toBe("2026-11-22T00:00:00.000Z");
   });
 
+  it("that is too large to be read was put away by the broker, for the worker, and says so", () => {
+    const death = { count: 1, reason: "rejected", queue: "mento.default.intake", exchange: "mento.data" };
+    const body = Buffer.alloc(2 * 1024 * 1024, 0x20);
+    const found = letter({ "x-death": [death] }, {}, body);
+    expect(found).toMatchObject({ queue: "mento.default.intake", error: { code: "message-too-large" } });
+    expect(found.error.message).toContain("2097152 bytes");
+    expect(letter({ "x-death": [death] }).error.code).toBeNull();
+  });
+
   it("of the broker is not what its producer's headers make of it", () => {
     const forged = { ...ofWorker, "mento-queue": "somebody-elses", "mento-trigger": "t" };
     const found = letter({ ...ofBroker, ...forged, "mento-exchange": "mento.events" });
@@ -75,6 +86,19 @@ describe("a dead letter", () => {
     const found = letter({ ...ofWorker, "x-mento-left-out": true, "mento-exchange": "mento.events" });
     expect(found).toMatchObject({ queue: "-", trigger: null, error: { code: null } });
     expect(headersOfReplay(found, null)).toEqual({});
+  });
+
+  it("of the broker that calls itself the end of a job is one only where somebody else says so", () => {
+    const type = "mento.job.completed.v1";
+    const forged = letter({ ...ofBroker, "mento-exchange": "mento.events" }, { type });
+    expect(isUnprovenEnd(forged)).toBe(true);
+    expect(isUnprovenEnd(letter(ofWorker, { type }))).toBe(false);
+    expect(isUnprovenEnd(letter(ofBroker))).toBe(false);
+    const proven = withPlace(forged, "mento.events", "p11.-.job.completed");
+    expect(headersOfReplay(proven, null)).toEqual({
+      "mento-exchange": "mento.events",
+      "mento-routing-key": "p11.-.job.completed",
+    });
   });
 
   it("of the broker that waited for one trigger is for that one", () => {
