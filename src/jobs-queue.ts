@@ -6,10 +6,8 @@ import { isHostRequest } from "./cancel-on-host.ts";
 import { MentoError, Unavailable, errorText } from "./errors.ts";
 import { readTrackingRecord, writeTrackingRecord, type TrackingRecord } from "./jobs/tracking-record.ts";
 import type { Log } from "./log.ts";
+import { HeldRecords, MAX_HELD } from "./held-records.ts";
 import { receive } from "./messages/received.ts";
-
-/** Tracking records that one worker holds at most. */
-const MAX_TRACKED = 2_000;
 
 interface JobsQueueParts {
   link: BrokerLink;
@@ -20,6 +18,8 @@ interface JobsQueueParts {
 
 export interface JobsQueueEffects {
   take: (record: TrackingRecord, delivery: { ack: () => void; returns: number }) => void;
+  /** Lets go of some of those that it has of a queue, for others wait there. */
+  handOn: (count: number, isOfQueue: (record: TrackingRecord) => boolean) => void;
   /** Does what another host asks. */
   cancel: (message: Delivery["message"]) => Promise<void>;
 }
@@ -51,11 +51,30 @@ export class JobsQueue {
     const { link, topology } = this.#parts;
     const consumers: Consumer[] = [];
     for (const queue of [topology.jobsQueue, topology.hostJobsQueue]) {
+      const held = new HeldRecords({
+        waiting: () => this.#waiting(queue),
+        handOn: (count) => effects.handOn(count, (record) => this.#queueOf(record) === queue),
+        lost: link.lost,
+      });
       consumers.push(
-        await openConsumer(link, queue, MAX_TRACKED, (delivery) => void this.#take(queue, delivery, effects)),
+        await openConsumer(link, queue, MAX_HELD, (delivery) => {
+          const ack = held.take(() => delivery.ack());
+          void this.#take(queue, { ...delivery, ack }, effects);
+        }),
       );
     }
     return consumers;
+  }
+
+  async #waiting(queue: string): Promise<number> {
+    const { link } = this.#parts;
+    const channel = await link.answer(link.publishing.createChannel(), "opening a channel");
+    channel.on("error", () => undefined);
+    try {
+      return (await link.answer(channel.checkQueue(queue), `looking at ${queue}`)).messageCount;
+    } finally {
+      await channel.close().catch(() => undefined);
+    }
   }
 
   /** Never rejects. What does not belong on the queue keeps nothing behind it. */

@@ -1,17 +1,18 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { errorText, MentoError, Rejected } from "./errors.ts";
+import { JobWords } from "./job-words.ts";
 import { markerOf } from "./jobs/directory.ts";
 import { endedData, lostData, startedData, type EndFacts } from "./jobs/event-data.ts";
-import { endFromRecord, endFromSlurm, hasBegun, meaningOf, type JobEnd } from "./jobs/job.ts";
+import { endFromRecord, endFromSlurm, hasBegun, type JobEnd } from "./jobs/job.ts";
 import { withPlausibleTimes } from "./jobs/record-times.ts";
 import { resultsOf } from "./jobs/results.ts";
 import { cancelHeldCommand, exitCommand, parseExit } from "./jobs/squeue.ts";
 import type { TrackingRecord } from "./jobs/tracking-record.ts";
-import { judge, LOOK_FIRST_MS, type SlurmWord } from "./jobs/verdict.ts";
+import { isAtRest, judge, LOOK_FIRST_MS, type SlurmWord } from "./jobs/verdict.ts";
 import {
+  atRest,
   beginsAnew,
   isOurs,
-  newlyRefused,
   runIdOf,
   seenAtOf,
   watch,
@@ -51,12 +52,14 @@ const LONGEST_BACKOFF_MS = 30_000;
  */
 export class Tracker {
   readonly #effects: TrackerEffects;
+  readonly #words: JobWords;
   readonly #sessions = new Map<string, SessionJobs>();
   readonly #loops = new Set<Promise<void>>();
   readonly #stopped = new AbortController();
 
   constructor(effects: TrackerEffects) {
     this.#effects = effects;
+    this.#words = new JobWords(effects.log);
   }
 
   /** Watches a job until it has ended; then announces, then acks. */
@@ -76,8 +79,18 @@ export class Tracker {
     void loop.finally(() => this.#loops.delete(loop));
   }
 
+  /** So many records go back to the queue: those at rest, the ones first that were taken first. */
+  handOn(count: number, isMeant: (record: TrackingRecord) => boolean): void {
+    const meant = this.#all.filter(({ record }) => isMeant(record));
+    for (const watched of atRest(meant, this.#effects.now()).slice(0, count)) watched.isToGo = true;
+  }
+
   get size(): number {
-    return [...this.#sessions.values()].reduce((sum, { jobs }) => sum + jobs.size, 0);
+    return this.#all.length;
+  }
+
+  get #all(): Watched[] {
+    return [...this.#sessions.values()].flatMap(({ jobs }) => [...jobs.values()]);
   }
 
   /** Lets go of all jobs; their un-acked records go to another tracker. */
@@ -110,6 +123,7 @@ export class Tracker {
         if (error instanceof Rejected && error.code === "record-unfit")
           await putAside(session, error.message, this.#effects);
         failures += 1;
+        for (const watched of jobs.values()) watched.isAtRest = true;
         if (failures === 1) {
           failingSince = now().getTime();
           log.warn(
@@ -143,11 +157,11 @@ export class Tracker {
     const now = this.#effects.now();
     const { records, refused: wrong } = withPlausibleTimes(read.records ?? {}, times.submitted, now);
     watched.cancelled = records.cancelled;
-    this.#sayRefused(watched, [...read.refused, ...wrong]);
+    this.#words.refused(watched, [...read.refused, ...wrong]);
     const { submitted } = records;
     if (submitted !== undefined && submitted.runId !== runIdOf(watched.record)) {
       if (mayMove(watched.record)) await this.#follow(watched, submitted, session);
-      else this.#sayRefused(watched, [`submitted names another run, ${submitted.runId}`]);
+      else this.#words.refused(watched, [`submitted names another run, ${submitted.runId}`]);
       return;
     }
     if (submitted !== undefined) watched.isBeingResubmitted = submitted.isBeingResubmitted;
@@ -165,7 +179,7 @@ export class Tracker {
     }
     const { record, recordedAt, log } = records.ended;
     const { results, cut, refused } = resultsOf(job, records.ended, realPaths, sight.results);
-    this.#sayRefused(watched, refused);
+    this.#words.refused(watched, refused);
     const end = endFromRecord(record);
     if (end !== undefined) {
       await this.#end(watched, end, { at: record.at, results, cut, log, slurmState: null }, session);
@@ -201,7 +215,7 @@ export class Tracker {
       watched.rung = true;
       if (watched.forgottenSince === undefined) {
         watched.forgottenSince = time;
-        this.#say(watched, "Slurm no longer knows the job; it is watched on");
+        this.#words.say(watched, "Slurm no longer knows the job; it is watched on");
       }
       const word = session.accounting.of(runIdOf(watched.record));
       // What accounting takes for running, and `squeue` does not know, is a record that was never closed.
@@ -230,9 +244,11 @@ export class Tracker {
       await this.#resubmit(watched, sight, session);
       return;
     }
-    const verdict = judge(known, word, time, this.#effects.lostAfterHours * 3600_000);
+    const lostAfterMs = this.#effects.lostAfterHours * 3600_000;
+    const verdict = judge(known, word, time, lostAfterMs);
+    watched.isAtRest = isAtRest(verdict, known, word, time - lostAfterMs);
     if (verdict === "goes-on") {
-      if (word !== undefined) this.#sayIfUnknown(watched, word.state);
+      if (word !== undefined) this.#words.ofState(watched, word.state);
       watched.endedWithoutRecordSince = undefined;
       if (word !== undefined) delete watched.record.heldSince;
     } else if (verdict === "held") {
@@ -297,14 +313,14 @@ export class Tracker {
         // Somebody may have let it run meanwhile.
         if (!answer.stdout.toString("utf8").trim().startsWith("CANCELLED")) return;
         await this.#end(watched, ...endOfUnplaced(now, errorText(error)), session);
-      } else this.#sayOnce(watched, `the job cannot be submitted again yet (${why}): ${errorText(error)}`);
+      } else this.#words.once(watched, `the job cannot be submitted again yet (${why}): ${errorText(error)}`);
     }
   }
 
   /** If it is proven that Slurm has lost it. */
   async #submitForgotten(watched: Watched, time: number): Promise<void> {
     await this.#effects.resubmit(watched.record, time, "slurm-forgot").catch((error: unknown) => {
-      this.#sayOnce(watched, `the job cannot be submitted again yet (slurm-forgot): ${errorText(error)}`);
+      this.#words.once(watched, `the job cannot be submitted again yet (slurm-forgot): ${errorText(error)}`);
     });
   }
 
@@ -327,10 +343,10 @@ export class Tracker {
   async #lose(watched: Watched, session: SessionJobs): Promise<void> {
     const seenAt = new Date(seenAtOf(watched.record)).toISOString();
     await this.#effects.leaveSeats(watched.record).catch((error: unknown) => {
-      this.#say(watched, `its seat is not free yet: ${errorText(error)}`);
+      this.#words.say(watched, `its seat is not free yet: ${errorText(error)}`);
     });
     await this.#announce(watched, lostData(watched.record.data, seenAt));
-    this.#say(watched, "the job is lost: a person must look what became of it");
+    this.#words.say(watched, "the job is lost: a person must look what became of it");
     letGo(watched, session);
   }
 
@@ -353,9 +369,9 @@ export class Tracker {
     const time = this.#effects.now().getTime();
     const lostBefore = time - this.#effects.lostAfterHours * 3600_000;
     for (const watched of [...session.jobs.values()]) {
-      const { takenAt, returns, record } = watched;
+      const { takenAt, returns, record, isToGo } = watched;
       if (areOutOfSight && seenAtOf(record) < lostBefore) await this.#lose(watched, session);
-      else if (time - takenAt > RENEW_AFTER_MS || returns >= RENEW_AFTER_RETURNS) {
+      else if (isToGo || time - takenAt > RENEW_AFTER_MS || returns >= RENEW_AFTER_RETURNS) {
         await this.#handOn(watched, session);
       }
     }
@@ -369,26 +385,5 @@ export class Tracker {
       if (error instanceof MentoError) throw error;
       this.#effects.log.error({ err: error, job: watched.record.data.job.id }, errorText(error));
     }
-  }
-
-  #sayIfUnknown(watched: Watched, state: string): void {
-    if (meaningOf(state) !== undefined || watched.unknownState === state) return;
-    watched.unknownState = state;
-    this.#say(watched, `Slurm says ${state} of the job, which is not known here; it is watched on`);
-  }
-
-  #sayOnce(watched: Watched, what: string): void {
-    if (watched.said !== what) this.#say(watched, what);
-    watched.said = what;
-  }
-
-  #sayRefused(watched: Watched, refused: readonly string[]): void {
-    for (const what of newlyRefused(watched, refused)) {
-      this.#say(watched, `what lies in its directory is left out: ${what}`);
-    }
-  }
-
-  #say({ record: { data } }: Watched, what: string): void {
-    this.#effects.log.warn({ job: data.job.id, slurmJob: data.slurm.jobId }, what);
   }
 }

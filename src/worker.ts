@@ -253,6 +253,7 @@ class Worker {
     if (worker.roles.includes("tracker")) {
       const consumers = await jobsQueue.open({
         take: (record, delivery) => tracker.take(record, delivery),
+        handOn: (count, isOfQueue) => tracker.handOn(count, isOfQueue),
         cancel: (message) => cancels.fromHost(message),
       });
       stops.unshift(async () => {

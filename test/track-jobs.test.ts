@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { pino } from "pino";
 import { afterEach, describe, expect, it, vi } from "vitest";
+import { Unavailable } from "../src/errors.ts";
 import type { TrackingRecord } from "../src/jobs/tracking-record.ts";
 import type { OutgoingEvent } from "../src/messages/job-event.ts";
 import type { Shell } from "../src/shells/shell.ts";
@@ -93,6 +94,49 @@ describe("a tracker whose node is away", () => {
     take({ returns: 10 });
     await sleep(500);
     expect(renewed).toHaveLength(1);
+  });
+});
+
+describe("a tracker that is to let go of jobs, for others wait", () => {
+  const sees = (squeue: string) => ({
+    sightOf: () => Promise.resolve(slurmSight(shellThatSays({ squeue, scontrol: "", records: "" }))),
+  });
+
+  it("hands on what goes on, the ones that it has had for longest, and no more than that", async () => {
+    const word = (id: string) => `4711|PENDING|0:00|1:00||mento:${id}|/j/${id}|JobHeldUser\n`;
+    const { tracker, clock, renewed, take } = open(sees(["k3f7", "b", "c"].map(word).join("")));
+    for (const id of ["k3f7", "b", "c"]) {
+      take({ id, submitted: new Date(clock.now).toISOString() });
+      clock.now += 10;
+    }
+    tracker.handOn(2, () => true);
+    await sleep(600);
+    expect(renewed).toEqual([]);
+    clock.now += 2_000;
+    await sleep(1_000);
+    tracker.handOn(2, () => true);
+    await vi.waitFor(() => expect(renewed.map(({ data }) => data.job.id)).toEqual(["k3f7", "b"]), 20_000);
+    expect(tracker.size).toBe(1);
+    tracker.handOn(2, () => false);
+    await sleep(600);
+    expect(tracker.size).toBe(1);
+  });
+
+  it("keeps what is about to be settled, but not for ever", async () => {
+    const ended = "4711|COMPLETED|0:10|1:00|n|mento:k3f7|/j/k3f7|None\n";
+    const { tracker, clock, renewed, take } = open({
+      ...sees(ended),
+      announce: () => Promise.reject(new Unavailable({ code: "broker-lost", message: "m", hint: "h" })),
+    });
+    take({ submitted: new Date(clock.now).toISOString() });
+    clock.now += 2_000;
+    await sleep(1_000);
+    tracker.handOn(1, () => true);
+    await sleep(600);
+    expect(renewed).toEqual([]);
+    clock.now += 7 * 60_000;
+    tracker.handOn(1, () => true);
+    await vi.waitFor(() => expect(renewed).toHaveLength(1), 20_000);
   });
 });
 

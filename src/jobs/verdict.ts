@@ -110,3 +110,14 @@ export function judge(known: Known, word: SlurmWord | undefined, time: number, l
   const end = endFromSlurmAlone({ state, exitCode, nodes, hasStarted, isAsked, log });
   return end === undefined ? "goes-on" : { end, slurmState: word.state };
 }
+
+/** Whether the job goes on, and nothing hangs on how long this worker has been looking at it. */
+export function isAtRest(
+  verdict: Verdict,
+  { endRecord, cancelled, seenAt }: Known,
+  word: SlurmWord | undefined,
+  lostBefore: number,
+): boolean {
+  if (verdict !== "goes-on" || endRecord !== undefined) return false;
+  return word !== undefined || (cancelled === undefined && seenAt > lostBefore);
+}

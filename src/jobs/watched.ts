@@ -6,7 +6,7 @@ import type { EndFacts } from "./event-data.ts";
 import type { EndRecord, JobEnd } from "./job.ts";
 import { ReadRate } from "./read-rate.ts";
 import type { TrackingRecord } from "./tracking-record.ts";
-import type { SlurmWord } from "./verdict.ts";
+import { LOOK_FIRST_MS, type SlurmWord } from "./verdict.ts";
 
 /** A job that this tracker watches: its record, and the un-acked delivery that says so. */
 export interface Watched {
@@ -15,6 +15,10 @@ export interface Watched {
   takenAt: number;
   /** How often the broker has delivered this record without an ack. */
   returns: number;
+  /** What was seen of it last changes nothing: another worker can watch on as well. */
+  isAtRest: boolean;
+  /** It is to go back to the queue, for others wait there. */
+  isToGo: boolean;
   /** Its records in the job directory are to be read: it is new here, or it has rung. */
   rung: boolean;
   /** What its own record says of its end, while Slurm's word on the reason is awaited. */
@@ -107,6 +111,16 @@ export function beginsAnew(watched: Watched, record: TrackingRecord): void {
   watched.said = undefined;
 }
 
+/** What cannot be settled for so long is not kept while others wait: longer than it takes to find a job lost. */
+const UNSETTLED_AT_MOST_MS = LOOK_FIRST_MS + 60_000;
+
+/** Those that another worker can watch on as well, the ones first that were taken first. */
+export function atRest(all: readonly Watched[], now: Date): Watched[] {
+  const takenBefore = now.getTime() - UNSETTLED_AT_MOST_MS;
+  const free = all.filter(({ isAtRest, takenAt }) => isAtRest || takenAt < takenBefore);
+  return free.sort((first, second) => first.takenAt - second.takenAt);
+}
+
 /** Those that are worth a line of the log: whoever writes them can write any number, so each kind is told once. */
 export function newlyRefused(watched: Watched, refused: readonly string[]): string[] {
   return refused.filter((what) => {
@@ -129,6 +143,8 @@ export function watch(
     ack: delivery.ack,
     takenAt: now.getTime(),
     returns: delivery.returns,
+    isAtRest: false,
+    isToGo: false,
     rung: true,
     endRecord: old?.endRecord,
     endedWithoutRecordSince: old?.endedWithoutRecordSince,
