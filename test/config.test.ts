@@ -111,10 +111,10 @@ triggers:
 
   it("is done with anything of its largest size in a reasonable time", () => {
     const fill = (line: (n: number) => string) => {
-      const times = Math.floor(600_000 / line(99_999).length);
+      const times = Math.floor(200_000 / line(99_999).length);
       return Array.from({ length: times }, (_, n) => line(n)).join("");
     };
-    expect(mistakesOf(fill((n) => `k${n}: 1\n`)).length).toBeGreaterThan(30_000);
+    expect(mistakesOf(fill((n) => `k${n}: 1\n`)).length).toBeGreaterThan(10_000);
     expect(mistakesOf(`triggers:\n${fill(() => "- { name: a, run: [x] }\n")}`).length).toBeGreaterThan(0);
     expect(mistakesOf(`a: &a 1\nb: [${fill(() => "*a,")}]\n`)).toEqual([
       "2 : more than 5000 aliases: write out what they stand for",
