@@ -156,7 +156,7 @@ function tooLarge(bytes: number, limit: number): MentoError {
   return new MentoError({
     code: "publish-impossible",
     message: `A message of ${bytes} bytes cannot be published: RabbitMQ takes at most ${limit}.`,
-    hint: "Set RabbitMQ's max_message_size to 1 MiB or more, or worker.maxEventBytes to less.",
+    hint: "Set RabbitMQ's max_message_size to 2 MiB or more, or worker.maxEventBytes to less.",
   });
 }
 

@@ -252,17 +252,17 @@ export class Intake {
     await this.#answer(message, event);
   }
 
-  /** To the producer's own queue, if it asked and its queue still exists; never to one of Mento's. */
+  /** To the producer's own queue, if it asked and its queue still exists; never to one of Mento's or of RabbitMQ's. */
   async #answer(
     message: Received,
     event: Pick<OutgoingEvent, "id" | "type"> & { data: object },
   ): Promise<void> {
     const { replyTo, messageId, correlationId = messageId } = message.properties;
     if (replyTo === undefined) return;
-    if (this.#edges.topology.isOurs(replyTo)) {
+    if (!this.#edges.topology.takesAnswers(replyTo)) {
       this.#edges.log.warn(
         { replyTo },
-        "a producer asks to be answered in a queue of Mento's, and is not answered",
+        "a producer asks to be answered in a queue of Mento's or RabbitMQ's, and is not answered",
       );
       return;
     }
@@ -279,8 +279,10 @@ export class Intake {
         },
       });
     } catch (error) {
-      // Its queue is gone, or full: its own affair.
-      const isTheirs = error instanceof MentoError && /^(nobody-listens|publish-refused)$/.test(error.code);
+      // Its queue is gone, or full, or RabbitMQ takes no answer of that size: its own affair.
+      const isTheirs =
+        error instanceof MentoError &&
+        /^(nobody-listens|publish-refused|publish-impossible)$/.test(error.code);
       if (!isTheirs) throw error;
       this.#edges.log.info({ replyTo, code: error.code }, "the producer does not take its answer");
     }

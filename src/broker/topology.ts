@@ -18,9 +18,15 @@ export interface Topology {
   triggerQueue(trigger: string): string;
   deadQueue: string;
   historyStream: string;
-  /** Whether a queue of this name is one of Mento's, of whichever group. */
-  isOurs(queue: string): boolean;
+  /** Whether a producer may be answered in a queue of this name: not in Mento's, of whichever group, nor in RabbitMQ's. */
+  takesAnswers(queue: string): boolean;
 }
+
+/**
+ * No queues: RabbitMQ decodes what follows, and of what is malformed ends the connection of whoever publishes to it
+ * (https://www.rabbitmq.com/docs/direct-reply-to).
+ */
+const BROKERS_OWN = "amq.rabbitmq.";
 
 export function topologyFor(prefix: string, group: string, host = "-"): Topology {
   return {
@@ -33,7 +39,7 @@ export function topologyFor(prefix: string, group: string, host = "-"): Topology
     triggerQueue: (trigger) => `${prefix}.${group}.trigger.${trigger}`,
     deadQueue: `${prefix}.dead`,
     historyStream: `${prefix}.history`,
-    isOurs: (queue) => queue.startsWith(`${prefix}.`),
+    takesAnswers: (queue) => !queue.startsWith(`${prefix}.`) && !queue.startsWith(BROKERS_OWN),
   };
 }
 

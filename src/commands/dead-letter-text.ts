@@ -1,10 +1,11 @@
 import { TextDecoder } from "node:util";
+import { MAX_MESSAGE_BYTES } from "../messages/cloud-event.ts";
 import { parseJson, writeJson } from "../messages/json.ts";
 import type { DeadLetter } from "../messages/dead-letter.ts";
 import { plainLine, plainText } from "../terminal.ts";
 
 const LONGEST_ID = 100;
-/** So much of a body that is not text is shown. */
+/** So much of a body that is no message's text is shown. */
 const SHOWN_BYTES = 512;
 
 /** One line for a person: which message, since when, and why. */
@@ -99,7 +100,8 @@ function bodyText(body: Buffer): string {
     );
   }
   const more = body.length > SHOWN_BYTES ? `\n… --json has all of it, in base64` : "";
-  return `${body.length} bytes that are not UTF-8 text:\n${rows.join("\n")}${more}`;
+  const what = body.length > MAX_MESSAGE_BYTES ? "more than a message has" : "that are not UTF-8 text";
+  return `${body.length} bytes, ${what}:\n${rows.join("\n")}${more}`;
 }
 
 function pretty(text: string): string {
@@ -110,7 +112,9 @@ function pretty(text: string): string {
   }
 }
 
+/** Of more bytes than a message has, text could become longer than JavaScript's can be: each can be an escape of six. */
 function textOf(body: Buffer): string | undefined {
+  if (body.length > MAX_MESSAGE_BYTES) return undefined;
   try {
     return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(body);
   } catch {

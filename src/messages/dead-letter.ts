@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { MAX_MESSAGE_BYTES, tooLarge } from "./cloud-event.ts";
 import { derivedId } from "./derived-id.ts";
 import { isJobEnd, originOf, type Origin } from "./origin.ts";
-import { receive, type AmqpMessage, type OurHeaders, type Received } from "./received.ts";
+import { copyProperties, receive, type AmqpMessage, type OurHeaders, type Received } from "./received.ts";
 
 /** A message that could not work, as it lies in the dead-letter queue. */
 export interface DeadLetter extends Origin {
@@ -101,11 +101,15 @@ export function headersOfReplay({ received: { ours } }: DeadLetter, trigger: str
   };
 }
 
-/** The same for letters of which sending one again is sending all: the same message for the same queue and trigger. */
-export function samenessOf({ cause, queue, trigger, received, body }: DeadLetter): string {
-  const { contentType = "" } = received.properties;
+/**
+ * The same for letters of which sending one again is sending all: nothing that a worker reads tells them apart. So a copy
+ * that somebody else has published does not stand for the message.
+ */
+export function samenessOf(letter: DeadLetter): string {
+  const { queue, trigger, received, body } = letter;
+  const properties = copyProperties(received, headersOfReplay(letter, trigger));
   const hash = createHash("sha256").update(body).digest("hex");
-  return derivedId(queue ?? "", trigger ?? "", cause.source, cause.id, cause.type, contentType, hash);
+  return derivedId(queue ?? "", JSON.stringify(properties), hash);
 }
 
 function reasonOf(text: (name: string) => string | null): DeadLetter["error"] {

@@ -9,7 +9,7 @@ import {
   REQUIRED_ATTRIBUTES,
   timeOfTimestamp,
 } from "./header-attributes.ts";
-import { DuplicateKey, isNestedDeeper, MAX_JSON_LEVELS, parseJson } from "./json.ts";
+import { DuplicateKey, MAX_JSON_LEVELS, MAX_JSON_VALUES, parseJson, shapeOf } from "./json.ts";
 import { isTraceparent, isTracestate } from "./trace-context.ts";
 
 /** Attributes of one event, so many at most, and so long. */
@@ -125,7 +125,9 @@ function decodeBase64(encoded: unknown): unknown {
 
 /** Of a body, or of data within one. Throws Rejected `not-json`, `wrong-schema`. */
 export function readJson(text: string): unknown {
-  if (isNestedDeeper(text, MAX_JSON_LEVELS)) throw tooDeep();
+  const { levels, values } = shapeOf(text);
+  if (levels > MAX_JSON_LEVELS) throw tooDeep();
+  if (values > MAX_JSON_VALUES) throw tooMany(values);
   let value: unknown;
   try {
     value = parseJson(text);
@@ -215,6 +217,14 @@ export function noEvent(why: string, cause?: unknown): Rejected {
     message: `The message is not a CloudEvent: ${why}.`,
     hint: "See schemas/cloud-event.json and schemas/examples.",
     cause,
+  });
+}
+
+function tooMany(values: number): Rejected {
+  return new Rejected({
+    code: "wrong-schema",
+    message: `The message holds ${values} values; ${MAX_JSON_VALUES} are the most.`,
+    hint: "Write such data to a file and send its path.",
   });
 }
 

@@ -29,7 +29,7 @@ export class DuplicateKey extends Error {}
 export const MAX_JSON_LEVELS = 250;
 
 /**
- * JSON text → its value, numbers as they were written. As deep as {@link MAX_JSON_LEVELS}: see {@link isNestedDeeper}.
+ * JSON text → its value, numbers as they were written. As deep as {@link MAX_JSON_LEVELS}: see {@link shapeOf}.
  *
  * @throws DuplicateKey for keys with different values; SyntaxError
  */
@@ -52,9 +52,17 @@ export function writeJson(value: unknown, indent?: number): string {
   return stringify(value, undefined, indent) ?? "null";
 }
 
-/** Whether objects and lists lie so deep in one another; of text that may not be JSON at all. */
-export function isNestedDeeper(text: string, levels: number): boolean {
+/**
+ * Of all values in one message: as objects of JavaScript's they have many times the bytes of their text, and a worker holds
+ * hundreds of messages. No event of a worker has more: results have some 150 bytes each, and it ends at 1 MiB.
+ */
+export const MAX_JSON_VALUES = 50_000;
+
+/** How deep objects and lists lie in one another, and how many values there are; of text that may not be JSON at all. */
+export function shapeOf(text: string): { levels: number; values: number } {
   let level = 0;
+  let levels = 0;
+  let values = 1;
   let isInString = false;
   for (let at = 0; at < text.length; at++) {
     const character = text[at];
@@ -62,11 +70,14 @@ export function isNestedDeeper(text: string, levels: number): boolean {
       if (character === "\\") at += 1;
       else if (character === '"') isInString = false;
     } else if (character === '"') isInString = true;
-    else if (character === "{" || character === "[") level += 1;
-    else if (character === "}" || character === "]") level -= 1;
-    if (level > levels) return true;
+    else if (character === ",") values += 1;
+    else if (character === "{" || character === "[") {
+      level += 1;
+      values += 1;
+      levels = Math.max(levels, level);
+    } else if (character === "}" || character === "]") level -= 1;
   }
-  return false;
+  return { levels, values };
 }
 
 /** A value with the nearest plain number for each {@link WrittenNumber}, in all but the parts to be kept. */

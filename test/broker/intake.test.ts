@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { isSameTrouble, LeftWaiting, openIntake } from "../../src/broker/intake.ts";
 import type { BrokerLink } from "../../src/broker/connection.ts";
 import { topologyFor } from "../../src/broker/topology.ts";
-import { Deferred, Rejected, Unavailable } from "../../src/errors.ts";
+import { Deferred, MentoError, Rejected, Unavailable, type ErrorCode } from "../../src/errors.ts";
 import type { ReceivedMessage } from "../../src/handle-message.ts";
 import { MessageEventData, type OutgoingEvent } from "../../src/messages/job-event.ts";
 import { eventually } from "../support/eventually.ts";
@@ -62,8 +62,8 @@ function linkByHand() {
   return {
     link,
     consuming,
-    deliver: (headers = {}, content = message.content) =>
-      deliver({ ...message, content, properties: { ...message.properties, headers } }),
+    deliver: (headers = {}, content = message.content, properties = {}) =>
+      deliver({ ...message, content, properties: { ...message.properties, ...properties, headers } }),
     unblock: () => unblock(),
     failed: () => failed,
     acks: () => acks,
@@ -167,6 +167,30 @@ it("a message whose own command fails each time is given up at last, whatever it
     "mento.dead",
   ]);
 });
+
+it.each<ErrorCode>(["nobody-listens", "publish-refused", "publish-impossible"])(
+  "a rejected message whose answer is not taken (%s) is put away all the same",
+  async (code) => {
+    const hand = linkByHand();
+    await openIntake({
+      link: hand.link,
+      topology: topologyFor("mento", "default"),
+      queue: "mento.default.intake",
+      publish: () => Promise.resolve(),
+      prefetch: 1,
+      answer: () => Promise.reject(new MentoError({ code, message: "not taken", hint: "" })),
+      cancel: () => Promise.resolve({ outcomes: [] }),
+      handle: () => Promise.reject(new Rejected({ code: "not-json", message: "", hint: "" })),
+      announce: () => Promise.resolve(),
+      whenOpen: () => Promise.resolve(),
+      log: pino({ level: "silent" }),
+      now: () => new Date(),
+    });
+    hand.deliver({}, Buffer.from("{}"), { replyTo: "answers" });
+    await eventually("it is put away", () => (hand.acks() === 1 ? true : undefined));
+    expect(hand.failed()).toBeUndefined();
+  },
+);
 
 describe("what is announced of a job's event that cannot start the next job", () => {
   async function announced(error: Error, ids: readonly string[]) {

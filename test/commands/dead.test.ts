@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { chooseLetters } from "../../src/commands/choose-letters.ts";
-import { letterText } from "../../src/commands/dead-letter-text.ts";
+import { letterJson, letterText } from "../../src/commands/dead-letter-text.ts";
 import { planReplay, replayLine } from "../../src/commands/replay-letter.ts";
 import { readDeadLetter, type DeadLetter } from "../../src/messages/dead-letter.ts";
 import { Trigger } from "../../src/triggers/trigger-config.ts";
@@ -49,6 +49,21 @@ describe("a letter that is shown", () => {
     expect(letterText(letter("two", { ...death, "mento-queue": "forged" }))).toContain(
       "header mento-queue: forged",
     );
+  });
+});
+
+describe("a letter that is larger than a message", () => {
+  const bytes = Buffer.alloc(2 * 1024 * 1024, 1);
+  const large = readDeadLetter(amqpMessage(bytes, { messageId: "large", headers: {} }));
+
+  it("is shown by its first bytes, for all of its text could be longer than JavaScript's", () => {
+    const text = letterText(large);
+    expect(text).toContain("2097152 bytes, more than a message has");
+    expect(text.length).toBeLessThan(10_000);
+  });
+
+  it("is whole in JSON", () => {
+    expect(letterJson(large)).toMatchObject({ bodyBase64: bytes.toString("base64") });
   });
 });
 

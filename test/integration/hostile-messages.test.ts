@@ -345,13 +345,22 @@ describe("what a producer says of others' work", () => {
     await takeDead();
   });
 
-  it("is not answered in a queue of Mento's", async () => {
-    const replyTo = shortString(queue("jobs"));
+  it.each([
+    ["a queue of Mento's", () => queue("jobs")],
+    // RabbitMQ's name for a client's channel: of text in this place that it cannot decode it ends the publisher's connection.
+    ["what RabbitMQ decodes", () => "amq.rabbitmq.reply-to.!!!!.x"],
+  ])("is not answered in %s", async (_, name) => {
+    const before = lostLinks();
+    const replyTo = shortString(name());
     const id = await send(json({ path: "/etc/passwd", technique: "powder" }), { replyTo });
     await site.event("message.rejected", id);
-    await eventually("that is said", () => (worker.log.includes("is not answered") ? true : undefined));
+    const said = `{"level":40,.*"replyTo":"${name()}".*is not answered`;
+    await eventually("that is said", () => (new RegExp(said).test(worker.log) ? true : undefined));
     await takeDead();
+    await runsHealthy();
     expect(worker.log).not.toContain("put aside");
+    expect(lostLinks()).toBe(before);
+    expect(await waitingIn(`${site.prefix}.dead`)).toBe(0);
   });
 });
 

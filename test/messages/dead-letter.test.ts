@@ -148,6 +148,11 @@ describe("two letters are of the same message", () => {
     ["body", letter(ofWorker, {}, json({ path: "/y" }))],
     ["queue", letter({ ...ofWorker, "mento-queue": "mento.other.intake" })],
     ["trigger", letter({ ...ofWorker, "mento-trigger": "t" })],
+    ["exchange", letter({ ...ofWorker, "mento-exchange": "mento.events" })],
+    ["login", letter({ ...ofWorker, "mento-user-id": "daq" })],
+    ["encoding", letter(ofWorker, { contentEncoding: "gzip" })],
+    ["attribute", letter({ ...ofWorker, "cloudEvents:id": "m", "cloudEvents:subject": "s" })],
+    ["sender, who is answered elsewhere", letter(ofWorker, { replyTo: "elsewhere" })],
   ])("but not of another %s", (_, other) => {
     expect(samenessOf(one)).not.toBe(samenessOf(other));
   });
