@@ -1,3 +1,4 @@
+import { REQUEST_BYTES } from "./bounded-file.ts";
 import { parseSubmitted } from "./record-schema.ts";
 import { REQUEST_PREFIX } from "./run-script.ts";
 
@@ -98,7 +99,8 @@ function parseDirectory(text: string): SubmitAnswer | undefined {
   if (submitted === undefined) return undefined;
   const { runId, host, reservation, partition } = submitted;
   const movedTo = again.length === 0 ? null : { reservation, partition };
-  const request = requestAt < 0 ? undefined : parseJson(text.slice(requestAt + REQUEST_PREFIX.length));
+  const from = requestAt + REQUEST_PREFIX.length;
+  const request = requestAt < 0 ? undefined : parseJson(text.slice(from, from + REQUEST_BYTES));
   return { kind: "submitted", runId, host, request, movedTo };
 }
 
