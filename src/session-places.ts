@@ -10,7 +10,7 @@ import {
 } from "./config.ts";
 import { Deferred, Rejected, Unavailable, type MentoError } from "./errors.ts";
 import { parseSlurmNow, SLURM_NOW_COMMAND, tooManyPending, type SlurmNow } from "./jobs/slurm-now.ts";
-import { headCommand, sbatchOptions } from "./jobs/sbatch-script.ts";
+import { HEAD_BYTES, headCommand, sbatchOptions } from "./jobs/sbatch-script.ts";
 import { requirePrivateFolder } from "./private-folder.ts";
 import type { JobMethod } from "./messages/job-event.ts";
 import type { Place, PlaceSlurm, UserScript } from "./methods/method.ts";
@@ -171,7 +171,7 @@ export class SessionPlaces {
     const known = seen.get(program);
     if (known !== undefined && Date.now() - known.at < ASK_EVERY_MS) return known.script;
     const script = shell.run(headCommand(program)).then(({ stdout }) => {
-      const options = sbatchOptions(stdout.toString("utf8"));
+      const options = sbatchOptions(stdout.toString("utf8", 0, HEAD_BYTES));
       return options === undefined ? null : { path: program, options };
     });
     seen.set(program, { at: Date.now(), script });

@@ -40,9 +40,11 @@ export function chooseReservation(wish: ReservationWish, session: SessionResourc
   const fitting: { slot: Slot; idleNodes: number; idleCpus: number }[] = [];
   const reasons: string[] = [];
   const first = session.reservations[0]?.name ?? "";
+  const isKnown = [...now.nodes.values()].some((node) => !lacks(node, wish));
   for (const one of reservationsNow(session, now)) {
     const { name } = one;
-    const looked = name === null ? unreserved(one, wish) : look({ ...one, name }, first, wish, now);
+    const looked =
+      name === null ? unreserved(one, wish) : look({ ...one, name }, { first, isKnown }, wish, now);
     if (typeof looked === "string") reasons.push(looked);
     else fitting.push(looked);
   }
@@ -104,7 +106,12 @@ function unreserved({ partition }: SessionReservation, wish: ReservationWish) {
 }
 
 /** How a reservation stands for the job, or a sentence: why it does not fit. */
-function look(one: ReservationNow & { name: string }, first: string, wish: ReservationWish, now: SlurmNow) {
+function look(
+  one: ReservationNow & { name: string },
+  { first, isKnown }: { first: string; isKnown: boolean },
+  wish: ReservationWish,
+  now: SlurmNow,
+) {
   const { name, slurm } = one;
   if (!isAskedFor(name, first, wish.reservation)) {
     return `${name} is not the one asked for (${wish.reservation ?? ""})`;
@@ -121,7 +128,7 @@ function look(one: ReservationNow & { name: string }, first: string, wish: Reser
     const least = wish.timeMin === undefined ? wish.time : `${wish.timeMin} at least`;
     return `${name} ends in ${words(slurm.end - now.at)}, and the job asks for ${least}`;
   }
-  const nodes = nodesFor(slurm, wish, now);
+  const nodes = slurm.nodes.flatMap((node) => nodeFor(node, { isKnown, wish, now }));
   const wanted = wish.nodes ?? 1;
   if (nodes.length < wanted) {
     const asked = `${wanted} node${wanted === 1 ? "" : "s"}${wish.constraint === undefined ? "" : ` with ${wish.constraint}`}`;
@@ -141,19 +148,21 @@ function isAskedFor(name: string, first: string, asked: string | number | undefi
 }
 
 /**
- * The reservation's nodes that are up and may have the features. What only Slurm can judge counts as fitting: a node
+ * A node of a reservation, if it is up and may have the features. What only Slurm can judge counts as fitting: a node
  * that this account is not shown, and a constraint that is not understood, or that no node of the cluster meets: sbatch
  * refuses that in its own words.
  */
-function nodesFor(slurm: SlurmReservation, { constraint }: ReservationWish, now: SlurmNow) {
-  const lacks = ({ features }: SlurmNode) =>
-    constraint !== undefined && fitsConstraint(constraint, features) === false;
-  const isKnown = [...now.nodes.values()].some((node) => !lacks(node));
-  return slurm.nodes.flatMap((name) => {
-    const node = now.nodes.get(name);
-    if (node === undefined) return [{ isIdle: false, idleCpus: 0 }];
-    return !node.isUp || (isKnown && lacks(node)) ? [] : [node];
-  });
+function nodeFor(
+  name: string,
+  { isKnown, wish, now }: { isKnown: boolean; wish: ReservationWish; now: SlurmNow },
+): Pick<SlurmNode, "isIdle" | "idleCpus">[] {
+  const node = now.nodes.get(name);
+  if (node === undefined) return [{ isIdle: false, idleCpus: 0 }];
+  return !node.isUp || (isKnown && lacks(node, wish)) ? [] : [node];
+}
+
+function lacks({ features }: SlurmNode, { constraint }: ReservationWish): boolean {
+  return constraint !== undefined && fitsConstraint(constraint, features) === false;
 }
 
 function fittedTime({ time, timeMin }: ReservationWish, left: number): string | undefined {

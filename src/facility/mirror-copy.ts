@@ -1,7 +1,6 @@
-import { constants, type Stats, lstatSync } from "node:fs";
+import { type Stats, lstatSync } from "node:fs";
 import {
   chmod,
-  copyFile,
   link,
   lstat,
   mkdir,
@@ -11,11 +10,12 @@ import {
   statfs,
   unlink,
   utimes,
+  type FileHandle,
 } from "node:fs/promises";
 import { join } from "node:path";
 import type { Copied, MirrorJournal } from "./mirror-journal.ts";
 import { hasChanged, type SourceFacts, type Step } from "./mirror-plan.ts";
-import { HeldDirectory, inParentOf, inParentOfSync, openFile, pathOf } from "./mirror-tree.ts";
+import { HeldDirectory, inParentOf, inParentOfSync, openFile } from "./mirror-tree.ts";
 
 export interface MirrorRoots {
   beamline: string;
@@ -188,7 +188,7 @@ async function copySource(
     if (!before.isFile()) return undefined;
     requireOwnFile(before);
     await requireRoom(before, partial);
-    await copyFile(pathOf(source.fd), partial, constants.COPYFILE_FICLONE);
+    await copyContent(source, partial, before.size);
     const after = await source.stat();
     const copied = factsOf(after);
     if (copied === null || hasChanged(facts, copied)) return undefined;
@@ -198,6 +198,34 @@ async function copySource(
     return copied;
   } finally {
     await source.close();
+  }
+}
+
+/** Node has four threads for all files of all sessions: each piece is a turn of its own. */
+const PIECE_BYTES = 1024 * 1024;
+const NOTHING = Buffer.alloc(PIECE_BYTES);
+
+/** What the source has now, and no more; holes, which cost their owner no room, stay holes. */
+async function copyContent(source: FileHandle, partial: string, bytes: number): Promise<void> {
+  const target = await open(partial, "wx", 0o600);
+  try {
+    const piece = Buffer.alloc(PIECE_BYTES);
+    for (let at = 0; at < bytes;) {
+      const { bytesRead } = await source.read(piece, 0, Math.min(PIECE_BYTES, bytes - at), at);
+      if (bytesRead === 0) break;
+      const read = piece.subarray(0, bytesRead);
+      if (!read.equals(NOTHING.subarray(0, bytesRead))) await writeAll(target, read, at);
+      at += bytesRead;
+    }
+    await target.truncate(bytes);
+  } finally {
+    await target.close();
+  }
+}
+
+async function writeAll(target: FileHandle, bytes: Buffer, at: number): Promise<void> {
+  for (let done = 0; done < bytes.length;) {
+    done += (await target.write(bytes, done, bytes.length - done, at + done)).bytesWritten;
   }
 }
 

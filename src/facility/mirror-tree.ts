@@ -84,7 +84,7 @@ export function openFile(place: string) {
 }
 
 /** What is open, as a path that leads to exactly it. */
-export function pathOf(fd: number): string {
+function pathOf(fd: number): string {
   return `/proc/self/fd/${fd}`;
 }
 

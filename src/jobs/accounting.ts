@@ -1,4 +1,5 @@
 import { quote, quoteAll } from "../shells/quote.ts";
+import { answerLines, fieldsOf } from "./answer-lines.ts";
 import { parseTaskList, type TaskList } from "./array-tasks.ts";
 import { ACCOUNTING_SECONDS } from "./directory.ts";
 
@@ -14,6 +15,9 @@ export interface AccountedJob {
   comment: string;
   directory: string;
 }
+
+/** In all lists of an answer: more than a worker watches jobs, each of which is held against each of them. */
+const MOST_RANGES = 4_096;
 
 /**
  * Asks for jobs that `squeue` has forgotten. Ids come again after Slurm's MaxJobId, and accounting keeps years: so only
@@ -34,20 +38,24 @@ SLURM_BITSTR_LEN=0 timeout ${ACCOUNTING_SECONDS} sacct -n -P -X -u ${quote(accou
  */
 export function parseAccounting(output: string, wanted: readonly string[]): Map<string, AccountedJob> {
   const jobs = new Map<string, AccountedJob>();
-  const together: [TaskList, AccountedJob][] = [];
-  for (const line of output.split("\n")) {
-    const [id = "", state = "", exitCode = "", node = "", comment = "", ...directory] = line.split("|");
+  const together = new Map<string, [TaskList, AccountedJob][]>(wanted.map((id) => [arrayJobOf(id), []]));
+  let rangesLeft = MOST_RANGES;
+  for (const line of answerLines(output)) {
+    const [id = "", state = "", exitCode = "", node = "", comment = "", directory = ""] = fieldsOf(
+      line,
+      "|",
+      6,
+    );
     const list = parseTaskList(id);
-    if (!(/^\d+(_\d+)?$/.test(id) || list !== undefined) || !/^\d+:\d+$/.test(exitCode)) continue;
+    if (!(/^\d+(_\d+)?$/.test(id) || list !== undefined) || !/^\d{1,3}:\d{1,3}$/.test(exitCode)) continue;
     const nodes = node === "None assigned" ? "" : node;
-    const job = { id, state, exitCode, nodes, comment, directory: directory.join("|") };
+    const job = { id, state, exitCode, nodes, comment, directory };
     if (list === undefined) jobs.set(id, job);
-    else together.push([list, job]);
+    else if ((rangesLeft -= list.ranges) >= 0) together.get(list.arrayJobId)?.push([list, job]);
   }
   for (const id of wanted.filter((one) => !jobs.has(one))) {
     const index = Number(id.split("_")[1]);
-    const [, job] =
-      together.find(([list]) => list.arrayJobId === arrayJobOf(id) && list.has(index) !== false) ?? [];
+    const [, job] = together.get(arrayJobOf(id))?.find(([list]) => list.has(index) !== false) ?? [];
     if (job !== undefined) jobs.set(id, { ...job, id });
   }
   return jobs;

@@ -4,6 +4,8 @@ const MAX_INDEX = 4_000_001;
 /** Tasks of an array that Slurm tells of in one entry, which have not begun: `4711_[0-4%2]`, `4711_[1,3,5-9:2]`. */
 export interface TaskList {
   arrayJobId: string;
+  /** How many it has, at least 1: what a look into it costs. */
+  ranges: number;
   /** Whether the task of this index is one of them; undefined if the list was cut before it could say. */
   has(index: number): boolean | undefined;
 }
@@ -27,7 +29,11 @@ export function parseTaskList(id: string): TaskList | undefined {
   const last = all.reduce((most, { to }) => Math.max(most, to), -1);
   const isIn = (index: number) =>
     all.some(({ from, to, step }) => index >= from && index <= to && (index - from) % step === 0);
-  return { arrayJobId, has: (index) => isIn(index) || (isCut && index > last ? undefined : false) };
+  return {
+    arrayJobId,
+    ranges: Math.max(1, all.length),
+    has: (index) => isIn(index) || (isCut && index > last ? undefined : false),
+  };
 }
 
 function parseRange(text: string): { from: number; to: number; step: number } | undefined {

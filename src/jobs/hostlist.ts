@@ -4,19 +4,21 @@ import { isIP } from "node:net";
 const MAX_HOSTS = 65_536;
 /** Slurm's limit of dimensions (HIGHEST_DIMENSIONS). */
 const MOST_BRACKETS = 5;
+/** Of the text around the brackets: no host's name is longer. */
+const LONGEST_NAME = 253;
 
 /**
  * Slurm's short form of node names, `max-p11-[001-003,007],max-wn001`, as a list (scontrol(1), `show hostnames`).
  * What is not of that form is taken as it stands. `(null)` and the empty text are no nodes.
+ *
+ * @param most how many are listed at most
  */
-export function expandHostlist(text: string): string[] {
+export function expandHostlist(text: string, most = MAX_HOSTS): string[] {
   if (text === "" || text === "(null)") return [];
   const hosts: string[] = [];
   for (const one of splitOutsideBrackets(text)) {
-    for (const host of expandOne(one, MOST_BRACKETS)) {
-      if (hosts.length >= MAX_HOSTS) return hosts;
-      hosts.push(host);
-    }
+    if (hosts.length >= most) break;
+    for (const host of expandOne(one, MOST_BRACKETS, most - hosts.length)) hosts.push(host);
   }
   return hosts;
 }
@@ -47,18 +49,28 @@ function splitOutsideBrackets(text: string): string[] {
   return parts.filter((part) => part !== "");
 }
 
-function* expandOne(text: string, mostBrackets: number): Generator<string> {
-  const [, before, ranges, after] = /^([^[\]]*)\[([^[\]]+)\](.*)$/.exec(text) ?? [];
-  const isList = ranges?.split(",").every((range) => /^\d{1,9}(-\d{1,9})?$/.test(range)) === true;
-  if (!isList || before === undefined || after === undefined || mostBrackets === 0) {
-    yield text;
-    return;
-  }
-  for (const range of ranges.split(",")) {
-    const [first = "", last = first] = range.split("-");
-    for (let number = Number(first); number <= Number(last); number++) {
-      const digits = String(number).padStart(first.length, "0");
-      for (const rest of expandOne(after, mostBrackets - 1)) yield before + digits + rest;
+function expandOne(text: string, mostBrackets: number, most: number): string[] {
+  const [, before = "", list = "", after = ""] = /^([^[\]]*)\[([^[\]]+)\](.*)$/.exec(text) ?? [];
+  const ranges = list.split(",").map(rangeOf);
+  const isNamed = before.length + after.length <= LONGEST_NAME;
+  if (mostBrackets === 0 || !isNamed || ranges.includes(undefined)) return [text];
+  const rests = after === "" ? [""] : expandOne(after, mostBrackets - 1, most);
+  const hosts: string[] = [];
+  for (const { first, last, width } of ranges.filter((range) => range !== undefined)) {
+    for (let number = first; number <= last; number++) {
+      const digits = String(number).padStart(width, "0");
+      for (const rest of rests) {
+        if (hosts.length >= most) return hosts;
+        hosts.push(before + digits + rest);
+      }
     }
   }
+  return hosts;
+}
+
+/** undefined: it is none, or has nothing in it. */
+function rangeOf(text: string): { first: number; last: number; width: number } | undefined {
+  const [, first, last = first] = /^(\d{1,9})(?:-(\d{1,9}))?$/.exec(text) ?? [];
+  if (first === undefined || Number(last) < Number(first)) return undefined;
+  return { first: Number(first), last: Number(last), width: first.length };
 }

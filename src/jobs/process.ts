@@ -1,5 +1,6 @@
 import { AS_ACCOUNT } from "../shells/environment.ts";
 import { quote } from "../shells/quote.ts";
+import { answerLines, fieldsOf } from "./answer-lines.ts";
 import { BOUNDED_FILE } from "./bounded-file.ts";
 import { askFunction, type CancelRequest } from "./cancel-request.ts";
 import { dataCheck, linkCheck, type DataHere, type DataWanted } from "./data-check.ts";
@@ -89,8 +90,11 @@ export function parseProcesses(
   host: string,
 ): Map<string, JobWord> {
   const words = new Map<string, JobWord>();
-  for (const [, id = "", state = ""] of output.matchAll(/^mento-process (\d+) (\S+)$/gm)) {
-    const directory = jobs.find(({ pid }) => String(pid) === id)?.directory ?? "";
+  const directories = new Map(jobs.map(({ pid, directory }) => [String(pid), directory]));
+  for (const line of answerLines(output)) {
+    const [mark, id = "", state = ""] = fieldsOf(line, " ", 3);
+    const directory = directories.get(id);
+    if (mark !== "mento-process" || directory === undefined) continue;
     words.set(id, { id, state, nodes: host, comment: "", directory, exitCode: "0:9", log: "" });
   }
   return words;

@@ -11,7 +11,7 @@ export const ENDED_BYTES = 512 * 1024;
 const MAX_LOG = 1000;
 
 /** `4711`, or `4711_3` of a task of an array. Slurm's ids have 32 bits, and so have processes'. */
-const RunId = z.string().regex(/^\d{1,10}(?:_\d{1,10})?$/);
+const RunId = z.string().regex(/^[1-9]\d{0,9}(?:_\d{1,9})?$/);
 const SlurmName = z.string().regex(/^[A-Za-z0-9_.:+@,-]{1,255}$/);
 export const HostName = z.string().regex(/^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})$/);
 /** Absolute, as Linux takes it. */

@@ -7,7 +7,7 @@ import { shellWords } from "./shell-words.ts";
 export type SbatchOptions = readonly (readonly [name: string, value: string | null])[];
 
 /** Enough for every `#SBATCH` line: sbatch reads them until the first command. */
-const HEAD_BYTES = 32 * 1024;
+export const HEAD_BYTES = 32 * 1024;
 
 /** The beginning of a file, or nothing if it cannot be read. */
 export function headCommand(program: string): string {

@@ -1,4 +1,5 @@
 import { Unavailable } from "../errors.ts";
+import { answerLines, fieldsOf } from "./answer-lines.ts";
 import { expandHostlist } from "./hostlist.ts";
 
 /** What Slurm says of reservations and nodes at one moment. */
@@ -48,19 +49,31 @@ echo "@pending $(printf '%s\\n' "$ours" | ${COUNT_OURS})"
 SLURM_TIME_FORMAT=%s scontrol --oneliner show reservation || exit 1
 sinfo --all --noheader --Node --format='%N|%T|%f|%C' && echo @end`;
 
+/** More than any cluster has; each is held against each node. */
+const MOST_RESERVATIONS = 1_000;
+/** Nodes of all reservations: a short list stands for many, and a maintenance has all. */
+const MOST_RESERVED = 262_144;
+
 /** undefined if the answer is not whole: then nothing is known. */
 export function parseSlurmNow(output: string): SlurmNow | undefined {
-  const lines = output.split("\n");
-  const clock = lines.find((line) => /^@\d+$/.test(line));
-  if (clock === undefined || !lines.includes("@end")) return undefined;
-  const nodes = lines.flatMap((line) => parseNode(line) ?? []);
-  const reservations = lines.flatMap((line) => parseReservation(line) ?? []);
-  return {
-    at: Number(clock.slice(1)),
-    reservations: new Map(reservations.map((one) => [one.name, one])),
-    nodes: new Map(nodes.map((one) => [one.name, one])),
-    pending: Number(/^@pending (\d+)$/m.exec(output)?.[1] ?? 0),
-  };
+  const reservations = new Map<string, SlurmReservation>();
+  const nodes = new Map<string, SlurmNode>();
+  let [at, pending, isWhole, reservedLeft] = [NaN, 0, false, MOST_RESERVED];
+  for (const line of answerLines(output)) {
+    const [, sign, number] = /^(@|@pending )(\d{1,12})$/.exec(line) ?? [];
+    if (sign === "@") at = Number(number);
+    else if (sign !== undefined) pending = Number(number);
+    else if (line === "@end") isWhole = true;
+    else if (!line.startsWith("ReservationName=")) {
+      const node = parseNode(line);
+      if (node !== undefined) nodes.set(node.name, node);
+    } else if (reservations.size < MOST_RESERVATIONS) {
+      const reservation = parseReservation(line, reservedLeft);
+      reservedLeft -= reservation.nodes.length;
+      reservations.set(reservation.name, reservation);
+    }
+  }
+  return isWhole && !Number.isNaN(at) ? { at, reservations, nodes, pending } : undefined;
 }
 
 /** The same of jobs that are known. */
@@ -76,8 +89,7 @@ export function tooManyPending(account: string, limit: number): Unavailable {
   });
 }
 
-function parseReservation(line: string): SlurmReservation | undefined {
-  if (!line.startsWith("ReservationName=")) return undefined;
+function parseReservation(line: string, mostNodes: number): SlurmReservation {
   const fields = new Map(
     line.split(" ").map((field) => {
       const at = field.indexOf("=");
@@ -93,7 +105,7 @@ function parseReservation(line: string): SlurmReservation | undefined {
   return {
     name: text("ReservationName") ?? "",
     partition: text("PartitionName"),
-    nodes: expandHostlist(text("Nodes") ?? ""),
+    nodes: expandHostlist(text("Nodes") ?? "", mostNodes),
     start: time("StartTime") ?? 0,
     end: time("EndTime") ?? Infinity,
     users: text("Users")?.split(",") ?? [],
@@ -109,7 +121,7 @@ const DOWN = /^(down|drain|fail|error|inval|future|blocked)/i;
 const IDLE = /^(idle|reserved|planned|maint)/i;
 
 function parseNode(line: string): SlurmNode | undefined {
-  const [name, state, features, cpus] = line.split("|");
+  const [name, state, features, cpus] = fieldsOf(line, "|", 4);
   const idleCpus = /^\d+\/(\d+)\/\d+\/\d+$/.exec(cpus ?? "")?.[1];
   if (name === undefined || state === undefined || idleCpus === undefined) return undefined;
   return {

@@ -1,4 +1,5 @@
 import { quote } from "../shells/quote.ts";
+import { answerLines, fieldsOf } from "./answer-lines.ts";
 import { READ_SECONDS, within } from "./bounded-file.ts";
 import { slurmSeconds } from "./slurm-time.ts";
 
@@ -27,12 +28,12 @@ export function squeueCommand(account: string): string {
 
 export function parseSqueue(output: string): Map<string, SlurmJob> {
   const jobs = new Map<string, SlurmJob>();
-  for (const line of output.split("\n")) {
-    const [id = "", said = "", used = "", limit = "", nodes = "", comment = "", directory = "", ...reason] =
-      line.trim().split("|");
+  for (const line of answerLines(output)) {
+    const [id = "", said = "", used = "", limit = "", nodes = "", comment = "", directory = "", reason = ""] =
+      fieldsOf(line.trim(), "|", 8);
     if (!/^\d+(_\d+)?$/.test(id) || said === "") continue;
     const state = endedWithReservation(said, used, limit) ? "DEADLINE" : said;
-    jobs.set(id, { id, state, nodes, comment, directory, reason: reason.join("|") });
+    jobs.set(id, { id, state, nodes, comment, directory, reason });
   }
   return jobs;
 }
@@ -46,8 +47,8 @@ ${within(READ_SECONDS, `tail -c 600 ${quote(directory)}/job.log 2>/dev/null`)}`;
 
 /** `ExitCode=7:0` is code and signal, undefined if Slurm did not say; and the end of its log. */
 export function parseExit(output: string): { exitCode: string | undefined; log: string } {
-  const [said = "", log = ""] = output.split(/^mento-log\n/m);
-  return { exitCode: / ExitCode=(\d+:\d+)/.exec(said)?.[1], log };
+  const [said = "", log = ""] = output.split(/^mento-log\n/m, 2);
+  return { exitCode: / ExitCode=(\d{1,3}:\d{1,3})(?!\d)/.exec(said)?.[1], log };
 }
 
 /**

@@ -1,3 +1,5 @@
+import { REQUEST_BYTES } from "./bounded-file.ts";
+import { parseSubmitted } from "./record-schema.ts";
 import { REQUEST_PREFIX } from "./run-script.ts";
 
 /** Where a job was submitted again; null: none. */
@@ -37,24 +39,10 @@ export type SubmitAnswer =
 
 /** The answer is the last line that begins with `mento:`. */
 export function parseSubmitAnswer(stdout: string, paths: readonly string[]): SubmitAnswer | undefined {
-  const line = stdout
-    .split("\n")
-    .filter((one) => one.startsWith("mento:"))
-    .at(-1);
-  const [word, ...rest] = (line ?? "").slice("mento:".length).split(" ");
+  const line = lastAnswer(stdout);
+  if (line.startsWith(SUBMITTED)) return parseDirectory(line.slice(SUBMITTED.length));
+  const [word, ...rest] = line.split(" ");
   switch (word) {
-    case "submitted": {
-      // A cluster's name may follow Slurm's id, and a host's does a process's: `4711;maxwell`.
-      const [, runId, host = null] = /^(\d+(?:_\d+)?)(?:;(\S+))?/.exec(rest[0] ?? "") ?? [];
-      const requestAt = rest.indexOf("#");
-      const isMoved = requestAt > 1;
-      const [reservation = null, partition = null] = rest
-        .slice(1, 3)
-        .map((name) => (name === "-" ? null : name));
-      const movedTo = isMoved ? { reservation, partition } : null;
-      const request = parseRequest(rest.slice(requestAt < 0 ? 1 : requestAt).join(" "));
-      return runId === undefined ? undefined : { kind: "submitted", runId, host, request, movedTo };
-    }
     case "missing": {
       const path = paths[Number(rest[0])];
       return path === undefined
@@ -93,8 +81,27 @@ export function parseSubmitAnswer(stdout: string, paths: readonly string[]): Sub
   }
 }
 
-function parseRequest(line: string): unknown {
-  return parseJson(line.slice(REQUEST_PREFIX.length));
+const SUBMITTED = "submitted ";
+
+function lastAnswer(stdout: string): string {
+  const at = `\n${stdout}`.lastIndexOf("\nmento:");
+  if (at < 0) return "";
+  const [line = ""] = stdout.slice(at + "mento:".length).split("\n", 1);
+  return line;
+}
+
+/** What lies in a job directory: the lines of `submitted`, and the request. All of it is the account's word. */
+function parseDirectory(text: string): SubmitAnswer | undefined {
+  const requestAt = text.indexOf(REQUEST_PREFIX);
+  const said = (requestAt < 0 ? text : text.slice(0, requestAt)).trim();
+  const [first = "", ...again] = said.split(" ", 10);
+  const submitted = parseSubmitted(Buffer.from(`${first}\n${again.join(" ")}`));
+  if (submitted === undefined) return undefined;
+  const { runId, host, reservation, partition } = submitted;
+  const movedTo = again.length === 0 ? null : { reservation, partition };
+  const from = requestAt + REQUEST_PREFIX.length;
+  const request = requestAt < 0 ? undefined : parseJson(text.slice(from, from + REQUEST_BYTES));
+  return { kind: "submitted", runId, host, request, movedTo };
 }
 
 function textIn(json: string): string {

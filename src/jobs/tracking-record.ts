@@ -8,7 +8,7 @@ import { parseJson, writeJson } from "../messages/json.ts";
 import { TriggerSlurm } from "../triggers/trigger-config.ts";
 
 /** Part of a folder's name in the jobs directory. */
-const Name = z.string().regex(/^[A-Za-z0-9_][A-Za-z0-9._-]{0,199}$/, "must be a plain name");
+export const FolderName = z.string().regex(/^[A-Za-z0-9_][A-Za-z0-9._-]{0,199}$/, "must be a plain name");
 
 /** Of a job's data, what becomes part of a command, a path or the choice of a host. */
 const JobPlace = z.looseObject({
@@ -24,7 +24,7 @@ const JobPlace = z.looseObject({
       .regex(/^[1-9][0-9]{0,9}(_[0-9]{1,9})?$/, "must be a job's number")
       .nullable(),
   }),
-  process: z.looseObject({ host: Name, pid: z.int().min(2) }).nullable(),
+  process: z.looseObject({ host: FolderName, pid: z.int().min(2) }).nullable(),
   session: z.looseObject({ id: BeamtimeId.nullable() }),
 });
 
@@ -38,7 +38,7 @@ const WrittenRecord = z.strictObject({
   /** For the job's events. */
   traceparent: z.string().max(512).optional(),
   /** Of a job that was submitted as a task of an array: what the array's marker and folder are named after. */
-  arrayId: Name.optional(),
+  arrayId: FolderName.optional(),
   /** What the trigger asked of Slurm, if the job must be submitted again. */
   slurm: TriggerSlurm.optional(),
   /** How often the job may be submitted again after its node failed or another job took it, and was so far. */
@@ -48,7 +48,7 @@ const WrittenRecord = z.strictObject({
   moved: z.int().nonnegative().optional(),
   priority: z.int().optional(),
   /** The rows in which it has a seat; see jobs/seats.ts. */
-  rows: z.array(Name).max(10).optional(),
+  rows: z.array(FolderName).max(10).optional(),
   /** When Slurm last knew it; default: when it was submitted. */
   seenAt: z.iso.datetime().optional(),
   /** Since when Slurm holds it because its reservation was deleted. */

@@ -3,18 +3,22 @@ import { Deferred, MentoError, Misconfigured, Rejected, Superseded } from "../er
 import { lookId, type DataWanted } from "../jobs/data-check.ts";
 import { directoryOf } from "../jobs/directory.ts";
 import type { SubmitAnswer } from "../jobs/submit-said.ts";
+import { FolderName } from "../jobs/tracking-record.ts";
 import { tooManyPending } from "../jobs/slurm-now.ts";
 import type { CommandEnd } from "../shells/shell.ts";
 import type { JobPlan } from "../triggers/plan.ts";
 import type { Place, SubmitOptions, SubmittedJob } from "./method.ts";
 
-/** What the run script's second line says of the submit that made the job. */
+/** Of a reservation, a partition, or a time. */
+const SlurmWord = z.string().regex(/^[!-~]{1,255}$/);
+
+/** What the run script's second line says of the submit that made the job: the account can have written it. */
 const SubmittedRequest = z.looseObject({
   submittedAt: z.iso.datetime(),
   paths: z.array(z.string()),
-  array: z.string().optional(),
+  array: FolderName.optional(),
   slot: z
-    .object({ reservation: z.string().nullable(), partition: z.string().nullable(), time: z.string() })
+    .object({ reservation: SlurmWord.nullable(), partition: SlurmWord.nullable(), time: SlurmWord })
     .optional(),
 });
 

@@ -104,6 +104,43 @@ describe("the copy to the core file system, in trees that others write in,", () 
     expect(said.join("\n")).toContain("raw/mine: not copied: it has a second name");
   });
 
+  it("is not held up by another's large files, and holes in them take no room", async () => {
+    const other = mkdtempSync(join(tmpdir(), "mirror-other-"));
+    for (const place of ["beamline/raw", "core/raw", "partial"])
+      mkdirSync(join(other, place), { recursive: true });
+    for (const name of ["1", "2", "3", "4"]) {
+      write(beamline(`raw/${name}`), "");
+      truncateSync(beamline(`raw/${name}`), 2 ** 28);
+    }
+    write(beamline("raw/some"), "some");
+    truncateSync(beamline("raw/some"), 2 ** 22 + 1);
+    const large = mirror();
+    const running = large.run();
+    const roots = {
+      ...{ beamline: join(other, "beamline"), core: join(other, "core"), partial: join(other, "partial") },
+    };
+    const small = new BeamtimeMirror(roots, join(other, "journal"), 0, (line) => said.push(line));
+    const besides = small.run();
+    await vi.waitFor(() => expect(readdirSync(join(dir, "partial")).length).toBeGreaterThan(0));
+    for (let number = 1; number <= 3; number++) {
+      writeFileSync(join(other, `beamline/raw/${number}`), "small");
+      await vi.waitFor(() => expect(existsSync(join(other, `core/raw/${number}`))).toBe(true), {
+        timeout: 10_000,
+      });
+    }
+    small.finish();
+    large.finish();
+    await Promise.all([running, besides]);
+    rmSync(other, { recursive: true });
+    for (const name of ["1", "2", "3", "4"]) {
+      const { size, blocks } = lstatSync(core(`raw/${name}`));
+      expect({ size, isEmpty: blocks * 512 < 2 ** 20 }).toEqual({ size: 2 ** 28, isEmpty: true });
+    }
+    const copied = readFileSync(core("raw/some"));
+    expect(copied.length).toBe(2 ** 22 + 1);
+    expect(copied.equals(readFileSync(beamline("raw/some")))).toBe(true);
+  }, 60_000);
+
   it("copies what lies beside FIFOs, endless files and trees without a bottom", async () => {
     spawnSync("mkfifo", [beamline("raw/fifo")]);
     write(beamline("raw/huge"), "");

@@ -6,6 +6,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { publishDataReady } from "../../src/broker/client.ts";
 import { JobEventData } from "../../src/messages/job-event.ts";
 import type { TestBeamtime } from "../support/shared-facility.ts";
+import { placesOf } from "../../src/facility/state.ts";
 import { mento } from "../support/mento.ts";
 import { OwnFacility } from "../support/own-facility.ts";
 import { there } from "../support/servers.ts";
@@ -197,6 +198,26 @@ describe("in job folders of one beamtime", () => {
     const { data } = await site.event("job.completed", cause);
     expect(Date.now() - Date.parse(data.times.ended ?? "")).toBeLessThan(2 * ANNOUNCED_WITHIN_MS);
   });
+});
+
+it("what the account's own scontrol and squeue print keeps nobody waiting", async () => {
+  const home = join(placesOf(own.facility.dir).homes, hostile.beamtime.account);
+  const bin = join(home, "bin");
+  const printing = (program: string, asked: string, lines: string) => {
+    const script = `#!/bin/sh\ncase "$*" in ${asked}) ${lines} ;; *) exec /usr/bin/${program} "$@" ;; esac\n`;
+    writeFileSync(join(bin, program), script, { mode: 0o755 });
+  };
+  mkdirSync(bin);
+  printing("scontrol", "*reservation*", "seq -f 'ReservationName=r%.0f Nodes=a[1-65536]' 1 300000");
+  printing("squeue", "*%T*", "seq -f '%.0f|R' 1 1400000");
+  writeFileSync(join(home, ".bashrc"), `PATH=${bin}:$PATH\n`);
+  await publish(hostile, "quick");
+  await otherIsServed();
+  await otherIsServed();
+  rmSync(join(home, ".bashrc"));
+  rmSync(bin, { recursive: true });
+  expect(log()).not.toContain("broker-lost");
+  expect(mostMemoryMb()).toBeLessThan(1_000);
 });
 
 describe("results", () => {

@@ -23,5 +23,14 @@ describe("Slurm's list of nodes", () => {
       }),
     );
     expect(expandHostlist("a[0-999999999]").length).toBe(65_536);
+    expect(expandHostlist("a[0-999999999],b,c[1-9]", 3)).toEqual(["a0", "a1", "a2"]);
+  });
+
+  it.each([
+    ["a range with nothing in it, beside a large one", "a[0-999999999][2-1]", 65_536],
+    ["what is longer than any name", `a[1-65536]${"x".repeat(1_000_000)}`, 1],
+    ["brackets in each other's place", `${"[".repeat(500_000)}1-9${"]".repeat(500_000)}`, 1],
+  ])("ends soon for %s", (_, text, count) => {
+    expect(expandHostlist(text).length).toBe(count);
   });
 });

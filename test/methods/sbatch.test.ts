@@ -188,6 +188,39 @@ describe("the answer of the remote call", () => {
     expect(result).toMatchObject({ submittedAt: request.submittedAt });
   });
 
+  it("of a job that was submitted again says where it is now", async () => {
+    const request = { submittedAt: "2026-01-01T00:00:00.000Z", paths: plan.paths };
+    const said = `mento:submitted 4712 - other preempted # mento-request: ${JSON.stringify(request)}\n`;
+    const { result } = await submitWith(said, "");
+    expect(result).toMatchObject({ slurmJobId: "4712", slot: { reservation: null, partition: "other" } });
+  });
+
+  it.each([
+    ["a number without end", "9".repeat(500)],
+    ["no number of a job", "0"],
+    ["no name of a partition", "4711 - \u001b[2J preempted"],
+    ["a name without end", `4711 ${"r".repeat(300)} - preempted`],
+  ])("that has what nobody but the account has written is none: %s", async (_, said) => {
+    const { result } = await submitWith(`mento:submitted ${said} # mento-request: {}\n`, "");
+    expect(result).toMatchObject({ code: "submit-not-now" });
+  });
+
+  it.each([
+    ["a slot without end", { slot: { reservation: "r".repeat(3_000_000), partition: null, time: "1:00" } }],
+    ["a slot that acts on a terminal", { slot: { reservation: null, partition: "\u001b[2J", time: "1:00" } }],
+    ["an array elsewhere", { array: "../../x" }],
+  ])("is believed without the account's request, if that has %s", async (_, forged) => {
+    const request = { submittedAt: "2026-01-01T00:00:00.000Z", paths: plan.paths, ...forged };
+    const said = `mento:submitted 4711 # mento-request: ${JSON.stringify(request)}\n`;
+    const { result } = await submitWith(said, "");
+    expect(result).toMatchObject({
+      slurmJobId: "4711",
+      arrayId: null,
+      submittedAt: "1970-01-01T00:00:00.000Z",
+    });
+    expect(JSON.stringify(result).length).toBeLessThan(1_000);
+  });
+
   it("that is none leaves the message for later", async () => {
     for (const stdout of ["", "mento:submitted \n", "mento:hello\n"]) {
       expect((await submitWith(stdout, "cannot create")).result).toMatchObject({ code: "submit-not-now" });

@@ -1,0 +1,73 @@
+import { describe, expect, it } from "vitest";
+import { chooseReservation } from "../../src/beamtime/reservation.ts";
+import { parseAccounting } from "../../src/jobs/accounting.ts";
+import { parseLook } from "../../src/jobs/cancel.ts";
+import { parseProcesses } from "../../src/jobs/process.ts";
+import { parseSlurmNow } from "../../src/jobs/slurm-now.ts";
+import { parseExit, parseSqueue } from "../../src/jobs/squeue.ts";
+
+const MEBI = 1024 * 1024;
+/** While one session's answer is read, no other's is. */
+const SOON_MS = 30_000;
+const lines = (count: number, line: (number: number) => string) =>
+  Array.from({ length: count }, (_, number) => line(number)).join("\n");
+
+/** Programs of the account that stand in front of Slurm's print up to 16 MiB. */
+describe(
+  "what an account's own programs print is read soon, and takes a bounded room:",
+  { timeout: SOON_MS },
+  () => {
+    it("reservations that each have all nodes", () => {
+      const said = lines(
+        250_000,
+        (number) => `ReservationName=r_${number} Nodes=a[1-65536] StartTime=1 EndTime=Unknown`,
+      );
+      const nodes = lines(60_000, (number) => `a${number}|idle|x|0/1/0/1`);
+      const now = parseSlurmNow(`@2\n${nodes}\n${said}\n@end\n`);
+      expect(now).toBeUndefined();
+      const some = parseSlurmNow(`@2\n@end\n${nodes}\n${said}\n`);
+      if (some === undefined) throw new Error("not parsed");
+      expect(some.reservations.size).toBeLessThanOrEqual(1_000);
+      const reservations = [{ name: "r", partition: "p", nodes: [] }];
+      chooseReservation({ time: "1:00", constraint: "none" }, { account: "a", reservations }, some);
+    });
+
+    it("nodes and features without end", () => {
+      const said = `@1\n@end\nn|idle|${"a,".repeat(7 * MEBI)}|0/1/0/1\n${"\n".repeat(MEBI)}`;
+      expect(parseSlurmNow(said)?.nodes.size).toBe(0);
+    });
+
+    it.each([
+      ["jobs without end", lines(1_400_000, (number) => `${number}|R`)],
+      ["empty lines", "\n".repeat(15 * MEBI)],
+      ["fields without end", `1|${"|".repeat(15 * MEBI)}`],
+    ])("%s", (_, said) => {
+      expect(parseSqueue(said).size).toBeLessThanOrEqual(65_536);
+      const jobIds = Array.from({ length: 50 }, (_one, number) => `j${number}`);
+      const look = parseLook(Buffer.from(`${said}\nmento-directories\n`), {
+        ...{ jobsDirectory: "/j", jobIds, account: "a" },
+      });
+      expect(look.found.size).toBe(0);
+    });
+
+    it.each([
+      ["one list of an array's tasks", `12_[${"1,".repeat(7 * MEBI)}]|CANCELLED|0:0`],
+      ["lists of an array's tasks", lines(700_000, (number) => `12_[${number}]|CANCELLED|0:0`)],
+      ["long lists of them", lines(250, () => `12_[${"1,".repeat(30_000)}]|CANCELLED|0:0`)],
+    ])("%s", (_, said) => {
+      const wanted = Array.from({ length: 2_000 }, (_one, number) => `12_${number + 2_000_000}`);
+      expect(parseAccounting(said, wanted).size).toBe(0);
+    });
+
+    it("processes of nobody", () => {
+      const jobs = Array.from({ length: 2_000 }, (_, number) => ({ pid: number + 2, directory: "/j" }));
+      const said = lines(800_000, (number) => `mento-process ${number + 1_000_000} R`);
+      expect(parseProcesses(said, jobs, "n").size).toBe(0);
+    });
+
+    it("exit codes that are none", () => {
+      expect(parseExit(` ExitCode=${"9".repeat(400)}:0`).exitCode).toBeUndefined();
+      expect(parseAccounting(`1|FAILED|${"9".repeat(400)}:0|n||/j`, ["1"]).size).toBe(0);
+    });
+  },
+);
