@@ -6,7 +6,7 @@ import { endedData, lostData, startedData, type EndFacts } from "./jobs/event-da
 import { endFromRecord, endFromSlurm, hasBegun, type JobEnd } from "./jobs/job.ts";
 import { withPlausibleTimes } from "./jobs/record-times.ts";
 import { resultsOf } from "./jobs/results.ts";
-import { cancelHeldCommand, exitCommand, parseExit } from "./jobs/squeue.ts";
+import { cancelHeldCommand, exitCommand, isCancelled, parseExit } from "./jobs/squeue.ts";
 import type { TrackingRecord } from "./jobs/tracking-record.ts";
 import { isAtRest, judge, LOOK_FIRST_MS, type SlurmWord } from "./jobs/verdict.ts";
 import {
@@ -311,7 +311,7 @@ export class Tracker {
       if (isOver) {
         const answer = await sight.shell.run(cancelHeldCommand(runIdOf(watched.record), markerOf(job.id)));
         // Somebody may have let it run meanwhile.
-        if (!answer.stdout.toString("utf8").trim().startsWith("CANCELLED")) return;
+        if (!isCancelled(answer.stdout.toString("utf8"))) return;
         await this.#end(watched, ...endOfUnplaced(now, errorText(error)), session);
       } else this.#words.once(watched, `the job cannot be submitted again yet (${why}): ${errorText(error)}`);
     }

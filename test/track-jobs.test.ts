@@ -24,9 +24,9 @@ function shellThatSays(answers: { squeue: string; scontrol: string; records: str
     host: "node",
     account: "account",
     run: (script) => {
-      const stdout = script.startsWith("squeue")
+      const stdout = /^timeout [-k\d ]+ squeue /.test(script)
         ? answers.squeue
-        : script.startsWith("scontrol")
+        : /^timeout [-k\d ]+ scontrol /.test(script)
           ? answers.scontrol
           : script.includes("ls -1U")
             ? ""

@@ -1,7 +1,9 @@
 import { parseSlurmNow, SLURM_NOW_COMMAND, type SlurmNow } from "../jobs/slurm-now.ts";
 import type { ReservationNow } from "../beamtime/reservation.ts";
+import { TIMED_OUT } from "../jobs/bounded-file.ts";
+import { FOR_A_WHILE, SQUEUE } from "../jobs/squeue.ts";
 import { quote, quoteAll } from "../shells/quote.ts";
-import type { Shell } from "../shells/shell.ts";
+import type { CommandEnd, Shell } from "../shells/shell.ts";
 import type { Finding } from "./checklist.ts";
 import { count, duration, isoTime, localTime } from "./words.ts";
 
@@ -27,18 +29,18 @@ export async function checkSlurm(shell: Shell): Promise<Finding<NodeWithSlurm>> 
     const hint = "Is Slurm's client installed there, and in the PATH of a login without a terminal?";
     return { state: "failed", message: `${host} has no ${absent} for ${account}.`, hint };
   }
-  const version = text((await shell.run("sbatch --version")).stdout);
-  const ping = await shell.run("scontrol ping");
-  const controller = text(ping.stdout) || ping.stderr.trim();
+  const version = text((await shell.run(`${FOR_A_WHILE} sbatch --version`)).stdout);
+  const ping = await shell.run(`${FOR_A_WHILE} scontrol ping`);
+  const controller = text(ping.stdout) || said(ping);
   if (!/ is UP/.test(controller)) return noAnswer(`${version} on ${host}: ${controller}`);
-  const queue = await shell.run(`squeue --noheader --user=${quote(account)} --format=%A`);
-  if (queue.code !== 0) return noAnswer(`squeue on ${host}: ${queue.stderr.trim()}`);
+  const queue = await shell.run(`${SQUEUE} --noheader --user=${quote(account)} --format=%A`);
+  if (queue.code !== 0) return noAnswer(`squeue on ${host}: ${said(queue)}`);
   const asked = await shell.run(SLURM_NOW_COMMAND);
   const now = asked.code === 0 ? parseSlurmNow(text(asked.stdout)) : undefined;
-  if (now === undefined) return noAnswer(`scontrol and sinfo on ${host}: ${asked.stderr.trim()}`);
+  if (now === undefined) return noAnswer(`squeue, scontrol and sinfo on ${host}: ${said(asked)}`);
   const jobs = text(queue.stdout)
     .split("\n")
-    .filter((line) => line !== "").length;
+    .filter((line) => /^\d+$/.test(line)).length;
   const message = `${version} on ${host}; the controller is up, with ${count(jobs, "job")} of ${account}`;
   return { state: "ok", message, value: { shell, now } };
 }
@@ -71,17 +73,18 @@ export async function checkReservation(
   const until = slurm === undefined ? "no reservation" : ends;
   const partition = slurm?.partition ?? one.partition;
   const test = await shell.run(testCommand(name, partition));
-  const said = test.stderr.trim().split("\n").at(-1) ?? "";
+  if (TIMED_OUT.includes(test.code)) return noAnswer(`sbatch on ${shell.host}: ${said(test)}`);
+  const last = test.stderr.trim().split("\n").at(-1) ?? "";
   if (test.code !== 0) {
     const users = slurm === undefined ? "" : ` It is for ${slurm.users.join(", ") || "no account by name"}.`;
     return {
       state: "failed",
-      message: `${until}; but Slurm takes no job of ${shell.account} in ${partition === null ? "its default partition" : `partition ${partition}`}: ${said}`,
+      message: `${until}; but Slurm takes no job of ${shell.account} in ${partition === null ? "its default partition" : `partition ${partition}`}: ${last}`,
       hint: `\`scontrol show reservation\` says whom and what it is for.${users}`,
       code: "no-reservation-fits",
     };
   }
-  const start = / to start at (\S+) .* on nodes (\S+)/.exec(said);
+  const start = / to start at (\S+) .* on nodes (\S+)/.exec(last);
   const facts = [
     until,
     `partition ${partition}`,
@@ -117,7 +120,7 @@ function testCommand(reservation: string | null, partition: string | null): stri
     "--output=/dev/null",
     "--wrap=true",
   ];
-  return `sbatch ${quoteAll(options)}`;
+  return `${FOR_A_WHILE} sbatch ${quoteAll(options)}`;
 }
 
 function noSuchReservation(name: string): Finding<never> {
@@ -127,6 +130,10 @@ function noSuchReservation(name: string): Finding<never> {
     hint: "It has ended or was deleted. Have the beamtime started again, or its metadata file corrected.",
     code: "no-reservation-fits",
   };
+}
+
+function said({ stderr }: CommandEnd): string {
+  return stderr.trim() || "no answer";
 }
 
 function text(bytes: Buffer): string {

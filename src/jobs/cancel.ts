@@ -74,8 +74,7 @@ export const LONGEST_CANCEL_SECONDS = SQUEUE_SECONDS + SCANCEL_SECONDS + 30;
 
 /** A directory that the account cannot write to is another's. */
 export function lookCommand({ jobsDirectory, jobIds, account, cancelRequests }: CancelJobs): string {
-  const slurm =
-    account === null ? "" : `timeout ${SQUEUE_SECONDS} ${squeueCommand(account)} || echo ${NO_SLURM}\n`;
+  const slurm = account === null ? "" : `${squeueCommand(account)} || echo ${NO_SLURM}\n`;
   return `${slurm}echo ${DIRECTORIES}
 ${
   cancelRequests !== undefined

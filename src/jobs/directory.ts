@@ -4,7 +4,7 @@ import { dataCheck, type DataWanted } from "./data-check.ts";
 import { ASK_SBATCH } from "./sbatch-call.ts";
 import { SET_TURN } from "./run-script.ts";
 import { PENDING_COMMAND } from "./slurm-now.ts";
-import { cancelOne } from "./squeue.ts";
+import { cancelOne, SQUEUE } from "./squeue.ts";
 import { leaveCommand, takeSeats, type Seats } from "./seats.ts";
 
 /**
@@ -271,7 +271,7 @@ fi
 
 /** Every job of the account that Slurm's controller knows: id, `4711_3` of a task, `4711_[4-9]` of those that wait, and comment. */
 export function listCommand(account: string): string {
-  return `squeue --noheader --states=all --user=${quote(account)} --format='%i|%k'`;
+  return `${SQUEUE} --noheader --states=all --user=${quote(account)} --format='%i|%k'`;
 }
 
 /** Answers with the job that the directory holds, or, if its data is whole, `none`; makes nothing. */

@@ -1,6 +1,8 @@
 import { Unavailable } from "../errors.ts";
 import { answerLines, fieldsOf } from "./answer-lines.ts";
+import { within } from "./bounded-file.ts";
 import { expandHostlist } from "./hostlist.ts";
+import { FOR_A_WHILE } from "./squeue.ts";
 
 /** What Slurm says of reservations and nodes at one moment. */
 export interface SlurmNow {
@@ -37,17 +39,23 @@ const OURS_PENDING = "squeue --array --noheader --me --states=PENDING --format=%
 const COUNT_OURS = "grep -c '^mento:'";
 
 /** Prints how many of our jobs of this account wait. */
-export const PENDING_COMMAND = `${OURS_PENDING} | ${COUNT_OURS}`;
+export const PENDING_COMMAND = `${FOR_A_WHILE} ${OURS_PENDING} | ${COUNT_OURS}`;
+
+/** Less than a command is let take: it is Slurm then that does not answer, and not the node. */
+const SLURM_NOW_SECONDS = 20;
 
 /**
  * One remote call. Times as numbers: the node's clock and time zone are not the worker's. A controller that does not
  * answer has no jobs that wait, or many: it is not asked for the rest.
  */
-export const SLURM_NOW_COMMAND = `date +@%s
+export const SLURM_NOW_COMMAND = within(
+  SLURM_NOW_SECONDS,
+  `date +@%s
 ours=$(${OURS_PENDING}) || exit 1
 echo "@pending $(printf '%s\\n' "$ours" | ${COUNT_OURS})"
 SLURM_TIME_FORMAT=%s scontrol --oneliner show reservation || exit 1
-sinfo --all --noheader --Node --format='%N|%T|%f|%C' && echo @end`;
+sinfo --all --noheader --Node --format='%N|%T|%f|%C' && echo @end`,
+);
 
 /** More than any cluster has; each is held against each node. */
 const MOST_RESERVATIONS = 1_000;

@@ -3,8 +3,11 @@ import { answerLines, fieldsOf } from "./answer-lines.ts";
 import { READ_SECONDS, within } from "./bounded-file.ts";
 import { slurmSeconds } from "./slurm-time.ts";
 
-/** So long Slurm's programs are waited for: while its controller hangs, they try for minutes. */
-const FOR_A_WHILE = "timeout -k 5 20";
+/**
+ * So long Slurm's programs are waited for: while its controller hangs, they try for minutes. Less than a command is let
+ * take: it is Slurm then that does not answer, and not the node; and nothing is left behind there.
+ */
+export const FOR_A_WHILE = "timeout -k 5 20";
 export const SQUEUE = `${FOR_A_WHILE} squeue`;
 
 /** One job as `squeue` has it. */
@@ -23,7 +26,7 @@ export interface SlurmJob {
 
 /** All jobs of the account that Slurm's controller still knows: also those that ended lately (MinJobAge). */
 export function squeueCommand(account: string): string {
-  return `squeue --array --noheader --states=all --user=${quote(account)} --format='%i|%T|%M|%l|%N|%k|%Z|%r'`;
+  return `${SQUEUE} --array --noheader --states=all --user=${quote(account)} --format='%i|%T|%M|%l|%N|%k|%Z|%r'`;
 }
 
 export function parseSqueue(output: string): Map<string, SlurmJob> {
@@ -40,7 +43,7 @@ export function parseSqueue(output: string): Map<string, SlurmJob> {
 
 /** What neither `squeue` nor a record says of how a job ended; asked for one job, and only when it left no record. */
 export function exitCommand(slurmJobId: string, directory: string): string {
-  return `scontrol --oneliner show job ${quote(slurmJobId)}
+  return `${FOR_A_WHILE} scontrol --oneliner show job ${quote(slurmJobId)}
 echo mento-log
 ${within(READ_SECONDS, `tail -c 600 ${quote(directory)}/job.log 2>/dev/null`)}`;
 }
@@ -89,11 +92,16 @@ function cancelCommand(id: string, marker: string, which: string): string {
 
 /** Makes a task of an array, of this id, a job of its own in Slurm's eyes. */
 export function partTask(slurmJobId: string, marker: string): string {
-  return `scontrol update JobId=${quote(slurmJobId)} Comment=${quote(marker)}`;
+  return `${FOR_A_WHILE} scontrol update JobId=${quote(slurmJobId)} Comment=${quote(marker)}`;
 }
 
 /** Cancels a job that waits, and prints what it is then. */
 export function cancelHeldCommand(slurmJobId: string, marker: string): string {
   const id = quote(slurmJobId);
-  return `${cancelWaiting(id, quote(marker))}; squeue --array --noheader --states=all --jobs=${id} --format=%T`;
+  return `${cancelWaiting(id, quote(marker))}; ${SQUEUE} --array --noheader --states=all --jobs=${id} --format=%T`;
+}
+
+/** By what {@link cancelHeldCommand} has printed. */
+export function isCancelled(output: string): boolean {
+  return /^CANCELLED/m.test(output);
 }

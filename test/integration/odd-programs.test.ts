@@ -121,6 +121,7 @@ exit ${code}`,
     ["says no number", 'REAL "$@" > /dev/null'],
     ["says it in words", 'echo "Submitted batch job $(REAL "$@")"'],
     ["names a cluster", 'id=$(REAL "$@") && echo "$id;mento"'],
+    ["leaves a program behind that holds its outputs for long", 'sleep 100 &\nREAL "$@"'],
   ])("%s", async (_, script) => {
     standIn("sbatch", script);
     const ids = await Promise.all([publish(), publish()]);
@@ -136,6 +137,21 @@ it("all of Slurm's programs may greet", async () => {
     );
   }
   await runsOnce(await publish());
+});
+
+it("Slurm's programs that hang are Slurm's trouble, not the node's, and none is left behind", async () => {
+  for (const program of ["squeue", "scontrol", "sinfo"]) standIn(program, "exec sleep 4321");
+  const id = await publish();
+  await eventually(
+    "Slurm is named",
+    () => site.workers[0]?.log.includes('"slurm-unavailable"') || undefined,
+    60_000,
+  );
+  expect(site.workers[0]?.log).not.toContain('"ssh-lost"');
+  for (const program of ["squeue", "scontrol", "sinfo"]) rmSync(standIn(program, ""));
+  await runsOnce(id);
+  const isLeft = () => spawnSync(...there("pgrep", ["-f", "^sleep 4321$"])).status === 0;
+  await eventually("none is left", () => (isLeft() ? undefined : true), 30_000);
 });
 
 it("the account's environment changes neither what Slurm does nor what it says, and its programs get it all the same", async () => {

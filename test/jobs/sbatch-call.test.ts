@@ -8,8 +8,12 @@ const programs = new FakePrograms();
 afterAll(() => programs.remove());
 
 /** What is taken for the id that an `sbatch` has printed which ended so. */
-function idIn(printed: string, code = 0): string | undefined {
-  programs.answer("sbatch", `printf %s ${quote(printed)}; exit ${code}`);
+function idIn(printed: string, code = 0, before = ""): string | undefined {
+  programs.answer(
+    "sbatch",
+    `${before}
+printf %s ${quote(printed)}; exit ${code}`,
+  );
   const { stdout } = programs.run(
     `${ASK_SBATCH}\nask_sbatch run.sh && echo "is $id" || echo "none $code $id"`,
   );
@@ -49,6 +53,20 @@ describe("the id that sbatch prints", () => {
 
   it("is none of an sbatch that has not ended well", () => {
     for (const code of [1, 2, 124, 137, 255]) expect(idIn("4711\n", code)).toBeUndefined();
+  });
+
+  it("is known when sbatch ends, whatever it has left behind that holds its outputs", () => {
+    const before = Date.now();
+    expect(idIn("4711\n", 0, "sleep 60 &")).toBe("4711");
+    expect(Date.now() - before).toBeLessThan(30_000);
+  });
+
+  it("is none of an sbatch that prints more than anybody reads, and not all of it is kept", () => {
+    expect(idIn("4711\n", 0, "yes | head -c 300000")).toBeUndefined();
+    programs.answer("sbatch", `yes | head -c 300000; exit 1`);
+    const { stdout, stderr } = programs.run(`${ASK_SBATCH}\nask_sbatch run.sh || echo "none $code"`);
+    expect(stdout).toBe("none 137\n");
+    expect(stderr.length).toBeLessThan(300_000);
   });
 
   it("is the one line beside sbatch's own messages, if it has its form", () => {

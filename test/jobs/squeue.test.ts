@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { isHeldForReservation, parseSqueue } from "../../src/jobs/squeue.ts";
+import { isCancelled, isHeldForReservation, parseSqueue } from "../../src/jobs/squeue.ts";
 import type { TrackingRecord } from "../../src/jobs/tracking-record.ts";
 import { isOurs, wordOn, type Watched } from "../../src/jobs/watched.ts";
 import { slurmSeconds, slurmTime } from "../../src/jobs/slurm-time.ts";
@@ -11,6 +11,15 @@ const SAID = `3|COMPLETED|0:01|1:00:00|max-p11-004|mento:a|/j/a|None
 1|TIMEOUT|1:10|1:00|max-p11-004|mento:c|/j/c|TimeLimit
 5|TIMEOUT|1:48|1:00:00|max-p11-004|mento:d|/j/d|TimeLimit
 `;
+
+it.each([
+  ["CANCELLED\n", true],
+  ["12 users on 3 nodes\nCANCELLED\n7\n", true],
+  ["PENDING\n", false],
+  ["", false],
+])("whether a held job was cancelled is told, though squeue greets: %j", (said, expected) => {
+  expect(isCancelled(said)).toBe(expected);
+});
 
 describe("squeue's listing", () => {
   const jobs = parseSqueue(SAID);
