@@ -1,5 +1,6 @@
+import { brokerTimeOf } from "../../src/broker/broker-time.ts";
 import { describe, expect, it } from "vitest";
-import { judgeClock, judgeHostKeys, judgeLogins, type NodeAnswer } from "../../src/doctor/node-checks.ts";
+import { judgeClocks, judgeHostKeys, judgeLogins, type NodeAnswer } from "../../src/doctor/node-checks.ts";
 import { MentoError, type ErrorCode } from "../../src/errors.ts";
 import type { Shell } from "../../src/shells/shell.ts";
 
@@ -57,8 +58,24 @@ describe("clocks", () => {
     [2.5, "warning", "2.5 s ahead of"],
     [-61, "failed", "61.0 s behind"],
   ])("%d s is %s", (ahead, state, words) => {
-    const finding = judgeClock(ahead, "max-1");
-    expect(finding.state).toBe(state);
-    expect(finding.message).toContain(words);
+    for (const clocks of [
+      [{ of: "max-1", ahead }],
+      [
+        { of: "max-1", ahead: 0.1 },
+        { of: "/core", ahead },
+      ],
+    ]) {
+      const finding = judgeClocks(clocks);
+      expect(finding.state).toBe(state);
+      expect(finding.message).toContain(words);
+    }
+  });
+
+  it("of a broker is known if it stamps messages", () => {
+    expect(brokerTimeOf({ headers: { timestamp_in_ms: 1_764_400_000_123 }, timestamp: 1 })).toBe(
+      1_764_400_000_123,
+    );
+    expect(brokerTimeOf({ headers: {}, timestamp: 1_764_400_000 })).toBe(1_764_400_000_500);
+    expect(brokerTimeOf({ headers: {}, timestamp: undefined })).toBeUndefined();
   });
 });
