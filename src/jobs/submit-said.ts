@@ -15,6 +15,8 @@ export type SubmitAnswer =
       /** Of a process: where it runs. */
       host: string | null;
       request: unknown;
+      /** When this call has made the job, by the host's clock. */
+      at: string | null;
       movedTo: MovedTo | null;
     }
   | { kind: "missing"; path: string; found: number | null }
@@ -53,7 +55,8 @@ export function parseSubmitAnswer(stdout: string, paths: readonly string[]): Sub
         .map((name) => (name === "-" ? null : name));
       const movedTo = isMoved ? { reservation, partition } : null;
       const request = parseRequest(rest.slice(requestAt < 0 ? 1 : requestAt).join(" "));
-      return runId === undefined ? undefined : { kind: "submitted", runId, host, request, movedTo };
+      const at = rest[1] === "at" ? (rest[2] ?? null) : null;
+      return runId === undefined ? undefined : { kind: "submitted", runId, host, request, at, movedTo };
     }
     case "missing": {
       const path = paths[Number(rest[0])];

@@ -15,6 +15,8 @@ export interface Watched {
   takenAt: number;
   /** How often the broker has delivered this record without an ack. */
   returns: number;
+  /** By how much the clock of the host where its records lie is ahead of this one's, in milliseconds. */
+  clockAhead: number;
   /** Its records in the job directory are to be read: it is new here, or it has rung. */
   rung: boolean;
   /** What its own record says of its end, while Slurm's word on the reason is awaited. */
@@ -129,6 +131,7 @@ export function watch(
     ack: delivery.ack,
     takenAt: now.getTime(),
     returns: delivery.returns,
+    clockAhead: old?.clockAhead ?? 0,
     rung: true,
     endRecord: old?.endRecord,
     endedWithoutRecordSince: old?.endedWithoutRecordSince,
