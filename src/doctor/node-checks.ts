@@ -86,7 +86,9 @@ export async function checkClock(shell: Shell, directory: string): Promise<Findi
   const end = await shell.run(`date +%s.%N
 f=$(mktemp ${quote(`${directory}/.mento-doctor-XXXXXX`)}) && stat -c %.9Y "$f"; rm -f "$f"`);
   const middle = (before + Date.now()) / 2000;
-  const [clock = NaN, files] = [...end.stdout.toString("utf8").matchAll(/^\d+(\.\d+)?$/gm)].map(Number);
+  const [clock = NaN, files] = [...end.stdout.toString("utf8").matchAll(/^\d+(?:\.\d+)?$/gm)].map(([time]) =>
+    Number(time),
+  );
   if (Number.isNaN(clock)) {
     const hint = "`date +%s` there must print seconds since 1970.";
     return { state: "failed", message: `${shell.host} does not tell its time: ${end.stderr.trim()}`, hint };

@@ -1,6 +1,16 @@
-import { brokerTimeOf } from "../../src/broker/broker-time.ts";
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { judgeClocks, judgeHostKeys, judgeLogins, type NodeAnswer } from "../../src/doctor/node-checks.ts";
+import { brokerTimeOf } from "../../src/broker/broker-time.ts";
+import {
+  checkClock,
+  judgeClocks,
+  judgeHostKeys,
+  judgeLogins,
+  type NodeAnswer,
+} from "../../src/doctor/node-checks.ts";
 import { MentoError, type ErrorCode } from "../../src/errors.ts";
 import type { Shell } from "../../src/shells/shell.ts";
 
@@ -69,6 +79,25 @@ describe("clocks", () => {
       expect(finding.state).toBe(state);
       expect(finding.message).toContain(words);
     }
+  });
+
+  it.each([
+    ["true", "\\d\\.\\d s", "ok"],
+    ["date() { command date -d '10 minutes ago' \"$@\"; }", "(59|60)\\d\\.\\d s behind", "failed"],
+  ])("are asked for in a shell: of the node and of the file system", async (before, words, state) => {
+    const folder = mkdtempSync(join(tmpdir(), "mento-clock-"));
+    const run = (script: string) => {
+      const { stdout, status } = spawnSync("sh", ["-c", `echo hello\n${before}\n${script}`]);
+      return Promise.resolve({ stdout, stderr: "", code: status });
+    };
+    const finding = await checkClock({ host: "max-1", run } as unknown as Shell, folder);
+    // As far as a busy machine lets be told.
+    expect(finding).toMatchObject({ state });
+    expect(finding.message).toMatch(
+      new RegExp(`of max-1 is ${words}.*, that of ${folder}'s file system is \\d\\.`),
+    );
+    expect(readdirSync(folder)).toEqual([]);
+    rmSync(folder, { recursive: true });
   });
 
   it("of a broker is known if it stamps messages", () => {
