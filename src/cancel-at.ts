@@ -188,8 +188,9 @@ async function cancelInSlurm(
 }
 
 /** Slurm has forgotten it, perhaps since its controller was killed before the job began (jobs/forgotten.ts). */
-function mayBeSubmittedAgain({ records, submittedAt }: FoundJob): boolean {
-  return records.started === undefined && Date.now() - Date.parse(submittedAt ?? "") < FORGOTTEN_WITHIN_MS;
+function mayBeSubmittedAgain({ records, submittedAt, readAt }: FoundJob): boolean {
+  const age = (readAt ?? Date.now()) - Date.parse(submittedAt ?? "");
+  return records.started === undefined && age < FORGOTTEN_WITHIN_MS;
 }
 
 /** What has ended without its own fault may be submitted again, unless its directory says that it is not to be. */

@@ -81,7 +81,7 @@ export async function* readJobs(
         watched.rung = true;
         watched.reads.holdOff(now().getTime());
       } else if (isLate || read.size > 0) later.push(watched);
-      else yield { watched, records: undefined, refused: [], realPaths: [] };
+      else yield { watched, records: undefined, refused: [], readAt: null, realPaths: [] };
     }
     left = [...later, ...left.slice(READ_AT_ONCE)];
   }

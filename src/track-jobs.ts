@@ -4,7 +4,7 @@ import { JobWords } from "./job-words.ts";
 import { markerOf } from "./jobs/directory.ts";
 import { endedData, lostData, startedData, type EndFacts } from "./jobs/event-data.ts";
 import { endFromRecord, endFromSlurm, hasBegun, type JobEnd } from "./jobs/job.ts";
-import { withPlausibleTimes } from "./jobs/record-times.ts";
+import { timeThere, withPlausibleTimes } from "./jobs/record-times.ts";
 import { resultsOf } from "./jobs/results.ts";
 import { cancelHeldCommand, exitCommand, isCancelled, parseExit } from "./jobs/squeue.ts";
 import type { TrackingRecord } from "./jobs/tracking-record.ts";
@@ -155,7 +155,9 @@ export class Tracker {
     const { watched, realPaths } = read;
     const { job, times } = watched.record.data;
     const now = this.#effects.now();
-    const { records, refused: wrong } = withPlausibleTimes(read.records ?? {}, times.submitted, now);
+    const there = timeThere(read.readAt, now);
+    watched.clockAhead = there.getTime() - now.getTime();
+    const { records, refused: wrong } = withPlausibleTimes(read.records ?? {}, times.submitted, there);
     watched.cancelled = records.cancelled;
     this.#words.refused(watched, [...read.refused, ...wrong]);
     const { submitted } = records;
@@ -270,7 +272,8 @@ export class Tracker {
       await this.#lose(watched, session);
     } else {
       // Slurm's own end time has no zone; ours is at most a look later.
-      const at = endRecord?.record.at ?? new Date(watched.endedWithoutRecordSince ?? time).toISOString();
+      const seen = new Date((watched.endedWithoutRecordSince ?? time) + watched.clockAhead);
+      const at = endRecord?.record.at ?? seen.toISOString();
       const { results = [], cut = 0, log = word?.log ?? "" } = endRecord ?? {};
       const facts = { at, results, cut, log, slurmState: verdict.slurmState };
       if (isRetried(watched.record, verdict.end)) {

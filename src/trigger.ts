@@ -175,7 +175,7 @@ export class Trigger {
     const session = await this.#session();
     const plan = this.#plan(argList, options, session);
     const received = new Date();
-    const { job: submitted, place, logBytes } = await this.#submit(plan);
+    const { job: submitted, place, before } = await this.#submit(plan);
     const { jobsDirectory, slurm } = place;
     const { traceparent } = plan;
     const data = submittedData(plan, submitted, { ready: null, received, notice: null });
@@ -186,7 +186,7 @@ export class Trigger {
       run: (script) => this.#using(async () => (await this.#sights.of(record)).shell.run(script)),
       cancel: (reason) => this.#using(() => this.#cancel(job.data, reason)),
       // An earlier call's job has its output there already.
-      logBegins: Date.parse(submitted.submittedAt) < received.getTime() ? 0 : logBytes,
+      logBegins: Date.parse(submitted.submittedAt) < before.at ? 0 : before.bytes,
     });
     this.#jobs.set(plan.jobId, job);
     await this.#announce(jobEvent(data, new Date(), { traceparent }));
@@ -195,16 +195,16 @@ export class Trigger {
   }
 
   /** An answer that got lost says nothing of the job: it is looked for. */
-  async #submit(plan: JobPlan): Promise<{ job: SubmittedJob; place: Place; logBytes: number }> {
+  async #submit(plan: JobPlan): Promise<{ job: SubmittedJob; place: Place; before: LogBefore }> {
     const method = METHODS[plan.trigger.method];
     const until = Date.now() + LOOK_FOR_SUBMIT_MS;
-    let logBytes: number | undefined;
+    let before: LogBefore | undefined;
     for (;;) {
       try {
         const place = await this.#placeFor(plan);
+        before ??= await logBefore(plan, place.shell);
         const options = { dataTimeout: 0, dataLook: undefined, now: new Date() };
-        logBytes ??= await bytesBefore(plan, place.shell);
-        return { job: await method.submit(plan, place, options), place, logBytes };
+        return { job: await method.submit(plan, place, options), place, before };
       } catch (error) {
         const isUnclear =
           error instanceof MentoError && ["submit-in-flight", "ssh-lost"].includes(error.code);
@@ -301,11 +301,17 @@ export class Trigger {
   }
 }
 
-/** How much the job's log file holds before the job, if it is one that may be there already. */
-async function bytesBefore({ logFile }: JobPlan, shell: Shell): Promise<number> {
-  if (logFile === null) return 0;
-  const end = await shell.run(`stat -Lc %s ${quote(logFile)} 2>/dev/null`);
-  return Number.parseInt(end.stdout.toString("utf8"), 10) || 0;
+/** How much the job's log file holds before the job, if it is one that may be there already; and its host's time. */
+interface LogBefore {
+  bytes: number;
+  at: number;
+}
+
+async function logBefore({ logFile }: JobPlan, shell: Shell): Promise<LogBefore> {
+  if (logFile === null) return { bytes: 0, at: 0 };
+  const end = await shell.run(`date +%s%3N; stat -Lc %s ${quote(logFile)} 2>/dev/null`);
+  const [at, bytes] = end.stdout.toString("utf8").split("\n").map(Number);
+  return { bytes: bytes || 0, at: at || 0 };
 }
 
 const SOURCE = `/library/${accountHere()}@${hostname()}`;

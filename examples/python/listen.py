@@ -23,8 +23,6 @@ import pika
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
 RECONNECT_SECONDS = 5
-# The stream is read from a time on, by the broker's clock; events tell their own host's.
-CLOCKS_DIFFER = timedelta(minutes=1)
 # An event that is announced twice has the same id, and comes again soon.
 REMEMBERED = 10_000
 
@@ -50,41 +48,40 @@ class Listener:
     def __init__(self, options):
         self.options = options
         self.has_listened = False
-        self.oldest = options.since or datetime.now(timezone.utc)
-        self.newest = self.oldest
+        # Where reading begins: a place in the stream, or a time, which is by the broker's clock, whatever events tell.
+        self.start = options.since or "next"
         self.shown = {}  # a dict keeps its order
 
     def listen(self):
         """Shows events until the connection is lost."""
-        live = self.options.since is None and not self.has_listened
         with pika.BlockingConnection(self.options.url) as connection:
             channel = connection.channel()
             channel.basic_qos(prefetch_count=100)  # the broker wants this for a stream
-            start = "next" if live else self.newest - CLOCKS_DIFFER
             stream = f"{self.options.prefix}.history"
-            channel.basic_consume(stream, self.take, arguments={"x-stream-offset": start})
+            channel.basic_consume(stream, self.take, arguments={"x-stream-offset": self.start})
+            if self.start == "next":
+                self.start = datetime.now(timezone.utc)
             self.has_listened = True
             print(f"listening on {stream}", file=sys.stderr)
             channel.start_consuming()
 
-    def take(self, channel, method, _, body):
+    def take(self, channel, method, properties, body):
         channel.basic_ack(method.delivery_tag)  # lets the broker send more; it stays in the stream
+        self.start = properties.headers["x-stream-offset"]  # after a loss it comes again, and is known
         if method.exchange != f"{self.options.prefix}.events" or not self.is_wanted(method.routing_key):
             return
         try:
             event = json.loads(body)
-            announced = parse_iso(event["time"])
             key = (event["source"], event["id"])
             line = one_line(event)
         except (ValueError, KeyError, TypeError):
             print("listen.py: left out a message that is not a job.completed event", file=sys.stderr)
             return
-        if announced < self.oldest or key in self.shown:
+        if key in self.shown:
             return
         self.shown[key] = True
         if len(self.shown) > REMEMBERED:
             del self.shown[next(iter(self.shown))]
-        self.newest = max(self.newest, announced)
         print(line, flush=True)
 
     def is_wanted(self, routing_key):

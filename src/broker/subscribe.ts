@@ -17,8 +17,8 @@ export interface SubscribeOptions extends EventFilter {
   /** Only jobs' events of this trigger. */
   trigger?: string | undefined;
   /**
-   * First the events since then, as far as the broker keeps them (14 days): a time, as a Date or in ISO 8601, or how long
-   * ago, such as `2h`. Default: events from now on.
+   * First the events that the broker has taken since then, by its clock and in whole seconds, as far as it keeps them
+   * (14 days): a time, as a Date or in ISO 8601, or how long ago, such as `2h`. Default: events from now on.
    */
   since?: Date | string | undefined;
   /** Ends the subscription, as `close` does. */
@@ -40,8 +40,6 @@ export interface Subscription {
 const CLOCKS_DIFFER_MS = 60_000;
 /** The broker sends a message that it has in much less. */
 const SAME_STREAM_WITHIN_MS = 10_000;
-/** When it has sent none for so long, it has no more of the past. */
-const CAUGHT_UP_AFTER_MS = 2_000;
 const FIRST_PAUSE_MS = 250;
 const LONGEST_PAUSE_MS = 15_000;
 
@@ -72,15 +70,10 @@ class EventFeed {
   #reader: HistoryReader | undefined;
   /** The last message that was read, wanted or not: reading goes on after it. */
   #last: ConsumeMessage | undefined;
-  /** Events of before are not wanted. */
+  /** Where reading began. Only the broker's clock has to do with it: what events tell of their time is others' word. */
   readonly #from: Date;
   /** The time of the newest event so far. */
-  #latest: Date;
-  /**
-   * The time at which reading began at a time before `#from`, which only the events' own times tell apart. They are
-   * looked at for no longer than needed: what is published later may be of any time.
-   */
-  #catchingUpSince: Date | undefined;
+  #latest: Date | undefined;
 
   constructor(client: BrokerClient, options: SubscribeOptions) {
     this.#client = client;
@@ -88,7 +81,6 @@ class EventFeed {
     this.#keys = bindingKeys(options);
     const now = new Date();
     this.#from = options.since === undefined ? now : timeSince(options.since, now);
-    this.#latest = this.#from;
   }
 
   async open(): Promise<void> {
@@ -104,7 +96,7 @@ class EventFeed {
       end?.addEventListener("abort", () => void this.close(), { signal: this.#stop.signal });
     }
     const { link, address, topology } = this.#client;
-    const start = this.#options.since === undefined ? "next" : before(this.#from);
+    const start = this.#options.since === undefined ? "next" : this.#from;
     const openOn = async (one: BrokerLink) => {
       this.#reader = await HistoryReader.open(one, topology.historyStream, start);
     };
@@ -142,10 +134,6 @@ class EventFeed {
   /** Undefined when there is none, for now or at all. */
   async #nextMessage(): Promise<ConsumeMessage | undefined> {
     try {
-      if (this.#catchingUpSince !== undefined) {
-        const next = await this.#reader?.peek(CAUGHT_UP_AFTER_MS);
-        if (next === undefined) this.#catchingUpSince = undefined;
-      }
       return await this.#reader?.next();
     } catch (error) {
       await this.#connectAgain(asTrouble(error));
@@ -162,23 +150,15 @@ class EventFeed {
     // On the exchange for data there are messages alone: what calls itself an event there is anybody's.
     if (message.fields.exchange === this.#client.topology.dataExchange && !isDataReadyEvent(event))
       return undefined;
-    const time = event.time === undefined ? undefined : new Date(event.time);
-    if (this.#isOfThePast(time)) return undefined;
     const { trigger } = this.#options;
     if (trigger !== undefined && !(isJobEvent(event) && event.data.job.trigger === trigger)) return undefined;
     // A producer can give his message the source and id of any event.
     const source = `${message.fields.exchange} ${event.source}`;
     if (!this.#seen.add({ source, id: event.id })) return undefined;
     // Anybody may publish, and tell any time.
-    if (time !== undefined && time > this.#latest && time <= new Date()) this.#latest = time;
+    const time = new Date(event.time ?? Number.NaN);
+    if (time > (this.#latest ?? this.#from) && time <= new Date()) this.#latest = time;
     return event;
-  }
-
-  #isOfThePast(time: Date | undefined): boolean {
-    const began = this.#catchingUpSince;
-    if (time === undefined || (this.#options.since === undefined && began === undefined)) return false;
-    if (began !== undefined && time >= began) this.#catchingUpSince = undefined;
-    return time < this.#from;
   }
 
   #isWanted({ fields: { exchange, routingKey } }: ConsumeMessage): boolean {
@@ -228,8 +208,9 @@ class EventFeed {
       await this.#reader.close();
     }
     this.#last = undefined;
-    this.#catchingUpSince = new Date();
-    this.#reader = await HistoryReader.open(this.#link, topology.historyStream, before(this.#latest));
+    // Of another history all is new; what it has of the old one's last minute has been seen.
+    const start = this.#latest === undefined ? this.#from : before(this.#latest);
+    this.#reader = await HistoryReader.open(this.#link, topology.historyStream, start);
   }
 
   async #release(): Promise<void> {
@@ -265,7 +246,10 @@ function timeSince(since: Date | string, now: Date): Date {
     throw wrongUsage(`since is not a time: ${String(since)}.`, `It looks like ${PAST_TIME_FORMS}.`);
   }
   if (time.getTime() - now.getTime() > CLOCKS_DIFFER_MS) {
-    throw wrongUsage("since is in the future.", "It is a time of the past: 2h, or 2026-11-21T20:15:00Z.");
+    throw wrongUsage(
+      "since is in the future, by this host's clock.",
+      "It is a time of the past: 2h, or 2026-11-21T20:15:00Z.",
+    );
   }
   return time;
 }

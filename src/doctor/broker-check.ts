@@ -1,8 +1,11 @@
+import { randomUUID } from "node:crypto";
 import { openLink, type BrokerAddress } from "../broker/connection.ts";
+import { brokerTime } from "../broker/broker-time.ts";
 import { declareTopology, lookAtTopology, topologyFor } from "../broker/topology.ts";
 import type { MentoConfig } from "../config.ts";
 import { hasTurns } from "../triggers/turns.ts";
 import type { Finding } from "./checklist.ts";
+import { differenceOf, WARN_SECONDS } from "./node-checks.ts";
 import { count } from "./words.ts";
 
 /**
@@ -18,6 +21,7 @@ export async function checkBroker(
     const counted = triggers.filter(hasTurns).map(({ name }) => name);
     const { missing, intake, turns } = await lookAtTopology(link, topology, counted);
     await declareTopology(link, topology, { keys: worker.keys });
+    const clock = await brokerTime(link, `${broker.prefix}.doctor.${randomUUID()}`);
     const { product, version } = link.consuming.connection.serverProperties;
     const facts = [
       `${product} ${version} at ${link.place}`,
@@ -26,8 +30,14 @@ export async function checkBroker(
       ...turns.map(
         ({ trigger, waiting }) => `${count(waiting, "message")} waiting for a turn with trigger ${trigger}`,
       ),
+      ...(clock === undefined ? [] : [`its clock is ${differenceOf(clock.ahead)}`]),
     ];
-    return { state: "ok", message: facts.join("; "), value: undefined };
+    const message = facts.join("; ");
+    if (clock === undefined || Math.abs(clock.ahead) <= WARN_SECONDS)
+      return { state: "ok", message, value: undefined };
+    const hint =
+      "`--since` and `since` count by the broker's clock: have the time service (chrony, NTP) of both looked at.";
+    return { state: "warning", message, hint, value: undefined };
   } finally {
     await link.close();
   }

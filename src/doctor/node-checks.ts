@@ -1,4 +1,5 @@
 import { MentoError } from "../errors.ts";
+import { quote } from "../shells/quote.ts";
 import type { Shell } from "../shells/shell.ts";
 import type { Finding } from "./checklist.ts";
 
@@ -75,29 +76,48 @@ function names(answers: readonly NodeAnswer[]): string {
   return answers.map(({ shell }) => shell.host).join(", ");
 }
 
-const WARN_SECONDS = 2;
+/** Clocks that differ by more are worth a word. */
+export const WARN_SECONDS = 2;
 const FAIL_SECONDS = 60;
 
-/** The node's clock against this host's, at the middle of the call. */
-export async function checkClock(shell: Shell): Promise<Finding<undefined>> {
+/** The clocks of the node, and of the file system that its jobs' directories are on, against this host's at that moment. */
+export async function checkClock(shell: Shell, directory: string): Promise<Finding<undefined>> {
   const before = Date.now();
-  const end = await shell.run("date +%s.%N");
+  const end = await shell.run(`date +%s.%N
+f=$(mktemp ${quote(`${directory}/.mento-doctor-XXXXXX`)}) && stat -c %.9Y "$f"; rm -f "$f"`);
   const middle = (before + Date.now()) / 2000;
-  const clock = /^\d+(\.\d+)?/.exec(end.stdout.toString("utf8"))?.[0];
-  if (clock === undefined) {
+  const [clock = NaN, files] = [...end.stdout.toString("utf8").matchAll(/^\d+(?:\.\d+)?$/gm)].map(([time]) =>
+    Number(time),
+  );
+  if (Number.isNaN(clock)) {
     const hint = "`date +%s` there must print seconds since 1970.";
     return { state: "failed", message: `${shell.host} does not tell its time: ${end.stderr.trim()}`, hint };
   }
-  return judgeClock(Number(clock) - middle, shell.host);
+  return judgeClocks([
+    { of: shell.host, ahead: clock - middle },
+    ...(files === undefined ? [] : [{ of: `${directory}'s file system`, ahead: files - middle }]),
+  ]);
 }
 
-/** @param ahead seconds */
-export function judgeClock(ahead: number, node: string): Finding<undefined> {
-  const difference = Math.abs(ahead);
-  const message = `the clock of ${node} is ${difference.toFixed(1)} s ${ahead < 0 ? "behind" : "ahead of"} this host's`;
+/** A clock, and by how many seconds it is ahead of this host's. */
+interface OtherClock {
+  of: string;
+  ahead: number;
+}
+
+export function judgeClocks(clocks: readonly OtherClock[]): Finding<undefined> {
+  const message = clocks
+    .map(({ of, ahead }, at) => `${at === 0 ? "the clock" : "that"} of ${of} is ${differenceOf(ahead)}`)
+    .join(", ");
+  const worst = Math.max(...clocks.map(({ ahead }) => Math.abs(ahead)));
   const hint =
-    "Have the time service (chrony, NTP) of both looked at: times in events and logs do not fit together.";
-  if (difference > FAIL_SECONDS) return { state: "failed", message, hint };
-  if (difference > WARN_SECONDS) return { state: "warning", message, hint, value: undefined };
+    "Have the time service (chrony, NTP) of all looked at. `received` and `submitted` of a job do not fit together, and where the nodes differ by more than 15 min, what jobs say of their start and end is left out.";
+  if (worst > FAIL_SECONDS) return { state: "failed", message, hint };
+  if (worst > WARN_SECONDS) return { state: "warning", message, hint, value: undefined };
   return { state: "ok", message, value: undefined };
+}
+
+/** `0.4 s ahead of this host's` */
+export function differenceOf(ahead: number): string {
+  return `${Math.abs(ahead).toFixed(1)} s ${ahead < 0 ? "behind" : "ahead of"} this host's`;
 }

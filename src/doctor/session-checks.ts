@@ -58,7 +58,9 @@ async function checkWith(nodes: SshShell[], list: Checklist, found: Done<Session
   await list.check(of("jobs directory"), place, ([online, shell]) =>
     checkJobsDirectory(jobsDirectory(site, online.roots.core), shell),
   );
-  await list.check(of("clock"), login, checkClock);
+  await list.check(of("clock"), place, ([online, shell]) =>
+    checkClock(shell, jobsDirectory(site, online.roots.core)),
+  );
 }
 
 function both<A, B>(one: Done<A>, other: Done<B>): Done<[A, B]> {

@@ -12,6 +12,7 @@ import {
   spoolOf,
   type SubmitRequest,
 } from "./directory.ts";
+import { printScript, SET_AT } from "./run-script.ts";
 import { parseSubmitAnswer, type SubmitAnswer } from "./submit-said.ts";
 import { PENDING_COMMAND } from "./slurm-now.ts";
 
@@ -55,7 +56,7 @@ export function arrayCommand(request: ArrayRequest, account: string): string {
   return `trap '' PIPE
 ${functions(jobsDirectory, "-")}
 a=${quote(arrayFolder(jobsDirectory, arrayId))} made=0 full= code= over=yes
-begun=$(date +%s)
+begun=$(date +%s) ${SET_AT}
 each() { i=0; while [ $i -lt $made ]; do "$1" "$a/$i"; i=$((i + 1)); done; }
 is_ours() {
   [ ! -s "$1/submitted" ] && lines "$1/.array" ${SUBMITTED_BYTES} && [ "$first" = ${quote(arrayId)}" $i" ] && return
@@ -86,7 +87,7 @@ ask_sbatch ${quoteAll(request.sbatchArguments)} --array="0-$((made - 1))${limit 
 printf '%s\\n' "$id" > "$a/submitted"
 id=\${id%%;*}
 each note
-printf '${ARRAY} submitted %s\\n' "$id"`;
+printf '${ARRAY} submitted %s %s\\n' "$id" "$at"`;
 }
 
 /** What follows it on stderr is of `sbatch`. */
@@ -110,7 +111,7 @@ mkdir "$d" || {
   [ ! -d "$d" ] || say in-flight
   exit 1
 }
-${copyOf(program)}${linkLog(log)}printf %s ${quote(script)} > "$d/run.sh" && echo ${quote(arrayId)} "$made" > "$d/.array" && ln -s ${quote(`../../${jobId}`)} "$a/$made" || {
+${copyOf(program)}${linkLog(log)}${printScript(script)} > "$d/run.sh" && echo ${quote(arrayId)} "$made" > "$d/.array" && ln -s ${quote(`../../${jobId}`)} "$a/$made" || {
   rm -f "$d/.array"
   : > "$d/.failed"
   exit 1
@@ -146,7 +147,7 @@ export function parseArrayAnswers(
   stdout: string,
   jobs: readonly { paths: readonly string[] }[],
 ): { answer: SubmitAnswer | undefined; isNew: boolean }[] {
-  const said = /^mento-array (submitted|failed) (\d+)$/m.exec(stdout);
+  const said = /^mento-array (submitted|failed) (\d+)(?: (\S+))?$/m.exec(stdout);
   const taken = new Set([...stdout.matchAll(/^mento-taken (\d+)$/gm)].map(([, index]) => index));
   const parts = new Map<number, string>();
   for (const part of stdout.split(/^mento-task (?=\d+$)/m).slice(1)) {
@@ -157,11 +158,12 @@ export function parseArrayAnswers(
     const index = /^mento-task made (\d+)$/m.exec(part)?.[1];
     if (index === undefined) return { answer: parseSubmitAnswer(part, paths), isNew: false };
     if (taken.has(index)) return { answer: { kind: "in-flight" }, isNew: false };
-    const [, kind, number = ""] = said ?? [];
+    const [, kind, number = "", time] = said ?? [];
     if (kind === "failed") return { answer: { kind, exitCode: Number(number) }, isNew: true };
     const isSubmitted = kind === "submitted";
     const runId = `${number}_${index}`;
-    const submitted = { kind: "submitted", runId, host: null, request: undefined, movedTo: null } as const;
+    const facts = { runId, host: null, request: undefined, movedTo: null, at: time ?? null };
+    const submitted = { kind: "submitted", ...facts } as const;
     return { answer: isSubmitted ? submitted : undefined, isNew: true };
   });
 }

@@ -38,6 +38,8 @@ export interface FoundJob {
   /** What it was submitted by; undefined if its directory does not say. */
   method: JobMethod | undefined;
   submittedAt: string | undefined;
+  /** When it was looked at, by the clock that has told `submittedAt`, in milliseconds; null if that is not said. */
+  readAt: number | null;
   /** The array that it was submitted with as a task. */
   array: string | undefined;
   /** Jobs of Slurm that are this one, by our marker; a number alone may be another's. */
@@ -162,7 +164,7 @@ export function parseLook(
   const found = new Map<string, FoundJob>();
   for (const id of jobIds) {
     const directory = directoryOf(jobsDirectory, id);
-    const written = records.get(id)?.records ?? {};
+    const { records: written = {}, readAt = null } = records.get(id) ?? {};
     const line = requests.get(id);
     const request = readRequest(line ?? "");
     const job = { id, directory, array: request.array };
@@ -171,7 +173,7 @@ export function parseLook(
       one.id === runId ? isWordOn(job, one) : one.comment === markerOf(id),
     );
     if (line === undefined && inSlurm.length === 0) continue;
-    found.set(id, { id, directory, records: written, inSlurm, ...request });
+    found.set(id, { id, directory, records: written, readAt, inSlurm, ...request });
   }
   return { found, slurm };
 }

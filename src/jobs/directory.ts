@@ -2,7 +2,7 @@ import { quote, quoteAll } from "../shells/quote.ts";
 import { BOUNDED_FILE, REQUEST_BYTES, SUBMITTED_BYTES } from "./bounded-file.ts";
 import { dataCheck, type DataWanted } from "./data-check.ts";
 import { ASK_SBATCH } from "./sbatch-call.ts";
-import { SET_TURN } from "./run-script.ts";
+import { printScript, SET_AT, SET_TURN } from "./run-script.ts";
 import { PENDING_COMMAND } from "./slurm-now.ts";
 import { cancelOne, SQUEUE } from "./squeue.ts";
 import { leaveCommand, takeSeats, type Seats } from "./seats.ts";
@@ -176,7 +176,8 @@ export function namesOf(jobsDirectory: string, jobId: string): string {
  */
 function writeAndSubmit(request: SubmitRequest, account: string, alsoWrite = ""): string {
   const { program, log } = request;
-  return `${copyOf(program)}${linkLog(log)}printf %s ${quote(request.script)} > "$d/run.sh"${alsoWrite} || { rm -f "$d/.looked"; : > "$d/.failed"; unwritable "$d"; }
+  return `${copyOf(program)}${linkLog(log)}${SET_AT}
+${printScript(request.script)} > "$d/run.sh"${alsoWrite} || { rm -f "$d/.looked"; : > "$d/.failed"; unwritable "$d"; }
 rm -f "$d/.failed" "$d/.looked" "$d/.array"
 array= index=
 ask_sbatch ${quoteAll(request.sbatchArguments)} "$d/run.sh" || {
@@ -187,7 +188,7 @@ ask_sbatch ${quoteAll(request.sbatchArguments)} "$d/run.sh" || {
 }
 echo "$id" > "$d/submitted"
 keep_cancelled "$id"
-say "submitted $id"`;
+say "submitted $id at $at"`;
 }
 
 /** A user's own script is copied, as Slurm would copy it. */

@@ -85,7 +85,7 @@ export function endedData(data: JobEventData, end: JobEnd, facts: EndFacts): Job
   return {
     ...data,
     job: { ...job, state: advance(job.state, end.state) },
-    times: { ...times, ended: at },
+    times: { ...times, ended: latestOf(times.submitted, times.started, at) },
     exit: { code: end.code, signal: end.signal, reason: end.reason },
     cancelledBy: end.state === "cancelled" ? (cancelled?.by ?? null) : null,
     results,
@@ -99,6 +99,12 @@ export function endedData(data: JobEventData, end: JobEnd, facts: EndFacts): Job
             hint: `The whole log is ${job.directory}/job.log.`,
           },
   };
+}
+
+/** Of an end that only the worker has seen, its own clock tells the time. */
+function latestOf(submitted: string | null, started: string | null, at: string): string {
+  const earliest = started ?? submitted;
+  return earliest !== null && Date.parse(at) < Date.parse(earliest) ? earliest : at;
 }
 
 /** Nobody knows what became of it: a person must look. */

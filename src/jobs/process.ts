@@ -6,7 +6,7 @@ import { askFunction, type CancelRequest } from "./cancel-request.ts";
 import { dataCheck, linkCheck, type DataHere, type DataWanted } from "./data-check.ts";
 import { checkLog, functions, linkLog, spoolOf, type JobDirectory } from "./directory.ts";
 import { STARTED_BYTES } from "./record-schema.ts";
-import { LAUNCHED } from "./run-script.ts";
+import { LAUNCHED, printScript, SET_AT } from "./run-script.ts";
 import { takeSeats, type Seats } from "./seats.ts";
 import type { JobWord } from "./watched.ts";
 
@@ -40,7 +40,8 @@ ${data === null ? "" : "folders" in data ? linkCheck(data) : dataCheck(data)}
 ${checkLog(log)}${seats === null ? "" : `[ -d "$d" ] || {\n${takeSeats(jobsDirectory, jobId, seats)}\n}`}
 [ -d "$d" ] || mkdir "$d" 2>/dev/null || [ -d "$d" ] || exit 1
 [ -s "$d/run.sh" ] || {
-  ${linkLog(log)}printf %s ${quote(script)} > "$d/.run.$$" && mv -n "$d/.run.$$" "$d/run.sh" || unwritable "$d"
+  ${linkLog(log)}${SET_AT}
+  ${printScript(script)} > "$d/.run.$$" && mv -n "$d/.run.$$" "$d/run.sh" || unwritable "$d"
   rm -f "$d/.run.$$"
 }
 cd /

@@ -121,7 +121,7 @@ for id in ${quoteAll(jobIds)}; do
 ${roots.length === 0 ? "" : "      real_paths\n"}    fi
   fi
   [ -L "$requests/$id" ] || show cancelled x "$requests/$id/.cancelled" ${CANCEL_REQUEST_BYTES}
-  printf '${HEADER} %s\\n' "$id end"
+  printf '${HEADER} %s\\n' "$id end $(date +%s%3N)"
   [ $left -gt 0 ] || break
 done`;
 }
@@ -135,6 +135,8 @@ export interface ReadJob {
   records: JobRecords | undefined;
   /** What was there and is left out, and why: for the log. */
   refused: string[];
+  /** When it was read, by the host's clock, in milliseconds; null if that is not said. */
+  readAt: number | null;
   /** Real paths: of the roots that were asked for, of the job directory, and of the results, in their order. */
   realPaths: string[];
 }
@@ -147,7 +149,7 @@ export function parseRecords(output: Buffer): Map<string, ReadJob> {
     const [, id = "", kind = "", run = "", encoded = ""] = line.split(" ", 5);
     if (kind === "begin") {
       if (found.has(id)) continue;
-      found.set(id, { records: undefined, refused: [], realPaths: [] });
+      found.set(id, { records: undefined, refused: [], readAt: null, realPaths: [] });
       kindsOf.set(id, new Map());
       continue;
     }
@@ -156,7 +158,8 @@ export function parseRecords(output: Buffer): Map<string, ReadJob> {
     if (kinds === undefined) continue;
     if (kind !== "end") kinds.set(kind, [run, encoded]);
     else {
-      found.set(id, { ...recordsFrom(kinds), realPaths: pathsFrom(kinds.get("real")) });
+      const readAt = /^\d{13}$/.test(run) ? Number(run) : null;
+      found.set(id, { ...recordsFrom(kinds), readAt, realPaths: pathsFrom(kinds.get("real")) });
       kindsOf.delete(id);
     }
   }
@@ -174,7 +177,7 @@ function* linesOf(output: Buffer): Generator<string> {
   }
 }
 
-function recordsFrom(kinds: ReadonlyMap<string, readonly string[]>): Omit<ReadJob, "realPaths"> {
+function recordsFrom(kinds: ReadonlyMap<string, readonly string[]>): Pick<ReadJob, "records" | "refused"> {
   const records: JobRecords = {};
   const refused: string[] = [];
   const read = <T>(kind: string, most: number, parse: (bytes: Buffer) => T | undefined): T | undefined => {

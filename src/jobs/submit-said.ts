@@ -17,6 +17,8 @@ export type SubmitAnswer =
       /** Of a process: where it runs. */
       host: string | null;
       request: unknown;
+      /** When this call has made the job, by the host's clock. */
+      at: string | null;
       movedTo: MovedTo | null;
     }
   | { kind: "missing"; path: string; found: number | null }
@@ -94,14 +96,16 @@ function lastAnswer(stdout: string): string {
 function parseDirectory(text: string): SubmitAnswer | undefined {
   const requestAt = text.indexOf(REQUEST_PREFIX);
   const said = (requestAt < 0 ? text : text.slice(0, requestAt)).trim();
-  const [first = "", ...again] = said.split(" ", 10);
+  const [first = "", ...words] = said.split(" ", 10);
+  const at = words[0] === "at" ? (words[1] ?? null) : null;
+  const again = at === null ? words : [];
   const submitted = parseSubmitted(Buffer.from(`${first}\n${again.join(" ")}`));
   if (submitted === undefined) return undefined;
   const { runId, host, reservation, partition } = submitted;
   const movedTo = again.length === 0 ? null : { reservation, partition };
   const from = requestAt + REQUEST_PREFIX.length;
   const request = requestAt < 0 ? undefined : parseJson(text.slice(from, from + REQUEST_BYTES));
-  return { kind: "submitted", runId, host, request, movedTo };
+  return { kind: "submitted", runId, host, request, at, movedTo };
 }
 
 function textIn(json: string): string {

@@ -19,6 +19,8 @@ export interface Watched {
   isAtRest: boolean;
   /** It is to go back to the queue, for others wait there. */
   isToGo: boolean;
+  /** By how much the clock of the host where its records lie is ahead of this one's, in milliseconds. */
+  clockAhead: number;
   /** Its records in the job directory are to be read: it is new here, or it has rung. */
   rung: boolean;
   /** What its own record says of its end, while Slurm's word on the reason is awaited. */
@@ -145,6 +147,7 @@ export function watch(
     returns: delivery.returns,
     isAtRest: false,
     isToGo: false,
+    clockAhead: old?.clockAhead ?? 0,
     rung: true,
     endRecord: old?.endRecord,
     endedWithoutRecordSince: old?.endedWithoutRecordSince,

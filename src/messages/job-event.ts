@@ -167,8 +167,9 @@ export interface OutgoingEvent {
 }
 
 /**
- * A job's event. Its id is derived, so that an event announced twice is the same event; `again` is the Slurm job of one
- * that was submitted again. What follows from the event belongs to the job's trace.
+ * A job's event. Its id is derived, and its time is that of what it tells, so that an event announced twice is the same
+ * event; of a job that is lost, or was submitted again, it is now. `again` is the Slurm job of the latter. What follows from
+ * the event belongs to the job's trace.
  */
 export function jobEvent(
   data: JobEventData,
@@ -180,10 +181,17 @@ export function jobEvent(
     id: `${job.id}/${job.state}${again && `/${again}`}`,
     type: `mento.job.${job.state}.v1`,
     routingKey: routingKey(session.beamline, session.id, `job.${job.state}`),
-    time: now.toISOString(),
+    time: momentOf(data, again !== "") ?? now.toISOString(),
     traceparent,
     data,
   };
+}
+
+/** When it was that the event tells of, if the job's times say it. */
+function momentOf({ job, times }: JobEventData, isAgain: boolean): string | null {
+  if (job.state === "lost") return null;
+  if (job.state === "submitted") return isAgain ? null : times.submitted;
+  return job.state === "started" ? times.started : times.ended;
 }
 
 /** What became of a message that did not become a job. `discriminator` tells two deferrals of one message apart. */

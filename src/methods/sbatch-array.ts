@@ -17,7 +17,7 @@ import type { CommandEnd } from "../shells/shell.ts";
 import type { JobPlan } from "../triggers/plan.ts";
 import type { Place, SubmitOptions, SubmittedJob } from "./method.ts";
 import { sbatch, sbatchArguments, submitRequest, whyFailed, withdrawRefused } from "./sbatch.ts";
-import { conclude, requestOf, type Failed } from "./submit-answer.ts";
+import { conclude, type Failed } from "./submit-answer.ts";
 
 /**
  * The scripts of an array, in all: they are one command, and of those that are there already the requests are its answer,
@@ -124,10 +124,11 @@ async function submitOnce(
   const plans = unique.map(({ plan }) => plan);
   const said = parseArrayAnswers(end.stdout.toString("utf8"), plans);
   const answers: Answers = new Map();
-  unique.forEach(({ plan, options }, at) => {
+  unique.forEach(({ plan }, at) => {
     const { answer, isNew } = said[at] ?? {};
-    const request = { ...requestOf(plan, options.now), slot, array: arrayId };
-    answers.set(plan.jobId, isNew === true && answer?.kind === "submitted" ? { ...answer, request } : answer);
+    const request = { paths: plan.paths, slot, array: arrayId };
+    const isOurs = isNew === true && answer?.kind === "submitted";
+    answers.set(plan.jobId, isOurs ? { ...answer, request: { ...request, submittedAt: answer.at } } : answer);
   });
   const failed = plans.filter(({ jobId }) => answers.get(jobId)?.kind === "failed");
   const [answer] = failed.map(({ jobId }) => answers.get(jobId));

@@ -22,7 +22,7 @@ const SubmittedRequest = z.looseObject({
     .optional(),
 });
 
-/** What the run script's second line says of a submit. */
+/** What the run script's second line says of a submit; its time becomes that of the host that writes it. */
 export function requestOf({ trigger, cause, paths, argv }: JobPlan, now: Date) {
   const { name, method } = trigger;
   return { submittedAt: now.toISOString(), trigger: name, method, cause, paths, argv };
@@ -77,7 +77,7 @@ export async function conclude({
       return {
         slurmJobId: isProcess ? null : answer.runId,
         process: isProcess ? { host: answer.host ?? "", pid: Number(answer.runId) } : null,
-        submittedAt: earlier?.submittedAt ?? now.toISOString(),
+        submittedAt: earlier?.submittedAt ?? timeOf(answer.at) ?? now.toISOString(),
         name: plan.trigger.name,
         directory: directoryOf(jobsDirectory, plan.jobId),
         arrayId: earlier?.array ?? null,
@@ -126,6 +126,11 @@ export async function conclude({
       });
     }
   }
+}
+
+/** A host whose `date` says anything else has no time to tell. */
+function timeOf(said: string | null): string | undefined {
+  return z.iso.datetime().safeParse(said).data;
 }
 
 /** strerror(3), in the C locale, which our commands run in. */

@@ -1,5 +1,16 @@
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { judgeClock, judgeHostKeys, judgeLogins, type NodeAnswer } from "../../src/doctor/node-checks.ts";
+import { brokerTimeOf } from "../../src/broker/broker-time.ts";
+import {
+  checkClock,
+  judgeClocks,
+  judgeHostKeys,
+  judgeLogins,
+  type NodeAnswer,
+} from "../../src/doctor/node-checks.ts";
 import { MentoError, type ErrorCode } from "../../src/errors.ts";
 import type { Shell } from "../../src/shells/shell.ts";
 
@@ -57,8 +68,43 @@ describe("clocks", () => {
     [2.5, "warning", "2.5 s ahead of"],
     [-61, "failed", "61.0 s behind"],
   ])("%d s is %s", (ahead, state, words) => {
-    const finding = judgeClock(ahead, "max-1");
-    expect(finding.state).toBe(state);
-    expect(finding.message).toContain(words);
+    for (const clocks of [
+      [{ of: "max-1", ahead }],
+      [
+        { of: "max-1", ahead: 0.1 },
+        { of: "/core", ahead },
+      ],
+    ]) {
+      const finding = judgeClocks(clocks);
+      expect(finding.state).toBe(state);
+      expect(finding.message).toContain(words);
+    }
+  });
+
+  it.each([
+    ["true", "\\d\\.\\d s", "ok"],
+    ["date() { command date -d '10 minutes ago' \"$@\"; }", "(59|60)\\d\\.\\d s behind", "failed"],
+  ])("are asked for in a shell: of the node and of the file system", async (before, words, state) => {
+    const folder = mkdtempSync(join(tmpdir(), "mento-clock-"));
+    const run = (script: string) => {
+      const { stdout, status } = spawnSync("sh", ["-c", `echo hello\n${before}\n${script}`]);
+      return Promise.resolve({ stdout, stderr: "", code: status });
+    };
+    const finding = await checkClock({ host: "max-1", run } as unknown as Shell, folder);
+    // As far as a busy machine lets be told.
+    expect(finding).toMatchObject({ state });
+    expect(finding.message).toMatch(
+      new RegExp(`of max-1 is ${words}.*, that of ${folder}'s file system is \\d\\.`),
+    );
+    expect(readdirSync(folder)).toEqual([]);
+    rmSync(folder, { recursive: true });
+  });
+
+  it("of a broker is known if it stamps messages", () => {
+    expect(brokerTimeOf({ headers: { timestamp_in_ms: 1_764_400_000_123 }, timestamp: 1 })).toBe(
+      1_764_400_000_123,
+    );
+    expect(brokerTimeOf({ headers: {}, timestamp: 1_764_400_000 })).toBe(1_764_400_000_500);
+    expect(brokerTimeOf({ headers: {}, timestamp: undefined })).toBeUndefined();
   });
 });

@@ -116,6 +116,7 @@ const job: SlurmJob = {
 };
 const found = (records: JobRecords, ...states: string[]): FoundJob => ({
   ...{ id: "j", directory: "/j/j", method: "remote-sbatch-script", submittedAt: undefined, array: undefined },
+  readAt: null,
   records,
   inSlurm: states.map((state, index) => ({ ...job, id: String(4711 + index), state })),
 });

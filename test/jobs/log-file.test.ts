@@ -18,7 +18,7 @@ const commands: Record<string, (log: string) => string> = {
 
 const common = (log: string) => ({
   ...{ jobsDirectory: programs.jobsDirectory, jobId: "k3f7", data: null, seats: null, log },
-  script: `#!/bin/sh\necho "$$;here" > "\${0%/*}/submitted"\necho hello\n`,
+  script: `#!/bin/sh\n# mento-request: {}\necho "$$;here" > "\${0%/*}/submitted"\necho hello\n`,
 });
 
 describe.each(Object.entries(commands))("the log file of a job of %s", (_, command) => {

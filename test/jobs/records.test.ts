@@ -44,7 +44,9 @@ function read(ids: string[], roots: string[] = []) {
     spawnSync(shell, ["-c", command], { timeout: 20_000, maxBuffer: 2 ** 25 }),
   );
   expect(answers.map(({ status }) => status)).toEqual([0, 0]);
-  expect(answers[1]?.stdout.equals(answers[0]?.stdout ?? Buffer.alloc(0))).toBe(true);
+  // The one was asked a little later.
+  const [one, other] = answers.map(({ stdout }) => stdout.toString("latin1").replace(/ end \d{13}$/gm, ""));
+  expect(one === other).toBe(true);
   return parseRecords(answers[0]?.stdout ?? Buffer.alloc(0));
 }
 

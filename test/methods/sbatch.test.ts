@@ -179,6 +179,16 @@ describe("the answer of the remote call", () => {
     expect(result).toMatchObject({ slurmJobId: "4711", submittedAt: "1970-01-01T00:00:00.000Z" });
   });
 
+  it("gives the time of the host, if it is one", async () => {
+    for (const [said, time] of [
+      ["2026-01-01T00:00:00.000Z", "2026-01-01T00:00:00.000Z"],
+      ["2026-01-01T00:00:00.%3NZ", "1970-01-01T00:00:00.000Z"],
+    ]) {
+      const { result } = await submitWith(`mento:submitted 4711 at ${said ?? ""}\n`, "");
+      expect(result).toMatchObject({ slurmJobId: "4711", submittedAt: time });
+    }
+  });
+
   it("of a job that exists gives the time of its first submit", async () => {
     const request = { submittedAt: "2026-01-01T00:00:00.000Z", paths: plan.paths };
     const { result } = await submitWith(

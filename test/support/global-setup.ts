@@ -19,7 +19,7 @@ declare module "vitest" {
   }
 }
 
-const PYTHON_PACKAGES = ["python3-pika", "python3-h5py", "python3-pyfai", "python3-matplotlib"];
+const PACKAGES = ["faketime", "python3-pika", "python3-h5py", "python3-pyfai", "python3-matplotlib"];
 const INSTALL = fileURLToPath(new URL("install-packages.mjs", import.meta.url));
 const BROWSER = "chromium-headless-shell";
 
@@ -46,7 +46,7 @@ export default async function setUp(project: TestProject): Promise<() => Promise
 }
 
 async function setUpThere(project: TestProject): Promise<() => Promise<void>> {
-  execFileSync(...there(nodeThere(), [INSTALL, ...PYTHON_PACKAGES]), { stdio: "inherit" });
+  execFileSync(...there(nodeThere(), [INSTALL, ...PACKAGES]), { stdio: "inherit" });
   project.provide("browser", await findBrowser());
   const { facility, beamtime, close } = await openSharedFacility();
   project.provide("facility", facility);
