@@ -11,6 +11,7 @@ import { jobEvent, messageEvent, type MessageEventData, type OutgoingEvent } fro
 import type { Outgoing } from "./messages/sent-again.ts";
 import { readTriggerInput, requireFromEvents, type TriggerInput } from "./messages/trigger-input.ts";
 import type { Method, Place, SubmitOptions } from "./methods/method.ts";
+import { notesOf } from "./methods/sbatch.ts";
 import type { PlaceWish } from "./session-places.ts";
 import { matchTriggers } from "./triggers/match.ts";
 import { HERE, jobIdFor, planJob, type JobPlan, type JobsFolderOf } from "./triggers/plan.ts";
@@ -291,7 +292,9 @@ async function submitOrQueue(trigger: Trigger, resolved: Resolved, effects: Inta
       : await effects.collect(session, plan, options);
   if (submitted === undefined) return;
   const { job, place } = submitted;
-  effects.log.info({ job: plan.jobId, slurmJob: job.slurmJobId, process: job.process }, "submitted");
+  const notes = notesOf(plan, place);
+  const said = notes.length > 0 ? { notes } : {};
+  effects.log.info({ job: plan.jobId, slurmJob: job.slurmJobId, process: job.process, ...said }, "submitted");
   const data = submittedData(plan, job, {
     ready: input.ready,
     received: received.receivedAt,
@@ -308,7 +311,7 @@ async function submitOrQueue(trigger: Trigger, resolved: Resolved, effects: Inta
     priority: trigger.priority,
     ...(turn === null ? {} : { rows: turn.seats.rows.map(({ name }) => name) }),
   });
-  await effects.announce(jobEvent(data, effects.now(), { traceparent: plan.traceparent }));
+  await effects.announce(jobEvent({ ...data, ...said }, effects.now(), { traceparent: plan.traceparent }));
 }
 
 /** Undefined: the message waits for its turn, in the queue of the trigger. */

@@ -10,7 +10,8 @@ import {
 } from "./config.ts";
 import { Deferred, Rejected, Unavailable, type MentoError } from "./errors.ts";
 import { parseSlurmNow, SLURM_NOW_COMMAND, tooManyPending, type SlurmNow } from "./jobs/slurm-now.ts";
-import { HEAD_BYTES, headCommand, sbatchOptions } from "./jobs/sbatch-script.ts";
+import { MOST_BYTES, readCommand, readScript, valueOf } from "./jobs/sbatch-script.ts";
+import { slurmSeconds } from "./jobs/slurm-time.ts";
 import { requirePrivateFolder } from "./private-folder.ts";
 import type { JobMethod } from "./messages/job-event.ts";
 import type { Place, PlaceSlurm, UserScript } from "./methods/method.ts";
@@ -30,6 +31,8 @@ const WAIT_FOR_RESERVATION_SECONDS = 24 * 3600;
 export type PlaceWish = Pick<Trigger, "method" | "slurm" | "destination"> & {
   /** The program, if it may be a user's own sbatch script. */
   program?: string | undefined;
+  /** How long it takes where neither it nor its script says so; default: an hour. */
+  otherwise?: Pick<TriggerSlurm, "timeMin"> & { time: string };
   /** How many jobs are to be submitted together; default 1. */
   jobs?: number;
 };
@@ -77,10 +80,10 @@ export class SessionPlaces {
    */
   async placeFor(
     session: Session | null,
-    { method, slurm: wanted, destination, program, jobs = 1 }: PlaceWish,
+    { method, slurm: wanted, destination, program, jobs = 1, otherwise }: PlaceWish,
     notBefore = 0,
   ): Promise<Place> {
-    const none = { slurm: withDefaults(wanted), userScript: null, rest: this.#rest };
+    const none = { slurm: withDefaults(wanted, null, otherwise), userScript: null, rest: this.#rest };
     const common = { ...none, maxPending: null, notice: null };
     const { shell, jobsDirectory: directory } = await this.jobsOf(session, { method, destination });
     if (session === null || method === "local-bash-script") {
@@ -91,8 +94,14 @@ export class SessionPlaces {
     if (method === "remote-command") return { ...common, ...folders, shell, slot: null };
     if (method === "local-sbatch-script" && session.online === null) {
       const userScript = await this.#userScript(program, this.#here);
-      const slurm = withDefaults(wanted, userScript);
-      const slot = { reservation: null, partition: slurm.partition ?? null, time: slurm.time };
+      const slurm = withDefaults(wanted, userScript, otherwise);
+      const asked = (name: string) => valueOf(userScript, name) ?? null;
+      const partition = slurm.partition ?? asked("partition");
+      const slot = mistakeIn(userScript) ?? {
+        reservation: asked("reservation"),
+        partition,
+        time: slurm.time,
+      };
       return { ...common, ...folders, userScript, slurm, shell, slot };
     }
     if (method === "slurm-rest-api") {
@@ -104,7 +113,7 @@ export class SessionPlaces {
       this.slurmNow(online, notBefore, shell),
       this.#userScript(program, shell),
     ]);
-    const slurm = withDefaults(wanted, userScript);
+    const slurm = withDefaults(wanted, userScript, otherwise);
     const place = {
       ...folders,
       rest: this.#rest,
@@ -114,7 +123,9 @@ export class SessionPlaces {
       maxPending: this.#pendingAllowed(online, now, shell, jobs),
       notice: null,
     };
-    return { ...place, ...slotIn(online, slurm, now) };
+    const mistake = mistakeIn(userScript);
+    if (mistake !== null) return { ...place, slot: mistake };
+    return { ...place, ...slotIn(online, { ...slurm, nodes: slurm.nodes ?? leastNodes(userScript) }, now) };
   }
 
   /** Slurm's REST API is asked: at the session's nodes there may be no shell. */
@@ -134,7 +145,9 @@ export class SessionPlaces {
     });
     if (now.pending >= most) throw overRest(tooManyPending(await this.#rest.account(), most));
     const maxPending = most === Infinity ? null : most;
-    if (userScript !== null) return { slot: notOverRest(userScript), notice: null, maxPending };
+    if (userScript !== null && userScript.options.length > 0) {
+      return { slot: notOverRest(userScript), notice: null, maxPending };
+    }
     const { online } = session;
     if (online !== null) return { ...slotIn({ ...session, online }, slurm, now), maxPending };
     const slot = { reservation: null, partition: slurm.partition ?? null, time: slurm.time };
@@ -170,9 +183,9 @@ export class SessionPlaces {
     this.#scripts.set(shell, seen);
     const known = seen.get(program);
     if (known !== undefined && Date.now() - known.at < ASK_EVERY_MS) return known.script;
-    const script = shell.run(headCommand(program)).then(({ stdout }) => {
-      const options = sbatchOptions(stdout.toString("utf8", 0, HEAD_BYTES));
-      return options === undefined ? null : { path: program, options };
+    const script = shell.run(readCommand(program)).then(({ stdout }) => {
+      const read = readScript(stdout.toString("utf8", 0, MOST_BYTES));
+      return read === undefined ? null : { path: program, ...read };
     });
     seen.set(program, { at: Date.now(), script });
     // A failure is not kept.
@@ -252,13 +265,41 @@ function foldersOfData(site: MentoConfig["site"], session: Session | null): stri
 
 const DEFAULT_TIME = "01:00:00";
 
-/** What the trigger asks of Slurm; where it says nothing, what the user's script asks for, as far as the place depends on it. */
-function withDefaults(wanted: TriggerSlurm, script: UserScript | null = null): PlaceSlurm {
-  const asked = new Map(script?.options);
-  const { time = asked.get("time") ?? DEFAULT_TIME, constraint = asked.get("constraint") ?? undefined } =
-    wanted;
-  const nodes = wanted.nodes ?? (Number.parseInt(asked.get("nodes") ?? "", 10) || undefined);
-  return { ...wanted, time, constraint, nodes };
+/**
+ * What the trigger asks of Slurm; where it says nothing, what the user's script asks for, as far as the place depends on it;
+ * and where that says nothing either, the default.
+ */
+function withDefaults(
+  wanted: TriggerSlurm,
+  script: UserScript | null,
+  otherwise: NonNullable<PlaceWish["otherwise"]> = { time: DEFAULT_TIME },
+): PlaceSlurm {
+  const asked = (name: string) => valueOf(script, name) || undefined;
+  const asks = wanted.time ?? asked("time");
+  const time = asks ?? otherwise.time;
+  const least =
+    wanted.timeMin ??
+    (wanted.time === undefined ? asked("time-min") : undefined) ??
+    (asks === undefined ? otherwise.timeMin : undefined);
+  // Of a trigger and a script that do not know of each other.
+  const isLonger = (slurmSeconds(least ?? "0") ?? 0) > (slurmSeconds(time) ?? Infinity);
+  const timeMin = isLonger ? undefined : least;
+  const constraint = wanted.constraint ?? asked("constraint");
+  const [whole] = /^\d{1,6}$/.exec(asked("nodes") ?? "") ?? [];
+  const nodes = wanted.nodes ?? (Number(whole ?? 0) || undefined);
+  return { ...wanted, time, timeMin, constraint, nodes };
+}
+
+/** Of `--nodes=2-4` the job starts with two. */
+function leastNodes(script: UserScript | null): number | undefined {
+  const [, least = ""] = /^(\d{1,6})-/.exec(valueOf(script, "nodes") ?? "") ?? [];
+  return Number(least) || undefined;
+}
+
+function mistakeIn(script: UserScript | null): Rejected | null {
+  if (script?.mistake == null) return null;
+  const { what, hint } = script.mistake;
+  return new Rejected({ code: "submit-refused", message: `${script.path} ${what}.`, hint });
 }
 
 interface Asked {

@@ -29,6 +29,7 @@ import {
 import type { TriggerInput } from "./messages/trigger-input.ts";
 import { METHODS } from "./methods/methods.ts";
 import type { Place, SubmittedJob } from "./methods/method.ts";
+import { notesOf } from "./methods/sbatch.ts";
 import { resubmitAt } from "./resubmit.ts";
 import { openSlurmRest } from "./open-slurm-rest.ts";
 import { RuntimeDirectory } from "./runtime-directory.ts";
@@ -64,7 +65,7 @@ export interface RunOptions {
   destination?: string;
   /** Default: `mento_<beamline>_<beamtime>`. */
   jobName?: string;
-  /** The time limit, in Slurm's forms. Default: a day, or what is left of the reservation. */
+  /** The time limit, in Slurm's forms. Default: what the script's `#SBATCH` lines say; else a day, or what is left of the reservation. */
   jobTime?: string;
   /** Slurm's `--dependency`. */
   jobDependency?: string;
@@ -83,6 +84,8 @@ export interface RunOptions {
 
 /** So long a submit that was cut off is looked for. */
 const LOOK_FOR_SUBMIT_MS = 300_000;
+/** A day, or what is left of the reservation. */
+const TIME_BY_DEFAULT = { time: "1-00:00:00", timeMin: "00:01:00" };
 /** With no job to watch, connections are closed after so long, and do not keep the program from its end. */
 const IDLE_MS = 500;
 
@@ -182,14 +185,16 @@ export class Trigger {
     const known = this.#jobs.get(plan.jobId);
     if (known !== undefined) return known;
     const record: TrackingRecord = { version: 1, data, traceparent, jobsDirectory, slurm };
-    const job: Job = new Job(data, {
+    const notes = notesOf(plan, place);
+    const first = notes.length > 0 ? { ...data, notes } : data;
+    const job: Job = new Job(first, {
       run: (script) => this.#using(async () => (await this.#sights.of(record)).shell.run(script)),
       cancel: (reason) => this.#using(() => this.#cancel(job.data, reason)),
       // An earlier call's job has its output there already.
       logBegins: Date.parse(submitted.submittedAt) < before.at ? 0 : before.bytes,
     });
     this.#jobs.set(plan.jobId, job);
-    await this.#announce(jobEvent(data, new Date(), { traceparent }));
+    await this.#announce(jobEvent(first, new Date(), { traceparent }));
     this.#tracker.take(record, { ack: () => undefined, returns: 0 });
     return job;
   }
@@ -215,7 +220,10 @@ export class Trigger {
   }
 
   #placeFor({ session, trigger, argv }: JobPlan): Promise<Place> {
-    return this.#places.placeFor(session as Session | null, { ...trigger, program: argv[0] });
+    return this.#places.placeFor(session as Session | null, {
+      ...{ ...trigger, program: argv[0] },
+      otherwise: TIME_BY_DEFAULT,
+    });
   }
 
   /** What runs here needs no open session. */
@@ -237,8 +245,7 @@ export class Trigger {
       method: this.method,
       run: ["-"],
       slurm: {
-        time: jobTime ?? "1-00:00:00",
-        ...(jobTime === undefined && { timeMin: "00:01:00" }),
+        ...(jobTime !== undefined && { time: jobTime }),
         fallback: "fail",
         ...(jobDependency !== undefined && { dependency: jobDependency }),
       },

@@ -5,6 +5,7 @@ import { parseConfig } from "../src/config-file.ts";
 import { MentoConfig } from "../src/config-schema.ts";
 import { z } from "zod";
 import { ERROR_CODES } from "../src/errors.ts";
+import { NOT_FROM_SCRIPT } from "../src/triggers/slurm-flags.ts";
 
 const read = (file: string) => readFileSync(new URL(`../${file}`, import.meta.url), "utf8");
 
@@ -21,6 +22,11 @@ describe("the documentation", () => {
     const text = read("docs/configuration.md");
     const schema = z.toJSONSchema(MentoConfig, { io: "input" }) as { properties: Record<string, object> };
     for (const key of keysOf(schema)) expect(text, key).toContain(`\`${key}\``);
+  });
+
+  it("names every directive of a user's own script that is left out", () => {
+    const text = read("docs/configuration.md");
+    for (const name of Object.keys(NOT_FROM_SCRIPT)) expect(text, name).toContain(`\`${name}\``);
   });
 
   it("shows configurations that are valid", () => {

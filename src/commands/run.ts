@@ -48,7 +48,10 @@ export function runCommand(): Command {
     .option("--beamtime <id>", "the beamtime or commissioning run (default: the one that is open)")
     .option("--destination <node>", "the node to submit from, or to run a remote-command on")
     .option("--name <name>", "the job's name (default: mento_<beamline>_<beamtime>)")
-    .option("--time <time>", "its time limit (default: a day, or what is left of the reservation)")
+    .option(
+      "--time <time>",
+      "its time limit (default: the script's #SBATCH --time; else a day, or what is left of the reservation)",
+    )
     .option("--dependency <list>", "Slurm's --dependency")
     .option("--log <file>", "where its output goes (default: job.log in its directory)")
     .option("--workdir <folder>", "where it starts (default: its job directory; local-bash-script: here)")
@@ -81,6 +84,7 @@ async function runProgram(program: string[], options: Options): Promise<number> 
       return 0;
     }
     const job = await trigger.run(program, runOptions(options)).catch(throwForPeople);
+    for (const note of job.data.notes ?? []) sayLine(`mento: ${note}`);
     if (!options.wait) {
       if (options.json === true) printJson(job.data);
       else printLine(describe(job));

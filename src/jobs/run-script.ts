@@ -128,7 +128,7 @@ rm -f "$directory/results.$run" "$found"
   ${environmentOf(job)}
   cd ${job.workdir === null ? '"$mento_directory"' : literal(job.workdir)} || exit
   command -v ${literal(job.argv[0] ?? "")} > /dev/null || [ -e ${literal(job.argv[0] ?? "")} ] || { printf 'mento: there is no program %s on %s\\n' ${literal(job.argv[0] ?? "")} "$(hostname)" >&2; exit 127; }
-  exec ${job.argv.map(literal).join(" ")}
+  ${mayNotRun(job.argv[0] ?? "")}exec ${job.argv.map(literal).join(" ")}
 } < "$stdin" &
 child=$!
 wait "$child"
@@ -164,6 +164,14 @@ ${job.launch === "rest" ? `case $code in ${NOT_RUN.another} | ${NOT_RUN.cancelle
 /** One literal word of this script, in which sbatch wants no line to end with a carriage return ("DOS line breaks"). */
 function literal(word: string): string {
   return quote(word).replaceAll("\r", `'"$mento_cr"'`);
+}
+
+/** `test -x` knows of file systems that nothing may run from, too. */
+function mayNotRun(program: string): string {
+  if (!program.includes("/")) return "";
+  const why = "it is not executable, or its file system is mounted noexec";
+  return `[ ! -f ${literal(program)} ] || [ -x ${literal(program)} ] || printf 'mento: %s cannot be run on %s: ${why}\\n' ${literal(program)} "$(hostname)" >&2
+  `;
 }
 
 function environmentOf({ env }: RunScript): string {

@@ -28,6 +28,9 @@ const JobPlace = z.looseObject({
   session: z.looseObject({ id: BeamtimeId.nullable() }),
 });
 
+/** Of a user's own script: sbatch knows more forms than a trigger may have. */
+const ScriptTime = z.string().regex(/^[\w:-]{1,30}$/);
+
 const WrittenRecord = z.strictObject({
   version: z.literal(1),
   /** The last announced event's data: the job's, and how it runs. */
@@ -39,8 +42,8 @@ const WrittenRecord = z.strictObject({
   traceparent: z.string().max(512).optional(),
   /** Of a job that was submitted as a task of an array: what the array's marker and folder are named after. */
   arrayId: FolderName.optional(),
-  /** What the trigger asked of Slurm, if the job must be submitted again. */
-  slurm: TriggerSlurm.optional(),
+  /** What the trigger, or its script, asked of Slurm, if the job must be submitted again. */
+  slurm: TriggerSlurm.safeExtend({ time: ScriptTime.optional(), timeMin: ScriptTime.optional() }).optional(),
   /** How often the job may be submitted again after its node failed or another job took it, and was so far. */
   retries: z.int().nonnegative().optional(),
   retried: z.int().nonnegative().optional(),

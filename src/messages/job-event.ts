@@ -132,6 +132,10 @@ export const JobEventData = z.strictObject({
   results: z.array(JobResult),
   resultsCut: left("results"),
   error: EventError.nullable(),
+  notes: z
+    .array(z.string())
+    .optional()
+    .describe("Of job.submitted: which directives of the user's own sbatch script are left out, and why."),
   pathsCut: left("paths"),
   parametersCut: z.literal(true).optional().describe("The event was too large for the message's parameters."),
 });

@@ -4,14 +4,13 @@ import type { Seats } from "../jobs/seats.ts";
 import type { EventError } from "../messages/job-event.ts";
 import type { JobPlan } from "../triggers/plan.ts";
 import type { TriggerSlurm } from "../triggers/trigger-config.ts";
-import type { SbatchOptions } from "../jobs/sbatch-script.ts";
+import type { SbatchScript } from "../jobs/sbatch-script.ts";
 import type { SlurmRest } from "../slurm-rest/slurm-rest.ts";
 import type { Shell } from "../shells/shell.ts";
 
-/** A user's own sbatch script, by its `#SBATCH` lines. */
-export interface UserScript {
+/** A user's own sbatch script. */
+export interface UserScript extends SbatchScript {
   path: string;
-  options: SbatchOptions;
 }
 
 /** What is asked of Slurm, whoever asks. */

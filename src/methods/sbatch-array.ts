@@ -12,7 +12,7 @@ import { lookId } from "../jobs/data-check.ts";
 import { arrayMarkerOf, type SubmitRequest } from "../jobs/directory.ts";
 import type { SubmitAnswer } from "../jobs/submit-said.ts";
 import { failureOf } from "../jobs/sbatch-refusals.ts";
-import { directiveLines } from "../jobs/sbatch-script.ts";
+import { carriedOver } from "../jobs/sbatch-script.ts";
 import type { CommandEnd } from "../shells/shell.ts";
 import type { JobPlan } from "../triggers/plan.ts";
 import type { Place, SubmitOptions, SubmittedJob } from "./method.ts";
@@ -102,20 +102,21 @@ async function submitOnce(
   });
   const trigger = unique[0]?.plan.trigger;
   const folder = arrayFolder(jobsDirectory, arrayId);
+  const args = sbatchArguments({
+    marker: arrayMarkerOf(arrayId),
+    directory: folder,
+    // `%a` is the task's index, and what has this name a link to its job's directory.
+    output: `${folder}/%a/job.log`,
+    name: trigger?.name ?? "",
+    priority: trigger?.priority ?? 0,
+    ...{ slurm, slot },
+  });
   const command = arrayCommand(
     {
       ...{ arrayId, jobsDirectory, jobs, maxPending },
       limit: trigger?.array?.limit ?? null,
-      directives: userScript === null ? [] : directiveLines(userScript.options),
-      sbatchArguments: sbatchArguments({
-        marker: arrayMarkerOf(arrayId),
-        directory: folder,
-        // `%a` is the task's index, and what has this name a link to its job's directory.
-        output: `${folder}/%a/job.log`,
-        name: trigger?.name ?? "",
-        priority: trigger?.priority ?? 0,
-        ...{ slurm, slot },
-      }),
+      directives: userScript === null ? [] : carriedOver(userScript, args).lines,
+      sbatchArguments: args,
     },
     shell.account,
   );

@@ -13,9 +13,10 @@ import {
   type SubmitRequest,
 } from "../jobs/directory.ts";
 import { failureOf, meaningOfText, type Refusal, type SbatchFailure } from "../jobs/sbatch-refusals.ts";
-import { directiveLines } from "../jobs/sbatch-script.ts";
+import { carriedOver } from "../jobs/sbatch-script.ts";
 import type { Seats } from "../jobs/seats.ts";
 import { parseSubmitAnswer } from "../jobs/submit-said.ts";
+import { cut } from "../messages/cut.ts";
 import type { JobPlan } from "../triggers/plan.ts";
 import type { TriggerSlurm } from "../triggers/trigger-config.ts";
 import { jobScript } from "./job-script.ts";
@@ -63,6 +64,7 @@ export function submitRequest(
   const { trigger, jobId } = plan;
   const directory = directoryOf(jobsDirectory, jobId);
   const common = { marker: markerOf(jobId), directory, output: `${directory}/job.log` };
+  const args = sbatchArguments({ ...common, ...trigger, slurm, slot });
   return {
     jobsDirectory,
     jobId,
@@ -71,16 +73,28 @@ export function submitRequest(
     program: userScript?.path ?? null,
     log: plan.logFile,
     data: dataOf(plan, place, seats !== null),
-    sbatchArguments: sbatchArguments({ ...common, ...trigger, slurm, slot }),
+    sbatchArguments: args,
     script: jobScript(plan, jobsDirectory, {
       launch: "slurm",
       request: { ...requestOf(plan, now), slot, ...(arrayId !== undefined && { array: arrayId }) },
       ...(userScript !== null && {
         argv: [`${directory}/program`, ...plan.argv.slice(1)],
-        directives: directiveLines(userScript.options),
+        directives: carriedOver(userScript, args).lines,
       }),
     }),
   };
+}
+
+const MOST_NOTES = 10;
+const LONGEST_NOTE = 200;
+
+/** For a person: which directives of the user's own script are left out, and why. */
+export function notesOf({ trigger }: JobPlan, { userScript, slurm, slot }: Place): string[] {
+  if (userScript === null || slot === null || slot instanceof MentoError) return [];
+  const nowhere = { marker: "", directory: "", output: "" };
+  const { notes } = carriedOver(userScript, sbatchArguments({ ...nowhere, ...trigger, slurm, slot }));
+  const more = notes.length > MOST_NOTES ? [`and ${notes.length - MOST_NOTES} more`] : [];
+  return [...notes.slice(0, MOST_NOTES), ...more].map((note) => cut(note, LONGEST_NOTE));
 }
 
 async function refusal(
@@ -121,7 +135,7 @@ export function whyFailed(
       hint: "Mento tries again, and looks first whether the job was created all the same.",
     });
   }
-  if (meaning !== undefined) return refused(meaning, words, plan);
+  if (meaning !== undefined) return refused(meaning, words, plan, place.userScript?.path);
   const how =
     code === 0 ? "ended well, but printed no job id, or more than one" : `ended with exit code ${code}`;
   return new Deferred({
@@ -139,12 +153,12 @@ export function whyRefused(said: string, plan: JobPlan): Error {
   return refused(meaningOfText(said) ?? "later", said, plan);
 }
 
-function refused(meaning: Refusal, said: string, plan: JobPlan): Error {
+function refused(meaning: Refusal, said: string, plan: JobPlan, script?: string): Error {
   if (meaning === "never") {
     return new Rejected({
       code: "submit-refused",
       message: `Slurm refused the job of trigger ${plan.trigger.name}: ${said}.`,
-      hint: "Correct the trigger's slurm section, then replay the message.",
+      hint: `Correct the trigger's slurm section${script === undefined ? "" : `, or the #SBATCH lines of ${script}`}, then replay the message.`,
     });
   }
   return new Deferred({

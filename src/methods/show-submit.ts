@@ -3,7 +3,7 @@ import { quoteAll } from "../shells/quote.ts";
 import type { JobPlan } from "../triggers/plan.ts";
 import { jobScript } from "./job-script.ts";
 import type { Place } from "./method.ts";
-import { submitRequest } from "./sbatch.ts";
+import { notesOf, submitRequest } from "./sbatch.ts";
 import { requestOf } from "./submit-answer.ts";
 
 /** For a person: where a job would be submitted, how, and the script that would run. */
@@ -16,5 +16,6 @@ export function showSubmit(plan: JobPlan, place: Place): string {
     return `${at}, outside Slurm\n${jobScript(plan, jobsDirectory, { launch: "process", request: requestOf(plan, now) })}`;
   }
   const { sbatchArguments, script } = submitRequest(plan, place, slot, { now });
-  return `${at}\nsbatch ${quoteAll(sbatchArguments)} <<'EOF'\n${script}EOF`;
+  const notes = notesOf(plan, place).map((note) => `# ${note}\n`);
+  return `${at}\n${notes.join("")}sbatch ${quoteAll(sbatchArguments)} <<'EOF'\n${script}EOF`;
 }

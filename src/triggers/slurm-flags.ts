@@ -55,15 +55,21 @@ const OWNED: Record<string, string> = {
  * The flag of Mento's, or with a key in `slurm`, that sbatch takes this name for: itself, or its beginning. One that
  * continues another's name is one of its own: --mem-per-cpu, --wait-all-nodes.
  */
-export function flagMeant(name: string): string | undefined {
+function flagMeant(name: string): string | undefined {
   const known = [...Object.keys(KEYS), ...Object.keys(OWNED)];
   return known.includes(name) ? name : known.find((one) => one.startsWith(name));
 }
 
-/** Flags that a user's own sbatch script has in vain: Mento sets them itself, or says where the job runs. */
-export function isOwnedFlag(name: string): boolean {
-  return name in OWNED || name === "partition" || name === "reservation";
-}
+const CHOSEN = "Mento chooses the reservation, of those of the session";
+
+/** Flags that a user's own sbatch script has in vain, and why. */
+export const NOT_FROM_SCRIPT: Readonly<Record<string, string>> = {
+  ...OWNED,
+  cluster: HERE,
+  autocomplete: NO_JOB,
+  partition: CHOSEN,
+  reservation: CHOSEN,
+};
 
 /**
  * Why a flag cannot be passed on to sbatch, or undefined. sbatch takes a flag's beginning for the flag, so the beginning

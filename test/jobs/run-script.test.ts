@@ -155,6 +155,29 @@ describe("the run script, in a real shell", () => {
     },
   );
 
+  it("says that a program may not be run, also where its file system is mounted noexec", () => {
+    const plain = join(top, "plain.sh");
+    writeFileSync(plain, "#!/bin/sh\n", { mode: 0o644 });
+    const { status, records } = run([plain]);
+    expect(status).toBe(126);
+    expect(records?.ended?.log).toContain(
+      `mento: ${plain} cannot be run on ${hostname()}: it is not executable`,
+    );
+
+    const mounted = join(top, "mounted");
+    mkdirSync(mounted);
+    const job = makeJob([join(mounted, "true")]);
+    const mount = `mount -t tmpfs -o noexec none '${mounted}' && cp /bin/true '${mounted}' || exit 77`;
+    const { status: end, stderr } = spawnSync(
+      "unshare",
+      ["--user", "--map-root-user", "--mount", "sh", "-c", `${mount}; exec sh '${job.script}'`],
+      { env: asSlurmJob("4711"), encoding: "utf8" },
+    );
+    // Not every machine lets a plain account mount.
+    if (end === 126) expect(stderr).toContain("its file system is mounted noexec");
+    else expect([77, 1]).toContain(end);
+  });
+
   describe("copies results back", () => {
     /** The beamline's file system is a folder, of which a link leads out. */
     function copying(results: string, more: Partial<CopyBack> = {}, path = "") {

@@ -23,6 +23,11 @@ describe("a tracking record", () => {
     expect(written).not.toHaveProperty("jobsDirectory");
   });
 
+  it.each(["UNLIMITED", "infinite", "-1", "0", "1-0:30"])("may have a script's own time, %s", (time) => {
+    const slurm = { fallback: "wait" as const, time, timeMin: time };
+    expect(read(JSON.parse(writeTrackingRecord({ ...record, slurm }).toString()))).toMatchObject({ slurm });
+  });
+
   it.each<[string, object]>([
     ["an id of another form", { job: { ...data.job, id: "pwn", directory: "/c/jobs/pwn" } }],
     ["a directory that is not the job's", { job: { ...data.job, directory: "/home/eve/jobs/x" } }],
