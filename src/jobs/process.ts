@@ -5,7 +5,7 @@ import { askFunction, type CancelRequest } from "./cancel-request.ts";
 import { dataCheck, linkCheck, type DataHere, type DataWanted } from "./data-check.ts";
 import { checkLog, functions, linkLog, spoolOf, type JobDirectory } from "./directory.ts";
 import { STARTED_BYTES } from "./record-schema.ts";
-import { LAUNCHED } from "./run-script.ts";
+import { LAUNCHED, UNPREPARED } from "./run-script.ts";
 import { takeSeats, type Seats } from "./seats.ts";
 import type { JobWord } from "./watched.ts";
 
@@ -69,7 +69,9 @@ export function processesCommand(jobs: readonly ProcessJob[]): string {
 ${IS_RUNNING}
 now=$(cat /proc/sys/kernel/random/boot_id)
 look() {
-  boot=
+  boot= code=0:9
+  # It is gone, and had not come to its program.
+  [ ! -d "$2" ] || [ -e "$2/started.$1" ] || code=${UNPREPARED}:0
   if is_running "$1" "$2"; then state=RUNNING
   elif [ -e "$2/.cancelled" ]; then state=CANCELLED
   else
@@ -77,21 +79,23 @@ look() {
     state=FAILED
     [ -z "$boot" ] || [ "$boot" = "$now" ] || state=NODE_FAIL
   fi
-  echo "mento-process $1 $state"
+  echo "mento-process $1 $state $code"
 }
 ${looks.join("\n")}`;
 }
 
-/** By the run id. What is gone without a record was killed: nothing else ends a run script silently. */
+/** By the run id. What has started and is gone without a record was killed: nothing else ends a run script silently. */
 export function parseProcesses(
   output: string,
   jobs: readonly ProcessJob[],
   host: string,
 ): Map<string, JobWord> {
   const words = new Map<string, JobWord>();
-  for (const [, id = "", state = ""] of output.matchAll(/^mento-process (\d+) (\S+)$/gm)) {
+  for (const [, id = "", state = "", exitCode = ""] of output.matchAll(
+    /^mento-process (\d+) (\S+) (\d+:\d+)$/gm,
+  )) {
     const directory = jobs.find(({ pid }) => String(pid) === id)?.directory ?? "";
-    words.set(id, { id, state, nodes: host, comment: "", directory, exitCode: "0:9", log: "" });
+    words.set(id, { id, state, nodes: host, comment: "", directory, exitCode, log: "" });
   }
   return words;
 }
