@@ -7,6 +7,7 @@ import { parseSubmitAnswer } from "./jobs/submit-said.ts";
 import type { EndFacts } from "./jobs/event-data.ts";
 import type { JobEnd } from "./jobs/job.ts";
 import type { JobRecords } from "./jobs/records.ts";
+import { NO_RESULTS } from "./jobs/results.ts";
 import type { TrackingRecord } from "./jobs/tracking-record.ts";
 import type { Watched } from "./jobs/watched.ts";
 import type { ExitReason, JobEventData, JobMethod } from "./messages/job-event.ts";
@@ -130,7 +131,7 @@ export function movedRecord(record: TrackingRecord, moved: Moved): TrackingRecor
 export function endOfUnplaced(at: Date, why: string): [JobEnd, EndFacts] {
   return [
     { state: "failed", code: null, signal: null, reason: "reservation-deleted" },
-    { at: at.toISOString(), why, results: [], log: "", slurmState: null },
+    { at: at.toISOString(), why, found: NO_RESULTS, log: "", slurmState: null },
   ];
 }
 

@@ -5,7 +5,7 @@ import { markerOf } from "./jobs/directory.ts";
 import { endedData, lostData, startedData, type EndFacts } from "./jobs/event-data.ts";
 import { endFromRecord, endFromSlurm, hasBegun, type JobEnd } from "./jobs/job.ts";
 import { timeThere, withPlausibleTimes } from "./jobs/record-times.ts";
-import { resultsOf } from "./jobs/results.ts";
+import { NO_RESULTS, resultsOf } from "./jobs/results.ts";
 import { cancelHeldCommand, exitCommand, isCancelled, parseExit } from "./jobs/squeue.ts";
 import type { TrackingRecord } from "./jobs/tracking-record.ts";
 import { isAtRest, judge, LOOK_FIRST_MS, type SlurmWord } from "./jobs/verdict.ts";
@@ -180,13 +180,13 @@ export class Tracker {
       return;
     }
     const { record, recordedAt, log } = records.ended;
-    const { results, cut, refused } = resultsOf(job, records.ended, realPaths, sight.results);
+    const { refused, ...found } = resultsOf(job, records.ended, realPaths, sight.results);
     this.#words.refused(watched, refused);
     const end = endFromRecord(record);
     if (end !== undefined) {
-      await this.#end(watched, end, { at: record.at, results, cut, log, slurmState: null }, session);
+      await this.#end(watched, end, { at: record.at, found, log, slurmState: null }, session);
     } else if (watched.endRecord?.recordedAt !== recordedAt) {
-      watched.endRecord = { record, recordedAt, results, cut, log, since: now.getTime() };
+      watched.endRecord = { record, recordedAt, found, log, since: now.getTime() };
     }
   }
 
@@ -274,8 +274,9 @@ export class Tracker {
       // Slurm's own end time has no zone; ours is at most a look later.
       const seen = new Date((watched.endedWithoutRecordSince ?? time) + watched.clockAhead);
       const at = endRecord?.record.at ?? seen.toISOString();
-      const { results = [], cut = 0, log = word?.log ?? "" } = endRecord ?? {};
-      const facts = { at, results, cut, log, slurmState: verdict.slurmState };
+      const areUnknown = hasStarted || verdict.end.state === "completed";
+      const { found = { ...NO_RESULTS, areUnknown }, log = word?.log ?? "" } = endRecord ?? {};
+      const facts = { at, found, log, slurmState: verdict.slurmState };
       if (isRetried(watched.record, verdict.end)) {
         watched.retrying = { end: verdict.end, facts };
         await this.#resubmit(watched, sight, session);

@@ -2,7 +2,8 @@ import { pino } from "pino";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { NOT_RUN } from "../src/jobs/run-script.ts";
 import type { TrackingRecord } from "../src/jobs/tracking-record.ts";
-import type { OutgoingEvent } from "../src/messages/job-event.ts";
+import { eventLine } from "../src/commands/event-line.ts";
+import { toCloudEvent, type OutgoingEvent } from "../src/messages/job-event.ts";
 import type { Shell } from "../src/shells/shell.ts";
 import { restSight } from "../src/sight.ts";
 import type { ListedJob } from "../src/slurm-rest/versions.ts";
@@ -122,9 +123,18 @@ describe("a job over the REST API whose records nobody here can read", () => {
     ["7:0", { code: 7, reason: "exit-code" }],
     ["0:9", { code: 0, signal: "SIGKILL", reason: "signal" }],
     ["0:53", { code: null, reason: "launch-failed" }],
+    ["123:0", { code: null, reason: "not-prepared" }],
   ])("has the end that Slurm tells: %s", async (exitCode, exit) => {
     const { events, ends } = track([job("4712", "FAILED", exitCode)]);
     await ends("failed");
     expect(events.at(-1)?.data).toMatchObject({ exit });
+  });
+
+  it("and results that are unknown, for none were recorded", async () => {
+    const { events, ends } = track([job("4712", "COMPLETED", "0:0")]);
+    await ends("completed");
+    expect(events.at(-1)?.data).toMatchObject({ results: [], resultsUnknown: true });
+    const line = eventLine(toCloudEvent(events.at(-1) as OutgoingEvent, "/mento/default"));
+    expect(line).toContain("its results are unknown");
   });
 });

@@ -85,7 +85,7 @@ function listen() {
 async function follow() {
   const broker = await connectBroker({ url, prefix, name: "live plot" });
   const { events } = await subscribe(broker, {
-    ...{ beamline, session, trigger, since, types: ["job.completed"] },
+    ...{ beamline, session, trigger, since, types: ["job.completed"], wait: true },
     onTrouble: (trouble) => tell("broker", trouble?.message),
   });
   /** @type {import("mento").JobEvent[]} What is still to be read: of many at once, the newest. */

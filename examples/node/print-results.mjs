@@ -21,6 +21,7 @@ try {
   const { events } = await subscribe(broker, {
     ...wanted,
     types: ["job.completed"],
+    wait: true,
     onTrouble: (trouble) => console.error(trouble?.message ?? "connected again"),
   });
   for await (const event of events) {

@@ -21,6 +21,11 @@ export interface SubscribeOptions extends EventFilter {
    * (14 days): a time, as a Date or in ISO 8601, or how long ago, such as `2h`. Default: events from now on.
    */
   since?: Date | string | undefined;
+  /**
+   * If no worker has run on the broker yet, wait for the first one and have all of its events: for a program that starts
+   * together with them. Default: `exchange-missing`.
+   */
+  wait?: boolean | undefined;
   /** Ends the subscription, as `close` does. */
   signal?: AbortSignal | undefined;
   /**
@@ -50,7 +55,7 @@ const LONGEST_PAUSE_MS = 15_000;
  * A slow reader misses nothing: the broker keeps what it has not taken.
  *
  * @throws Misconfigured `wrong-usage`
- * @throws MentoError `exchange-missing` if no worker has run on the broker yet
+ * @throws MentoError `exchange-missing` if no worker has run on the broker yet, unless it is to `wait`
  * @throws Unavailable `broker-lost`, `broker-refused`
  */
 export async function subscribe(client: BrokerClient, options: SubscribeOptions = {}): Promise<Subscription> {
@@ -72,6 +77,8 @@ class EventFeed {
   #last: ConsumeMessage | undefined;
   /** Where reading began. Only the broker's clock has to do with it: what events tell of their time is others' word. */
   readonly #from: Date;
+  /** There was no history when it was asked for: all that will be in it is new. */
+  #isAheadOfAll = false;
   /** The time of the newest event so far. */
   #latest: Date | undefined;
 
@@ -108,8 +115,13 @@ class EventFeed {
         await openOn(this.#link);
       });
     } catch (error) {
-      await this.close();
-      throw error;
+      const trouble = asTrouble(error);
+      this.#isAheadOfAll = this.#options.wait === true && trouble.code === "exchange-missing";
+      if (this.#isAheadOfAll) await this.#connectAgain(trouble);
+      else {
+        await this.close();
+        throw error;
+      }
     }
     if (this.#stop.signal.aborted) await this.#release();
   }
@@ -206,6 +218,10 @@ class EventFeed {
       const first = await this.#reader.peek(SAME_STREAM_WITHIN_MS);
       if (first !== undefined && isAtOrAfter(first, this.#last)) return;
       await this.#reader.close();
+    }
+    if (this.#isAheadOfAll && this.#last === undefined) {
+      this.#reader = await HistoryReader.open(this.#link, topology.historyStream, 0);
+      return;
     }
     this.#last = undefined;
     // Of another history all is new; what it has of the old one's last minute has been seen.

@@ -17,14 +17,14 @@ export function eventLine(event: CloudEvent): string {
 function factsOf(event: CloudEvent): string[] {
   const job = JobEventData.safeParse(event.data);
   if (job.success) {
-    const { job: one, slurm, process, paths, times, error, results, cancelledBy } = job.data;
+    const { job: one, slurm, process, paths, times, error, cancelledBy } = job.data;
     const facts: Record<string, string> = {
       submitted:
         process === null
           ? `Slurm job ${slurm.jobId ?? "?"}, reservation ${slurm.reservation ?? "none"}`
           : `process ${process.pid} on ${process.host}`,
       started: `on ${slurm.nodes.join(", ")}`,
-      completed: `in ${seconds(times.started, times.ended)}, ${results.length} result${results.length === 1 ? "" : "s"}`,
+      completed: `in ${seconds(times.started, times.ended)}, ${countOf(job.data)}`,
       cancelled: cancelledBy === null ? "by scancel" : byWhom(cancelledBy),
     };
     const what = error?.message ?? facts[one.state] ?? "";
@@ -36,6 +36,12 @@ function factsOf(event: CloudEvent): string[] {
   const why =
     error === null ? reasons.map((one) => `${one.trigger}: ${one.reason}`).join("; ") : error.message;
   return [fileOf(paths) || cause.id, why || "no trigger is configured"];
+}
+
+function countOf({ results, resultsCut = 0, resultsUnknown }: JobEventData): string {
+  if (resultsUnknown === true) return "its results are unknown";
+  const count = results.length + resultsCut;
+  return `${count} result${count === 1 ? "" : "s"}`;
 }
 
 /** `by daq: wrong geometry`, with what others have written made plain. */

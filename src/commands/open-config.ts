@@ -30,12 +30,17 @@ export async function connectFromConfig(config: MentoConfig, purpose: string): P
   return client;
 }
 
-/** Says on stderr when the broker is lost while a command listens, once a reason, and when it is back. */
+/** Says on stderr when the broker is lost while a command listens, or has no history yet, once a reason, and when it is there. */
 export function troubleTeller(): (trouble: MentoError | undefined) => void {
-  let said: string | undefined;
+  let said: MentoError | undefined;
+  const isFirst = () => said?.code === "exchange-missing";
   return (trouble) => {
-    if (trouble === undefined) sayLine("mento: connected again; no event is missed.");
-    else if (trouble.message !== said) sayLine(`mento: ${trouble.message} Connecting again …`);
-    said = trouble?.message;
+    if (trouble === undefined) {
+      sayLine(`mento: ${isFirst() ? "a worker has started" : "connected again"}; no event is missed.`);
+    } else if (trouble.message !== said?.message) {
+      const does = trouble.code === "exchange-missing" ? "Waiting for the first worker" : "Connecting again";
+      sayLine(`mento: ${trouble.message} ${does} …`);
+    }
+    said = trouble;
   };
 }

@@ -37,7 +37,12 @@ async function watch({ config: file, json, type, ...wanted }: WatchOptions): Pro
   const config = openConfig(file);
   const client = await connectFromConfig(config, "watch");
   try {
-    const { events } = await subscribe(client, { ...wanted, types: type, onTrouble: troubleTeller() });
+    const { events } = await subscribe(client, {
+      ...wanted,
+      types: type,
+      wait: true,
+      onTrouble: troubleTeller(),
+    });
     sayLine(`watching ${client.topology.eventsExchange}; Ctrl-C ends`);
     for await (const event of events) {
       if (json === true) printJson(event);

@@ -1,8 +1,9 @@
-import type { EventError, JobEventData, JobResult } from "../messages/job-event.ts";
+import type { EventError, JobEventData } from "../messages/job-event.ts";
 import type { SubmittedJob } from "../methods/method.ts";
 import type { JobPlan } from "../triggers/plan.ts";
 import type { AskedToCancel } from "./cancel-request.ts";
 import { advance, describeFailure, type JobEnd } from "./job.ts";
+import type { FoundResults } from "./results.ts";
 
 /** When a message came, and what is to be said of the place that its job got. */
 export interface Submit {
@@ -66,9 +67,7 @@ export function startedData(data: JobEventData, started: { at: string; node: str
 export interface EndFacts {
   /** RFC 3339. */
   at: string;
-  results: JobResult[];
-  /** How many more there were. */
-  cut?: number;
+  found: FoundResults;
   /** The end of its log. */
   log: string;
   /** Slurm's word, if it was needed. */
@@ -81,7 +80,8 @@ export interface EndFacts {
 
 export function endedData(data: JobEventData, end: JobEnd, facts: EndFacts): JobEventData {
   const { job, times } = data;
-  const { at, results, cut = 0, log, slurmState, why = "", cancelled } = facts;
+  const { at, found, log, slurmState, why = "", cancelled } = facts;
+  const { results, cut, notCopied, areUnknown } = found;
   return {
     ...data,
     job: { ...job, state: advance(job.state, end.state) },
@@ -90,6 +90,8 @@ export function endedData(data: JobEventData, end: JobEnd, facts: EndFacts): Job
     cancelledBy: end.state === "cancelled" ? (cancelled?.by ?? null) : null,
     results,
     ...(cut > 0 && { resultsCut: cut }),
+    ...(areUnknown && { resultsUnknown: true as const }),
+    ...(notCopied > 0 && { resultsNotCopied: notCopied }),
     error:
       end.reason === null
         ? null

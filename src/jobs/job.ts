@@ -1,4 +1,5 @@
 import type { ExitReason, JobMethod, JobState } from "../messages/job-event.ts";
+import { UNPREPARED } from "./run-script.ts";
 
 /**
  * The life of a job.
@@ -45,6 +46,8 @@ export interface EndRecord {
   stoppedBy: string | null;
   /** The kernel has killed one of the job's processes for memory: perhaps only a child, and the program went on. */
   outOfMemory: boolean;
+  /** The program was not run, since not all that it was promised could be written. */
+  isUnprepared?: boolean;
 }
 
 /** What a state of Slurm means: the job goes on, or it has ended so. */
@@ -106,6 +109,7 @@ export function endFromSlurm(slurmState: string): Exclude<SlurmMeaning, "goes-on
 
 /** The end that the run script's record alone proves, or undefined if Slurm must say why it was stopped. */
 export function endFromRecord(record: EndRecord): JobEnd | undefined {
+  if (record.isUnprepared === true) return NOT_PREPARED;
   if (record.stoppedBy !== null || record.outOfMemory) return undefined;
   if (record.code === 0) return { state: "completed", code: 0, signal: null, reason: null };
   const signal = signalOf(record.code);
@@ -116,6 +120,8 @@ export function endFromRecord(record: EndRecord): JobEnd | undefined {
     ? { state: "failed", code: record.code, signal: null, reason: "exit-code" }
     : { state: "failed", code: record.code, signal, reason: "signal" };
 }
+
+const NOT_PREPARED: JobEnd = { state: "failed", code: null, signal: null, reason: "not-prepared" };
 
 /** Nothing more is known of it. */
 export const CANCELLED: JobEnd = { state: "cancelled", code: null, signal: null, reason: null };
@@ -164,19 +170,22 @@ export interface SlurmEnd {
 
 /** `0:53`: the batch script could not be set up on its node, for instance because its log could not be opened. */
 const LAUNCH_FAILED = "0:53";
+/** By the exit code of a run script that has not run the program, without a record of its start. */
+const IS_UNPREPARED = `${UNPREPARED}:0`;
 /** slurmstepd's words when it kills for memory without cgroups: the state is then FAILED. */
 const MEMORY_KILL = /exceeded (job |step )?memory limit|oom.kill/i;
 
 /**
  * Whether the script has begun, as far as can be known. Records of a job over the REST API may lie where nobody here can
- * read them: then an exit code is the script's, unless it is slurmstepd's own.
+ * read them: then an exit code is the program's, unless it is slurmstepd's own, or says that the script has not run it.
  */
 export function hasBegun(
   method: JobMethod | undefined,
   isRecorded: boolean,
   exitCode: string | undefined,
 ): boolean {
-  return isRecorded || (method === "slurm-rest-api" && exitCode !== LAUNCH_FAILED);
+  const isSlurms = exitCode === LAUNCH_FAILED || exitCode === IS_UNPREPARED;
+  return isRecorded || (method === "slurm-rest-api" && !isSlurms);
 }
 
 /**
@@ -194,7 +203,8 @@ export function endFromSlurmAlone({
   const end = endFromSlurm(state);
   if (end === undefined) return undefined;
   const without = { code: null, signal: null };
-  // The script's first act is to record its start: an exit code without that is slurmstepd's.
+  // Before the program runs, its start is recorded: an exit code without that is the script's, or slurmstepd's.
+  if (!hasStarted && end.reason === "exit-code" && exitCode === IS_UNPREPARED) return NOT_PREPARED;
   const hasExitCode =
     exitCode === LAUNCH_FAILED || (end.reason === "exit-code" && /^[1-9]\d*:0$/.test(exitCode));
   const neverRan = hasExitCode || (end.state === "cancelled" && nodes !== "" && !isAsked);
@@ -255,6 +265,7 @@ export function describeFailure(end: JobEnd, slurmState: string | null, lastLine
     preempted: "Slurm took the node away for another job",
     deadline: "The job's reservation, or its deadline, ended before the job did",
     "launch-failed": "Slurm could not start the job on its node",
+    "not-prepared": "The job could not be prepared on its node, and its program did not run",
     "reservation-deleted": "The job's reservation was deleted",
   };
   const said = lastLines.trim();

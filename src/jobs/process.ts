@@ -6,7 +6,7 @@ import { askFunction, type CancelRequest } from "./cancel-request.ts";
 import { dataCheck, linkCheck, type DataHere, type DataWanted } from "./data-check.ts";
 import { checkLog, functions, linkLog, spoolOf, type JobDirectory } from "./directory.ts";
 import { STARTED_BYTES } from "./record-schema.ts";
-import { LAUNCHED, printScript, SET_AT } from "./run-script.ts";
+import { LAUNCHED, printScript, SET_AT, UNPREPARED } from "./run-script.ts";
 import { takeSeats, type Seats } from "./seats.ts";
 import type { JobWord } from "./watched.ts";
 
@@ -71,7 +71,9 @@ export function processesCommand(jobs: readonly ProcessJob[]): string {
 ${IS_RUNNING}
 now=$(cat /proc/sys/kernel/random/boot_id)
 look() {
-  boot=
+  boot= code=0:9
+  # It is gone, and had not come to its program.
+  [ ! -d "$2" ] || [ -e "$2/started.$1" ] || code=${UNPREPARED}:0
   if is_running "$1" "$2"; then state=RUNNING
   elif [ -e "$2/.cancelled" ]; then state=CANCELLED
   else
@@ -79,12 +81,12 @@ look() {
     state=FAILED
     [ -z "$boot" ] || [ "$boot" = "$now" ] || state=NODE_FAIL
   fi
-  echo "mento-process $1 $state"
+  echo "mento-process $1 $state $code"
 }
 ${looks.join("\n")}`;
 }
 
-/** By the run id. What is gone without a record was killed: nothing else ends a run script silently. */
+/** By the run id. What has started and is gone without a record was killed: nothing else ends a run script silently. */
 export function parseProcesses(
   output: string,
   jobs: readonly ProcessJob[],
@@ -93,10 +95,10 @@ export function parseProcesses(
   const words = new Map<string, JobWord>();
   const directories = new Map(jobs.map(({ pid, directory }) => [String(pid), directory]));
   for (const line of answerLines(output)) {
-    const [mark, id = "", state = ""] = fieldsOf(line, " ", 3);
+    const [mark, id = "", state = "", exitCode = ""] = fieldsOf(line, " ", 4);
     const directory = directories.get(id);
-    if (mark !== "mento-process" || directory === undefined) continue;
-    words.set(id, { id, state, nodes: host, comment: "", directory, exitCode: "0:9", log: "" });
+    if (mark !== "mento-process" || directory === undefined || !/^\d{1,3}:\d{1,3}$/.test(exitCode)) continue;
+    words.set(id, { id, state, nodes: host, comment: "", directory, exitCode, log: "" });
   }
   return words;
 }

@@ -50,6 +50,7 @@ const Ended = z.object({
   /** The script passes on these signals, and names the last. */
   stoppedBy: z.enum(["", "TERM", "HUP", "USR1", "USR2"]),
   outOfMemory: z.literal("yes").optional(),
+  unprepared: z.literal("yes").optional(),
   log: z.string().default(""),
   /** How many results the program had. */
   results: z
@@ -57,6 +58,10 @@ const Ended = z.object({
     .regex(/^\d{1,9}$/)
     .transform(Number)
     .optional(),
+  /** The results could not be listed. */
+  unlisted: z.literal("yes").optional(),
+  /** The results were to be copied. */
+  copyBack: z.literal("yes").optional(),
 });
 
 export interface RecordedResult {
@@ -74,6 +79,9 @@ export interface EndedRecord {
   results: (RecordedResult | null)[];
   /** How many more the program had. */
   cut: number;
+  /** How many were to be copied to the beamline, and were not. */
+  notCopied: number;
+  areUnknown: boolean;
   log: string;
 }
 
@@ -97,17 +105,21 @@ export function parseEnded(bytes: Uint8Array): EndedRecord | undefined {
   const known = fields.filter(([key]) => Object.hasOwn(Ended.shape, key));
   const parsed = Ended.safeParse(Object.fromEntries(known));
   if (!parsed.success) return undefined;
-  const { at, code, stoppedBy, outOfMemory, log, results: had = 0 } = parsed.data;
-  const { results, found } = resultsFrom(fields);
+  const { at, code, stoppedBy, outOfMemory, unprepared, log, results: had = 0 } = parsed.data;
+  const { results, found, copied } = resultsFrom(fields);
+  const count = Math.max(had, found);
   return {
     record: {
       ...{ at, code },
       outOfMemory: outOfMemory === "yes",
+      isUnprepared: unprepared === "yes",
       stoppedBy: stoppedBy === "" ? null : `SIG${stoppedBy}`,
     },
     recordedAt: at,
     results,
-    cut: Math.max(had, found) - results.length,
+    cut: count - results.length,
+    notCopied: parsed.data.copyBack === "yes" ? count - copied : 0,
+    areUnknown: parsed.data.unlisted === "yes",
     log: log.slice(-MAX_LOG).toWellFormed(),
   };
 }
@@ -116,19 +128,23 @@ export function parseEnded(bytes: Uint8Array): EndedRecord | undefined {
 function resultsFrom(fields: readonly [key: string, value: string][]): {
   results: (RecordedResult | null)[];
   found: number;
+  copied: number;
 } {
   const results: (RecordedResult | null)[] = [];
   let found = 0;
+  let copied = 0;
   for (const [key, value] of fields) {
     if (key === "result") {
       found += 1;
       if (found <= MAX_RESULTS) results.push(resultFrom(value));
     } else if (key === "copied" && found <= MAX_RESULTS) {
       const last = results.at(-1);
-      if (last != null) last.beamlinePath = RecordedPath.safeParse(value).data ?? null;
+      if (last?.beamlinePath !== null) continue;
+      last.beamlinePath = RecordedPath.safeParse(value).data ?? null;
+      if (last.beamlinePath !== null) copied += 1;
     }
   }
-  return { results, found };
+  return { results, found, copied };
 }
 
 function resultFrom(value: string): RecordedResult | null {

@@ -100,7 +100,7 @@ real_paths() {
   case $encoded in *cmVzdWx0P* | *Jlc3VsdD* | *yZXN1bHQ9*) ;; *) return 0 ;; esac
   real=$({
     readlink -m -z -- ${roots.length === 0 ? "" : `${quoteAll(roots)} `}"$PWD/$id"
-    printf %s "$encoded" | base64 -d | sed -z -n 's/^result=[0-9]* //p' | head -z -n ${MAX_RESULTS} | xargs -0 -r readlink -m -z --
+    printf %s "$encoded" | base64 -d | sed -z -n '/^result=/{s/^result=[0-9]* *//;s/^$/./;p}' | head -z -n ${MAX_RESULTS} | xargs -0 -r readlink -m -z --
   } 2>/dev/null | head -c ${REAL_PATHS_BYTES} | base64 -w 0)
   left=$((left - \${#real}))
   printf '${HEADER} %s\\n' "$id real x $real"

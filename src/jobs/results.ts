@@ -13,11 +13,21 @@ export interface ResultPlaces {
   folders: readonly string[];
 }
 
-/** What of a job's record an event has. */
-export interface Results {
+/** What an event says of a job's results. */
+export interface FoundResults {
   results: JobResult[];
   /** How many more there were than an event may have. */
   cut: number;
+  /** How many were to be copied to the beamline, and were not. */
+  notCopied: number;
+  /** Nobody knows which there are. */
+  areUnknown: boolean;
+}
+
+export const NO_RESULTS: FoundResults = { results: [], cut: 0, notCopied: 0, areUnknown: false };
+
+/** What of a job's record an event has. */
+export interface Results extends FoundResults {
   /** What is left out, and why: for the log. */
   refused: string[];
 }
@@ -39,19 +49,29 @@ export function rootsOf({ session, folders }: ResultPlaces): string[] {
  */
 export function resultsOf(
   job: { method: JobMethod; directory: string },
-  ended: Pick<EndedRecord, "results" | "cut">,
+  ended: Pick<EndedRecord, "results" | "cut" | "notCopied" | "areUnknown">,
   realPaths: readonly string[],
   places: ResultPlaces,
 ): Results {
-  const wellFormed = ended.results.filter((one) => one !== null);
   const count = rootsOf(places).length + 1;
   const [realRoots, realResults] = [realPaths.slice(0, count), realPaths.slice(count)];
   const results: JobResult[] = [];
   let outside = 0;
   let first: string | undefined;
-  wellFormed.forEach((one, at) => {
-    const path = placeOf(one.path, job, places);
+  let malformed = 0;
+  let unread = 0;
+  ended.results.forEach((one, at) => {
     const real = realResults[at];
+    if (one === null) {
+      malformed += 1;
+      return;
+    }
+    const path = placeOf(one.path, job, places);
+    // The list of real paths has an end too.
+    if (real === undefined && realResults.length > 0) {
+      unread += 1;
+      return;
+    }
     if (path === undefined || real === undefined || !realRoots.some((root) => isBelow(real, root))) {
       outside += 1;
       first ??= one.path;
@@ -69,9 +89,9 @@ export function resultsOf(
       `results that lie neither in the session nor in the job directory: ${outside}, first ${name}`,
     );
   }
-  const malformed = ended.results.length - wellFormed.length;
   if (malformed > 0) refused.push(`malformed results: ${malformed} have no size or no absolute path`);
-  return { results, cut: ended.cut, refused };
+  const { cut, notCopied, areUnknown } = ended;
+  return { results, cut: cut + unread, notCopied, areUnknown, refused };
 }
 
 /** The result's path in an event; undefined if it may not be in one. */

@@ -34,8 +34,10 @@ may_be_a_process() {
   [ ! -f "$1/ended.\${run%%;*}" ] || return 1
   [ "\${run#*;}" != ${quote("host" in whose ? whose.host : "")} ] || is_running "\${run%%;*}" ${quote(jobsDirectory)}/"$1"
 }
+old=$(find . -ignore_readdir_race -mindepth 1 -maxdepth 1 -type d -name '[a-z0-9]*' ! -name '*[!A-Za-z0-9_-]*' -mmin +${minutes}) || exit 1
 removed=0
-for d in $(find . -mindepth 1 -maxdepth 1 -type d -name '[a-z0-9]*' ! -name '*[!A-Za-z0-9_-]*' -mmin +${minutes}); do
+failed=
+for d in $old; do
   id=\${d#./}
   lines "$id/.array" ${SUBMITTED_BYTES}
   array=\${first%% *}
@@ -47,7 +49,9 @@ mento:$id
 mento:array:$array
 "*) continue ;; esac
   ! may_be_a_process "$id" || continue
-  mv "$id" ".removed.$id" 2>/dev/null && removed=$((removed + 1))
+  if mv "$id" ".removed.$id"; then removed=$((removed + 1))
+  elif [ -d "$id" ]; then failed=yes
+  fi
 done
 for d in $(find .arrays -mindepth 1 -maxdepth 1 -type d -mmin +${minutes} 2>/dev/null); do
   case "
@@ -56,10 +60,12 @@ $living
 mento:array:\${d#.arrays/}
 "*) ;; *) rm -rf "$d" ;; esac
 done
-rm -rf .removed.*
+# By find: there may be more than the arguments of one command.
+find . -ignore_readdir_race -mindepth 1 -maxdepth 1 -name '.removed.*' -exec rm -rf {} + || failed=yes
 find .seats -path '*/newest/*' -type f -mmin +${minutes} -delete 2>/dev/null
 find .seats -mindepth 1 -type d -empty -mmin +${minutes} -delete 2>/dev/null
 find .spool .copies -type f -mmin +${minutes} -delete 2>/dev/null
+[ -z "$failed" ] || exit 1
 echo "mento:$removed"`,
   );
 }

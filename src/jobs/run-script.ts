@@ -59,6 +59,9 @@ export const NOT_RUN = {
   cancelled: 122,
 };
 
+/** Exit code of a job whose program was not run, since not all that it was promised could be written. */
+export const UNPREPARED = 123;
+
 /** A command of the shell: has a run script say that it is that of the submit of number `turn`. */
 export const SET_TURN = `sed -i "0,/^mento_turn=0$/s//mento_turn=$turn/" "$d/run.sh"`;
 
@@ -84,10 +87,11 @@ export const LAUNCHED = "MENTO_LAUNCHED";
  * The script that runs on the node. It records start and end in the job directory by write-then-rename, rings in
  * the spool, and hands exit code and signals through. The records' names end with Slurm's job id, or the process's:
  * somebody who submits the script again by hand makes records of their own. A job that Slurm starts again replaces its
- * own. A record is a list of `key=value` fields, each ended by NUL, so that any path is safe in it. Results are the files
- * that the program lists, else those in the results folder that are newer than the script and fit the globs; of more than
- * an event has the record says how many there were. The program gets the environment that the script was given: no
- * variable of the script's own is in it.
+ * own. A record is a list of `key=value` fields, each ended by NUL, so that any path is safe in it. The program runs only
+ * when all that it is promised is there. Results are the files that the program lists, else those in the results folder
+ * that fit the globs and were not there before the job first began, or were others: by a listing of then, for no clock
+ * tells what was copied or unpacked with its old time. All of them are listed in the job directory. The program gets the
+ * environment that the script was given: no variable of the script's own is in it.
  */
 export function runScript(job: RunScript): string {
   const resultsDirectory = job.resultsDirectory ?? `${job.directory}/results`;
@@ -100,27 +104,29 @@ mento_cr=$(printf '\\r')
 directory=${quote(job.directory)}
 spool=${quote(job.spool)}
 results=${literal(resultsDirectory)}
+begun=
 job=${quote(job.jobId)}
 ${RUN[job.launch](job)}
 ${FUNCTIONS}${job.copyBack === null ? "" : copyBack(job.copyBack)}
 count_kills
 kills_before=$kills
 
-mkdir -p "$results"
-rm -f "$directory/ended.$run"
-# In whole seconds: a file system's clock is too coarse to tell a quick program's files from our own.
-submitted=$(($(stat -c %Y "$directory/run.sh") - 1))
+before=$directory/.results-before
+found=$directory/.found.$run
+[ -z "$begun" ] || [ -f "$begun" ] || unprepared start
+rm -f "$directory/ended.$run" "$directory/results.$run" "$found" || unprepared directory
+printf %s ${quote(writeJson(job.parameters))} > "$directory/parameters.json" || unprepared parameters
+${job.stdin === null ? "stdin=/dev/null" : `stdin="$directory/stdin"; printf %s ${literal(job.stdin)} > "$stdin" || unprepared "standard input"`}
+mkdir -p "$results" || unprepared "results folder"
+# What an earlier run of the job has left is the job's.
+[ -f "$before" ] || { files > "$before.$run" && mv -f "$before.$run" "$before"; } || unprepared "list of the results folder"
 {
   field at "$(now)"
   field node "\${SLURMD_NODENAME:-$(hostname)}"
   field restart "\${SLURM_RESTART_COUNT:-0}"
   field boot "$(cat /proc/sys/kernel/random/boot_id)"
-} | record started
+} | record started || unprepared start
 
-printf %s ${quote(writeJson(job.parameters))} > "$directory/parameters.json"
-${job.stdin === null ? "stdin=/dev/null" : `stdin="$directory/stdin"; printf %s ${literal(job.stdin)} > "$stdin"`}
-found=$directory/.found.$run
-rm -f "$directory/results.$run" "$found"
 {
   mento_directory=$directory mento_run=$run mento_job=$job mento_results=$results
   ${GIVE_BACK_ENVIRONMENT}
@@ -142,22 +148,28 @@ done
 child=
 count_kills
 
-{
-  field at "$(now)"
+ended_at=$(now)
+end() {
+  field at "$ended_at"
   field code "$code"
   field stoppedBy "$stopped_by"
   [ "$kills" = "$kills_before" ] || field outOfMemory yes
   [ "$code" = 0 ] || field log "$(tail -c 600 "$directory/job.log" 2>/dev/null)"
-  results ${patterns.map((one) => `-e ${literal(one)}`).join(" ")} > "$found"
-  count=$(tr -cd '\\0' < "$found" | wc -c)
-  [ "$count" -le ${MAX_RESULTS} ] || field results "$count"
-  head -z -n ${MAX_RESULTS} "$found" | ${job.copyBack === null ? "with_sizes" : "copied_back"}
-} | record ended
-rm -f "$found"
+  if results ${patterns.map((one) => `-e ${literal(one)}`).join(" ")} > "$found"; then
+    field results "$(tr -cd '\\0' < "$found" | wc -c)"
+    ${job.copyBack === null ? "" : '[ "$code" != 0 ] || field copyBack yes\n    '}head -z -n ${MAX_RESULTS} "$found" | ${job.copyBack === null ? "with_sizes" : "copied_back"}
+    mv -f "$found" "$directory/all-results.$run"
+  else
+    field unlisted yes
+    rm -f "$found"
+  fi
+}
+${RECORD_END[job.launch]}
+[ "$code" != 0 ] || rm -f "$before"
 
 trap - TERM HUP USR1 USR2
 [ "$code" -le 128 ] || kill -s "$((code - 128))" $$ 2>/dev/null
-${job.launch === "rest" ? `case $code in ${NOT_RUN.another} | ${NOT_RUN.cancelled}) code=1 ;; esac\n` : ""}exit "$code"
+${job.launch === "rest" ? `case $code in ${NOT_RUN.another} | ${NOT_RUN.cancelled} | ${UNPREPARED}) code=1 ;; esac\n` : ""}exit "$code"
 `;
 }
 
@@ -208,11 +220,12 @@ const RUN: Record<RunScript["launch"], (job: RunScript) => string> = {
   rest: ({ log = null }) => `run=\${SLURM_JOB_ID:-by-hand}
 [ "$run" = by-hand ] || {
   [ ! -f "$directory/.cancelled" ] || exit ${NOT_RUN.cancelled}
-  mkdir -p "$directory" "$spool" || exit 1
-  [ -f "$directory/run.sh" ] || { cat "$0" > "$directory/.run.$run" && mv -f "$directory/.run.$run" "$directory/run.sh"; }
-  echo "$run" > "$directory/.submitted.$run" || exit 1
+  mkdir -p "$directory" "$spool" || exit ${UNPREPARED}
+  [ -f "$directory/run.sh" ] || { cat "$0" > "$directory/.run.$run" && mv -f "$directory/.run.$run" "$directory/run.sh"; } || exit ${UNPREPARED}
+  echo "$run" > "$directory/.submitted.$run" || exit ${UNPREPARED}
   ln "$directory/.submitted.$run" "$directory/submitted" 2>/dev/null
   rm -f "$directory/.submitted.$run"
+  [ -s "$directory/submitted" ] || exit ${UNPREPARED}
   read -r first < "$directory/submitted"
   [ "$first" = "$run" ] || exit ${NOT_RUN.another}
   ${log === null ? "" : linkLog(log)}exec >> "$directory/job.log" 2>&1
@@ -223,8 +236,15 @@ const RUN: Record<RunScript["launch"], (job: RunScript) => string> = {
 
 function linkLog(log: string): string {
   const folder = log.slice(0, log.lastIndexOf("/"));
-  return `mkdir -p ${literal(folder)} && ln -sfn ${literal(log)} "$directory/job.log" || exit 1\n  `;
+  return `mkdir -p ${literal(folder)} && ln -sfn ${literal(log)} "$directory/job.log" || exit ${UNPREPARED}\n  `;
 }
+
+/** Of a job of Slurm there is Slurm's word too; a process that ends without a record counts as killed. */
+const RECORD_END: Record<RunScript["launch"], string> = {
+  slurm: "end | record ended",
+  rest: "end | record ended",
+  process: 'until end | record ended || [ ! -d "$directory" ]; do sleep 2; done',
+};
 
 const FUNCTIONS = `
 now() { date -u +%Y-%m-%dT%H:%M:%S.%3NZ; }
@@ -232,7 +252,24 @@ field() { printf '%s=%s\\0' "$1" "$2"; }
 record() {
   cat > "$directory/.$1.$run" && mv -f "$directory/.$1.$run" "$directory/$1.$run" || return
   # Without the bell the record is found all the same, but later.
-  { : > "$spool/$job.$1"; } 2>/dev/null
+  { true > "$spool/$job.$1"; } 2>/dev/null || true
+}
+
+# Its exit code says the same, should there be no room for the record.
+unprepared() {
+  why="mento: the program was not run, for its $1 could not be written on $(hostname): is there no room?"
+  code=${UNPREPARED}
+  # Whoever ends the job ends what prepares it too.
+  [ -z "$stopped_by" ] || why="mento: stopped by $stopped_by before the program ran" code=143
+  echo "$why" >&2
+  {
+    field at "$(now)"
+    field code "$code"
+    field stoppedBy "$stopped_by"
+    [ -n "$stopped_by" ] || field unprepared yes
+    field log "$why"
+  } | record ended
+  exit "$code"
 }
 
 stopped_by=
@@ -261,15 +298,20 @@ count_kills() {
   done < /proc/self/cgroup
 }
 
-# What the program has listed, else what fits the patterns; each ended by NUL.
+# As rsync tells files apart, and by their inodes: who may read them, and how often they are linked, is no matter.
+files() { find -H "$results" -type f -printf '%i %s %T@ %p\\0' 2>/dev/null | LC_ALL=C sort -z; }
+
+# What the program has listed, else what is new and fits the patterns; each ended by NUL.
 results() {
   if [ -s "$directory/results.$run" ]; then
     while IFS= read -r one || [ -n "$one" ]; do
       case $one in /*) ;; *) one=$results/$one ;; esac
-      [ ! -f "$one" ] || printf '%s\\0' "$one"
+      [ ! -f "$one" ] || printf '%s\\0' "$one" || return
     done < "$directory/results.$run"
   else
-    find "$results" -type f -newermt "@$submitted" -print0 2>/dev/null | LC_ALL=C sort -z | LC_ALL=C grep -zxE "$@"
+    [ -f "$before" ] || return
+    files | LC_ALL=C comm -z -13 "$before" - | LC_ALL=C sed -z 's/^[^ ]* [^ ]* [^ ]* //' | LC_ALL=C sort -z |
+      LC_ALL=C grep -zxE "$@" || [ $? = 1 ]
   fi
 }
 with_sizes() { xargs -0 -r stat -L --printf='result=%s %n\\0'; }
@@ -288,7 +330,7 @@ copied_back() {
   [ "$code" = 0 ] || { with_sizes; return; }
   export root folder view copies results job
   xargs -0 -r -s 1800000 sh -c '
-    bytes=0 files=0
+    bytes=0 files=0 more=
     not_copied() { echo "mento: not copied to the beamline: $one: $1" >&2; }
     look() { stat -c "%s %y %i" "$1"; }
     is_inside() {
@@ -301,7 +343,11 @@ copied_back() {
       inside=\${one#"$results"/}
       [ "$inside" != "$one" ] || { not_copied "it is not in the results folder"; return; }
       [ $((bytes + size)) -le ${maxBytes} ] || { not_copied "more than ${maxBytes} bytes in all"; return; }
-      [ $files -lt ${maxFiles} ] || { not_copied "more than ${maxFiles} files"; return; }
+      [ $files -lt ${maxFiles} ] || {
+        [ -n "$more" ] || not_copied "more than ${maxFiles} files, and so it is with those behind it"
+        more=yes
+        return
+      }
       target=$root/$folder/$inside
       # A link may be there before, or come meanwhile: what is written is written into the folder that was looked at.
       is_inside "\${target%/*}" && mkdir -p "\${target%/*}" && cd -P "\${target%/*}" && is_inside . || return

@@ -1,10 +1,10 @@
 import { posix } from "node:path";
 import type { AskedToCancel } from "./cancel-request.ts";
 import { arrayMarkerOf, arraysOf, markerOf } from "./directory.ts";
-import type { JobResult } from "../messages/job-event.ts";
 import type { EndFacts } from "./event-data.ts";
 import type { EndRecord, JobEnd } from "./job.ts";
 import { ReadRate } from "./read-rate.ts";
+import type { FoundResults } from "./results.ts";
 import type { TrackingRecord } from "./tracking-record.ts";
 import { LOOK_FIRST_MS, type SlurmWord } from "./verdict.ts";
 
@@ -47,8 +47,7 @@ export interface Watched {
 export interface WatchedEnd {
   record: EndRecord;
   recordedAt: string;
-  results: JobResult[];
-  cut: number;
+  found: FoundResults;
   log: string;
   since: number;
 }

@@ -17,6 +17,7 @@ export const ExitReason = z.enum([
   "preempted",
   "deadline",
   "launch-failed",
+  "not-prepared",
   "reservation-deleted",
 ]);
 export type ExitReason = z.infer<typeof ExitReason>;
@@ -70,12 +71,12 @@ export type ChainLink = z.infer<typeof ChainLink>;
 export const CancelledBy = z.strictObject({ who: z.string(), reason: z.string().nullable() });
 export type CancelledBy = z.infer<typeof CancelledBy>;
 
-function left(what: string) {
+function left(what: string, where = "") {
   return z
     .int()
     .positive()
     .optional()
-    .describe(`How many more ${what} there were than an event may have; absent: these are all.`);
+    .describe(`How many more ${what} there were than an event may have; absent: these are all.${where}`);
 }
 
 /** `data` of every `mento.job.*.v1` event. */
@@ -130,7 +131,16 @@ export const JobEventData = z.strictObject({
     "Who asked Mento to cancel it; null unless cancelled, and null if somebody cancelled it in Slurm.",
   ),
   results: z.array(JobResult),
-  resultsCut: left("results"),
+  resultsCut: left("results", " `all-results.<run>` in the job directory names all, each ended by NUL."),
+  resultsUnknown: z
+    .literal(true)
+    .optional()
+    .describe("Nobody knows which results there are: the job left no record of its end, or no list of them."),
+  resultsNotCopied: z
+    .int()
+    .positive()
+    .optional()
+    .describe("How many results were to be copied to the beamline and were not; the job's log says why."),
   error: EventError.nullable(),
   notes: z
     .array(z.string())

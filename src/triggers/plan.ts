@@ -219,7 +219,10 @@ function valuesOf(
     "message.source": cause.source,
     "message.time": input.ready ?? undefined,
     // A program that is given some of them cannot know that there were more.
-    "cause.results": ended?.resultsCut === undefined ? causeResults?.map(({ path }) => path) : undefined,
+    "cause.results":
+      ended?.resultsCut === undefined && ended?.resultsUnknown === undefined
+        ? causeResults?.map(({ path }) => path)
+        : undefined,
     "cause.job": input.job?.job.id,
     "cause.trigger": input.job?.job.trigger,
     "cause.directory": ended === null ? undefined : checkedDirectory(ended, roots, job.jobsFolder),

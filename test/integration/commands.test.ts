@@ -85,6 +85,26 @@ describe("mento publish data-ready", () => {
 });
 
 describe("mento watch", () => {
+  it("waits for the first worker on the broker", async () => {
+    const young = new TestSite([{ name: "good", run: ["/bin/true"] }]);
+    const watch = spawn(...there(nodeThere(), [MAIN, "watch", "-c", young.configFile]), { stdio: "pipe" });
+    let stdout = "";
+    let stderr = "";
+    watch.stdout.on("data", (chunk: Buffer) => (stdout += chunk.toString()));
+    watch.stderr.on("data", (chunk: Buffer) => (stderr += chunk.toString()));
+    try {
+      await eventually("waiting", () => stderr.includes("Waiting for the first worker") || undefined);
+      await young.startWorker();
+      await tryMento(["publish", "data-ready", "-c", young.configFile, "--path", writeData().path]);
+      await eventually("its first job's events", () => stdout.includes("job.completed") || undefined);
+      expect(stdout).toContain("job.submitted");
+      expect(stderr).toContain("a worker has started; no event is missed");
+    } finally {
+      watch.kill("SIGINT");
+      await young.tearDown();
+    }
+  });
+
   it("prints events as they happen, one line each, of the wanted types", async () => {
     const args = ["watch", "-c", site.configFile, "--beamline", "p11", "--type", "job.completed"];
     const watch = spawn(...there(nodeThere(), [MAIN, ...args]), { stdio: "pipe" });

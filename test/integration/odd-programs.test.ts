@@ -289,3 +289,36 @@ it.each(["size=4k,nr_inodes=40", "ro"])(
     }
   },
 );
+
+it("a disk that fills between submit and start is said, and the program does not run", async () => {
+  const folder = join(own.beamtime.corePath, "scratch_cc/mento");
+  mkdirSync(folder, { recursive: true });
+  const mounted = spawnSync(...there("mount", ["-t", "tmpfs", "-o", "size=1m,mode=777", "none", folder]));
+  expect(mounted.status).toBe(0);
+  const partitions = askSlurm(own.facility, "sinfo", "--noheader", "--format=%R").trim().split(/\s+/);
+  const set = (state: string) => {
+    for (const one of partitions)
+      askSlurm(own.facility, "scontrol", "update", `PartitionName=${one}`, `State=${state}`);
+  };
+  try {
+    set("DOWN");
+    const id = await publish();
+    await site.event("job.submitted", id);
+    // It fills all there is: writing ends with an error.
+    spawnSync("dd", ["if=/dev/zero", `of=${join(folder, "full")}`, "bs=4k"]);
+    set("UP");
+    const { data } = await site.event("job.failed", id);
+    expect(data).toMatchObject({ exit: { code: null, reason: "not-prepared" }, times: { started: null } });
+    expect(data.error?.message).toContain("its program did not run");
+    expect(existsSync(join(runs, id))).toBe(false);
+    rmSync(join(folder, "full"));
+    await runsOnce(await publish());
+  } finally {
+    set("UP");
+    await site.tearDown();
+    await eventually(
+      "unmounted",
+      () => spawnSync(...there("umount", ["-l", folder])).status === 0 || undefined,
+    );
+  }
+});

@@ -3,6 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { connectBroker, publishDataReady, type BrokerClient } from "../../src/broker/client.ts";
 import { subscribe } from "../../src/broker/subscribe.ts";
+import type { MentoError } from "../../src/errors.ts";
 import { TcpProxy } from "../../src/facility/tcp-proxy.ts";
 import { isDataReadyEvent, isJobEvent, isMessageEvent } from "../../src/messages/announced-event.ts";
 import { codeOf } from "../support/code-of.ts";
@@ -371,6 +372,28 @@ describe("a subscription ends", () => {
     }
     expect(await events.next()).toEqual({ done: true, value: undefined });
     await isGone(proxy);
+  });
+
+  it("waits for the first worker, if it is to, and has all of its events, whatever the clocks say", async () => {
+    const own = new EventSource(facility.broker.url);
+    closing.push(() => own.close());
+    const client = await connect(own);
+    const said: (string | undefined)[] = [];
+    const onTrouble = (trouble: MentoError | undefined) => said.push(trouble?.code);
+    const stop = new AbortController();
+    const given = subscribe(client, { wait: true, signal: stop.signal });
+    const waiting = [{}, { since: "1h" }].map((more) => listen(client, { wait: true, onTrouble, ...more }));
+    await eventually("it waits", () => said.length >= 4 || undefined);
+    stop.abort();
+    await given;
+    await own.declare();
+    await own.announce("first", { time: ago(3000) });
+    await own.announce("second");
+    for (const { ids } of await Promise.all(waiting)) {
+      await arrived(ids, "second");
+      expect(ids()).toEqual(["first", "second"]);
+    }
+    expect([...new Set(said)]).toEqual(["exchange-missing", undefined]);
   });
 
   it("at once when it is wrong, or when there is no Mento on the broker", async () => {

@@ -130,7 +130,7 @@ const ended = (code: number, stoppedBy: string | null = null) => ({
   results: [],
   log: "",
   recordedAt: "",
-  cut: 0,
+  ...{ cut: 0, notCopied: 0, areUnknown: false },
 });
 
 describe("how a job of Slurm stands", () => {

@@ -102,6 +102,12 @@ describe("a job's end", () => {
     for (const exitCode of ["0:53", "2:0"]) {
       expect(alone("FAILED", exitCode, { hasStarted: false })).toMatchObject({ reason: "launch-failed" });
     }
+    // The run script's own, before its program: there was no room even for its record.
+    expect(alone("FAILED", "123:0", { hasStarted: false })).toMatchObject({
+      code: null,
+      reason: "not-prepared",
+    });
+    expect(alone("FAILED", "123:0")).toMatchObject({ code: 123, reason: "exit-code" });
     expect(alone("CANCELLED", "0:0", { hasStarted: false })).toMatchObject({ reason: "launch-failed" });
     expect(alone("CANCELLED", "0:0", { hasStarted: false, nodes: "" })).toMatchObject({ state: "cancelled" });
     expect(alone("FAILED", "2:0")).toMatchObject({ reason: "exit-code", code: 2 });

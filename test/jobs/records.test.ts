@@ -54,6 +54,8 @@ const now = new Date("2026-11-22T12:00:00Z");
 const ended = (fields = "") => `at=2026-11-22T11:00:00Z\0code=0\0stoppedBy=\0${fields}`;
 
 /** What the tracker would announce of such records. */
+const nothing = { results: [], cut: 0, notCopied: 0, areUnknown: false };
+
 function eventsFrom(records: JobRecords, realPaths: string[]): JobEventData[] {
   const data = jobData();
   const plausible = withPlausibleTimes(records, "2026-11-22T10:00:00Z", now).records;
@@ -62,7 +64,7 @@ function eventsFrom(records: JobRecords, realPaths: string[]): JobEventData[] {
   if (plausible.ended !== undefined) {
     const { record, log } = plausible.ended;
     const places = { session: { core: "/core", beamline: "/gpfs/current", node: "/node" }, folders: [] };
-    const { results, cut } = resultsOf(data.job, plausible.ended, realPaths, places);
+    const found = resultsOf(data.job, plausible.ended, realPaths, places);
     const end = {
       state: "failed",
       code: record.code,
@@ -70,7 +72,7 @@ function eventsFrom(records: JobRecords, realPaths: string[]): JobEventData[] {
       reason: "exit-code",
     } as const;
     const { cancelled } = plausible;
-    events.push(endedData(data, end, { at: record.at, results, cut, log, slurmState: null, cancelled }));
+    events.push(endedData(data, end, { at: record.at, found, log, slurmState: null, cancelled }));
   }
   return events;
 }
@@ -172,9 +174,30 @@ describe("records of a job directory, in real shells", () => {
     const places = { session: { core: root, beamline: "/gpfs/current", node: "/node" }, folders: [] };
     const { records, realPaths = [] } = read([id], [root, "/gpfs/current", "/node"]).get(id) ?? {};
     const job = { method: "remote-sbatch-script" as const, directory };
-    const found = resultsOf(job, records?.ended ?? { results: [], cut: 0 }, realPaths, places);
+    const found = resultsOf(job, records?.ended ?? nothing, realPaths, places);
     expect(found.results.map(({ path }) => path)).toEqual([`${root}/good`, `${directory}/x`]);
     expect(found.refused).toHaveLength(2);
+  });
+
+  it("and no result is held against the real path of another", () => {
+    const root = mkdtempSync(join(top, "core-"));
+    symlinkSync("/etc", join(root, "etc"));
+    for (const malformed of ["1 ID/x", "1 ", " ", "x", "9999999999999999 ID/x", "1 ID/x\nID/y"]) {
+      const { id, directory } = makeJob({});
+      const fields = [malformed.replaceAll("ID", id), `1 ${root}/etc/passwd`, `1 ${directory}/x`];
+      for (const [first, second, third] of [fields, fields.toReversed()]) {
+        const text = [first, second, third].map((one) => `result=${one}\0`).join("");
+        writeFileSync(join(directory, "ended.4711"), ended(text));
+        const places = { session: { core: root, beamline: "/gpfs/current", node: "/node" }, folders: [] };
+        const { records, realPaths = [] } = read([id], [root, "/gpfs/current", "/node"]).get(id) ?? {};
+        const job = { method: "remote-sbatch-script" as const, directory };
+        const found = resultsOf(job, records?.ended ?? nothing, realPaths, places);
+        expect(
+          found.results.map(({ path }) => path),
+          malformed,
+        ).toEqual([`${directory}/x`]);
+      }
+    }
   });
 
   it("with any bytes in every file give records that fit the schema, or none", () => {
@@ -288,7 +311,7 @@ describe("times", () => {
     started: { at: start, node: "n" },
     ended: {
       record: { at: end, code: 0, stoppedBy: null, outOfMemory: false },
-      ...{ recordedAt: end, results: [], cut: 0, log: "" },
+      ...{ recordedAt: end, ...nothing, log: "" },
     },
   });
   const times = (start: string, end: string) => {

@@ -49,6 +49,23 @@ describe("directories of jobs that ended long ago are removed", () => {
   });
 });
 
+it("more than the arguments of one command are removed", () => {
+  // This leaves 256 kB for arguments; more than 2 MB of names would take this test minutes.
+  for (let at = 0; at < 1500; at++) mkdirSync(join(jobs, `.removed.${"n".repeat(200)}${at}`));
+  old("slurm", { submitted: "4711\n" });
+  const end = programs.run(`ulimit -S -s 1024\n${retentionCommand(jobs, { account: "bttest" }, 14)}`);
+  expect(parseRemoved(end.stdout)).toBe(1);
+  expect(readdirSync(jobs).filter((name) => name.includes("removed"))).toEqual([]);
+});
+
+it("what could not be removed is no success", () => {
+  old("slurm", { submitted: "4711\n" });
+  writeFileSync(join(jobs, ".removed.slurm"), "");
+  const end = programs.run(retentionCommand(jobs, { account: "bttest" }, 14));
+  expect(parseRemoved(end.stdout)).toBeUndefined();
+  expect(end.stderr).toContain(".removed.slurm");
+});
+
 it("nothing is removed while Slurm does not answer", () => {
   old("slurm", { submitted: "4711\n" });
   programs.answer("squeue", "exit 1");

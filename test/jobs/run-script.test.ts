@@ -2,7 +2,6 @@ import { spawn, spawnSync } from "node:child_process";
 import {
   existsSync,
   mkdirSync,
-  mkdtempSync,
   readdirSync,
   readFileSync,
   readlinkSync,
@@ -11,52 +10,20 @@ import {
   symlinkSync,
   writeFileSync,
 } from "node:fs";
-import { hostname, tmpdir } from "node:os";
+import { hostname } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import fc from "fast-check";
 import { afterAll, describe, expect, it } from "vitest";
-import { parseRecords, readRecordsCommand } from "../../src/jobs/records.ts";
-import { NOT_RUN, runScript, type CopyBack, type RunScript } from "../../src/jobs/run-script.ts";
+import { NOT_RUN, type CopyBack, type RunScript } from "../../src/jobs/run-script.ts";
+import { asSlurmJob, JobsInShells } from "../support/jobs-in-shells.ts";
 
-const top = mkdtempSync(join(tmpdir(), "mento-run script-"));
-afterAll(() => rmSync(top, { recursive: true }));
-let count = 0;
-
-function makeJob(argv: string[], more: Partial<RunScript> = {}) {
-  const jobId = `job${++count}`;
-  const directory = join(top, jobId);
-  mkdirSync(directory);
-  mkdirSync(join(top, ".spool"), { recursive: true });
-  const script = join(directory, "run.sh");
-  const resultsDirectory = join(top, "results", jobId);
-  writeFileSync(
-    script,
-    runScript({
-      ...{ jobId, directory, argv, resultsDirectory, spool: join(top, ".spool"), request: { argv } },
-      ...{ env: {}, workdir: null, stdin: null, parameters: {}, resultGlobs: ["**"], copyBack: null },
-      ...{ launch: "slurm", directives: [], ...more },
-    }),
-  );
-  writeFileSync(join(directory, "submitted"), "4711\n");
-  return { jobId, directory, script, resultsDirectory };
-}
-
-const asSlurmJob = (id: string) => ({ ...process.env, SLURM_JOB_ID: id });
-
-function run(argv: string[], more: Partial<RunScript> = {}, path = "", shell = "sh") {
-  const job = makeJob(argv, more);
-  const log = `exec ${shell} '${job.script}' > '${job.directory}/job.log' 2>&1`;
-  const { status, signal } = spawnSync("sh", ["-c", log], {
-    env: { ...asSlurmJob("4711"), PATH: `${path}${process.env["PATH"] ?? ""}` },
-  });
-  return { ...job, status, signal, records: readRecords(job.jobId) };
-}
-
-function readRecords(jobId: string) {
-  const { stdout } = spawnSync("sh", ["-c", readRecordsCommand(top, [jobId])]);
-  return parseRecords(stdout).get(jobId)?.records;
-}
+const jobs = new JobsInShells();
+const { top } = jobs;
+afterAll(() => jobs.remove());
+const makeJob = jobs.make.bind(jobs);
+const run = jobs.run.bind(jobs);
+const readRecords = jobs.records.bind(jobs);
 
 describe("the run script, in a real shell", () => {
   it("hands the exit code through and records start and end", () => {
@@ -120,7 +87,7 @@ describe("the run script, in a real shell", () => {
     const collecting = join(job.directory, "collecting");
     writeFileSync(
       join(slow, "find"),
-      `#!/bin/sh\n: > '${collecting}'; sleep 1; PATH=\${PATH#*:} exec find "$@"\n`,
+      `#!/bin/sh\n[ ! -e '${job.directory}/.results-before' ] || { : > '${collecting}'; sleep 1; }; PATH=\${PATH#*:} exec find "$@"\n`,
       { mode: 0o755 },
     );
     const env = { ...asSlurmJob("4711"), PATH: `${slow}:${process.env["PATH"] ?? ""}` };
@@ -181,8 +148,8 @@ describe("the run script, in a real shell", () => {
   describe("copies results back", () => {
     /** The beamline's file system is a folder, of which a link leads out. */
     function copying(results: string, more: Partial<CopyBack> = {}, path = "") {
-      const root = join(top, `beamline${count}`);
-      const outside = join(top, `outside${count}`);
+      const root = join(top, `beamline${jobs.count}`);
+      const outside = join(top, `outside${jobs.count}`);
       for (const folder of [root, outside]) mkdirSync(folder);
       symlinkSync(outside, join(root, "linked"));
       const copyBack = {

@@ -3,6 +3,7 @@ import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { NO_RESULTS } from "../../src/jobs/results.ts";
 import { arrayCommand, parseArrayAnswers } from "../../src/jobs/array.ts";
 import { submitCommand, type SubmitRequest } from "../../src/jobs/directory.ts";
 import { endedData, startedData } from "../../src/jobs/event-data.ts";
@@ -116,7 +117,7 @@ describe("times of a node whose clock differs from that of the submit", () => {
     started: { at: at(start), node: "n" },
     ended: {
       record: { at: at(end), code: 0, stoppedBy: null, outOfMemory: false },
-      ...{ recordedAt: at(end), results: [], cut: 0, log: "" },
+      ...{ recordedAt: at(end), ...NO_RESULTS, log: "" },
     },
   });
 
@@ -151,7 +152,7 @@ describe("a job's event", () => {
   const submitted = jobData("submitted", { times });
   const started = startedData(submitted, { at: after(10), node: "n" });
   const done = { state: "completed", code: 0, signal: null, reason: null } as const;
-  const end = (at: string) => endedData(started, done, { at, results: [], log: "", slurmState: null });
+  const end = (at: string) => endedData(started, done, { at, found: NO_RESULTS, log: "", slurmState: null });
   const timeOf = (...args: Parameters<typeof jobEvent>) => jobEvent(...args).time;
 
   it("has the time of what it tells, however late and often it is announced", () => {

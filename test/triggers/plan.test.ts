@@ -209,6 +209,7 @@ describe("a job's event names no file but its session's", () => {
   it("and hands on no list of which a part was left out", () => {
     const run = ["p", "{{ cause.results }}"];
     expect(codeOf(({ data }) => (data.resultsCut = 1), { run })).toBe("template-value-missing");
+    expect(codeOf(({ data }) => (data.resultsUnknown = true), { run })).toBe("template-value-missing");
   });
 
   it("and the directory of a job is one of that job", () => {
