@@ -34,6 +34,10 @@ export async function connectFromConfig(config: MentoConfig, purpose: string): P
 export function troubleTeller(): (trouble: MentoError | undefined) => void {
   let said: string | undefined;
   return (trouble) => {
+    if (trouble?.code === "events-missed") {
+      sayLine(`mento: ${trouble.message}`);
+      return;
+    }
     if (trouble === undefined) sayLine("mento: connected again; no event is missed.");
     else if (trouble.message !== said) sayLine(`mento: ${trouble.message} Connecting again …`);
     said = trouble?.message;
