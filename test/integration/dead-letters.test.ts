@@ -436,7 +436,10 @@ describe("the letters are safe", () => {
         expect(found.map(({ cause }) => cause.id).sort()).toEqual(ids);
         for (const { received, error, queue } of found) {
           expect(received.otherHeaders).toBe('{"theirs":"kept"}');
-          expect({ code: error.code, queue }).toEqual({ code: "not-json", queue: client.topology.intakeQueue });
+          expect({ code: error.code, queue }).toEqual({
+            code: "not-json",
+            queue: client.topology.intakeQueue,
+          });
         }
       }
       const one = await DeadLetters.open(client);

@@ -60,7 +60,11 @@ describe("a dead letter", () => {
     const found = letter({ "x-death": [death] }, {}, body);
     expect(found).toMatchObject({ queue: "mento.default.intake", error: { code: "message-too-large" } });
     expect(found.error.message).toContain("2097152 bytes");
-    expect(letter({ "x-death": [death] }).error.code).toBeNull();
+    // Of a usual size it has lost a worker its link, each time.
+    expect(letter({ "x-death": [death] }).error).toMatchObject({
+      code: "worker-ended",
+      message: expect.stringContaining("lost its connection") as string,
+    });
   });
 
   it("of the broker is not what its producer's headers make of it", () => {
@@ -120,8 +124,16 @@ describe("a dead letter", () => {
       { ...ofWorker, "mento-trigger": "t" },
       { "x-death": [moved], "x-first-death-queue": "mento.dead", "x-last-death-queue": "mento.dead" },
     ],
-    ["the broker", ofBroker, { "x-death": [moved, ...ofBroker["x-death"]], "x-last-death-queue": "mento.dead" }],
-    ["a producer who plays the broker", { "x-death": [] }, { "x-death": [moved], "x-first-death-queue": "x" }],
+    [
+      "the broker",
+      ofBroker,
+      { "x-death": [moved, ...ofBroker["x-death"]], "x-last-death-queue": "mento.dead" },
+    ],
+    [
+      "a producer who plays the broker",
+      { "x-death": [] },
+      { "x-death": [moved], "x-first-death-queue": "x" },
+    ],
   ])("of %s says the same when it has been read too often, and was moved", (_, headers, more) => {
     const after = amqpMessage(json({ path: "/x" }), { messageId: "m", headers: { ...headers, ...more } });
     const { properties, ...read } = readDeadLetter(beforeReturn(after, "mento.dead"));
