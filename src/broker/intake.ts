@@ -9,7 +9,7 @@ import { chainOriginOf, originOf, type Origin } from "../messages/origin.ts";
 import { copyProperties, receive, type Received } from "../messages/received.ts";
 import { brokerLost, type BrokerLink } from "./connection.ts";
 import { openConsumer, type Consumer, type Delivery } from "./consumer.ts";
-import type { LinkCare } from "./link-care.ts";
+import { careName, type LinkCare } from "./link-care.ts";
 import { headersOf, historyOf, queuedTurnOf, turnHeaders, type History } from "./message-history.ts";
 import type { Publish } from "./publisher.ts";
 import { WAIT_SECONDS, type Topology } from "./topology.ts";
@@ -126,7 +126,7 @@ export class Intake {
       }
       try {
         const queuedTurn = queuedTurnOf(message);
-        const tooOften = history.returned >= RENEW_AFTER_RETURNS ? cameBack(history) : undefined;
+        const tooOften = cameBackTooOften(history) ? cameBack(history) : undefined;
         if (tooOften !== undefined && queuedTurn === undefined) throw tooOften;
         const received: ReceivedMessage = {
           body: message.body,
@@ -377,9 +377,8 @@ function troubleEvent(
   return messageEvent(outcome, data, now, link === "" ? code : `${link}/${code}`);
 }
 
-/** By which {@link LinkCare} knows a message. */
-export function careName({ cause }: Pick<Origin, "cause">): string {
-  return JSON.stringify([cause.source, cause.id]);
+function cameBackTooOften({ returned, returns }: History): boolean {
+  return returned >= RENEW_AFTER_RETURNS || (returned > 0 && returns >= GIVE_UP_AFTER_RETURNS);
 }
 
 /** Workers that had the message ended, or lost the broker, before they had handled it: again and again. */

@@ -1,3 +1,5 @@
+import type { Origin } from "../messages/origin.ts";
+
 export interface LinkCareOptions {
   /** A link that was given up within so many seconds may have been lost by a message. */
   soonSeconds: number;
@@ -112,4 +114,9 @@ export class LinkCare {
     this.#openedAt = Date.now();
     for (const resolve of this.#whenCalm.splice(0)) resolve();
   }
+}
+
+/** By which {@link LinkCare} knows a message. */
+export function careName({ cause }: Pick<Origin, "cause">): string {
+  return JSON.stringify([cause.source, cause.id]);
 }
