@@ -85,7 +85,7 @@ describe("a message", () => {
     const site = newSite(["/bin/true"]);
     await site.startWorker();
     const { link, publisher, topology } = await site.client();
-    const id = `of-${bytes}`;
+    const id = `of-${bytes}-${randomUUID().slice(0, 8)}`;
     const text = JSON.stringify({ path: writeOnCore(), technique: "one" });
     const body = Buffer.from(text.padEnd(bytes));
     const properties = { messageId: id };
@@ -120,12 +120,13 @@ describe("dead replay", () => {
         properties: { messageId: id, headers: { "mento-error-code": "not-json", ...headers } },
       });
     const other = topology.intakeQueue.replace("default", "elsewhere");
+    const second = `second-${randomUUID().slice(0, 8)}`;
     await put("first", { "mento-queue": other });
-    await put("second", { "mento-queue": topology.intakeQueue });
+    await put(second, { "mento-queue": topology.intakeQueue });
     const { code, stdout } = await tryMento(["dead", "replay", "-c", site.configFile]);
     expect(code).toBe(1);
-    expect(stdout).toMatch(/^first {2}left: .*\nsecond {2}replayed/);
-    await site.event("job.completed", "second");
+    expect(stdout).toMatch(new RegExp(`^first {2}left: .*\\n${second} {2}replayed`));
+    await site.event("job.completed", second);
   });
 });
 
