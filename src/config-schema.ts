@@ -24,6 +24,14 @@ export const Broker = z.strictObject({
   username: z.string().optional().describe("Default: the url's."),
   password: z.string().optional().describe("Default: the url's; better in a passwordFile."),
   passwordFile: absolutePath.optional().describe("A file that holds the password and nothing else."),
+  managementUrl: z
+    .string()
+    .regex(/^https?:\/\//, "must begin with https:// or http://")
+    .refine((url) => URL.canParse(url) && new URL(url).username === "", "is not a url without a password")
+    .optional()
+    .describe(
+      "Where `mento doctor` asks for policies. Default: port 15672 of the first url's host, 15671 for amqps.",
+    ),
   prefix: z
     .string()
     .regex(/^[A-Za-z0-9_-]+$/, "must be letters, digits, '_' or '-'")

@@ -81,6 +81,7 @@ export const ERROR_CODES = {
   "job-unknown": "There is no job of this id, or nothing is known of it any more.",
   "cancel-refused": "A job that runs could not be cancelled.",
   "dead-letter-unknown": "There is no dead letter of this id.",
+  "events-missed": "RabbitMQ has removed events from its history before a subscription read them.",
   "dead-letters-busy": "Another command is at the dead letters.",
   "host-key-unknown": "There is no known host key for a reserved node.",
   "host-key-changed": "A reserved node shows another host key than the known one.",

@@ -29,15 +29,14 @@ export class HeldRecords {
     void effects.lost.then(() => this.#gone.abort());
   }
 
-  /** @returns the delivery's `ack`, which also counts it as let go */
-  take(ack: () => void): () => void {
+  /** @returns to be called when it is let go; more than once does no harm */
+  take(): () => void {
     this.#count += 1;
     if (this.#count >= MAX_HELD) void this.#takeTurns();
     let isHeld = true;
     return () => {
       if (isHeld) this.#count -= 1;
       isHeld = false;
-      ack();
     };
   }
 

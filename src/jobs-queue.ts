@@ -1,5 +1,6 @@
 import { brokerLost, type BrokerLink } from "./broker/connection.ts";
 import { openConsumer, type Consumer, type Delivery } from "./broker/consumer.ts";
+import type { LinkCare } from "./broker/link-care.ts";
 import type { Publisher } from "./broker/publisher.ts";
 import type { Topology } from "./broker/topology.ts";
 import { isHostRequest } from "./cancel-on-host.ts";
@@ -9,8 +10,15 @@ import type { Log } from "./log.ts";
 import { HeldRecords, MAX_HELD } from "./held-records.ts";
 import { receive } from "./messages/received.ts";
 
+/**
+ * Where a policy limits deliveries, RabbitMQ gives up a record that has come back more often, and with it the job's end: a
+ * copy begins anew.
+ */
+const RENEW_AFTER_RETURNS = 1;
+
 interface JobsQueueParts {
   link: BrokerLink;
+  care: LinkCare;
   publisher: Publisher;
   topology: Topology;
   log: Log;
@@ -58,8 +66,13 @@ export class JobsQueue {
       });
       consumers.push(
         await openConsumer(link, queue, MAX_HELD, (delivery) => {
-          const ack = held.take(() => delivery.ack());
-          void this.#take(queue, { ...delivery, ack }, effects);
+          const letGo = held.take();
+          const settle = (how: () => void) => () => {
+            letGo();
+            how();
+          };
+          const [ack, deadLetter] = [settle(delivery.ack), settle(delivery.deadLetter)];
+          void this.#take(queue, { ...delivery, ack, deadLetter }, effects);
         }),
       );
     }
@@ -78,13 +91,31 @@ export class JobsQueue {
   }
 
   /** Never rejects. What does not belong on the queue keeps nothing behind it. */
-  async #take(queue: string, { message, ack }: Delivery, effects: JobsQueueEffects): Promise<void> {
+  async #take(queue: string, delivery: Delivery, effects: JobsQueueEffects): Promise<void> {
+    const { message, ack } = delivery;
+    const { care, log } = this.#parts;
     try {
       try {
         if (message.fields.exchange !== "") throw new Error("it was not published to the queue by its name");
         if (!isHostRequest(message.properties)) {
           const record = readTrackingRecord(message.content);
-          effects.take(record, { ack, returns: receive(message).returns });
+          const { returns } = receive(message);
+          const name = careNameOfJob(record.data.job.id);
+          if (care.losesLinks(name)) {
+            log.error(
+              { job: record.data.job.id },
+              "each time that it was announced the link to RabbitMQ was lost",
+            );
+            care.forget(name);
+            delivery.deadLetter();
+            return;
+          }
+          if (returns < RENEW_AFTER_RETURNS) {
+            effects.take(record, { ack, returns });
+            return;
+          }
+          await this.track(record);
+          ack();
           return;
         }
         await effects.cancel(message);
@@ -125,6 +156,11 @@ export class JobsQueue {
     const isOfThisHost = ["local-bash-script", "local-sbatch-script"].includes(data.job.method);
     return isOfThisHost ? hostJobsQueue : jobsQueue;
   }
+}
+
+/** By which {@link LinkCare} knows a job that is watched. */
+export function careNameOfJob(id: string): string {
+  return `job ${id}`;
 }
 
 function isBrokersTrouble(error: unknown): boolean {

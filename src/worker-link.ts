@@ -38,13 +38,18 @@ function afterAttempts(error: unknown, attempts: number): unknown {
   return new Unavailable({ code, hint, message: `${message} Tried ${attempts} times.`, cause: error });
 }
 
-/** A link after one was lost: tried for ever, after 1, 2, 4 … 30 s with up to a fifth more at random. */
+/**
+ * A link after one was lost: tried for ever, after 1, 2, 4 … 30 s with up to a fifth more at random.
+ *
+ * @param lostSoon so many in a row were lost soon after they had been opened: the first pause is as after so many attempts
+ */
 export async function nextLink(
   address: BrokerAddress,
   log: Log,
   stop: AbortSignal,
+  lostSoon = 0,
 ): Promise<BrokerLink | undefined> {
-  for (let attempt = 0; ; attempt++) {
+  for (let attempt = Math.max(0, lostSoon - 1); ; attempt++) {
     await pause(Math.min(1000 * 2 ** attempt, LONGEST_BACKOFF_MS) * (1 + Math.random() / 5), stop);
     if (stop.aborted) return undefined;
     try {

@@ -5,17 +5,19 @@ import { ArrayCollector, arraySizes, type ArrayEffects } from "./collect-array.t
 import { requireOnline, Sessions, type OnlineSession } from "./beamtime/session.ts";
 import { brokerLost, type BrokerAddress, type BrokerLink } from "./broker/connection.ts";
 import { openIntake } from "./broker/intake.ts";
+import { careName, LinkCare } from "./broker/link-care.ts";
 import { Publisher, type Publish } from "./broker/publisher.ts";
 import { declareTopology, topologyFor, type Topology } from "./broker/topology.ts";
 import { cleanUp } from "./clean-up.ts";
 import { brokerCredentials, jobsDirectoryOf, type MentoConfig } from "./config.ts";
 import { openSlurmRest } from "./open-slurm-rest.ts";
 import { Deferred, MentoError, Misconfigured, Unavailable, errorText } from "./errors.ts";
-import { JobsQueue } from "./jobs-queue.ts";
+import { careNameOfJob, JobsQueue } from "./jobs-queue.ts";
 import { handleMessage, type IntakeEffects, type ReceivedMessage } from "./handle-message.ts";
 import { leaveCommand } from "./jobs/seats.ts";
 import { requireOwnFolder, type TrackingRecord } from "./jobs/tracking-record.ts";
 import type { Log } from "./log.ts";
+import { originOf } from "./messages/origin.ts";
 import { eventBytes } from "./messages/event-bytes.ts";
 import { toCloudEvent, type OutgoingEvent } from "./messages/job-event.ts";
 import { METHODS } from "./methods/methods.ts";
@@ -46,6 +48,10 @@ function eventKeysOf(triggers: readonly Trigger[]): string[] {
   const types = triggers.flatMap(({ on }) => on.type);
   return [...new Set(types)].filter((type) => type !== "data.ready").map((type) => `*.*.${type}`);
 }
+
+const LIMITED =
+  "RabbitMQ 4 gives up messages of these queues after 20 deliveries, since RabbitMQ 3 has made them: stop the workers, " +
+  "empty and delete them, or set a policy with delivery-limit -1 (docs/operations.md)";
 
 /** Stands between a line and what it needs from outside: tests stop a worker at each of these steps. */
 export type Between = <Effects extends object>(line: "message" | "job", effects: Effects) => Effects;
@@ -78,7 +84,7 @@ export async function runWorker(
     if (link !== undefined) void worker.cleanUp();
     while (link !== undefined) {
       await worker.serve(link, stop);
-      link = stop.aborted ? undefined : await nextLink(worker.address, log, stop);
+      link = stop.aborted ? undefined : await nextLink(worker.address, log, stop, worker.care.lostSoon);
     }
   } finally {
     clearInterval(sweeping);
@@ -102,6 +108,7 @@ class Worker {
   readonly #admission: Admission;
   readonly #log: Log;
   readonly #between: Between;
+  readonly care = new LinkCare();
   #hasServed = false;
 
   constructor(config: MentoConfig, sessions: Sessions, shells: SessionShells, log: Log, between: Between) {
@@ -148,6 +155,11 @@ class Worker {
     // A broker that hangs meanwhile is not waited for.
     const giveUp = () => void link.close();
     let noLongerReady: (() => void) | undefined;
+    this.care.opened();
+    // Before anybody else: who handles what when the link is lost is known only then.
+    void link.lost.then(() => this.care.lost(link.wasGivenUp));
+    if (this.care.isCareful)
+      log.warn("the link to RabbitMQ was lost soon, again: messages are handled one at a time");
     stop.addEventListener("abort", giveUp);
     try {
       const parts = await this.#open(link);
@@ -180,13 +192,15 @@ class Worker {
   async #open(link: BrokerLink): Promise<{ stop(): Promise<void> }> {
     const { worker } = this.#config;
     const log = this.#log;
+    const { care } = this;
     const topology = this.#topology;
-    await declareTopology(link, topology, {
+    const { limited } = await declareTopology(link, topology, {
       keys: worker.keys,
       eventKeys: eventKeysOf(this.#config.triggers),
       isWorker: true,
       triggers: this.#config.triggers.filter(hasTurns).map(({ name }) => name),
     });
+    if (limited.length > 0) log.warn({ queues: limited }, LIMITED);
     let queues: TriggerQueues | undefined;
     const publisher = await Publisher.open(link);
     const now = () => new Date();
@@ -219,7 +233,7 @@ class Worker {
       });
       log.info({ event: event.id, cause: event.data.cause }, event.type);
     };
-    const jobsQueue = new JobsQueue({ link, publisher, topology, log });
+    const jobsQueue = new JobsQueue({ link, care, publisher, topology, log });
     const track = (record: TrackingRecord) => jobsQueue.track(record);
 
     const jobEffects: TrackerEffects = {
@@ -236,7 +250,8 @@ class Worker {
         queues?.wake();
       },
       resubmit: resubmitAt(this.#sessions, this.#places),
-      announce,
+      announce: (event) =>
+        care.handle(careNameOfJob("job" in event.data ? event.data.job.id : event.id), () => announce(event)),
       track,
       reconcileSeconds: worker.reconcileSeconds,
       lostAfterHours: worker.lostAfterHours,
@@ -296,7 +311,11 @@ class Worker {
         whenOpen: () => this.#admission.whenOpen(),
         log,
         now,
-        handle: (received: ReceivedMessage) => handleMessage(received, messageEffects),
+        care,
+        handle: (received: ReceivedMessage) =>
+          care.handle(careName(originOf(received.body, received.properties)), () =>
+            handleMessage(received, messageEffects),
+          ),
         cancel: cancels.message,
       };
       const opened = await openTriggerQueues(this.#config.triggers, edges, this.#sessions, this.#places);

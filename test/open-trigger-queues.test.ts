@@ -1,6 +1,7 @@
 import { pino } from "pino";
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
 import type { Sessions } from "../src/beamtime/session.ts";
+import { LinkCare } from "../src/broker/link-care.ts";
 import { brokerLost, type BrokerLink } from "../src/broker/connection.ts";
 import { topologyFor } from "../src/broker/topology.ts";
 import type { MentoError } from "../src/errors.ts";
@@ -38,6 +39,7 @@ it("a link that is lost while triggers' queues are opened leaves nobody who goes
     },
     lost,
     fail: () => undefined,
+    care: new LinkCare(),
     answer: (work: Promise<unknown>) => work,
     whenBlocked: () => lost.then(() => undefined),
     whenUnblocked: () => Promise.resolve(),
@@ -52,6 +54,7 @@ it("a link that is lost while triggers' queues are opened leaves nobody who goes
         return Promise.reject(noTurnYet("a", "trigger"));
       },
       publish: () => Promise.resolve(),
+      care: new LinkCare(),
       answer: () => Promise.resolve(),
       cancel: () => Promise.resolve({ outcomes: [] }),
       announce: () => Promise.resolve(),

@@ -24,6 +24,8 @@ export interface BrokerLink {
   place: string;
   /** Resolves once, with the reason, when the link is no longer usable; with undefined after our own `close`. */
   lost: Promise<MentoError | undefined>;
+  /** Whether it was lost by what was done over it: a channel broke, a confirm did not come, the broker found a mistake. */
+  readonly wasGivenUp: boolean;
   /** Why the broker takes no publishes for the moment, e.g. `low on memory`; undefined while it takes them. */
   readonly blocked: string | undefined;
   /** Resolves with the reason as soon as the broker takes no publishes; with undefined when the link is lost. */
@@ -88,19 +90,22 @@ async function openLinkTo(url: string, address: BrokerAddress, stop?: AbortSigna
   stop?.addEventListener("abort", onStop);
   if (stop?.aborted === true) sockets.abort();
   const tooEarly: MentoError[] = [];
-  let lose = (error: MentoError): void => {
+  let lose: (error: MentoError, cause?: object) => void = (error) => {
     tooEarly.push(error);
   };
   try {
     const open = (purpose: string) =>
-      openConnection(url, { ...address, name: `${address.name} ${purpose}` }, sockets.signal, (error) =>
-        lose(error),
+      openConnection(
+        url,
+        { ...address, name: `${address.name} ${purpose}` },
+        sockets.signal,
+        (error, cause) => lose(error, cause),
       );
     const consuming = await open("consume");
     const publishing = await open("publish");
     if (tooEarly[0] !== undefined) throw tooEarly[0];
     const link = new Link(consuming, publishing, { place: placeOf(url), sockets });
-    lose = (error) => link.lose(error);
+    lose = (error, cause) => link.lose(error, isMistake(cause));
     return link;
   } catch (error) {
     sockets.abort();
@@ -114,7 +119,7 @@ async function openConnection(
   text: string,
   address: BrokerAddress,
   signal: AbortSignal,
-  lose: (error: MentoError) => void,
+  lose: (error: MentoError, cause?: object) => void,
 ): Promise<ChannelModel> {
   const read = readBrokerUrl(text);
   const username = address.username ?? read.username ?? "guest";
@@ -135,7 +140,9 @@ async function openConnection(
     leaveOutUnreadableHeaders(connection);
     // `error` comes before `close`, or not at all; only `close` means that the connection is gone.
     connection.on("error", () => undefined);
-    connection.on("close", (error?: Error) => lose(brokerLost(error?.message ?? "it was closed", error)));
+    connection.on("close", (error?: Error) =>
+      lose(brokerLost(error?.message ?? "it was closed", error), error),
+    );
     return connection;
   } catch (cause) {
     throw connectError(cause, placeOf(text));
@@ -152,6 +159,7 @@ class Link implements BrokerLink {
   /** What is told when the link is lost: whoever waits for an answer. */
   readonly #asking = new Set<(error: MentoError) => void>();
   #isLost = false;
+  #wasGivenUp = false;
   #blocked: string | undefined;
   #awaitingChange: (() => void)[] = [];
 
@@ -173,6 +181,10 @@ class Link implements BrokerLink {
     };
     publishing.on("blocked", (reason) => block(reason || "it gives no reason"));
     publishing.on("unblocked", () => block(undefined));
+  }
+
+  get wasGivenUp(): boolean {
+    return this.#wasGivenUp;
   }
 
   get blocked(): string | undefined {
@@ -208,16 +220,17 @@ class Link implements BrokerLink {
     });
   }
 
-  lose(error: MentoError | undefined): void {
+  lose(error: MentoError | undefined, isGivenUp = false): void {
     if (this.#isLost) return;
     this.#isLost = true;
+    this.#wasGivenUp = isGivenUp;
     this.#resolveLost(error);
     for (const give of this.#asking) give(error ?? brokerLost("it was closed"));
     this.#tellChange();
   }
 
   fail(error: MentoError): void {
-    this.lose(error);
+    this.lose(error, true);
     void this.close();
   }
 
@@ -242,6 +255,11 @@ class Link implements BrokerLink {
     this.#awaitingChange = [];
     for (const resolve of waiting) resolve();
   }
+}
+
+/** AMQP's codes from 501 on are mistakes of a client, or of the broker about it; below, a person or the network closed it. */
+function isMistake(cause: object | undefined): boolean {
+  return cause !== undefined && "code" in cause && typeof cause.code === "number" && cause.code > 500;
 }
 
 /** Host, port and virtual host, without the password. */

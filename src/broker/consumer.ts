@@ -16,6 +16,8 @@ export interface Consumer {
   /** No further deliveries; those under way go on. */
   pause(): Promise<void>;
   resume(): Promise<void>;
+  /** So many messages are held at once from now on. */
+  setPrefetch(prefetch: number): Promise<void>;
 }
 
 export interface ConsumerOptions {
@@ -44,7 +46,13 @@ export async function openConsumer(
     // If it closed with its connection, that one says why, right after.
     setImmediate(() => link.fail(brokerLost(reason)));
   });
-  await link.answer(channel.prefetch(prefetch), "setting a channel's prefetch");
+  const setPrefetch = async (most: number) => {
+    await link.answer(channel.prefetch(most), "setting a channel's prefetch");
+    // It holds for consumers that begin after it.
+    if (tag === undefined) return;
+    await pause();
+    await resume();
+  };
 
   let tag: string | undefined;
   const onMessage = (message: ConsumeMessage | null) => {
@@ -79,8 +87,9 @@ export async function openConsumer(
       link.fail(brokerLost(errorText(error), error));
     }
   };
+  await setPrefetch(prefetch);
   await resume();
-  return { pause, resume };
+  return { pause, resume, setPrefetch };
 }
 
 export function tryAck(channel: Channel, message: ConsumeMessage): void {

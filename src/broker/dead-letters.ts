@@ -2,67 +2,66 @@ import type { Channel, GetMessage } from "amqplib";
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { MentoError, errorText } from "../errors.ts";
-import { headersOfCopy, readDeadLetter, type DeadLetter } from "../messages/dead-letter.ts";
-import { sentAgain } from "../messages/sent-again.ts";
+import { beforeReturn, readDeadLetter, type DeadLetter } from "../messages/dead-letter.ts";
 import type { BrokerClient } from "./client.ts";
 import { brokerLost } from "./connection.ts";
-import { queueTrouble } from "./topology.ts";
+import { queueTrouble, requireSafeDeadLetters } from "./topology.ts";
 
 /** So long a command waits until another one is done with the dead letters. */
 const LOCK_TIMEOUT_MS = 10_000;
 const LOCK_RETRY_MS = 250;
 
-/**
- * Reading a letter and putting it back counts as a delivery, and RabbitMQ 4 drops a message of a quorum queue after 20
- * of them: a letter that has been read so often is replaced by a fresh copy. What is left of the 20 is for readers that die.
- */
-export const RENEW_AFTER_RETURNS = 8;
-
 /** Marks the end of what was there when a reading began; never of a worker, which writes no such header. */
 const MARK_HEADER = "mento-mark";
-
-/** Which reading has made the copy: behind the first of its own there is nothing that was there when it began. */
-const RENEWED_HEADER = "mento-renewed";
 
 /**
  * The dead letters, for one reader at a time. What it has read is out of the queue until `close`, which puts back what
  * was not removed, in its old place; if the reader dies, the broker does that.
+ *
+ * Reading publishes nothing. What has been put back as often as a policy lets it, RabbitMQ moves to a second queue, which
+ * has no such limit and is read too.
  */
 export class DeadLetters {
   readonly #client: BrokerClient;
   readonly #queue: string;
+  readonly #returned: string;
   readonly #lock: Channel;
   readonly #channel: Channel;
   readonly #held = new Map<DeadLetter, GetMessage>();
   readonly #kept = new Set<DeadLetter>();
-  readonly #reading: string = randomUUID();
 
   private constructor(client: BrokerClient, lock: Channel, channel: Channel) {
     this.#client = client;
     this.#queue = client.topology.deadQueue;
+    this.#returned = client.topology.returnedQueue;
     this.#lock = lock;
     this.#channel = channel;
   }
 
   /**
    * @throws MentoError `dead-letters-busy`, `exchange-missing` if there is no such queue yet
+   * @throws Misconfigured `queue-arguments-differ` if reading would delete what has been read too often
    * @throws Unavailable `broker-lost`, `broker-refused`
    */
   static async open(client: BrokerClient): Promise<DeadLetters> {
-    const { deadQueue } = client.topology;
+    const { link, topology } = client;
+    const { deadQueue, returnedQueue } = topology;
     const lock = await takeLock(client, lockOf(deadQueue));
     const channel = await openChannel(client);
-    try {
-      await client.link.answer(channel.checkQueue(deadQueue), `looking for ${deadQueue}`);
-    } catch (cause) {
-      throw queueTrouble(cause, deadQueue);
+    for (const queue of [deadQueue, returnedQueue]) {
+      try {
+        await link.answer(channel.checkQueue(queue), `looking for ${queue}`);
+      } catch (cause) {
+        throw queueTrouble(cause, queue);
+      }
     }
+    await requireSafeDeadLetters(link, topology);
     return new DeadLetters(client, lock, channel);
   }
 
   /**
-   * Gives one letter after the other, the oldest first, none that this reading has renewed itself. With `onlyPresent`
-   * not those either that come meanwhile: a letter that is sent to its queue can be back before the end is reached.
+   * Gives one letter after the other, the oldest first. With `onlyPresent` not those that come meanwhile: a letter that
+   * is sent to its queue can be back before the end is reached.
    *
    * A letter that is neither kept nor removed when the next one is asked for is let go of, and its body with it.
    *
@@ -70,20 +69,31 @@ export class DeadLetters {
    */
   async *read({ onlyPresent = false } = {}): AsyncGenerator<DeadLetter, void, undefined> {
     const end = onlyPresent ? await this.#markEnd() : undefined;
-    for (;;) {
-      const message = await this.#ask(() => this.#channel.get(this.#queue), "reading a dead letter");
-      if (message === false || message.properties.headers?.[RENEWED_HEADER] === this.#reading) return;
-      if (isMark(message)) {
-        // One of a reader that has died is of no use to anybody.
-        this.#ack(message);
-        if (message.properties.messageId === end) return;
-        continue;
+    for (const queue of [this.#returned, this.#queue]) {
+      for (;;) {
+        const message = await this.#ask(() => this.#channel.get(queue), "reading a dead letter");
+        if (message === false) break;
+        const letter = readDeadLetter(
+          queue === this.#returned ? beforeReturn(message, this.#queue) : message,
+        );
+        if (letter.received.ours[MARK_HEADER] !== undefined) {
+          // One of a reader that has died is of no use to anybody.
+          this.#ack(message);
+          if (message.properties.messageId === end) break;
+          continue;
+        }
+        this.#held.set(letter, message);
+        yield letter;
+        if (!this.#kept.has(letter)) this.#held.delete(letter);
       }
-      const letter = readDeadLetter(message);
-      this.#held.set(letter, message);
-      yield letter;
-      if (!this.#kept.has(letter)) await this.#letGo(letter);
     }
+  }
+
+  /**
+   * @throws Unavailable `broker-lost` if what was read is not held any more
+   */
+  async requireThere(): Promise<void> {
+    await this.#ask(() => this.#channel.checkQueue(this.#queue), `looking for ${this.#queue}`);
   }
 
   /** It is to be removed later, perhaps. */
@@ -101,7 +111,7 @@ export class DeadLetters {
 
   /** Puts back what was not removed. When this resolves, the broker has done all of it. */
   async close(): Promise<void> {
-    for (const letter of [...this.#held.keys()]) await this.#letGo(letter);
+    this.#held.clear();
     const putBack = async () => {
       // By name, not by closing: so they are back before the next reader can have the lock.
       this.#channel.nackAll(true);
@@ -110,29 +120,6 @@ export class DeadLetters {
       await this.#lock.close();
     };
     await this.#ask(putBack, "putting dead letters back");
-  }
-
-  async #letGo(letter: DeadLetter): Promise<void> {
-    const message = this.#held.get(letter);
-    this.#held.delete(letter);
-    if (message === undefined || letter.returns < RENEW_AFTER_RETURNS) return;
-    if (await this.#publishCopy(letter)) this.#ack(message);
-  }
-
-  /** False if the broker takes no publishes now, or the queue no more: looking at the letters is possible all the same. */
-  async #publishCopy(letter: DeadLetter): Promise<boolean> {
-    const { link, publisher } = this.#client;
-    const headers = { ...headersOfCopy(letter), [RENEWED_HEADER]: this.#reading };
-    const copy = { exchange: "", routingKey: this.#queue, ...sentAgain(letter.received, headers) };
-    const published = publisher.publish(copy).then(
-      () => true,
-      (error: unknown) => {
-        if (error instanceof MentoError && error.code === "publish-refused") return false;
-        throw error;
-      },
-    );
-    const blocked = link.whenBlocked().then((reason) => (reason === undefined ? published : false));
-    return Promise.race([published, blocked]);
   }
 
   async #markEnd(): Promise<string> {
@@ -192,11 +179,6 @@ async function openChannel({ link }: BrokerClient): Promise<Channel> {
   const channel = await link.answer(link.consuming.createChannel(), "opening a channel");
   channel.on("error", () => undefined);
   return channel;
-}
-
-/** A broker's letter may have it from its producer: such headers do not count. */
-function isMark(message: GetMessage): boolean {
-  return readDeadLetter(message).received.ours[MARK_HEADER] !== undefined;
 }
 
 function isBusy(queue: string, cause: unknown): MentoError {

@@ -9,6 +9,7 @@ import { chainOriginOf, originOf, type Origin } from "../messages/origin.ts";
 import { copyProperties, receive, type Received } from "../messages/received.ts";
 import { brokerLost, type BrokerLink } from "./connection.ts";
 import { openConsumer, type Consumer, type Delivery } from "./consumer.ts";
+import { careName, type LinkCare } from "./link-care.ts";
 import { headersOf, historyOf, queuedTurnOf, turnHeaders, type History } from "./message-history.ts";
 import type { Publish } from "./publisher.ts";
 import { WAIT_SECONDS, type Topology } from "./topology.ts";
@@ -27,6 +28,8 @@ export interface IntakeEdges {
   /** A message that cancels jobs; its sender is answered. */
   cancel: (received: ReceivedMessage) => Promise<CancelAnswer>;
   announce: (event: OutgoingEvent) => Promise<void>;
+  /** Who handles it has asked for its turn there by himself. */
+  care: LinkCare;
   /** Resolves when what stopped everybody is over: at once if it is. */
   whenOpen: () => Promise<void>;
   log: Log;
@@ -36,8 +39,11 @@ export interface IntakeEdges {
 /** Errors in headers are cut here: RabbitMQ has limits for headers, and people for patience. */
 const MAX_HEADER_TEXT = 1000;
 
-/** RabbitMQ 4 drops a message that has come back 20 times, whatever the reason: a copy begins anew. */
-const RENEW_AFTER_RETURNS = 10;
+/**
+ * Where a policy limits deliveries, RabbitMQ gives up a message that has come back more often, whatever the reason: a copy
+ * begins anew.
+ */
+const RENEW_AFTER_RETURNS = 3;
 /** A message that ends every worker that takes it must not do so for ever. */
 const GIVE_UP_AFTER_RETURNS = 50;
 
@@ -49,6 +55,7 @@ export class LeftWaiting extends Error {}
  *
  * - handled: acked; a request to cancel jobs is answered before
  * - too large to be read: announced, answered, and dead-lettered by the broker, which alone has all of it
+ * - one that loses the link each time that it is handled: dead-lettered by the broker, without a word
  * - Rejected, or a bug: a copy with the reason to the dead-letter queue, announced, answered, acked
  * - Deferred: a copy to a wait queue, announced once per reason, acked; past its deadline it is rejected
  * - Unavailable, Misconfigured: a copy to a wait queue, acked, and consuming pauses until it is over
@@ -73,14 +80,16 @@ export class Intake {
   }
 
   async open(): Promise<void> {
-    const { link, queue, prefetch } = this.#edges;
+    const { care, link, queue, prefetch } = this.#edges;
     const take = (delivery: Delivery) => {
       const handled = this.#take(delivery);
       this.#underWay.add(handled);
       void handled.finally(() => this.#underWay.delete(handled));
     };
-    this.#consumer = await openConsumer(link, queue, prefetch, take, { maxBytes: MAX_MESSAGE_BYTES });
+    const first = care.isCareful ? 1 : prefetch;
+    this.#consumer = await openConsumer(link, queue, first, take, { maxBytes: MAX_MESSAGE_BYTES });
     void link.lost.then(() => (this.#isOver = true));
+    if (care.isCareful) void care.whenCalm().then(() => this.#widen());
     void this.#pauseWhileBlocked();
   }
 
@@ -94,18 +103,30 @@ export class Intake {
   /** Never rejects: whatever fails here leaves the message un-acked on a lost link. */
   async #take(delivery: Delivery): Promise<void> {
     const message = receive(delivery.message);
-    const { log, now, topology } = this.#edges;
+    const { care, log, now, topology } = this.#edges;
     const history = historyOf(message, now());
     const origin = originOf(message.body, message.properties);
+    const name = careName(origin);
+    if (history.returned > 0) care.hasComeBack();
+    if (care.losesLinks(name)) {
+      log.error(
+        { cause: origin.cause },
+        "each time that it was handled the link to RabbitMQ was lost: put away",
+      );
+      care.forget(name);
+      delivery.deadLetter();
+      return;
+    }
     try {
       if (message.leftOut !== undefined) {
-        await this.#tell(tooLarge(message.leftOut.bytes), message, origin);
+        const { bytes } = message.leftOut;
+        await care.handle(name, () => this.#tell(tooLarge(bytes), message, origin));
         delivery.deadLetter();
         return;
       }
       try {
         const queuedTurn = queuedTurnOf(message);
-        const tooOften = history.returned >= RENEW_AFTER_RETURNS ? cameBack(history) : undefined;
+        const tooOften = cameBackTooOften(history) ? cameBack(history) : undefined;
         if (tooOften !== undefined && queuedTurn === undefined) throw tooOften;
         const received: ReceivedMessage = {
           body: message.body,
@@ -123,15 +144,17 @@ export class Intake {
           }),
         };
         if (isJobCancel(origin.cause.type)) {
-          const data = await this.#edges.cancel(received);
-          const id = `${derivedId(origin.cause.source, origin.cause.id)}/cancel-answer`;
-          await this.#answer(message, { id, type: CANCEL_ANSWER_TYPE, data });
+          await care.handle(name, async () => {
+            const data = await this.#edges.cancel(received);
+            const id = `${derivedId(origin.cause.source, origin.cause.id)}/cancel-answer`;
+            await this.#answer(message, { id, type: CANCEL_ANSWER_TYPE, data });
+          });
         } else {
           await this.#edges.handle(received);
         }
       } catch (error) {
         if (error instanceof LeftWaiting) return;
-        await this.#decide(error, message, history, origin);
+        await care.handle(name, () => this.#decide(error, message, history, origin));
       }
       delivery.ack();
     } catch (error) {
@@ -140,6 +163,19 @@ export class Intake {
         { err: error, cause: origin.cause },
         "a message could not be put away; it is delivered again",
       );
+      await care.handle(name, () => {
+        this.#edges.link.fail(error instanceof MentoError ? error : brokerLost(errorText(error), error));
+        return this.#edges.link.lost;
+      });
+    }
+  }
+
+  /** Links hold again: as many at once as usual. */
+  async #widen(): Promise<void> {
+    try {
+      if (!this.#isOver) await this.#consumer?.setPrefetch(this.#edges.prefetch);
+      if (this.#isPaused || this.#isOver) await this.#consumer?.pause();
+    } catch (error) {
       this.#edges.link.fail(error instanceof MentoError ? error : brokerLost(errorText(error), error));
     }
   }
@@ -343,6 +379,10 @@ function troubleEvent(
   return messageEvent(outcome, data, now, link === "" ? code : `${link}/${code}`);
 }
 
+function cameBackTooOften({ returned, returns }: History): boolean {
+  return returned >= RENEW_AFTER_RETURNS || (returned > 0 && returns >= GIVE_UP_AFTER_RETURNS);
+}
+
 /** Workers that had the message ended, or lost the broker, before they had handled it: again and again. */
 function cameBack({ returns }: History): Rejected | Deferred {
   const details = {
@@ -351,7 +391,8 @@ function cameBack({ returns }: History): Rejected | Deferred {
   } as const;
   if (returns < GIVE_UP_AFTER_RETURNS) {
     const hint = "It is handled again.";
-    return new Deferred({ ...details, hint, giveUpAfterSeconds: Infinity, isSilent: true });
+    const waits = { giveUpAfterSeconds: Infinity, waitAtMostSeconds: 5 };
+    return new Deferred({ ...details, hint, ...waits, isSilent: true });
   }
   return new Rejected({ ...details, hint: "The workers' logs say how they ended; then replay the message." });
 }

@@ -30,7 +30,8 @@ export interface SubscribeOptions extends EventFilter {
   signal?: AbortSignal | undefined;
   /**
    * Called with the reason when the broker is lost, and again for each attempt in vain; with undefined when it is back. No
-   * event is lost meanwhile.
+   * event is lost meanwhile. And with `events-missed`, which nothing follows, when the broker has removed events that this
+   * subscription had not read yet: it keeps them for 14 days, but less where a policy says so.
    */
   onTrouble?: ((trouble: MentoError | undefined) => void) | undefined;
 }
@@ -52,7 +53,7 @@ const LONGEST_PAUSE_MS = 15_000;
  * The events that fit the filter, each once, in the order in which the broker took them; without a gap, however often the
  * broker is lost: then it connects again, for as long as it takes, and goes on after the last message that it has read.
  *
- * A slow reader misses nothing: the broker keeps what it has not taken.
+ * A slow reader misses nothing: the broker keeps what it has not taken, for as long as it keeps anything.
  *
  * @throws Misconfigured `wrong-usage`
  * @throws MentoError `exchange-missing` if no worker has run on the broker yet, unless it is to `wait`
@@ -130,6 +131,7 @@ class EventFeed {
     try {
       while (!this.#stop.signal.aborted) {
         const message = await this.#nextMessage();
+        if (message !== undefined) await this.#tellOfGap(message);
         const event = message && this.#take(message);
         if (event !== undefined) yield event;
       }
@@ -151,6 +153,24 @@ class EventFeed {
       await this.#connectAgain(asTrouble(error));
       return undefined;
     }
+  }
+
+  /** Places in the stream can be left out; but what is before its first message was removed. */
+  async #tellOfGap(message: ConsumeMessage): Promise<void> {
+    if (this.#last === undefined) return;
+    const after = offsetOf(this.#last) + 1;
+    if (offsetOf(message) <= after) return;
+    const { link, topology } = this.#client;
+    let first: ConsumeMessage | undefined;
+    try {
+      const reader = await HistoryReader.open(this.#link ?? link, topology.historyStream, 0);
+      first = await reader.peek(SAME_STREAM_WITHIN_MS);
+      await reader.close();
+    } catch {
+      // The link is lost: what was removed is still to be told.
+    }
+    if (first !== undefined && offsetOf(first) <= after) return;
+    this.#options.onTrouble?.(eventsMissed(offsetOf(message) - after));
   }
 
   /** The event that a message of the stream holds, if it is wanted and new. */
@@ -250,6 +270,14 @@ function startingWith(address: BrokerAddress, attempt: number): BrokerAddress {
   if (typeof address.url === "string") return address;
   const first = attempt % Math.max(1, address.url.length);
   return { ...address, url: [...address.url.slice(first), ...address.url.slice(0, first)] };
+}
+
+function eventsMissed(count: number): MentoError {
+  return new MentoError({
+    code: "events-missed",
+    message: `RabbitMQ has removed up to ${count} messages and events from its history before this subscription read them.`,
+    hint: "Read faster; or have a policy that limits the history (max-length-bytes, max-age) changed: `mento doctor` names it.",
+  });
 }
 
 function asTrouble(error: unknown): MentoError {

@@ -1,4 +1,4 @@
-import type { Channel, Options } from "amqplib";
+import type { Channel } from "amqplib";
 import { MentoError, Misconfigured, Unavailable, errorText } from "../errors.ts";
 import { brokerLost, type BrokerLink } from "./connection.ts";
 
@@ -17,6 +17,8 @@ export interface Topology {
   /** For messages that wait for their turn with one trigger. */
   triggerQueue(trigger: string): string;
   deadQueue: string;
+  /** Where RabbitMQ puts what has been read there more often than a policy lets it; from there it goes back. */
+  returnedQueue: string;
   historyStream: string;
   /** Whether a producer may be answered in a queue of this name: not in Mento's, of whichever group, nor in RabbitMQ's. */
   takesAnswers(queue: string): boolean;
@@ -38,6 +40,7 @@ export function topologyFor(prefix: string, group: string, host = "-"): Topology
     waitQueue: (seconds) => `${prefix}.${group}.wait.${seconds}`,
     triggerQueue: (trigger) => `${prefix}.${group}.trigger.${trigger}`,
     deadQueue: `${prefix}.dead`,
+    returnedQueue: `${prefix}.dead.returned`,
     historyStream: `${prefix}.history`,
     takesAnswers: (queue) => !queue.startsWith(`${prefix}.`) && !queue.startsWith(BROKERS_OWN),
   };
@@ -61,24 +64,21 @@ export interface Wanted {
 /**
  * Declares all of it and binds the group's intake queue with its keys. Repeating does nothing.
  *
+ * @returns the queues from which RabbitMQ takes messages away that have come back often: RabbitMQ 3 has made them
  * @throws Misconfigured `queue-arguments-differ`
  * @throws Unavailable `broker-refused`, `broker-unreachable`, `broker-lost`
  */
-export async function declareTopology(link: BrokerLink, topology: Topology, wanted: Wanted): Promise<void> {
-  const quorum: Options.AssertQueue = { durable: true, arguments: { "x-queue-type": "quorum" } };
-  // RabbitMQ 4 gives up a message that has come back 20 times: then it must not vanish.
-  const deadLettering: Options.AssertQueue = {
-    durable: true,
-    arguments: {
-      "x-queue-type": "quorum",
-      "x-dead-letter-exchange": "",
-      "x-dead-letter-routing-key": topology.deadQueue,
-      "x-dead-letter-strategy": "at-least-once",
-      "x-overflow": "reject-publish",
-    },
-  };
-  const { dataExchange, eventsExchange, intakeQueue, jobsQueue, hostJobsQueue, deadQueue, historyStream } =
-    topology;
+export async function declareTopology(
+  link: BrokerLink,
+  topology: Topology,
+  wanted: Wanted,
+): Promise<{ limited: string[] }> {
+  const { dataExchange, eventsExchange, intakeQueue, jobsQueue, hostJobsQueue, historyStream } = topology;
+  const { deadQueue, returnedQueue } = topology;
+  const backToIntake = (seconds: number) => ({
+    ...deadLetteringTo(intakeQueue),
+    "x-message-ttl": seconds * 1000,
+  });
 
   const declare = async (channel: Channel) => {
     await channel.assertExchange(dataExchange, "topic", { durable: true });
@@ -91,21 +91,10 @@ export async function declareTopology(link: BrokerLink, topology: Topology, want
     await channel.bindQueue(historyStream, dataExchange, "#");
     await channel.bindQueue(historyStream, eventsExchange, "#");
 
-    await channel.assertQueue(deadQueue, quorum);
-    await channel.assertQueue(jobsQueue, deadLettering);
-    if (wanted.isWorker === true) await channel.assertQueue(hostJobsQueue, deadLettering);
-    await channel.assertQueue(intakeQueue, deadLettering);
-    for (const key of wanted.keys) await channel.bindQueue(intakeQueue, dataExchange, key);
-    for (const key of wanted.eventKeys ?? []) await channel.bindQueue(intakeQueue, eventsExchange, key);
-
-    const backToIntake = (seconds: number) => ({
-      "x-queue-type": "quorum",
-      "x-message-ttl": seconds * 1000,
-      "x-dead-letter-exchange": "",
-      "x-dead-letter-routing-key": intakeQueue,
-      // Without these two a message is dropped if the intake queue is away at that moment.
-      "x-dead-letter-strategy": "at-least-once",
-      "x-overflow": "reject-publish",
+    // Of all kinds of queues the classic alone counts no deliveries.
+    await channel.assertQueue(returnedQueue, {
+      durable: true,
+      arguments: { "x-queue-type": "classic", "x-overflow": "reject-publish" },
     });
     for (const seconds of WAIT_SECONDS) {
       await channel.assertQueue(topology.waitQueue(seconds), {
@@ -113,13 +102,77 @@ export async function declareTopology(link: BrokerLink, topology: Topology, want
         arguments: backToIntake(seconds),
       });
     }
-    for (const trigger of wanted.triggers ?? []) {
-      // One worker has them all: so it knows which is the newest, and in which order they came.
-      const args = { ...backToIntake(BACK_TO_INTAKE_HOURS * 3600), "x-single-active-consumer": true };
-      await channel.assertQueue(topology.triggerQueue(trigger), { durable: true, arguments: args });
-    }
   };
-  await onOneChannel(link, declare, "declaring exchanges and queues");
+  const bind = async (channel: Channel) => {
+    for (const key of wanted.keys) await channel.bindQueue(intakeQueue, dataExchange, key);
+    for (const key of wanted.eventKeys ?? []) await channel.bindQueue(intakeQueue, eventsExchange, key);
+  };
+  // One worker has all of a trigger's: so it knows which is the newest, and in which order they came.
+  const ofTriggers = { ...backToIntake(BACK_TO_INTAKE_HOURS * 3600), "x-single-active-consumer": true };
+  const taken: [string, object][] = [
+    [deadQueue, deadLetteringTo(returnedQueue)],
+    [jobsQueue, deadLetteringTo(deadQueue)],
+    ...(wanted.isWorker === true ? [[hostJobsQueue, deadLetteringTo(deadQueue)] as [string, object]] : []),
+    [intakeQueue, deadLetteringTo(deadQueue)],
+    ...(wanted.triggers ?? []).map((trigger): [string, object] => [
+      topology.triggerQueue(trigger),
+      ofTriggers,
+    ]),
+  ];
+  await onOneChannel(link, declare, DECLARING);
+  const limited: string[] = [];
+  for (const [queue, args] of taken) {
+    if (!(await declareUnlimited(link, queue, args))) limited.push(queue);
+  }
+  await onOneChannel(link, bind, DECLARING);
+  return { limited };
+}
+
+const DECLARING = "declaring exchanges and queues";
+
+/**
+ * That the queue of dead letters is such that reading them deletes none.
+ *
+ * @throws Misconfigured `queue-arguments-differ`
+ */
+export async function requireSafeDeadLetters(link: BrokerLink, topology: Topology): Promise<void> {
+  await declareUnlimited(link, topology.deadQueue, deadLetteringTo(topology.returnedQueue));
+}
+
+function deadLetteringTo(queue: string) {
+  return {
+    "x-queue-type": "quorum",
+    "x-dead-letter-exchange": "",
+    "x-dead-letter-routing-key": queue,
+    // Without these two a message is dropped if that queue is away at that moment.
+    "x-dead-letter-strategy": "at-least-once",
+    "x-overflow": "reject-publish",
+  };
+}
+
+/**
+ * A queue whose messages may come back as often as they do: RabbitMQ 4 else gives them up after 20 times, whoever was to
+ * blame. False if RabbitMQ 3, which has no such limit and does not know of it, has made the queue.
+ */
+async function declareUnlimited(link: BrokerLink, queue: string, args: object): Promise<boolean> {
+  const declare = (limit: object) => (channel: Channel) =>
+    channel.assertQueue(queue, { durable: true, arguments: { ...args, ...limit } });
+  if (majorVersion(link) < 4) {
+    await onOneChannel(link, declare({}), DECLARING);
+    return true;
+  }
+  try {
+    await onOneChannel(link, declare({ "x-delivery-limit": -1 }), DECLARING);
+    return true;
+  } catch (error) {
+    if (!/with another x-delivery-limit/.test(errorText(error))) throw error;
+    await onOneChannel(link, declare({}), DECLARING);
+    return false;
+  }
+}
+
+function majorVersion({ consuming }: BrokerLink): number {
+  return Number.parseInt(consuming.connection.serverProperties.version, 10);
 }
 
 /** Which of it the broker does not have, and how the intake queue stands. Declares nothing. */
@@ -130,13 +183,17 @@ export async function lookAtTopology(
 ): Promise<{
   missing: string[];
   intake: { waiting: number; consumers: number } | undefined;
+  /** How many dead letters there are. */
+  dead: number;
   /** How many messages wait for their turn with each trigger. */
   turns: { trigger: string; waiting: number }[];
 }> {
-  const { dataExchange, eventsExchange, intakeQueue, jobsQueue, deadQueue, historyStream } = topology;
+  const { dataExchange, eventsExchange, intakeQueue, jobsQueue, deadQueue, returnedQueue, historyStream } =
+    topology;
   const queues = [
     historyStream,
     deadQueue,
+    returnedQueue,
     jobsQueue,
     ...WAIT_SECONDS.map((seconds) => topology.waitQueue(seconds)),
   ];
@@ -144,8 +201,11 @@ export async function lookAtTopology(
   for (const name of [dataExchange, eventsExchange]) {
     found.set(name, (await ifThere(link, (channel) => channel.checkExchange(name))) !== undefined);
   }
+  let dead = 0;
   for (const name of queues) {
-    found.set(name, (await ifThere(link, (channel) => channel.checkQueue(name))) !== undefined);
+    const queue = await ifThere(link, (channel) => channel.checkQueue(name));
+    found.set(name, queue !== undefined);
+    if (name === deadQueue || name === returnedQueue) dead += queue?.messageCount ?? 0;
   }
   const intake = await ifThere(link, (channel) => channel.checkQueue(intakeQueue));
   found.set(intakeQueue, intake !== undefined);
@@ -155,6 +215,7 @@ export async function lookAtTopology(
     turns.push({ trigger, waiting: queue?.messageCount ?? 0 });
   }
   return {
+    dead,
     turns,
     missing: [...found.keys()].filter((name) => found.get(name) === false),
     intake: intake && { waiting: intake.messageCount, consumers: intake.consumerCount },

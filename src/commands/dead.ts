@@ -98,8 +98,9 @@ async function replayLetters(ids: string[], options: ReplayOptions): Promise<voi
     if (isDryRun) held.push(line);
     else printText(line);
   };
-  const { outcomes, queue } = await withLetters(options, async ({ letters, client }) => {
-    const replayer = new Replayer(letters, client, config, options);
+  const sender = new Sender(() => connectFromConfig(config, "dead replay"));
+  const replaying = withLetters(options, async ({ letters, client }) => {
+    const replayer = new Replayer({ letters, client, sender }, config, options);
     const outcomes: Outcome["outcome"][] = [];
     const queue = client.topology.deadQueue;
     const onlyPresent = !isDryRun;
@@ -112,6 +113,7 @@ async function replayLetters(ids: string[], options: ReplayOptions): Promise<voi
     }
     return { outcomes, queue };
   });
+  const { outcomes, queue } = await replaying.finally(() => sender.close());
   for (const line of held) printText(line);
   sayLine(tallyOf(outcomes, queue));
   if (outcomes.includes("would-send")) {
@@ -129,10 +131,39 @@ const STAYS: ReadonlySet<string> = new Set<ErrorCode>([
   "publish-impossible",
 ]);
 
+/** The same, and the broker has closed the connection for it; unless the one that reads is lost, too. */
+const LOSES_LINK: ReadonlySet<string> = new Set<ErrorCode>(["broker-lost", "broker-refused"]);
+
+/** Sends over a connection of its own: a letter for which the broker closes it does not end the reading. */
+class Sender {
+  readonly #connect: () => Promise<BrokerClient>;
+  #client: BrokerClient | undefined;
+
+  constructor(connect: () => Promise<BrokerClient>) {
+    this.#connect = connect;
+  }
+
+  async send(message: Parameters<BrokerClient["publisher"]["publish"]>[0]): Promise<void> {
+    this.#client ??= await this.#connect();
+    try {
+      await this.#client.publisher.publish(message);
+    } catch (error) {
+      if (error instanceof MentoError && LOSES_LINK.has(error.code)) await this.close();
+      throw error;
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#client?.close();
+    this.#client = undefined;
+  }
+}
+
 /** Sends letters one by one: first to their queue, confirmed, then away from the dead letters. */
 class Replayer {
   readonly #letters: DeadLetters;
   readonly #client: BrokerClient;
+  readonly #sender: Sender;
   readonly #config: MentoConfig;
   readonly #options: ReplayOptions;
   readonly #sent = new Set<string>();
@@ -140,9 +171,14 @@ class Replayer {
   readonly #pace: () => Promise<void>;
   readonly #now = new Date();
 
-  constructor(letters: DeadLetters, client: BrokerClient, config: MentoConfig, options: ReplayOptions) {
+  constructor(
+    { letters, client, sender }: { letters: DeadLetters; client: BrokerClient; sender: Sender },
+    config: MentoConfig,
+    options: ReplayOptions,
+  ) {
     this.#letters = letters;
     this.#client = client;
+    this.#sender = sender;
     this.#config = config;
     this.#options = options;
     this.#pace = pacer(options.rate);
@@ -173,9 +209,11 @@ class Replayer {
     }
     await this.#pace();
     try {
-      await this.#client.publisher.publish({ exchange: "", ...plan.send });
+      await this.#sender.send({ exchange: "", ...plan.send });
     } catch (error) {
-      if (!(error instanceof MentoError) || !STAYS.has(error.code)) throw error;
+      if (!(error instanceof MentoError)) throw error;
+      if (LOSES_LINK.has(error.code)) await this.#letters.requireThere();
+      else if (!STAYS.has(error.code)) throw error;
       return { ...plan.outcome, outcome: "left", reason: error.message };
     }
     // If it dies here, the letter is sent once more by the next replay: under the same id, which does nothing.

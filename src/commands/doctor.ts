@@ -3,7 +3,9 @@ import { hostname } from "node:os";
 import { Command, InvalidArgumentError } from "commander";
 import type { Session } from "../beamtime/session.ts";
 import { brokerCredentials, configFile, readConfig, type MentoConfig } from "../config.ts";
+import { topologyFor } from "../broker/topology.ts";
 import { checkBroker } from "../doctor/broker-check.ts";
+import { checkPolicies } from "../doctor/broker-policies.ts";
 import {
   Checklist,
   describeResult,
@@ -16,6 +18,7 @@ import { checkSession } from "../doctor/session-checks.ts";
 import { count } from "../doctor/words.ts";
 import { MentoError } from "../errors.ts";
 import { printJson, printLines } from "../terminal.ts";
+import { hasTurns } from "../triggers/turns.ts";
 import { CONFIG_OPTION } from "./open-config.ts";
 import { openSessions, type OpenSessions } from "./open-sessions.ts";
 
@@ -68,7 +71,15 @@ async function doctor(options: DoctorOptions): Promise<void> {
   try {
     await list.check({ check: "configuration" }, NOTHING_NEEDED, () => describeConfiguration(file, config));
     const address = { url: config.broker.url, ...credentials, name: `mento doctor on ${hostname()}` };
-    await list.check({ check: "broker" }, NOTHING_NEEDED, () => checkBroker(config, address));
+    const broker = await list.check({ check: "broker" }, NOTHING_NEEDED, () => checkBroker(config, address));
+    const { managementUrl, prefix } = config.broker;
+    await list.check({ check: "broker policies" }, broker, () =>
+      checkPolicies(
+        { ...address, managementUrl },
+        topologyFor(prefix, config.worker.group, hostname()),
+        config.triggers.filter(hasTurns).map(({ name }) => name),
+      ),
+    );
     const { sessions, broken } = await findSessions(open, options.session);
     if (sessions.length > 1) idWidth = Math.max(...sessions.map(({ id }) => id.length));
     if (broken !== undefined) await list.check({ check: "metadata" }, NOTHING_NEEDED, () => failure(broken));

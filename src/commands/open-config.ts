@@ -35,6 +35,10 @@ export function troubleTeller(): (trouble: MentoError | undefined) => void {
   let said: MentoError | undefined;
   const isFirst = () => said?.code === "exchange-missing";
   return (trouble) => {
+    if (trouble?.code === "events-missed") {
+      sayLine(`mento: ${trouble.message}`);
+      return;
+    }
     if (trouble === undefined) {
       sayLine(`mento: ${isFirst() ? "a worker has started" : "connected again"}; no event is missed.`);
     } else if (trouble.message !== said?.message) {

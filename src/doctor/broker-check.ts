@@ -19,20 +19,29 @@ export async function checkBroker(
   const link = await openLink(address);
   try {
     const counted = triggers.filter(hasTurns).map(({ name }) => name);
-    const { missing, intake, turns } = await lookAtTopology(link, topology, counted);
-    await declareTopology(link, topology, { keys: worker.keys });
+    const { missing, intake, dead, turns } = await lookAtTopology(link, topology, counted);
+    const { limited } = await declareTopology(link, topology, { keys: worker.keys });
     const clock = await brokerTime(link, `${broker.prefix}.doctor.${randomUUID()}`);
     const { product, version } = link.consuming.connection.serverProperties;
     const facts = [
       `${product} ${version} at ${link.place}`,
       whatWasMade(missing, topology.intakeQueue, worker.group),
       `${count(intake?.waiting ?? 0, "message")} waiting in ${topology.intakeQueue}, ${count(intake?.consumers ?? 0, "worker")} on it`,
+      `${count(dead, "dead letter")} in ${topology.deadQueue}`,
       ...turns.map(
         ({ trigger, waiting }) => `${count(waiting, "message")} waiting for a turn with trigger ${trigger}`,
       ),
       ...(clock === undefined ? [] : [`its clock is ${differenceOf(clock.ahead)}`]),
     ];
     const message = facts.join("; ");
+    if (limited.length > 0) {
+      return {
+        state: "warning",
+        message: `${message}\nRabbitMQ gives up what has come back 20 times in ${limited.join(", ")}: RabbitMQ 3 has made them`,
+        hint: "Stop the workers, wait until they are empty, and delete them; or set a policy with delivery-limit -1 on them.",
+        value: undefined,
+      };
+    }
     if (clock === undefined || Math.abs(clock.ahead) <= WARN_SECONDS)
       return { state: "ok", message, value: undefined };
     const hint =

@@ -19,8 +19,6 @@ export interface DeadLetter extends Origin {
   /** Where it was published, as far as the one who put it here knows. */
   exchange: string | null;
   routingKey: string | null;
-  /** How often it was read and put back. */
-  returns: number;
   /** What is sent again. Of a letter of the broker's none of our headers count: its producer can have written them. */
   received: Received;
   body: Buffer;
@@ -45,7 +43,7 @@ export function readDeadLetter(message: AmqpMessage): DeadLetter {
   const headers: Record<string, unknown> = message.properties.headers ?? {};
   const death = lastDeath(headers);
   const received = death === undefined ? receive(message) : { ...receive(message), ours: {} };
-  const { ours, body, returns } = received;
+  const { ours, body } = received;
   const text = (name: string) => nonEmpty(ours[`mento-${name}`]);
   return {
     ...originOf(body, received.properties),
@@ -56,26 +54,28 @@ export function readDeadLetter(message: AmqpMessage): DeadLetter {
     trigger: death === undefined ? text("trigger") : triggerOf(death.queue),
     exchange: death === undefined ? text("exchange") : death.exchange,
     routingKey: death === undefined ? text("routing-key") : death.routingKey,
-    returns,
     received,
     body,
     properties: message.properties,
   };
 }
 
-/** Our headers of a fresh copy of the letter in the same queue: what is known of it stays known. */
-export function headersOfCopy(letter: DeadLetter): OurHeaders {
-  const { error, firstSeen, attempts, queue, trigger, received } = letter;
-  const known = {
-    "mento-error-message": error.message,
-    "mento-error-hint": error.hint,
-    "mento-first-seen": firstSeen,
-    "mento-attempts": attempts,
-    "mento-queue": queue,
-    "mento-trigger": trigger,
-  };
-  const entries = Object.entries(known).filter((one): one is [string, string | number] => one[1] !== null);
-  return { ...Object.fromEntries(entries), ...received.ours };
+/**
+ * A letter as it lay in the queue of dead letters, before RabbitMQ moved it on because it had been read there too often:
+ * what RabbitMQ wrote of that says nothing of why the letter is one.
+ */
+export function beforeReturn<M extends AmqpMessage>(message: M, deadQueue: string): M {
+  const headers = message.properties.headers ?? {};
+  const list: unknown = headers["x-death"];
+  const before = Array.isArray(list)
+    ? list.filter((one: unknown) => !isObject(one) || one["queue"] !== deadQueue)
+    : [];
+  // Only what a worker put there has died there first; of any other none of our headers count.
+  const isWorkers = before.length === 0 && headers["x-first-death-queue"] === deadQueue;
+  const kept = isWorkers
+    ? Object.fromEntries(Object.entries(headers).filter(([name]) => !/^x-((first|last)-)?death/.test(name)))
+    : { ...headers, "x-death": before };
+  return { ...message, properties: { ...message.properties, headers: kept } };
 }
 
 /** Whether it calls itself the end of a job, and no worker has said where it was published. */
@@ -125,6 +125,13 @@ function reasonOfBroker({ queue, reason }: Death, bytes: number): DeadLetter["er
   if (reason === "rejected" && bytes > MAX_MESSAGE_BYTES) {
     const { code, message, hint } = tooLarge(bytes);
     return { code, message, hint };
+  }
+  if (reason === "rejected") {
+    return {
+      code: "worker-ended",
+      message: `A worker lost its connection to RabbitMQ each time that it handled it, and had RabbitMQ put it away from ${queue}.`,
+      hint: "The worker's log of that time says why (a permission, a limit of RabbitMQ's); replay it when that is mended.",
+    };
   }
   if (reason !== "delivery_limit") {
     return {

@@ -1,6 +1,7 @@
 import { pino } from "pino";
 import { describe, expect, it } from "vitest";
 import { isSameTrouble, LeftWaiting, openIntake } from "../../src/broker/intake.ts";
+import { LinkCare } from "../../src/broker/link-care.ts";
 import type { BrokerLink } from "../../src/broker/connection.ts";
 import { topologyFor } from "../../src/broker/topology.ts";
 import { Deferred, MentoError, Rejected, Unavailable, type ErrorCode } from "../../src/errors.ts";
@@ -40,6 +41,7 @@ function linkByHand() {
       deliver = onMessage;
       return Promise.resolve({ consumerTag: `tag ${consuming.count}` });
     },
+    care: new LinkCare(),
     answer: () => Promise.resolve(),
     cancel: () => {
       consuming.count -= 1;
@@ -52,6 +54,7 @@ function linkByHand() {
     lost,
     whenBlocked: () => lost,
     whenUnblocked: () => blocked,
+    care: new LinkCare(),
     answer: (work: Promise<unknown>) => work,
     fail: (error: unknown) => {
       failed = error;
@@ -82,6 +85,7 @@ describe("an intake that has paused because everybody was out", () => {
       publish: () => Promise.resolve(),
       prefetch: 1,
       handle: () => Promise.reject(new Unavailable({ code: "ssh-unreachable", message: "away", hint: "" })),
+      care: new LinkCare(),
       answer: () => Promise.resolve(),
       cancel: () => Promise.resolve({ outcomes: [] }),
       announce: () => Promise.resolve(),
@@ -150,6 +154,7 @@ it("a message whose own command fails each time is given up at last, whatever it
       return Promise.resolve();
     },
     prefetch: 1,
+    care: new LinkCare(),
     answer: () => Promise.resolve(),
     cancel: () => Promise.resolve({ outcomes: [] }),
     handle: () => Promise.reject(new Deferred(times++ % 2 === 0 ? own : between)),
@@ -174,6 +179,7 @@ it.each<ErrorCode>(["nobody-listens", "publish-refused", "publish-impossible"])(
     const hand = linkByHand();
     await openIntake({
       link: hand.link,
+      care: new LinkCare(),
       topology: topologyFor("mento", "default"),
       queue: "mento.default.intake",
       publish: () => Promise.resolve(),
@@ -202,6 +208,7 @@ describe("what is announced of a job's event that cannot start the next job", ()
       queue: "mento.default.intake",
       publish: () => Promise.resolve(),
       prefetch: 1,
+      care: new LinkCare(),
       answer: () => Promise.resolve(),
       cancel: () => Promise.reject(new Error("not reached")),
       handle: () => Promise.reject(error),
@@ -255,6 +262,7 @@ it("a message that waits for its turn when its worker stops is neither acked nor
   const intake = await openIntake({
     link: hand.link,
     topology: topologyFor("mento", "default"),
+    care: new LinkCare(),
     answer: () => Promise.resolve(),
     cancel: () => Promise.reject(new Error("not reached")),
     queue: "mento.default.trigger.t",
@@ -287,6 +295,7 @@ it("a message that comes back to a trigger's queue again and again waits there o
   await openIntake({
     link: hand.link,
     topology: topologyFor("mento", "default"),
+    care: new LinkCare(),
     answer: () => Promise.resolve(),
     cancel: () => Promise.reject(new Error("not reached")),
     queue: "mento.default.trigger.t",
@@ -303,7 +312,7 @@ it("a message that comes back to a trigger's queue again and again waits there o
   });
   const turn = { door: "d", order: "1-x", session: "1", beamline: null };
   const headers = { "mento-door": "d", "mento-order": "1-x", "mento-session": "1", "mento-trigger": "t" };
-  hand.deliver({ ...headers, "mento-returns": 40, "x-delivery-count": 9 });
+  hand.deliver({ ...headers, "mento-returns": 40, "x-delivery-count": 2 });
   hand.deliver({ ...headers, "mento-returns": 40, "x-delivery-count": 10 });
   await eventually("it is put away", () => (hand.acks() === 2 ? true : undefined));
   expect(received.map(({ cameBack }) => cameBack?.code)).toEqual([...[undefined, "worker-ended"]]);

@@ -280,6 +280,7 @@ describe("mento doctor", () => {
     expect(lines.map((line) => line.slice(0, 30).trim())).toEqual([
       "ok       configuration",
       "ok       broker",
+      "ok       broker policies",
       "ok       metadata",
       "ok       private key",
       "ok       host key",

@@ -3,9 +3,11 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { connectBroker, publishDataReady } from "../../src/broker/client.ts";
+import { DeadLetters } from "../../src/broker/dead-letters.ts";
 import { TcpProxy } from "../../src/facility/tcp-proxy.ts";
 import { collectEvents } from "../support/collect-events.ts";
 import { listen } from "../support/event-source.ts";
+import { tryMento } from "../support/mento.ts";
 import { OwnFacility } from "../support/own-facility.ts";
 import { eventually, TestSite, TestWorker, writeOnCore } from "../support/site.ts";
 
@@ -56,6 +58,14 @@ async function publish(technique: string, path = writeOnCore("data\n", own)): Pr
   return id;
 }
 
+function limitTo(most: number): Promise<string> {
+  return own.rabbitmqctl(
+    "eval",
+    // RabbitMQ 3 reads the one when a channel is opened, RabbitMQ 4 the other.
+    `application:set_env(rabbit, max_message_size, ${most}), persistent_term:put(max_message_size, ${most}).`,
+  );
+}
+
 /** Waits until the worker has logged this after the place in its log. */
 async function logged(from: number, what: RegExp): Promise<void> {
   await eventually(`the worker logs ${what.source}; it said ${worker.log.slice(from)}`, () =>
@@ -100,12 +110,6 @@ describe("a worker goes on", () => {
 
   it("after the broker has closed its channel for the size of an event (406), which it then cuts, as it does the next", async () => {
     const bytes = 20_000;
-    const limitTo = (most: number) =>
-      own.rabbitmqctl(
-        "eval",
-        // RabbitMQ 3 reads the one when a channel is opened, RabbitMQ 4 the other.
-        `application:set_env(rabbit, max_message_size, ${most}), persistent_term:put(max_message_size, ${most}).`,
-      );
     // Of no trigger: the event has all that the message has, and a reason for each trigger.
     const paths = Array.from({ length: 100 }, (_, index) => `/${"x".repeat(189)}${index}`);
     const ignored = async () => {
@@ -185,6 +189,68 @@ describe("a worker goes on", () => {
     await own.rabbitmqctl("change_password", user, password);
     await readyAgain(from);
     await site.completesOnce(await publish("quick"));
+  });
+});
+
+describe("dead letters", () => {
+  const dead = (...args: string[]) => tryMento(["dead", ...args, "-c", site.configFile]);
+
+  async function put(id: string, bytes = 2): Promise<void> {
+    const client = await connectBroker({ url: own.facility.broker.url, prefix: site.prefix });
+    const { publisher, topology } = client;
+    const headers = { "mento-error-code": "not-json", "mento-queue": topology.intakeQueue };
+    await publisher.publish({
+      exchange: "",
+      routingKey: topology.deadQueue,
+      body: Buffer.from("{".padEnd(bytes)),
+      properties: { messageId: id, headers },
+    });
+    await client.close();
+  }
+
+  it("can be looked at as often as one likes while the broker takes no messages, whatever its limit", async () => {
+    await own.rabbitmqctl("set_policy", "few", `^${site.prefix}\\.`, '{"delivery-limit":5}');
+    for (const id of ["look-1", "look-2"]) await put(id);
+    await own.rabbitmqctl("set_vm_memory_high_watermark", "0.0001");
+    const client = await connectBroker({ url: own.facility.broker.url, prefix: site.prefix });
+    try {
+      for (let look = 0; look < 22; look++) {
+        const letters = await DeadLetters.open(client);
+        const ids: string[] = [];
+        for await (const { cause } of letters.read()) ids.push(cause.id);
+        await letters.close();
+        expect(ids.sort()).toEqual(["look-1", "look-2"]);
+      }
+    } finally {
+      await own.rabbitmqctl("set_vm_memory_high_watermark", "0.4");
+      await own.rabbitmqctl("clear_policy", "few");
+      await client.close();
+    }
+    expect((await dead("drop", "--all")).stderr).toContain("dropped 2 dead letters");
+  });
+
+  it("for which the broker closes the channel are passed over by a replay, which says so, and the others sent", async () => {
+    await put("too-large", 50_000);
+    await put("small");
+    await limitTo(20_000);
+    try {
+      for (let call = 0; call < 2; call++) {
+        const { code, stdout } = await dead("replay", "too-large", "small");
+        expect(stdout).toMatch(/^too-large {2}left: .*(size|at most)/);
+        expect({ call, code, sent: stdout.includes("small  replayed") }).toEqual({
+          call,
+          code: 1,
+          sent: true,
+        });
+        await site.event("message.rejected", "small");
+        await eventually("the small one is back", async () =>
+          (await dead("list")).stdout.includes("small  ") ? true : undefined,
+        );
+      }
+    } finally {
+      await limitTo(134_217_728);
+    }
+    await dead("drop", "--all");
   });
 });
 

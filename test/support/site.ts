@@ -73,7 +73,10 @@ export class TestSite {
     const { broker, roots, slurm, ssh } = place.facility;
     const { address, port, knownHosts } = ssh;
     const config = {
-      broker: { url: broker.url, prefix: this.prefix, ...overrides["broker"] },
+      broker: {
+        ...{ url: broker.url, managementUrl: broker.managementUrl, prefix: this.prefix },
+        ...overrides["broker"],
+      },
       worker: { reconcileSeconds: 2, ...overrides["worker"] },
       site: { ...roots, ...overrides["site"] },
       ssh: {
