@@ -25,7 +25,7 @@ interface JobsQueueParts {
 }
 
 export interface JobsQueueEffects {
-  take: (record: TrackingRecord, delivery: { ack: () => void; returns: number }) => void;
+  take: (record: TrackingRecord, ack: () => void) => void;
   /** Lets go of some of those that it has of a queue, for others wait there. */
   handOn: (count: number, isOfQueue: (record: TrackingRecord) => boolean) => void;
   /** Does what another host asks. */
@@ -111,7 +111,7 @@ export class JobsQueue {
             return;
           }
           if (returns < RENEW_AFTER_RETURNS) {
-            effects.take(record, { ack, returns });
+            effects.take(record, ack);
             return;
           }
           await this.track(record);

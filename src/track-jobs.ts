@@ -40,8 +40,6 @@ const TICK_MS = 400;
 const AWAIT_REASON_MS = 1_000;
 /** RabbitMQ takes a delivery back after 30 minutes; ours is renewed long before. */
 const RENEW_AFTER_MS = 10 * 60_000;
-/** RabbitMQ 4 drops a message that has come back 20 times. */
-const RENEW_AFTER_RETURNS = 10;
 const LOOK_AT_ONCE = 8;
 const LONGEST_BACKOFF_MS = 30_000;
 
@@ -63,14 +61,14 @@ export class Tracker {
   }
 
   /** Watches a job until it has ended; then announces, then acks. */
-  take(record: TrackingRecord, delivery: { ack: () => void; returns: number }): void {
+  take(record: TrackingRecord, ack: () => void): void {
     const { session, job, process } = record.data;
     const key = JSON.stringify([session.id, record.jobsDirectory, job.method, process?.host]);
     const known = this.#sessions.get(key);
     const one = known ?? openSessionJobs(record, this.#effects.log);
     // A record delivered twice is one job: the newer delivery is the one to hold.
     const old = one.jobs.get(job.id);
-    one.jobs.set(job.id, watch(record, delivery, old, this.#effects.now()));
+    one.jobs.set(job.id, watch(record, ack, old, this.#effects.now()));
     old?.ack();
     if (known !== undefined) return;
     this.#sessions.set(key, one);
@@ -373,9 +371,9 @@ export class Tracker {
     const time = this.#effects.now().getTime();
     const lostBefore = time - this.#effects.lostAfterHours * 3600_000;
     for (const watched of [...session.jobs.values()]) {
-      const { takenAt, returns, record, isToGo } = watched;
+      const { takenAt, record, isToGo } = watched;
       if (areOutOfSight && seenAtOf(record) < lostBefore) await this.#lose(watched, session);
-      else if (isToGo || time - takenAt > RENEW_AFTER_MS || returns >= RENEW_AFTER_RETURNS) {
+      else if (isToGo || time - takenAt > RENEW_AFTER_MS) {
         await this.#handOn(watched, session);
       }
     }

@@ -133,7 +133,7 @@ export class Trigger {
       putAside: (_, why) => Promise.reject(new Error(why)),
       announce: (event) => this.#announce(event),
       track: (record) => {
-        this.#tracker.take(record, { ack: () => undefined, returns: 0 });
+        this.#tracker.take(record, () => undefined);
         return Promise.resolve();
       },
       // Nobody counts the library's jobs.
@@ -195,7 +195,7 @@ export class Trigger {
     });
     this.#jobs.set(plan.jobId, job);
     await this.#announce(jobEvent(first, new Date(), { traceparent }));
-    this.#tracker.take(record, { ack: () => undefined, returns: 0 });
+    this.#tracker.take(record, () => undefined);
     return job;
   }
 

@@ -267,7 +267,7 @@ class Worker {
     const stops: (() => Promise<void>)[] = [() => tracker.stop()];
     if (worker.roles.includes("tracker")) {
       const consumers = await jobsQueue.open({
-        take: (record, delivery) => tracker.take(record, delivery),
+        take: (record, ack) => tracker.take(record, ack),
         handOn: (count, isOfQueue) => tracker.handOn(count, isOfQueue),
         cancel: (message) => cancels.fromHost(message),
       });

@@ -13,7 +13,7 @@ const now = new Date("2026-11-22T12:00:00Z");
 function watched(id: string) {
   const data = jobData();
   const record = { version: 1 as const, data: { ...data, job: { ...data.job, id } }, jobsDirectory: "/j" };
-  return watch(record, { ack: () => undefined, returns: 0 }, undefined, now);
+  return watch(record, () => undefined, undefined, now);
 }
 
 /** A shell that gives these answers, one after the other: a file system that hangs cannot be had here. */

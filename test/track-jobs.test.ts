@@ -37,7 +37,6 @@ function shellThatSays(answers: { squeue: string; scontrol: string; records: str
 }
 
 interface Taken {
-  returns?: number;
   submitted?: string | null;
   id?: string;
 }
@@ -66,12 +65,12 @@ function open(changes: Partial<TrackerEffects> = {}) {
   /** The deliveries that were acked, by their number. */
   const acks = new Set<number>();
   let deliveries = 0;
-  const take = ({ returns = 0, submitted = null, id = "k3f7" }: Taken = {}) => {
+  const take = ({ submitted = null, id = "k3f7" }: Taken = {}) => {
     const number = ++deliveries;
     const { data } = record;
     const times = { ...data.times, submitted };
     const one = { ...record, data: { ...data, job: { ...data.job, id }, times } };
-    tracker.take(one, { ack: () => acks.add(number), returns });
+    tracker.take(one, () => acks.add(number));
   };
   return { tracker, events, renewed, clock, acks, take };
 }
@@ -87,13 +86,6 @@ describe("a tracker whose node is away", () => {
     expect(renewed).toEqual([record]);
     expect([...acks]).toEqual([1]);
     expect(events).toEqual([]);
-  });
-
-  it("renews a record at once that has come back ten times, before any broker gives it up", async () => {
-    const { renewed, take } = open();
-    take({ returns: 10 });
-    await sleep(500);
-    expect(renewed).toHaveLength(1);
   });
 });
 
@@ -275,11 +267,11 @@ describe("a job that may be retried once", () => {
         return Promise.resolve();
       },
       track: async (copy) => {
-        tracker.take(copy, { ack: () => undefined, returns: 0 });
+        tracker.take(copy, () => undefined);
         await sleep(1);
       },
     });
-    tracker.take({ ...record, retries: 1 }, { ack: () => undefined, returns: 0 });
+    tracker.take({ ...record, retries: 1 }, () => undefined);
     const looks = async (until: () => boolean) => {
       for (let look = 0; look < 20 && !until(); look++) {
         clock.now += 6_000;

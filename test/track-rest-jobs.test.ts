@@ -50,7 +50,7 @@ function track(jobs: ListedJob[]) {
       return Promise.resolve("cancelled");
     },
   });
-  const take = (one: TrackingRecord) => tracker.take(one, { ack: () => undefined, returns: 0 });
+  const take = (one: TrackingRecord) => tracker.take(one, () => undefined);
   const tracker = new Tracker({
     putAside: () => Promise.reject(new Error("not reached")),
     sightOf: () => Promise.resolve(sight),

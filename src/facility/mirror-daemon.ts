@@ -1,5 +1,6 @@
 import { existsSync, mkdirSync, rmSync, watch, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
+import { errorText } from "../errors.ts";
 import { printLine } from "../terminal.ts";
 import { BeamtimeMirror } from "./mirror-beamtime.ts";
 import { placesOf, readSessions } from "./state.ts";
@@ -12,6 +13,7 @@ import { placesOf, readSessions } from "./state.ts";
 const [dir = "", delay = "0"] = process.argv.slice(2);
 const places = placesOf(dir);
 const mirrors = new Map<string, BeamtimeMirror>();
+const saidOf = new Map<string, string>();
 
 function say(line: string): void {
   printLine(`${new Date().toISOString()} ${line}`);
@@ -21,7 +23,17 @@ function lookForSessions(): void {
   for (const { beamlinePath, corePath, closing } of readSessions(dir)) {
     if (beamlinePath === null) continue;
     const name = basename(beamlinePath);
-    if (!mirrors.has(name) && !existsSync(doneFile(name))) startMirroring(name, beamlinePath, corePath);
+    if (!mirrors.has(name) && !existsSync(doneFile(name))) {
+      try {
+        startMirroring(name, beamlinePath, corePath);
+      } catch (error) {
+        // The others' files are copied all the same.
+        const why = errorText(error);
+        if (saidOf.get(name) !== why) say(`${name}: cannot be copied: ${why}`);
+        saidOf.set(name, why);
+        continue;
+      }
+    }
     if (closing) mirrors.get(name)?.finish();
   }
 }

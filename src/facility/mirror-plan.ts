@@ -48,8 +48,9 @@ export function planMirror(manifest: Manifest, seen: Seen): Step[] {
     .reverse()
     .map((path): Step => ({ do: "remove", path }));
   // A file in place of a directory, or the other way round, needs the old one out of its way.
-  const replaced = removes.filter((step) => step.do === "remove" && seen.get(step.path) != null);
-  const others = removes.filter((step) => !replaced.includes(step));
+  const isReplaced = (step: Step) => step.do === "remove" && seen.get(step.path) != null;
+  const replaced = removes.filter(isReplaced);
+  const others = removes.filter((step) => !isReplaced(step));
   return [...replaced, ...makes, ...renames, ...copies, ...others];
 }
 

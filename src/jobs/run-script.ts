@@ -353,7 +353,11 @@ copied_back() {
       is_inside "\${target%/*}" && mkdir -p "\${target%/*}" && cd -P "\${target%/*}" && is_inside . || return
       known=$copies/$(printf %s "$target" | sha256sum | cut -c -32)
       name=\${target##*/}
-      private=$(mktemp -d "./.mento-$job.XXXXXXXX") && cp -- "$one" "$private/part" || {
+      # Whoever owns the folder can put another in place of ours: what is written goes into one that is ours alone.
+      private=$(mktemp -d "./.mento-$job.XXXXXXXX") && (
+        cd -P "$private" && [ -O . ] || exit
+        case $(stat -c %a .) in *700) cp -- "$one" part ;; *) exit 1 ;; esac
+      ) || {
         rm -rf "$private"
         not_copied "$target could not be written"
         return

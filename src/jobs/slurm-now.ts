@@ -58,9 +58,9 @@ sinfo --all --noheader --Node --format='%N|%T|%f|%C' && echo @end`,
 );
 
 /** More than any cluster has; each is held against each node. */
-const MOST_RESERVATIONS = 1_000;
+export const MOST_RESERVATIONS = 1_000;
 /** Nodes of all reservations: a short list stands for many, and a maintenance has all. */
-const MOST_RESERVED = 262_144;
+export const MOST_RESERVED = 262_144;
 
 /** undefined if the answer is not whole: then nothing is known. */
 export function parseSlurmNow(output: string): SlurmNow | undefined {

@@ -13,8 +13,6 @@ export interface Watched {
   record: TrackingRecord;
   ack: () => void;
   takenAt: number;
-  /** How often the broker has delivered this record without an ack. */
-  returns: number;
   /** What was seen of it last changes nothing: another worker can watch on as well. */
   isAtRest: boolean;
   /** It is to go back to the queue, for others wait there. */
@@ -133,17 +131,11 @@ export function newlyRefused(watched: Watched, refused: readonly string[]): stri
 }
 
 /** A delivered record, with what is known from an earlier delivery of the same job. */
-export function watch(
-  record: TrackingRecord,
-  delivery: { ack: () => void; returns: number },
-  old: Watched | undefined,
-  now: Date,
-): Watched {
+export function watch(record: TrackingRecord, ack: () => void, old: Watched | undefined, now: Date): Watched {
   return {
     record: old?.record ?? record,
-    ack: delivery.ack,
+    ack,
     takenAt: now.getTime(),
-    returns: delivery.returns,
     isAtRest: false,
     isToGo: false,
     clockAhead: old?.clockAhead ?? 0,

@@ -99,7 +99,10 @@ export function readAnswer(reply: Reply): Answer {
     nodes: envelope.nodes ?? undefined,
   };
   const id = String(job_id ?? result?.job_id ?? 0);
-  const made = /^[1-9]\d*$/.test(id) ? id : undefined;
+  const made = /^[1-9]\d{0,9}$/.test(id) ? id : undefined;
+  if (status >= 500 && errors.length === 0 && made === undefined) {
+    return { kind: "broken", why: `it has status ${status}, and does not say why` };
+  }
   // v0.0.38 lists as an error why a job that it did submit must wait.
   if (errors.length === 0 || made !== undefined) {
     const cancelError = cancelled

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { Deferred, Misconfigured, Unavailable } from "../errors.ts";
 import { endFromSlurm } from "../jobs/job.ts";
-import { countPending, type SlurmNow } from "../jobs/slurm-now.ts";
+import { countPending, MOST_RESERVATIONS, MOST_RESERVED, type SlurmNow } from "../jobs/slurm-now.ts";
 import { ALREADY_DONE, type Answer, controllerState, type Done, NO_SUCH_JOB, readAnswer } from "./answer.ts";
 import { type Reply, type Request, request } from "./request.ts";
 import { SharedLook } from "./shared-look.ts";
@@ -14,9 +14,13 @@ import {
   decodeReservation,
   encodeSubmit,
   type ListedJob,
+  mayBeOf,
   newestKnown,
   type RestJob,
 } from "./versions.ts";
+
+/** More than any cluster has; each takes its time to be read. */
+const MOST_NODES = 20_000;
 
 export interface SlurmRestOptions {
   /** Where slurmrestd answers, with a path before `/slurm` if it has one: `https://slurm.example.org/sapi`. */
@@ -74,7 +78,7 @@ export class SlurmRest {
   /** All jobs of the account that Slurm's controller still knows: also those that ended lately (MinJobAge). */
   async list(): Promise<ListedJob[]> {
     const answer = await this.#done("jobs");
-    return this.#own(answer.jobs ?? []);
+    return this.#own(answer.jobs);
   }
 
   /**
@@ -93,10 +97,16 @@ export class SlurmRest {
       throw this.#failure({ kind: "broken", why: "it lists no reservations, nodes or jobs" });
     }
     const named = <T extends { name: string }>(ones: T[]) => new Map(ones.map((one) => [one.name, one]));
+    let nodesLeft = MOST_RESERVED;
+    const reserved = reservations.reservations.slice(0, MOST_RESERVATIONS).flatMap((one) => {
+      const reservation = decodeReservation(one, nodesLeft);
+      nodesLeft -= reservation?.nodes.length ?? 0;
+      return reservation ?? [];
+    });
     return {
       at: Math.floor((reservations.date ?? Date.now()) / 1000),
-      reservations: named(reservations.reservations.flatMap((one) => decodeReservation(one) ?? [])),
-      nodes: named(nodes.nodes.flatMap((one) => decodeNode(one) ?? [])),
+      reservations: named(reserved),
+      nodes: named(nodes.nodes.slice(0, MOST_NODES).flatMap((one) => decodeNode(one) ?? [])),
       pending: countPending(await this.#own(jobs.jobs)),
     };
   }
@@ -112,7 +122,7 @@ export class SlurmRest {
     const answer = await this.#ask("GET", `job/${encodeURIComponent(slurmJobId)}`);
     if (answer.kind === "error" && answer.number === NO_SUCH_JOB) return undefined;
     if (answer.kind !== "done") throw this.#failure(answer);
-    return (await this.#own(answer.jobs ?? [])).find(({ id }) => id === slurmJobId);
+    return (await this.#own(answer.jobs)).find(({ id }) => id === slurmJobId);
   }
 
   /**
@@ -141,9 +151,19 @@ export class SlurmRest {
     return this.#options.user ?? (await this.#credentials()).user;
   }
 
-  async #own(jobs: readonly unknown[]): Promise<ListedJob[]> {
+  /** An answer without a list, or with a job in it that may be ours and cannot be read, does not say that there are none. */
+  async #own(jobs: readonly unknown[] | undefined): Promise<ListedJob[]> {
     const user = await this.account();
-    return jobs.flatMap((one) => decodeJob(one) ?? []).filter((job) => job.user === user || job.user === "");
+    if (jobs === undefined) throw this.#failure({ kind: "broken", why: "it lists no jobs" });
+    const own: ListedJob[] = [];
+    for (const one of jobs) {
+      if (!mayBeOf(user, one)) continue;
+      const job = decodeJob(one);
+      if (job === undefined)
+        throw this.#failure({ kind: "broken", why: "it lists a job that cannot be read" });
+      own.push(job);
+    }
+    return own;
   }
 
   /** Once more with another token, and with another version of the API, if it is for these that nothing was done. */

@@ -177,6 +177,12 @@ const JobInfo = z.looseObject({
   time_limit: SlurmNumber,
 });
 
+/** False of a job that says that it is another's. */
+export function mayBeOf(user: string, job: unknown): boolean {
+  const named = typeof job === "object" && job !== null && "user_name" in job ? job.user_name : "";
+  return typeof named !== "string" || ["", "nobody", user].includes(named);
+}
+
 /** undefined for what is no job that has an id and a state. */
 export function decodeJob(value: unknown): ListedJob | undefined {
   const job = JobInfo.safeParse(value).data;
@@ -243,11 +249,11 @@ const ReservationInfo = z.looseObject({
 });
 
 /** undefined for what has no name. */
-export function decodeReservation(value: unknown): SlurmReservation | undefined {
+export function decodeReservation(value: unknown, mostNodes?: number): SlurmReservation | undefined {
   const one = ReservationInfo.safeParse(value).data;
   if (one === undefined) return undefined;
   const { name, partition, node_list: nodes, users, start_time: start = 0, end_time: end = Infinity } = one;
-  return { name, partition: partition || null, nodes: expandHostlist(nodes), start, end, users };
+  return { name, partition: partition || null, nodes: expandHostlist(nodes, mostNodes), start, end, users };
 }
 
 const NodeInfo = z.looseObject({

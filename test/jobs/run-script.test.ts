@@ -179,6 +179,25 @@ describe("the run script, in a real shell", () => {
       expect(readdirSync(outside)).toEqual([]);
     });
 
+    it.each([
+      ["that others can write to", "chmod 755"],
+      ...(process.getuid?.() === 0 ? [["of somebody else", "chown -R 65534"]] : []),
+    ])("and not through a folder %s, put in place of the one for the copy", (_, change) => {
+      const bin = join(top, `swapped${jobs.count}`);
+      mkdirSync(bin);
+      const swaps = `#!/bin/sh
+made=$(/usr/bin/mktemp "$@") && mv "$made" "$made.gone" && mkdir -m 700 "$made" || exit
+ln -s "$(pwd)/../../outside${jobs.count}/own" "$made/part"
+${change} "$made"
+echo "$made"
+`;
+      writeFileSync(join(bin, "mktemp"), swaps, { mode: 0o755 });
+      const { outside, results, log } = copying("echo 1 > x", {}, `${bin}:`);
+      expect(results).toMatchObject([{ beamlinePath: null }]);
+      expect(log).toMatch(/could not be written/);
+      expect(readdirSync(outside)).toEqual([]);
+    });
+
     it("and leaves nothing of a copy that failed", () => {
       const bin = join(top, "full");
       mkdirSync(bin);

@@ -113,6 +113,38 @@ describe.each(RECORDED)("a slurmrestd of $api", (recorded) => {
     expect(calls().sort()).toEqual([`GET ${at("jobs")}`, `GET ${at("nodes")}`, `GET ${at("reservations")}`]);
   });
 
+  it.each([
+    ["no list", { errors: [] }, 200],
+    ["no list, in place of one", { errors: [], jobs: null }, 200],
+    ["nothing, with status 500", { errors: [], jobs: [] }, 500],
+    ["a job that cannot be read", { errors: [], jobs: [{ job_id: {}, job_state: 7, user_name: USER }] }, 200],
+    ["what is no job", { errors: [], jobs: Array.from({ length: 300_000 }, () => ({})) }, 200],
+  ])("does not say by %s that there are no jobs", async (_, body, status) => {
+    const { slurm } = await clientOf((asked) =>
+      asked.path.includes("job")
+        ? { status, body, contentType: "application/json" }
+        : asRecorded(recorded)(asked),
+    );
+    await expect(slurm.list()).rejects.toMatchObject({ code: "slurm-unavailable" });
+    await expect(slurm.get("4711")).rejects.toMatchObject({ code: "slurm-unavailable" });
+  });
+
+  it("lists reservations of many nodes in bounded room", async () => {
+    const reservations = Array.from({ length: 600 }, (_, at) => ({
+      name: `r${at}`,
+      node_list: "n[00001-65000]",
+    }));
+    const { slurm } = await clientOf((asked) =>
+      asked.path.endsWith("reservations")
+        ? { status: 200, body: { errors: [], reservations }, contentType: "application/json" }
+        : asRecorded(recorded)(asked),
+    );
+    const now = await slurm.now();
+    const listed = [...now.reservations.values()].reduce((sum, { nodes }) => sum + nodes.length, 0);
+    expect(listed).toBeLessThanOrEqual(262_144);
+    expect(now.reservations.size).toBe(600);
+  });
+
   it("is wanted by its version alone, if that is configured", async () => {
     const { slurm, calls } = await clientOf(asRecorded(recorded), { version: api });
     await slurm.list();

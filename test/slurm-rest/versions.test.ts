@@ -134,7 +134,7 @@ describe.each(RECORDED)("Slurm's API $api", ({ api, submitSchema, jobs, answers 
 
   it("has its reservations understood", () => {
     const { reservations } = answers["reservations"]?.body as { reservations: unknown[] };
-    const [first, second] = reservations.map(decodeReservation);
+    const [first, second] = reservations.map((one) => decodeReservation(one));
     expect(first).toMatchObject({
       name: "11010000",
       partition: "ponline_p11",
