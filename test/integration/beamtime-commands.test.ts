@@ -344,7 +344,7 @@ describe("mento doctor", () => {
       [1, ["metadata"], "metadata-unreadable"],
       [1, ["metadata"], "no-online-resources"],
     ]);
-    expect(ends[0]?.results.length).toBe(12);
+    expect(ends[0]?.results.length).toBe(13);
   });
 
   it("finds a reservation that is gone, and a copy that does not come; tells two sessions apart", async () => {

@@ -236,7 +236,7 @@ describe("dead letters", () => {
     try {
       for (let call = 0; call < 2; call++) {
         const { code, stdout } = await dead("replay", "too-large", "small");
-        expect(stdout).toMatch(/^too-large {2}left: .*(size|at most)/);
+        expect(stdout).toMatch(/^too-large {2}left: .*(size|at most)/m);
         expect({ call, code, sent: stdout.includes("small  replayed") }).toEqual({
           call,
           code: 1,

@@ -93,7 +93,9 @@ describe("a directive of a user's own script", () => {
 describe("a script of a user's own", () => {
   /** What Slurm would give it, or that it would not. */
   const gist = (said: { printed: string } | { refused: string }) =>
-    "refused" in said ? "refused" : (/using .*/.exec(said.printed)?.[0] ?? said.printed);
+    "refused" in said
+      ? "refused"
+      : (/using .*/.exec(said.printed)?.[0].replace(/ on nodes \S+/, "") ?? said.printed);
   const scripts = userScripts();
 
   it("is one of more than a hundred", () => expect(scripts.length).toBeGreaterThan(100));
