@@ -126,7 +126,7 @@ async function failRunningJobs(state: FacilityState, env: Record<string, string>
     said = stdout;
     return exitCode === 0;
   });
-  const nodes = new Set(said.split("\n").flatMap(expandHostlist));
+  const nodes = new Set(said.split("\n").flatMap((line) => expandHostlist(line)));
   for (const name of nodes) {
     await runChecked("scontrol", ["update", `NodeName=${name}`, "State=DOWN", "Reason=failed"], options);
   }
