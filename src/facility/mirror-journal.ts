@@ -1,5 +1,4 @@
-import { appendFileSync, closeSync, existsSync, openSync, readSync, renameSync, writeSync } from "node:fs";
-import { writeFileAtomically } from "./state.ts";
+import { appendFileSync, closeSync, existsSync, openSync, readSync, renameSync, rmSync } from "node:fs";
 import type { SourceFacts } from "./mirror-plan.ts";
 
 /** What was copied, and whether a directory had been there before, so that it is not ours to remove. */
@@ -56,10 +55,10 @@ export class MirrorJournal {
   /** Line by line: paths of odd names are long, and all of them together longer than a text can be. */
   #rewrite(): void {
     const partial = `${this.#file}.partial`;
-    writeFileAtomically(partial, "", 0o644);
-    const fd = openSync(partial, "a");
+    rmSync(partial, { force: true });
+    const fd = openSync(partial, "wx", 0o644);
     try {
-      for (const [path, copied] of this.manifest) writeSync(fd, lineOf({ path, copied }));
+      for (const [path, copied] of this.manifest) appendFileSync(fd, lineOf({ path, copied }));
     } finally {
       closeSync(fd);
     }

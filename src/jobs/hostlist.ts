@@ -11,9 +11,9 @@ const LONGEST_NAME = 253;
  * Slurm's short form of node names, `max-p11-[001-003,007],max-wn001`, as a list (scontrol(1), `show hostnames`).
  * What is not of that form is taken as it stands. `(null)` and the empty text are no nodes.
  *
- * @param most how many are listed at most
+ * `most`: how many are listed at most; by its name, for a callback's second argument is another number.
  */
-export function expandHostlist(text: string, most = MAX_HOSTS): string[] {
+export function expandHostlist(text: string, { most = MAX_HOSTS } = {}): string[] {
   if (text === "" || text === "(null)") return [];
   const hosts: string[] = [];
   for (const one of splitOutsideBrackets(text)) {

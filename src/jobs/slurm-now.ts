@@ -113,7 +113,7 @@ function parseReservation(line: string, mostNodes: number): SlurmReservation {
   return {
     name: text("ReservationName") ?? "",
     partition: text("PartitionName"),
-    nodes: expandHostlist(text("Nodes") ?? "", mostNodes),
+    nodes: expandHostlist(text("Nodes") ?? "", { most: mostNodes }),
     start: time("StartTime") ?? 0,
     end: time("EndTime") ?? Infinity,
     users: text("Users")?.split(",") ?? [],

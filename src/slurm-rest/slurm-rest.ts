@@ -99,7 +99,7 @@ export class SlurmRest {
     const named = <T extends { name: string }>(ones: T[]) => new Map(ones.map((one) => [one.name, one]));
     let nodesLeft = MOST_RESERVED;
     const reserved = reservations.reservations.slice(0, MOST_RESERVATIONS).flatMap((one) => {
-      const reservation = decodeReservation(one, nodesLeft);
+      const reservation = decodeReservation(one, { most: nodesLeft });
       nodesLeft -= reservation?.nodes.length ?? 0;
       return reservation ?? [];
     });

@@ -249,11 +249,14 @@ const ReservationInfo = z.looseObject({
 });
 
 /** undefined for what has no name. */
-export function decodeReservation(value: unknown, mostNodes?: number): SlurmReservation | undefined {
+export function decodeReservation(
+  value: unknown,
+  limit: { most?: number } = {},
+): SlurmReservation | undefined {
   const one = ReservationInfo.safeParse(value).data;
   if (one === undefined) return undefined;
   const { name, partition, node_list: nodes, users, start_time: start = 0, end_time: end = Infinity } = one;
-  return { name, partition: partition || null, nodes: expandHostlist(nodes, mostNodes), start, end, users };
+  return { name, partition: partition || null, nodes: expandHostlist(nodes, limit), start, end, users };
 }
 
 const NodeInfo = z.looseObject({

@@ -23,7 +23,7 @@ describe("Slurm's list of nodes", () => {
       }),
     );
     expect(expandHostlist("a[0-999999999]").length).toBe(65_536);
-    expect(expandHostlist("a[0-999999999],b,c[1-9]", 3)).toEqual(["a0", "a1", "a2"]);
+    expect(expandHostlist("a[0-999999999],b,c[1-9]", { most: 3 })).toEqual(["a0", "a1", "a2"]);
   });
 
   it.each([
