@@ -1,25 +1,22 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import { hostname } from "node:os";
 import { Admission } from "./admission.ts";
 import { ArrayCollector, arraySizes, type ArrayEffects } from "./collect-array.ts";
 import { requireOnline, Sessions, type OnlineSession } from "./beamtime/session.ts";
-import { brokerLost, type BrokerAddress, type BrokerLink } from "./broker/connection.ts";
+import { brokerLost, type BrokerLink } from "./broker/connection.ts";
 import { openIntake } from "./broker/intake.ts";
-import { careName, LinkCare } from "./broker/link-care.ts";
+import { careName, type LinkCare } from "./broker/link-care.ts";
 import { Publisher, type Publish } from "./broker/publisher.ts";
 import { declareTopology, topologyFor, type Topology } from "./broker/topology.ts";
 import { cleanUp } from "./clean-up.ts";
 import { brokerCredentials, jobsDirectoryOf, type MentoConfig } from "./config.ts";
 import { openSlurmRest } from "./open-slurm-rest.ts";
-import { Deferred, MentoError, Misconfigured, Unavailable, errorText } from "./errors.ts";
+import { Deferred, Unavailable, errorText } from "./errors.ts";
 import { careNameOfJob, JobsQueue } from "./jobs-queue.ts";
 import { handleMessage, type IntakeEffects, type ReceivedMessage } from "./handle-message.ts";
 import { leaveCommand } from "./jobs/seats.ts";
 import { requireOwnFolder, type TrackingRecord } from "./jobs/tracking-record.ts";
 import type { Log } from "./log.ts";
 import { originOf } from "./messages/origin.ts";
-import { eventBytes } from "./messages/event-bytes.ts";
-import { toCloudEvent, type OutgoingEvent } from "./messages/job-event.ts";
 import { METHODS } from "./methods/methods.ts";
 import { submitArray } from "./methods/sbatch-array.ts";
 import { openTriggerQueues, roomAt, type TriggerQueues } from "./open-trigger-queues.ts";
@@ -34,8 +31,9 @@ import { hasTurns } from "./triggers/turns.ts";
 import { METHODS_HERE, Sights } from "./sight.ts";
 import { Tracker } from "./track-jobs.ts";
 import type { TrackerEffects } from "./tracker-effects.ts";
+import { announcing } from "./worker-announce.ts";
 import { cancelling, type Reach } from "./worker-cancel.ts";
-import { firstLink, isLost, nextLink } from "./worker-link.ts";
+import { WorkerLine, type WorkerLineOptions } from "./worker-line.ts";
 
 const SWEEP_EVERY_MS = 30_000;
 /** Directories of jobs that ended long ago are looked for so often. */
@@ -77,28 +75,47 @@ export async function runWorker(
     shells.sweep(sessions).catch((error: unknown) => log.warn({ err: error }, errorText(error)));
   }, SWEEP_EVERY_MS);
   const cleaningUp = setInterval(() => void worker.cleanUp(), CLEAN_UP_EVERY_MS);
-  let link: BrokerLink | undefined;
+  const { lines } = worker;
+  stop.addEventListener("abort", () => log.info("stopping: what is under way is finished"), { once: true });
   try {
-    link = await firstLink(worker.address, log, stop);
-    if (link !== undefined) await checkNode(sessions, shells, log);
-    if (link !== undefined) void worker.cleanUp();
-    while (link !== undefined) {
-      await worker.serve(link, stop);
-      link = stop.aborted ? undefined : await nextLink(worker.address, log, stop, worker.care.lostSoon);
+    await allOf(stop, lines, (line, end) => line.connect(end));
+    if (!stop.aborted) {
+      await checkNode(sessions, shells, log);
+      void worker.cleanUp();
+      await allOf(stop, lines, (line, end) => line.serve(end));
     }
   } finally {
     clearInterval(sweeping);
     clearInterval(cleaningUp);
     worker.stop();
-    await link?.close();
+    await Promise.all(lines.map((line) => line.close()));
     shells.close();
     runtime.remove();
   }
   log.info("stopped");
 }
 
+/** Does it with all of them; where one fails, the others are ended. */
+async function allOf<T>(
+  stop: AbortSignal,
+  all: readonly T[],
+  work: (one: T, end: AbortSignal) => Promise<void>,
+): Promise<void> {
+  const failed = new AbortController();
+  const end = AbortSignal.any([stop, failed.signal]);
+  const results = await Promise.allSettled(
+    all.map((one) =>
+      work(one, end).catch((error: unknown) => {
+        failed.abort();
+        throw error;
+      }),
+    ),
+  );
+  for (const result of results) if (result.status === "rejected") throw result.reason;
+}
+
 class Worker {
-  readonly address: BrokerAddress;
+  readonly lines: readonly WorkerLine[];
   readonly #config: MentoConfig;
   readonly #topology: Topology;
   readonly #sessions: Sessions;
@@ -108,8 +125,10 @@ class Worker {
   readonly #admission: Admission;
   readonly #log: Log;
   readonly #between: Between;
-  readonly care = new LinkCare();
+  #queues: TriggerQueues | undefined;
+  #linesReady = 0;
   #hasServed = false;
+  #noLongerReady: () => void = () => undefined;
 
   constructor(config: MentoConfig, sessions: Sessions, shells: SessionShells, log: Log, between: Between) {
     const { broker, worker } = config;
@@ -134,11 +153,23 @@ class Worker {
       log,
     });
     this.#topology = topologyFor(broker.prefix, worker.group, hostname());
-    this.address = {
-      url: broker.url,
-      ...brokerCredentials(broker),
-      name: `mento worker ${worker.group} on ${hostname()}`,
-    };
+    const line = (what: string, open: WorkerLineOptions["open"]) =>
+      new WorkerLine({
+        address: {
+          url: broker.url,
+          ...brokerCredentials(broker),
+          name: `mento worker ${worker.group} on ${hostname()} ${what}`,
+        },
+        open,
+        ready: () => this.#lineIsReady(),
+        graceSeconds: worker.shutdownGraceSeconds,
+        log,
+      });
+    this.lines = worker.roles.map((role) =>
+      role === "tracker"
+        ? line("jobs", (link, care) => this.#openJobs(link, care))
+        : line("messages", (link, care) => this.#openMessages(link, care)),
+    );
   }
 
   stop(): void {
@@ -149,93 +180,44 @@ class Worker {
     await cleanUp(this.#config, this.#reach, this.#log);
   }
 
-  /** Works over one link to the broker, until it is lost or the worker is to stop. */
-  async serve(link: BrokerLink, stop: AbortSignal): Promise<void> {
-    const log = this.#log;
-    // A broker that hangs meanwhile is not waited for.
-    const giveUp = () => void link.close();
-    let noLongerReady: (() => void) | undefined;
-    this.care.opened();
-    // Before anybody else: who handles what when the link is lost is known only then.
-    void link.lost.then(() => this.care.lost(link.wasGivenUp));
-    if (this.care.isCareful)
-      log.warn("the link to RabbitMQ was lost soon, again: messages are handled one at a time");
-    stop.addEventListener("abort", giveUp);
-    try {
-      const parts = await this.#open(link);
-      stop.removeEventListener("abort", giveUp);
-      noLongerReady = showReady(this.#config.worker.readyFile, !this.#hasServed);
+  /** The worker is ready as long as all its lines are. */
+  #lineIsReady(): () => void {
+    const { worker, triggers } = this.#config;
+    this.#linesReady += 1;
+    if (this.#linesReady === this.lines.length) {
+      this.#noLongerReady = showReady(worker.readyFile, !this.#hasServed);
       this.#hasServed = true;
-      log.info({ group: this.#config.worker.group, triggers: this.#config.triggers.length }, "ready");
-      const stopped = new Promise<undefined>((resolve) => {
-        if (stop.aborted) resolve(undefined);
-        stop.addEventListener("abort", () => resolve(undefined), { once: true });
-      });
-      const lost = await Promise.race([link.lost, stopped]);
-      noLongerReady();
-      if (lost === undefined) log.info("stopping: messages under way are finished");
-      else log.warn({ code: lost.code }, lost.message);
-      await within(this.#config.worker.shutdownGraceSeconds * 1000, parts.stop());
-    } catch (error) {
-      if (stop.aborted) return;
-      const refused = error instanceof MentoError && error.code === "broker-refused";
-      const isBroken = error instanceof Unavailable || (await isLost(link));
-      if (error instanceof Misconfigured || (!this.#hasServed && (refused || !isBroken))) throw error;
-      log.warn({ err: error }, `the work could not be taken up: ${errorText(error)}`);
-    } finally {
-      noLongerReady?.();
-      stop.removeEventListener("abort", giveUp);
-      await link.close();
+      this.#log.info({ group: worker.group, triggers: triggers.length }, "ready");
     }
+    let isReady = true;
+    return () => {
+      if (!isReady) return;
+      isReady = false;
+      this.#linesReady -= 1;
+      this.#noLongerReady();
+    };
   }
 
-  async #open(link: BrokerLink): Promise<{ stop(): Promise<void> }> {
-    const { worker } = this.#config;
-    const log = this.#log;
-    const { care } = this;
-    const topology = this.#topology;
-    const { limited } = await declareTopology(link, topology, {
+  async #declare(link: BrokerLink): Promise<void> {
+    const { worker, triggers } = this.#config;
+    const { limited } = await declareTopology(link, this.#topology, {
       keys: worker.keys,
-      eventKeys: eventKeysOf(this.#config.triggers),
+      eventKeys: eventKeysOf(triggers),
       isWorker: true,
-      triggers: this.#config.triggers.filter(hasTurns).map(({ name }) => name),
+      triggers: triggers.filter(hasTurns).map(({ name }) => name),
     });
-    if (limited.length > 0) log.warn({ queues: limited }, LIMITED);
-    let queues: TriggerQueues | undefined;
+    if (limited.length > 0) this.#log.warn({ queues: limited }, LIMITED);
+  }
+
+  /** Watches jobs to their end. */
+  async #openJobs(link: BrokerLink, care: LinkCare): Promise<{ stop(): Promise<void> }> {
+    await this.#declare(link);
+    const { worker } = this.#config;
+    const [log, topology] = [this.#log, this.#topology];
     const publisher = await Publisher.open(link);
-    const now = () => new Date();
     const cancels = cancelling({ config: this.#config, ...this.#reach, link, publisher, topology, log });
-
-    const announce = async (event: OutgoingEvent) => {
-      const published = publisher.publish({
-        exchange: topology.eventsExchange,
-        routingKey: event.routingKey,
-        // What the broker has refused for its size is cut to what it takes, never sent again as it is.
-        body: eventBytes(
-          toCloudEvent(event, `/mento/${worker.group}`),
-          Math.min(worker.maxEventBytes, publisher.maxBytes),
-        ),
-        properties: {
-          messageId: event.id,
-          type: event.type,
-          appId: `/mento/${worker.group}`,
-          timestamp: Math.floor(Date.parse(event.time) / 1000),
-          contentType: "application/cloudevents+json",
-        },
-      });
-      await published.catch((error: unknown) => {
-        const { code } = error instanceof MentoError ? error : {};
-        // Somebody has deleted the history: a new link declares it again.
-        if (code === "nobody-listens") link.fail(brokerLost(`no queue takes ${event.type}`, error));
-        if (code !== "publish-refused" || !(error instanceof MentoError)) throw error;
-        // One client's full queue must not stop the beamline; the others have the event.
-        log.error({ event: event.id, code: error.code, hint: error.hint }, error.message);
-      });
-      log.info({ event: event.id, cause: event.data.cause }, event.type);
-    };
+    const announce = announcing({ link, publisher, topology, worker, log });
     const jobsQueue = new JobsQueue({ link, care, publisher, topology, log });
-    const track = (record: TrackingRecord) => jobsQueue.track(record);
-
     const jobEffects: TrackerEffects = {
       sightOf: async (record) => {
         requireOwnFolder(record, await this.#placeOf(record));
@@ -247,92 +229,96 @@ class Worker {
         if (rows.length === 0) return;
         const { shell } = await this.#sights.of(record);
         await shell.run(leaveCommand(jobsDirectory, data.job.id, rows));
-        queues?.wake();
+        this.#queues?.wake();
       },
       resubmit: resubmitAt(this.#sessions, this.#places),
       announce: (event) =>
         care.handle(careNameOfJob("job" in event.data ? event.data.job.id : event.id), () => announce(event)),
-      track,
+      track: (record) => jobsQueue.track(record),
       reconcileSeconds: worker.reconcileSeconds,
       lostAfterHours: worker.lostAfterHours,
       log,
-      now,
+      now: () => new Date(),
     };
     const tracker = new Tracker(this.#between("job", jobEffects));
     // Its deliveries are void with the link; a tracker that went on would take the bells that the next one listens for.
-    void link.lost.then((why) => {
-      void tracker.stop();
-      if (why !== undefined) this.#admission.refuseWaiting(why);
+    void link.lost.then(() => tracker.stop());
+    const consumers = await jobsQueue.open({
+      take: (record, ack) => tracker.take(record, ack),
+      handOn: (count, isOfQueue) => tracker.handOn(count, isOfQueue),
+      cancel: (message) => cancels.fromHost(message),
     });
-    const stops: (() => Promise<void>)[] = [() => tracker.stop()];
-    if (worker.roles.includes("tracker")) {
-      const consumers = await jobsQueue.open({
-        take: (record, ack) => tracker.take(record, ack),
-        handOn: (count, isOfQueue) => tracker.handOn(count, isOfQueue),
-        cancel: (message) => cancels.fromHost(message),
-      });
-      stops.unshift(async () => {
-        await Promise.all(consumers.map((consumer) => consumer.pause()));
-      });
-    }
-    if (worker.roles.includes("intake")) {
-      const submitEffects: ArrayEffects = {
-        enter: (session, jobs, priority) => this.#admission.enter(session, jobs, priority),
-        placeFor: (session, wish) => this.#places.placeFor(session, wish),
-        submitArray,
-      };
-      const arrays = new ArrayCollector(this.#between("message", submitEffects));
-      void link.lost.then((why) => arrays.refuse(why ?? brokerLost("it was closed")));
-      const { enter, placeFor } = submitEffects;
-      const messageEffects: IntakeEffects = this.#between("message", {
-        group: worker.group,
-        triggers: this.#config.triggers,
-        jobsFolderOf: (method, session) => jobsDirectoryOf(this.#config.site, method, session),
-        findSession: (id, paths) => this.#sessions.find(id, paths),
-        ...{ enter, placeFor },
-        collect: (session, plan, options) => arrays.collect(session, plan, options),
-        report: (session, trouble) => this.#admission.report(session, trouble),
-        requireRoom: roomAt(this.#places, this.#admission),
-        queueFor: (trigger, copy) =>
-          publisher.publish({ exchange: "", routingKey: topology.triggerQueue(trigger), ...copy }),
-        methods: METHODS,
-        track,
-        announce,
-        log,
-        now,
-      });
-      const { publish } = this.#between("message", { publish: (one: Publish) => publisher.publish(one) });
-      const edges = {
-        link,
-        topology,
-        publish,
-        answer: (one: Publish) => publisher.publishOnce(one),
-        announce: messageEffects.announce,
-        whenOpen: () => this.#admission.whenOpen(),
-        log,
-        now,
-        care,
-        handle: (received: ReceivedMessage) =>
-          care.handle(careName(originOf(received.body, received.properties)), () =>
-            handleMessage(received, messageEffects),
-          ),
-        cancel: cancels.message,
-      };
-      const opened = await openTriggerQueues(this.#config.triggers, edges, this.#sessions, this.#places);
-      queues = opened;
-      const prefetch = worker.concurrency * PREFETCH_PER_SLOT + arraySizes(this.#config.triggers);
-      const intake = await openIntake({ ...edges, queue: topology.intakeQueue, prefetch });
-      stops.unshift(
-        () => {
-          arrays.hurry();
-          return intake.stop();
-        },
-        () => opened.stop(),
-      );
-    }
     return {
       stop: async () => {
-        for (const stopPart of stops) await stopPart();
+        await Promise.all(consumers.map((consumer) => consumer.pause()));
+        await tracker.stop();
+      },
+    };
+  }
+
+  /** Takes messages and submits jobs. */
+  async #openMessages(link: BrokerLink, care: LinkCare): Promise<{ stop(): Promise<void> }> {
+    await this.#declare(link);
+    const { triggers, worker } = this.#config;
+    const [log, topology] = [this.#log, this.#topology];
+    const now = () => new Date();
+    const publisher = await Publisher.open(link);
+    const cancels = cancelling({ config: this.#config, ...this.#reach, link, publisher, topology, log });
+    const jobsQueue = new JobsQueue({ link, care, publisher, topology, log });
+    const submitEffects: ArrayEffects = {
+      enter: (session, jobs, priority) => this.#admission.enter(session, jobs, priority),
+      placeFor: (session, wish) => this.#places.placeFor(session, wish),
+      submitArray,
+    };
+    const arrays = new ArrayCollector(this.#between("message", submitEffects));
+    void link.lost.then((why) => {
+      arrays.refuse(why ?? brokerLost("it was closed"));
+      if (why !== undefined) this.#admission.refuseWaiting(why);
+    });
+    const { enter, placeFor } = submitEffects;
+    const messageEffects: IntakeEffects = this.#between("message", {
+      group: worker.group,
+      triggers,
+      jobsFolderOf: (method, session) => jobsDirectoryOf(this.#config.site, method, session),
+      findSession: (id, paths) => this.#sessions.find(id, paths),
+      ...{ enter, placeFor },
+      collect: (session, plan, options) => arrays.collect(session, plan, options),
+      report: (session, trouble) => this.#admission.report(session, trouble),
+      requireRoom: roomAt(this.#places, this.#admission),
+      queueFor: (trigger, copy) =>
+        publisher.publish({ exchange: "", routingKey: topology.triggerQueue(trigger), ...copy }),
+      methods: METHODS,
+      track: (record) => jobsQueue.track(record),
+      announce: announcing({ link, publisher, topology, worker, log }),
+      log,
+      now,
+    });
+    const { publish } = this.#between("message", { publish: (one: Publish) => publisher.publish(one) });
+    const edges = {
+      link,
+      topology,
+      publish,
+      answer: (one: Publish) => publisher.publishOnce(one),
+      announce: messageEffects.announce,
+      whenOpen: () => this.#admission.whenOpen(),
+      log,
+      now,
+      care,
+      handle: (received: ReceivedMessage) =>
+        care.handle(careName(originOf(received.body, received.properties)), () =>
+          handleMessage(received, messageEffects),
+        ),
+      cancel: cancels.message,
+    };
+    const queues = await openTriggerQueues(triggers, edges, this.#sessions, this.#places);
+    this.#queues = queues;
+    const prefetch = worker.concurrency * PREFETCH_PER_SLOT + arraySizes(triggers);
+    const intake = await openIntake({ ...edges, queue: topology.intakeQueue, prefetch });
+    return {
+      stop: async () => {
+        arrays.hurry();
+        await intake.stop();
+        await queues.stop();
       },
     };
   }
@@ -377,12 +363,4 @@ async function checkNode(sessions: Sessions, shells: SessionShells, log: Log): P
     if (!(error instanceof Deferred || isItsOwn)) throw error;
     log.warn({ code: error.code, hint: error.hint }, error.message);
   }
-}
-
-/** Waits for the work, but no longer than this. */
-async function within(milliseconds: number, work: Promise<void>): Promise<void> {
-  const done = new AbortController();
-  const timeout = sleep(milliseconds, undefined, { signal: done.signal }).catch(() => undefined);
-  await Promise.race([work, timeout]);
-  done.abort();
 }

@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { connectBroker, publishDataReady } from "../../src/broker/client.ts";
@@ -28,11 +28,26 @@ function newSite(program: string[], worker = {}): TestSite {
   return site;
 }
 
+/** The two connections of a worker for its messages, or for its jobs, by their ports; RabbitMQ knows them after some seconds. */
+async function connectionsOf(group: string, what: "messages" | "jobs"): Promise<string[]> {
+  return eventually(`the worker's connections for ${what}`, async () => {
+    const all = (await askBroker("GET", "connections")) as {
+      name: string;
+      client_properties: { connection_name?: string };
+    }[];
+    const ours = all.filter(({ client_properties: { connection_name: name = "" } }) =>
+      name.startsWith(`mento worker ${group} on ${hostname()} ${what} `),
+    );
+    return ours.length === 2 ? ours.map(({ name }) => name).sort() : undefined;
+  });
+}
+
 describe("a message for which the broker closes the worker's channel", () => {
   const EVIL = "p99";
 
   it("is put away alone: its neighbours run, and no job's end is lost", async () => {
-    const site = newSite(["/bin/sleep", "3"], { concurrency: 4 });
+    const group = `care-${randomUUID().slice(0, 8)}`;
+    const site = newSite(["/bin/sleep", "3"], { concurrency: 4, group });
     const policy = await brokerPolicy(`^${site.prefix}\\.`, { "delivery-limit": 5 });
     const permission = `topic-permissions/${VHOST}/${facility.broker.user}`;
     // RabbitMQ closes the channel that announces anything of this beamline.
@@ -57,6 +72,7 @@ describe("a message for which the broker closes the worker's channel", () => {
       const first = `first-${randomUUID().slice(0, 8)}`;
       await tell(first);
       await site.event("job.started", first);
+      const jobsLink = await connectionsOf(group, "jobs");
       const evil = `evil-${randomUUID().slice(0, 8)}`;
       const others = Array.from({ length: 12 }, (_, at) => `other-${at}-${randomUUID().slice(0, 8)}`);
       for (const id of others.slice(0, 6)) await tell(id);
@@ -68,6 +84,8 @@ describe("a message for which the broker closes the worker's channel", () => {
       // Each attempt may have left one.
       for (const line of list.stdout.trim().split("\n")) expect(line).toContain(evil);
       expect(worker.log).toContain("one at a time");
+      // The link of the jobs that are watched was not touched.
+      expect(await connectionsOf(group, "jobs")).toEqual(jobsLink);
     } finally {
       await askBroker("DELETE", permission);
       await policy.remove();

@@ -5,8 +5,8 @@ export const VHOST = encodeURIComponent(
   decodeURIComponent(new URL(facility.broker.url).pathname.slice(1)) || "/",
 );
 
-/** Asks the management API of the tests' broker. */
-export async function askBroker(method: string, path: string, body?: object): Promise<void> {
+/** Asks the management API of the tests' broker; returns the answer of a GET. */
+export async function askBroker(method: string, path: string, body?: object): Promise<unknown> {
   const { managementUrl, user, password } = facility.broker;
   const answer = await fetch(`${managementUrl}/api/${path}`, {
     method,
@@ -17,4 +17,5 @@ export async function askBroker(method: string, path: string, body?: object): Pr
     ...(body && { body: JSON.stringify(body) }),
   });
   if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${await answer.text()}`);
+  return method === "GET" ? answer.json() : undefined;
 }

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { askBroker, VHOST } from "./ask-broker.ts";
 
 export interface BrokerPolicy {
-  remove: () => Promise<void>;
+  remove: () => Promise<unknown>;
 }
 
 /** A policy for the queues whose names fit, on the tests' broker. */
