@@ -5,7 +5,8 @@ import { EventSource } from "../support/event-source.ts";
 import { eventually } from "../support/eventually.ts";
 import { fakeTime } from "../support/fake-time.ts";
 import { MAIN } from "../support/mento.ts";
-import { nodeThere, there } from "../support/servers.ts";
+import { OwnFacility } from "../support/own-facility.ts";
+import { askSlurm, nodeThere, there } from "../support/servers.ts";
 import { publishDataReady } from "../../src/broker/client.ts";
 import { TestSite, facility, writeOnCore } from "../support/site.ts";
 
@@ -72,3 +73,53 @@ it("a job's times are its cluster's, in their order, though worker and viewer ha
   // The worker's own.
   expect(Date.parse(data.times.received ?? "")).toBeLessThan(from);
 });
+
+it("jobs run and end, with times in their order, though broker, controller and nodes each have another time", async () => {
+  const own = await OwnFacility.start({ broker: "own", nodes: 1 });
+  closing.push(() => own.tearDown());
+  await own.setClock("rabbitmq", "-10m");
+  await own.setClock("slurmctld", "+10m");
+  await own.setClock("slurmd-max-p11-001", "-10m");
+  const on = (technique: string, ...program: string[]) => ({
+    name: technique,
+    on: { technique },
+    run: program,
+  });
+  const site = new TestSite(
+    [
+      on("quick", "sleep", "1"),
+      // Slurm alone can say that it ended.
+      on("killed", "sh", "-c", "sleep 1; kill -9 $PPID; sleep 60"),
+      on("cancelled", "sleep", "300"),
+    ],
+    {},
+    own,
+  );
+  closing.push(() => site.tearDown());
+  await eventually("the controller has its node", () => {
+    const state = askSlurm(own.facility, "sinfo", "-h", "-N", "-n", "max-p11-001", "-o", "%T");
+    return state.trim() === "reserved" || undefined;
+  });
+  await site.startWorker();
+  const seen = watch(site.configFile, ["--since", "2m"], fakeTime("+10m"));
+  await eventually("it watches", () => isWatching(seen));
+  const publish = async (technique: string) =>
+    (await publishDataReady(await site.client(), { path: writeOnCore("x", own), technique })).id;
+  const ids = [await publish("quick"), await publish("killed"), await publish("cancelled")];
+  const [quick = "", killed = "", cancelled = ""] = ids;
+  const { data } = await site.event("job.started", cancelled);
+  askSlurm(own.facility, "scancel", data.slurm.jobId ?? "");
+  const ends = [
+    await site.event("job.completed", quick),
+    await site.event("job.failed", killed, 60_000),
+    await site.event("job.cancelled", cancelled, 60_000),
+  ];
+  for (const { data, time } of ends) {
+    const times = [data.times.submitted, data.times.started, data.times.ended].map((one) =>
+      Date.parse(one ?? ""),
+    );
+    expect(times, JSON.stringify(data.times)).toEqual(times.toSorted((left, right) => left - right));
+    expect(Date.parse(time ?? "")).toBe(times[2]);
+    await eventually("it is shown", () => seen.stdout.includes(data.job.id) || undefined);
+  }
+}, 240_000);

@@ -11,7 +11,7 @@ export interface Permissions {
 
 export interface BrokerLogin {
   url: string;
-  remove: () => Promise<void>;
+  remove: () => Promise<unknown>;
 }
 
 /** A login of RabbitMQ's that is no administrator, on the tests' broker. */

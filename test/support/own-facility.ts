@@ -1,8 +1,10 @@
+import { spawn } from "node:child_process";
 import { chmodSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { inject } from "vitest";
 import { eventually } from "./eventually.ts";
+import { fakeTime } from "./fake-time.ts";
 import type { TestBeamtime, TestFacility } from "./shared-facility.ts";
 import { mento, run } from "./mento.ts";
 
@@ -19,6 +21,7 @@ interface Wanted {
 export class OwnFacility {
   readonly facility: TestFacility;
   readonly beamtime: TestBeamtime;
+  readonly #clocks: (() => void)[] = [];
 
   private constructor(facility: TestFacility, beamtime: TestBeamtime) {
     this.facility = facility;
@@ -39,6 +42,7 @@ export class OwnFacility {
   }
 
   async tearDown(): Promise<void> {
+    for (const end of this.#clocks) end();
     await mento("facility", "down", "--dir", this.facility.dir);
     rmSync(this.facility.dir, { recursive: true, force: true });
   }
@@ -74,6 +78,20 @@ export class OwnFacility {
     await mento("facility", "up", "--dir", this.facility.dir);
   }
 
+  /** Starts a server again, as it was, whose clock is `+10m` ahead, or `-10m` behind. */
+  async setClock(server: string, offset: string): Promise<void> {
+    const pid = this.pidOf(server);
+    const [program = "", ...args] = wordsOf(pid, "cmdline");
+    const env = Object.fromEntries(wordsOf(pid, "environ").map((one) => one.split(/=(.*)/s).slice(0, 2)));
+    process.kill(pid, "SIGTERM");
+    await eventually(`${server} has ended`, () => {
+      const state = statOf(pid);
+      return state === undefined || state === "Z" ? true : undefined;
+    });
+    const child = spawn(program, args, { env: { ...env, ...fakeTime(offset) }, stdio: "ignore" });
+    this.#clocks.push(() => child.kill());
+  }
+
   /** The process of a server, such as `slurmctld`, as it was started last. */
   pidOf(server: string): number {
     const pid = this.#state().processes[server]?.pid;
@@ -95,6 +113,11 @@ export class OwnFacility {
       processes: Partial<Record<string, { pid: number }>>;
     };
   }
+}
+
+/** The words of a process's command or environment. */
+function wordsOf(pid: number, file: "cmdline" | "environ"): string[] {
+  return readFileSync(`/proc/${pid}/${file}`, "utf8").split("\0").slice(0, -1);
 }
 
 /** `S`, `R`, `Z` …; undefined if there is no such process. */
