@@ -171,6 +171,28 @@ describe("a policy on Mento's queues", () => {
     }
   }, 120_000);
 
+  it("that leaves one message of a queue in memory holds none up", async () => {
+    const site = newSite(["/bin/true"]);
+    const policy = await brokerPolicy(`^${site.prefix}\\.`, {
+      "max-in-memory-length": 1,
+      "max-in-memory-bytes": 1000,
+    });
+    try {
+      const client = await connectBroker({ url: facility.broker.url, prefix: site.prefix });
+      await declareTopology(client.link, client.topology, { keys: ["#"], isWorker: true });
+      const ids = Array.from({ length: 30 }, () => randomUUID());
+      for (const id of ids) {
+        await publishDataReady(client, { path: writeOnCore(), technique: "one" }, { id });
+      }
+      await client.close();
+      await site.client();
+      await site.startWorker();
+      for (const id of ids) await site.event("job.completed", id);
+    } finally {
+      await policy.remove();
+    }
+  });
+
   it("is named by doctor, with what it costs", async () => {
     const site = newSite(["/bin/true"]);
     await site.startWorker();
