@@ -9,10 +9,10 @@ import {
   PRIVATE_KEY_PATH,
   PUBLIC_KEY_PATH,
 } from "./metadata-file.ts";
-import { doStep, isCode, isOurCopy, look, lookIn, type MirrorRoots } from "./mirror-copy.ts";
+import { doStep, isCode, isOurCopy, look, lookAmong, lookIn, type MirrorRoots } from "./mirror-copy.ts";
 import { MirrorJournal } from "./mirror-journal.ts";
 import { hasChanged, planMirror, type SourceFacts, type Step } from "./mirror-plan.ts";
-import { HeldDirectory } from "./mirror-tree.ts";
+import { HeldDirectory, LastDirectory } from "./mirror-tree.ts";
 
 const TOPS = ["raw", "processed", "shared"];
 /** The start writes these to both file systems itself; a copy would make the secrets readable by all. */
@@ -165,7 +165,8 @@ export class BeamtimeMirror {
       const inside = `${path}/${name}`;
       if (NOT_COPIED.has(inside)) continue;
       const facts = this.#orComplain(inside, () => lookIn(directory, name));
-      if (facts === null && name.includes("\uFFFD")) this.#complain(inside, "not copied: its name is not UTF-8");
+      if (facts === null && name.includes("\uFFFD"))
+        this.#complain(inside, "not copied: its name is not UTF-8");
       if (facts == null) continue;
       seen.add(inside, facts);
       if (facts.kind === "directory") await this.#enter(inside, seen, () => directory.enter(name));
@@ -191,6 +192,7 @@ export class BeamtimeMirror {
   }
 
   #changed(path: string, appeared: boolean): void {
+    if (NOT_COPIED.has(path)) return;
     // The rescan finds what is let go here.
     if (this.#noticed.size >= MOST_NOTICED || this.#appeared.size >= MOST_NOTICED) return;
     this.#notice(path);
@@ -203,7 +205,7 @@ export class BeamtimeMirror {
     const appeared = this.#appeared;
     this.#appeared = new Set();
     for (const path of appeared) {
-      if (this.#watchers.has(path) || this.#look(path)?.kind !== "directory") continue;
+      if (this.#watchers.has(path)) continue;
       const seen = new Seen();
       await this.#readTree(path, seen);
       for (const inside of seen.keys()) this.#notice(inside);
@@ -212,6 +214,13 @@ export class BeamtimeMirror {
 
   /** Does what is due at `time`, with at most so many copies under way; waits for all but the copies. */
   async #work(time: number): Promise<void> {
+    const directories = new LastDirectory(this.#roots.beamline);
+    const seen = this.#lookAtNoticed(time, directories);
+    directories.close();
+    for (const step of planMirror(this.#journal.manifest, seen)) await this.#start(step);
+  }
+
+  #lookAtNoticed(time: number, directories: LastDirectory): Map<string, SourceFacts | null> {
     const seen = new Map<string, SourceFacts | null>();
     for (const [path, noticed] of this.#noticed) {
       if (noticed.due > time) continue;
@@ -219,7 +228,7 @@ export class BeamtimeMirror {
         noticed.due = performance.now() + QUIET_MS;
         continue;
       }
-      const facts = this.#look(path);
+      const facts = this.#look(path, directories);
       const quietAt =
         facts?.kind === "file" ? performance.now() + QUIET_MS - (Date.now() - facts.mtimeMs) : 0;
       if (quietAt > time && performance.now() - noticed.since < LONGEST_WAIT_MS) {
@@ -231,7 +240,7 @@ export class BeamtimeMirror {
       if (facts === null) this.#forgetWatcher(path);
       seen.set(path, facts);
     }
-    for (const step of planMirror(this.#journal.manifest, seen)) await this.#start(step);
+    return seen;
   }
 
   #forgetWatcher(directory: string): void {
@@ -258,10 +267,10 @@ export class BeamtimeMirror {
   }
 
   /** `null`: nothing is there. `undefined`: it cannot be said, and so nothing may be removed at the core. */
-  #look(path: string): SourceFacts | null | undefined {
+  #look(path: string, directories: LastDirectory): SourceFacts | null | undefined {
     if (NOT_COPIED.has(path)) return undefined;
     return this.#orComplain(path, () => {
-      const facts = look(this.#roots.beamline, path);
+      const facts = lookAmong(directories, path);
       if (facts !== null) return facts;
       // Without even the directory at the top it is the file system that is gone, not the file.
       const top = look(this.#roots.beamline, path.split("/")[0] ?? "");

@@ -9,7 +9,11 @@ const SPARSE_BYTES = 16 * PIECE_BYTES;
 const LONGEST_COPY_SECONDS = 3600;
 
 /** Copies what the source has now, and no more; holes, which cost their owner no room, stay holes. */
-export async function copyContent(source: FileHandle, partial: string, { size, blocks }: Stats): Promise<void> {
+export async function copyContent(
+  source: FileHandle,
+  partial: string,
+  { size, blocks }: Stats,
+): Promise<void> {
   if (size > SPARSE_BYTES && blocks * 512 < size) await copySparse(source, partial, size);
   else await copyDense(source, partial, size);
 }

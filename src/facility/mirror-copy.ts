@@ -1,21 +1,17 @@
 import { type Stats, lstatSync } from "node:fs";
-import {
-  chmod,
-  chown,
-  link,
-  lstat,
-  mkdir,
-  rename,
-  rmdir,
-  statfs,
-  unlink,
-  utimes,
-} from "node:fs/promises";
+import { chmod, chown, link, lstat, mkdir, rename, rmdir, statfs, unlink, utimes } from "node:fs/promises";
 import { join } from "node:path";
 import { copyContent } from "./mirror-content.ts";
 import type { Copied, MirrorJournal } from "./mirror-journal.ts";
 import { hasChanged, type SourceFacts, type Step } from "./mirror-plan.ts";
-import { HeldDirectory, inParentOf, inParentOfSync, openFile } from "./mirror-tree.ts";
+import {
+  type HeldDirectory,
+  type LastDirectory,
+  splitPath,
+  inParentOf,
+  inParentOfSync,
+  openFile,
+} from "./mirror-tree.ts";
 
 export interface MirrorRoots {
   beamline: string;
@@ -36,6 +32,12 @@ export function factsOf(stats: Stats): SourceFacts | null {
 /** The facts of a path below a root, `null` if nothing is there; links and devices count as nothing. */
 export function look(root: string, path: string): SourceFacts | null {
   return factsOrNone(() => inParentOfSync(root, path, (place) => factsOf(lstatSync(place))));
+}
+
+/** The same of many paths. */
+export function lookAmong(directories: LastDirectory, path: string): SourceFacts | null {
+  const { directory, name } = splitPath(path);
+  return factsOrNone(() => factsOf(lstatSync(directories.open(directory).place(name))));
 }
 
 /** The same of a name in a directory that is open. */

@@ -79,7 +79,15 @@ function start(name: string, copying: Copying, beamlinePath: string, corePath: s
   mkdirSync(partial, { recursive: true, mode: 0o700 });
   const [program, ...first] = DIES_WITH_PARENT;
   const node = [process.execPath, `--max-old-space-size=${MOST_MEGABYTES}`, sessionProgram];
-  const args = [...first, ...node, beamlinePath, corePath, partial, join(places.mirror, `${name}.jsonl`), delay];
+  const args = [
+    ...first,
+    ...node,
+    beamlinePath,
+    corePath,
+    partial,
+    join(places.mirror, `${name}.jsonl`),
+    delay,
+  ];
   const child = spawn(program, args, { stdio: ["ignore", "inherit", "inherit", "ipc"] });
   Object.assign(copying, { child, isToldToFinish: false, startedAt: performance.now() });
   logLine(`${name}: copying to ${corePath}`);

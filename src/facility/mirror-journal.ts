@@ -1,4 +1,13 @@
-import { appendFileSync, closeSync, existsSync, fstatSync, openSync, readSync, renameSync, rmSync } from "node:fs";
+import {
+  appendFileSync,
+  closeSync,
+  existsSync,
+  fstatSync,
+  openSync,
+  readSync,
+  renameSync,
+  rmSync,
+} from "node:fs";
 import type { SourceFacts } from "./mirror-plan.ts";
 
 /** What was copied, and whether a directory had been there before, so that it is not ours to remove. */

@@ -60,6 +60,31 @@ export class HeldDirectory {
   }
 }
 
+/** The directory that was last asked for stays open: of many paths, those in one directory mostly follow one another. */
+export class LastDirectory {
+  readonly #root: string;
+  #path = "";
+  #held: HeldDirectory | undefined;
+
+  constructor(root: string) {
+    this.#root = root;
+  }
+
+  /** As `HeldDirectory.open` does, but it is not the caller's to close. */
+  open(path: string): HeldDirectory {
+    if (this.#held !== undefined && this.#path === path) return this.#held;
+    this.close();
+    this.#held = HeldDirectory.open(this.#root, path);
+    this.#path = path;
+    return this.#held;
+  }
+
+  close(): void {
+    this.#held?.close();
+    this.#held = undefined;
+  }
+}
+
 /** Calls `work` with the directory that the path lies in, and its name there. */
 export async function inParentOf<T>(
   root: string,
@@ -91,7 +116,7 @@ export function openFile(place: string) {
   return open(place, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
 }
 
-function splitPath(path: string): { directory: string; name: string } {
+export function splitPath(path: string): { directory: string; name: string } {
   const names = namesOf(path);
   return { directory: names.slice(0, -1).join("/"), name: names.at(-1) ?? "." };
 }
