@@ -40,7 +40,13 @@ interface Noticed {
 
 /** What a walk found, up to so much memory. */
 class Seen extends Map<string, SourceFacts> {
+  readonly #mostBytes: number;
   #bytes = 0;
+
+  constructor(mostBytes: number) {
+    super();
+    this.#mostBytes = mostBytes;
+  }
 
   add(path: string, facts: SourceFacts): void {
     this.#bytes += BYTES_OF_FACTS + path.length;
@@ -48,7 +54,7 @@ class Seen extends Map<string, SourceFacts> {
   }
 
   get isFull(): boolean {
-    return this.#bytes > MOST_TREE_BYTES;
+    return this.#bytes > this.#mostBytes;
   }
 }
 
@@ -61,6 +67,7 @@ export class BeamtimeMirror {
   readonly #journal: MirrorJournal;
   readonly #delayMs: number;
   readonly #say: (line: string) => void;
+  readonly #mostTreeBytes: number;
   readonly #watchers = new Map<string, FSWatcher>();
   readonly #noticed = new Map<string, Noticed>();
   readonly #copying = new Map<string, Promise<void>>();
@@ -71,7 +78,14 @@ export class BeamtimeMirror {
   #finishing = false;
   #nextRescan = 0;
 
-  constructor(roots: MirrorRoots, journalFile: string, delaySeconds: number, say: (line: string) => void) {
+  constructor(
+    roots: MirrorRoots,
+    journalFile: string,
+    delaySeconds: number,
+    say: (line: string) => void,
+    mostTreeBytes = MOST_TREE_BYTES,
+  ) {
+    this.#mostTreeBytes = mostTreeBytes;
     this.#roots = roots;
     this.#journal = new MirrorJournal(journalFile, (path, copied) => isOurCopy(roots.core, path, copied));
     this.#delayMs = delaySeconds * 1000;
@@ -127,7 +141,7 @@ export class BeamtimeMirror {
   /** Looks at everything. Where inotify cannot see, and where it lost something, this is what finds it. */
   async #rescan(): Promise<void> {
     const started = performance.now();
-    const seen = new Seen();
+    const seen = new Seen(this.#mostTreeBytes);
     for (const top of TOPS) await this.#readTree(top, seen);
     for (const [path, facts] of seen) {
       if (hasChanged(this.#journal.manifest.get(path), facts)) this.#notice(path);
@@ -206,7 +220,7 @@ export class BeamtimeMirror {
     this.#appeared = new Set();
     for (const path of appeared) {
       if (this.#watchers.has(path)) continue;
-      const seen = new Seen();
+      const seen = new Seen(this.#mostTreeBytes);
       await this.#readTree(path, seen);
       for (const inside of seen.keys()) this.#notice(inside);
     }
