@@ -1,3 +1,5 @@
+import { writeSync } from "node:fs";
+
 /**
  * All that Mento's commands print. File names, errors, ids and logs are written by others, and a terminal acts on some
  * characters: nothing else writes to standard output or standard error, and what is written here contains none of them.
@@ -82,6 +84,15 @@ export function outputTaken(): Promise<void> {
 /** One line on standard error: what is said beside a command's result. */
 export function sayLine(text: string): void {
   process.stderr.write(`${lineOf(text)}\n`);
+}
+
+/** One line of a server's log, which is its standard output. On a full disk the line is lost, and the server goes on. */
+export function logLine(text: string): void {
+  try {
+    writeSync(1, `${new Date().toISOString()} ${lineOf(text)}\n`);
+  } catch {
+    // There is nowhere to say it.
+  }
 }
 
 /** For commander, which ends its lines itself, and repeats arguments. */

@@ -7,7 +7,7 @@ import {
   stay,
   up,
 } from "../facility/facility.ts";
-import { describeSession } from "../facility/open-sessions.ts";
+import { describeSession, stageOf } from "../facility/open-sessions.ts";
 import { startBeamtime } from "../facility/start-beamtime.ts";
 import { startCommissioning } from "../facility/start-commissioning.ts";
 import type { TypedOptions } from "../facility/start-options.ts";
@@ -268,7 +268,6 @@ function statusTable({ dir, parts, sessions, reservations }: FacilityStatus): st
 }
 
 function sessionLine(session: OpenSession): string {
-  const { account, beamlinePath } = session;
-  const state = beamlinePath === null ? "pre-started" : "open";
-  return `  ${describeSession(session)} is ${state}${account === null ? "" : `, with account ${account.name}`}`;
+  const { account } = session;
+  return `  ${describeSession(session)} is ${stageOf(session)}${account === null ? "" : `, with account ${account.name}`}`;
 }

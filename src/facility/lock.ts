@@ -1,4 +1,4 @@
-import { linkSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, linkSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { errorText, MentoError } from "../errors.ts";
 import { isMissing } from "../plain-file.ts";
@@ -7,8 +7,8 @@ import { readText } from "./state.ts";
 import { wrongUsage } from "./wrong-usage.ts";
 
 /** Lets only one command at a time change the facility. A lock whose holder was killed counts for nothing. */
-export async function withLock<T>(dir: string, work: () => Promise<T>): Promise<T> {
-  const file = join(dir, ".lock");
+export async function withLock<T>(dir: string, work: () => T | Promise<T>): Promise<T> {
+  const file = lockOf(dir);
   if (!(await waitUntil(() => tryLock(file), { seconds: 180 }))) {
     throw new MentoError({
       code: "facility-start-failed",
@@ -21,6 +21,16 @@ export async function withLock<T>(dir: string, work: () => Promise<T>): Promise<
   } finally {
     rmSync(file, { force: true });
   }
+}
+
+/** Whether a command is changing the facility at this moment. */
+export function isLocked(dir: string): boolean {
+  const file = lockOf(dir);
+  return existsSync(file) && isHeld(file);
+}
+
+function lockOf(dir: string): string {
+  return join(dir, ".lock");
 }
 
 function tryLock(file: string): boolean {

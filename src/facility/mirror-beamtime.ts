@@ -1,5 +1,5 @@
-import { type FSWatcher, watch } from "node:fs";
-import { readdir } from "node:fs/promises";
+import { type Dir, type FSWatcher, watch } from "node:fs";
+import { opendir } from "node:fs/promises";
 import { basename } from "node:path";
 import { errorText } from "../errors.ts";
 import { plainLine } from "../terminal.ts";
@@ -9,10 +9,10 @@ import {
   PRIVATE_KEY_PATH,
   PUBLIC_KEY_PATH,
 } from "./metadata-file.ts";
-import { doStep, isCode, isOurCopy, look, type MirrorRoots } from "./mirror-copy.ts";
+import { doStep, isCode, isOurCopy, look, lookAmong, lookIn, type MirrorRoots } from "./mirror-copy.ts";
 import { MirrorJournal } from "./mirror-journal.ts";
 import { hasChanged, planMirror, type SourceFacts, type Step } from "./mirror-plan.ts";
-import { HeldDirectory } from "./mirror-tree.ts";
+import { HeldDirectory, LastDirectory } from "./mirror-tree.ts";
 
 const TOPS = ["raw", "processed", "shared"];
 /** The start writes these to both file systems itself; a copy would make the secrets readable by all. */
@@ -25,7 +25,12 @@ const LAST_ROUNDS = 4;
 const RESCAN_MS = 1000;
 /** Rescans take at most a fiftieth of the time. */
 const RESCAN_SHARE = 50;
-/** Of one session; who may write there can make any number of names. */
+/** Who may write in a session's folders can make any number of names, changes, folders and failures. */
+const MOST_TREE_BYTES = 256 * 1024 * 1024;
+const BYTES_OF_FACTS = 200;
+const MOST_NOTICED = 100_000;
+/** The kernel allows a number for all programs of one account. */
+const MOST_WATCHED = 4000;
 const MOST_COMPLAINTS = 1000;
 
 interface Noticed {
@@ -33,21 +38,54 @@ interface Noticed {
   due: number;
 }
 
-/** Copies one open beamtime or commissioning run from the beamline to the core file system, until it is finished or stopped. */
+/** What a walk found, up to so much memory. */
+class Seen extends Map<string, SourceFacts> {
+  readonly #mostBytes: number;
+  #bytes = 0;
+
+  constructor(mostBytes: number) {
+    super();
+    this.#mostBytes = mostBytes;
+  }
+
+  add(path: string, facts: SourceFacts): void {
+    this.#bytes += BYTES_OF_FACTS + path.length;
+    this.set(path, facts);
+  }
+
+  get isFull(): boolean {
+    return this.#bytes > this.#mostBytes;
+  }
+}
+
+/**
+ * Copies one open beamtime or commissioning run from the beamline to the core file system, until it is finished or
+ * stopped. Each has a process of its own, for what it costs is up to those who write in it.
+ */
 export class BeamtimeMirror {
   readonly #roots: MirrorRoots;
   readonly #journal: MirrorJournal;
   readonly #delayMs: number;
   readonly #say: (line: string) => void;
+  readonly #mostTreeBytes: number;
   readonly #watchers = new Map<string, FSWatcher>();
   readonly #noticed = new Map<string, Noticed>();
   readonly #copying = new Map<string, Promise<void>>();
   readonly #complaints = new Set<string>();
+  /** What appeared, and may be a directory that is not watched yet. */
+  #appeared = new Set<string>();
   #wake: () => void = () => undefined;
   #finishing = false;
   #nextRescan = 0;
 
-  constructor(roots: MirrorRoots, journalFile: string, delaySeconds: number, say: (line: string) => void) {
+  constructor(
+    roots: MirrorRoots,
+    journalFile: string,
+    delaySeconds: number,
+    say: (line: string) => void,
+    mostTreeBytes = MOST_TREE_BYTES,
+  ) {
+    this.#mostTreeBytes = mostTreeBytes;
     this.#roots = roots;
     this.#journal = new MirrorJournal(journalFile, (path, copied) => isOurCopy(roots.core, path, copied));
     this.#delayMs = delaySeconds * 1000;
@@ -58,6 +96,7 @@ export class BeamtimeMirror {
   async run(): Promise<void> {
     while (!this.#finishing) {
       if (performance.now() >= this.#nextRescan) await this.#rescan();
+      await this.#readAppeared();
       await this.#work(performance.now());
       await this.#sleep();
     }
@@ -70,6 +109,7 @@ export class BeamtimeMirror {
       await this.#work(Infinity);
     }
     await Promise.all(this.#copying.values());
+    for (const path of this.#noticed.keys()) this.#complain(path, "not copied: it changed until the end");
   }
 
   /** Copies what is still to be copied, without any delay. */
@@ -80,8 +120,8 @@ export class BeamtimeMirror {
 
   #sleep(): Promise<void> {
     const now = performance.now();
-    const dues = [...this.#noticed.values()].map(({ due }) => due);
-    const next = dues.reduce((left, right) => Math.min(left, right), this.#nextRescan);
+    let next = this.#appeared.size > 0 ? now : this.#nextRescan;
+    for (const { due } of this.#noticed.values()) next = Math.min(next, due);
     return new Promise((resolve) => {
       const timer = setTimeout(resolve, Math.max(1, next - now));
       this.#wake = () => {
@@ -101,8 +141,8 @@ export class BeamtimeMirror {
   /** Looks at everything. Where inotify cannot see, and where it lost something, this is what finds it. */
   async #rescan(): Promise<void> {
     const started = performance.now();
-    const seen = new Map<string, SourceFacts>();
-    for (const top of TOPS) await this.#walk(top, seen);
+    const seen = new Seen(this.#mostTreeBytes);
+    for (const top of TOPS) await this.#readTree(top, seen);
     for (const [path, facts] of seen) {
       if (hasChanged(this.#journal.manifest.get(path), facts)) this.#notice(path);
     }
@@ -111,34 +151,47 @@ export class BeamtimeMirror {
     this.#nextRescan = performance.now() + Math.max(RESCAN_MS, took * RESCAN_SHARE);
   }
 
-  async #walk(path: string, seen: Map<string, SourceFacts>): Promise<void> {
-    let directory: HeldDirectory;
+  async #readTree(path: string, seen: Seen): Promise<void> {
+    await this.#enter(path, seen, () => HeldDirectory.open(this.#roots.beamline, path));
+  }
+
+  async #enter(path: string, seen: Seen, open: () => HeldDirectory): Promise<void> {
     try {
-      directory = HeldDirectory.open(this.#roots.beamline, path);
+      const directory = open();
+      try {
+        await this.#walk(path, directory, seen);
+      } finally {
+        directory.close();
+      }
     } catch (error) {
       if (!isCode(error, "ENOENT", "ENOTDIR", "ELOOP")) this.#complain(path, error);
-      return;
     }
-    try {
-      // First watched, then read: nothing falls between the two.
-      this.#watch(path, directory);
-      for (const entry of await readdir(directory.path).catch(() => [])) {
-        const inside = `${path}/${entry}`;
-        const facts = await this.#look(inside);
-        if (facts == null) continue;
-        seen.set(inside, facts);
-        if (facts.kind === "directory") await this.#walk(inside, seen);
+  }
+
+  async #walk(path: string, directory: HeldDirectory, seen: Seen): Promise<void> {
+    // First watched, then read: nothing falls between the two.
+    this.#watch(path, directory);
+    for await (const { name } of await openEntries(directory)) {
+      if (seen.isFull) {
+        this.#complain(path, "not copied as a whole: the session has too many files");
+        return;
       }
-    } finally {
-      directory.close();
+      const inside = `${path}/${name}`;
+      if (NOT_COPIED.has(inside)) continue;
+      const facts = this.#orComplain(inside, () => lookIn(directory, name));
+      if (facts === null && name.includes("\uFFFD"))
+        this.#complain(inside, "not copied: its name is not UTF-8");
+      if (facts == null) continue;
+      seen.add(inside, facts);
+      if (facts.kind === "directory") await this.#enter(inside, seen, () => directory.enter(name));
     }
   }
 
   #watch(path: string, directory: HeldDirectory): void {
-    if (this.#watchers.has(path) || this.#finishing) return;
+    if (this.#watchers.has(path) || this.#watchers.size >= MOST_WATCHED || this.#finishing) return;
     try {
-      const watcher = watch(directory.path, (_event, name) => {
-        if (name !== null) void this.#changed(`${path}/${name}`);
+      const watcher = watch(directory.path, (event, name) => {
+        if (name !== null) this.#changed(`${path}/${name}`, event === "rename");
       });
       const close = () => {
         watcher.close();
@@ -152,17 +205,36 @@ export class BeamtimeMirror {
     }
   }
 
-  async #changed(path: string): Promise<void> {
+  #changed(path: string, appeared: boolean): void {
+    if (NOT_COPIED.has(path)) return;
+    // The rescan finds what is let go here.
+    if (this.#noticed.size >= MOST_NOTICED || this.#appeared.size >= MOST_NOTICED) return;
     this.#notice(path);
-    const facts = await this.#look(path);
-    if (facts?.kind !== "directory" || this.#watchers.has(path)) return;
-    const seen = new Map<string, SourceFacts>();
-    await this.#walk(path, seen);
-    for (const inside of seen.keys()) this.#notice(inside);
+    if (!appeared) return;
+    this.#appeared.add(path);
+    this.#wake();
+  }
+
+  async #readAppeared(): Promise<void> {
+    const appeared = this.#appeared;
+    this.#appeared = new Set();
+    for (const path of appeared) {
+      if (this.#watchers.has(path)) continue;
+      const seen = new Seen(this.#mostTreeBytes);
+      await this.#readTree(path, seen);
+      for (const inside of seen.keys()) this.#notice(inside);
+    }
   }
 
   /** Does what is due at `time`, with at most so many copies under way; waits for all but the copies. */
   async #work(time: number): Promise<void> {
+    const directories = new LastDirectory(this.#roots.beamline);
+    const seen = this.#lookAtNoticed(time, directories);
+    directories.close();
+    for (const step of planMirror(this.#journal.manifest, seen)) await this.#start(step);
+  }
+
+  #lookAtNoticed(time: number, directories: LastDirectory): Map<string, SourceFacts | null> {
     const seen = new Map<string, SourceFacts | null>();
     for (const [path, noticed] of this.#noticed) {
       if (noticed.due > time) continue;
@@ -170,7 +242,7 @@ export class BeamtimeMirror {
         noticed.due = performance.now() + QUIET_MS;
         continue;
       }
-      const facts = await this.#look(path);
+      const facts = this.#look(path, directories);
       const quietAt =
         facts?.kind === "file" ? performance.now() + QUIET_MS - (Date.now() - facts.mtimeMs) : 0;
       if (quietAt > time && performance.now() - noticed.since < LONGEST_WAIT_MS) {
@@ -182,7 +254,7 @@ export class BeamtimeMirror {
       if (facts === null) this.#forgetWatcher(path);
       seen.set(path, facts);
     }
-    for (const step of planMirror(this.#journal.manifest, seen)) await this.#start(step);
+    return seen;
   }
 
   #forgetWatcher(directory: string): void {
@@ -209,14 +281,20 @@ export class BeamtimeMirror {
   }
 
   /** `null`: nothing is there. `undefined`: it cannot be said, and so nothing may be removed at the core. */
-  async #look(path: string): Promise<SourceFacts | null | undefined> {
+  #look(path: string, directories: LastDirectory): SourceFacts | null | undefined {
     if (NOT_COPIED.has(path)) return undefined;
-    try {
-      const facts = await look(this.#roots.beamline, path);
+    return this.#orComplain(path, () => {
+      const facts = lookAmong(directories, path);
       if (facts !== null) return facts;
       // Without even the directory at the top it is the file system that is gone, not the file.
-      const top = await look(this.#roots.beamline, path.split("/")[0] ?? "");
+      const top = look(this.#roots.beamline, path.split("/")[0] ?? "");
       return top === null ? undefined : null;
+    });
+  }
+
+  #orComplain<T>(path: string, look: () => T): T | undefined {
+    try {
+      return look();
     } catch (error) {
       this.#complain(path, error);
       return undefined;
@@ -229,4 +307,9 @@ export class BeamtimeMirror {
     this.#complaints.add(line);
     this.#say(line);
   }
+}
+
+/** Piece by piece: a directory may have any number of entries. */
+function openEntries(directory: HeldDirectory): Promise<Dir> {
+  return opendir(directory.path, { bufferSize: 256 });
 }

@@ -1,21 +1,17 @@
 import { type Stats, lstatSync } from "node:fs";
-import {
-  chmod,
-  link,
-  lstat,
-  mkdir,
-  open,
-  rename,
-  rmdir,
-  statfs,
-  unlink,
-  utimes,
-  type FileHandle,
-} from "node:fs/promises";
+import { chmod, chown, link, lstat, mkdir, rename, rmdir, statfs, unlink, utimes } from "node:fs/promises";
 import { join } from "node:path";
+import { copyContent } from "./mirror-content.ts";
 import type { Copied, MirrorJournal } from "./mirror-journal.ts";
 import { hasChanged, type SourceFacts, type Step } from "./mirror-plan.ts";
-import { HeldDirectory, inParentOf, inParentOfSync, openFile } from "./mirror-tree.ts";
+import {
+  type HeldDirectory,
+  type LastDirectory,
+  splitPath,
+  inParentOf,
+  inParentOfSync,
+  openFile,
+} from "./mirror-tree.ts";
 
 export interface MirrorRoots {
   beamline: string;
@@ -34,9 +30,24 @@ export function factsOf(stats: Stats): SourceFacts | null {
 }
 
 /** The facts of a path below a root, `null` if nothing is there; links and devices count as nothing. */
-export async function look(root: string, path: string): Promise<SourceFacts | null> {
+export function look(root: string, path: string): SourceFacts | null {
+  return factsOrNone(() => inParentOfSync(root, path, (place) => factsOf(lstatSync(place))));
+}
+
+/** The same of many paths. */
+export function lookAmong(directories: LastDirectory, path: string): SourceFacts | null {
+  const { directory, name } = splitPath(path);
+  return factsOrNone(() => factsOf(lstatSync(directories.open(directory).place(name))));
+}
+
+/** The same of a name in a directory that is open. */
+export function lookIn(directory: HeldDirectory, name: string): SourceFacts | null {
+  return factsOrNone(() => factsOf(lstatSync(directory.place(name))));
+}
+
+function factsOrNone(facts: () => SourceFacts | null): SourceFacts | null {
   try {
-    return await inParentOf(root, path, async (parent, name) => factsOf(await lstat(parent.place(name))));
+    return facts();
   } catch (error) {
     if (isCode(error, "ENOENT", "ENOTDIR", "ELOOP")) return null;
     throw error;
@@ -63,7 +74,11 @@ function isSameFile(present: SourceFacts, copied: SourceFacts): boolean {
   return present.size === copied.size && Math.abs(present.mtimeMs - copied.mtimeMs) < 1;
 }
 
-let copies = 0;
+let partials = 0;
+
+function newPartial({ partial }: MirrorRoots): string {
+  return join(partial, String(partials++));
+}
 
 /** Does one step on the core file system, and keeps the journal. */
 export async function doStep(step: Step, roots: MirrorRoots, journal: MirrorJournal): Promise<Outcome> {
@@ -83,45 +98,41 @@ type StepOf<Kind extends Step["do"]> = Extract<Step, { do: Kind }>;
 
 async function makeCoreDirectory(
   { path, facts }: StepOf<"make-directory">,
-  { core }: MirrorRoots,
+  roots: MirrorRoots,
   journal: MirrorJournal,
 ): Promise<Outcome> {
-  return inParentOf(core, path, async (parent, name) => {
+  return inParentOf(roots.core, path, async (parent, name) => {
     const there = await lstatOrNone(parent.place(name));
     if (there !== undefined) {
       if (there.isDirectory()) journal.add(path, { ...facts, theirs: true });
       return there.isDirectory() ? "done" : "not-ours";
     }
+    const partial = newPartial(roots);
+    await makeLikeTop(partial, roots.core, path);
     journal.add(path, facts);
-    await mkdir(parent.place(name), 0o700);
-    return giveToOwner(core, path);
+    try {
+      await rename(partial, parent.place(name));
+      return "done";
+    } catch (error) {
+      journal.forget(path);
+      await rmdir(partial);
+      if (isCode(error, "EEXIST", "ENOTEMPTY", "ENOTDIR")) return "again";
+      throw error;
+    }
   });
 }
 
-/** As raw, processed or shared themselves: jobs may write below processed wherever the beamline made a directory. */
-async function giveToOwner(core: string, path: string): Promise<Outcome> {
-  const made = await openHeld(core, path);
-  const top = await openHeld(core, path.split("/")[0] ?? "");
-  try {
-    // Between the two calls somebody who may write here can have put a directory of his own in its place.
-    if ((await made.stat()).uid !== process.geteuid?.()) return "not-ours";
-    const { mode, uid, gid } = await top.stat();
-    await made.chmod(mode & 0o777);
-    if (process.geteuid() === 0) await made.chown(uid, gid);
-    return "done";
-  } finally {
-    await made.close();
-    await top.close();
-  }
-}
-
-async function openHeld(root: string, path: string) {
-  const held = HeldDirectory.open(root, path);
-  try {
-    return await open(held.path);
-  } finally {
-    held.close();
-  }
+/**
+ * As raw, processed or shared themselves: jobs may write below processed wherever the beamline made a directory. Made
+ * where nobody else can write, so that it is never seen, or left by a kill, as another's or unreadable.
+ */
+async function makeLikeTop(partial: string, core: string, path: string): Promise<void> {
+  const { mode, uid, gid } = await inParentOf(core, path.split("/")[0] ?? "", (parent, name) =>
+    lstat(parent.place(name)),
+  );
+  await mkdir(partial, 0o700);
+  if (process.geteuid?.() === 0) await chown(partial, uid, gid);
+  await chmod(partial, mode & 0o777);
 }
 
 async function renameCopy(
@@ -149,12 +160,16 @@ async function copyIntoPlace(
 ): Promise<Outcome> {
   return inParentOf(roots.core, path, async (parent, name) => {
     const target = parent.place(name);
-    const there = await lstatOrNone(target);
-    if (there !== undefined && !isCopy(there, journal.manifest.get(path))) return "not-ours";
-    const partial = join(roots.partial, `${process.pid}-${copies++}`);
+    const isOurs = (there: Stats | undefined) =>
+      there === undefined || isCopy(there, journal.manifest.get(path));
+    if (!isOurs(await lstatOrNone(target))) return "not-ours";
+    const partial = newPartial(roots);
     try {
       const copied = await copySource(roots, path, facts, partial);
       if (copied === undefined) return "again";
+      // A job may have changed it while a large file was copied.
+      const there = await lstatOrNone(target);
+      if (!isOurs(there)) return "not-ours";
       journal.add(path, copied);
       if (there !== undefined) {
         await rename(partial, target);
@@ -165,7 +180,7 @@ async function copyIntoPlace(
       return outcome;
     } catch (error) {
       // It vanished while it was copied; that it is gone is seen separately.
-      if (isCode(error, "ENOENT", "ENOTDIR", "ELOOP") && (await look(roots.beamline, path)) === null) {
+      if (isCode(error, "ENOENT", "ENOTDIR", "ELOOP") && look(roots.beamline, path) === null) {
         return "again";
       }
       throw error;
@@ -188,44 +203,20 @@ async function copySource(
     if (!before.isFile()) return undefined;
     requireOwnFile(before);
     await requireRoom(before, partial);
-    await copyContent(source, partial, before.size);
+    const failed = await copyContent(source, partial, before).then(
+      () => undefined,
+      (error: unknown) => ({ error }),
+    );
     const after = await source.stat();
     const copied = factsOf(after);
     if (copied === null || hasChanged(facts, copied)) return undefined;
+    if (failed !== undefined) throw failed.error;
     // Readable for all, as the copy's owner is another; only jobs' own files can be changed at the core.
     await chmod(partial, (after.mode & 0o755) | 0o444);
     await utimes(partial, after.atimeMs / 1000, after.mtimeMs / 1000);
     return copied;
   } finally {
     await source.close();
-  }
-}
-
-/** Node has four threads for all files of all sessions: each piece is a turn of its own. */
-const PIECE_BYTES = 1024 * 1024;
-const NOTHING = Buffer.alloc(PIECE_BYTES);
-
-/** What the source has now, and no more; holes, which cost their owner no room, stay holes. */
-async function copyContent(source: FileHandle, partial: string, bytes: number): Promise<void> {
-  const target = await open(partial, "wx", 0o600);
-  try {
-    const piece = Buffer.alloc(PIECE_BYTES);
-    for (let at = 0; at < bytes;) {
-      const { bytesRead } = await source.read(piece, 0, Math.min(PIECE_BYTES, bytes - at), at);
-      if (bytesRead === 0) break;
-      const read = piece.subarray(0, bytesRead);
-      if (!read.equals(NOTHING.subarray(0, bytesRead))) await writeAll(target, read, at);
-      at += bytesRead;
-    }
-    await target.truncate(bytes);
-  } finally {
-    await target.close();
-  }
-}
-
-async function writeAll(target: FileHandle, bytes: Buffer, at: number): Promise<void> {
-  for (let done = 0; done < bytes.length;) {
-    done += (await target.write(bytes, done, bytes.length - done, at + done)).bytesWritten;
   }
 }
 

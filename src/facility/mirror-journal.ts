@@ -1,4 +1,13 @@
-import { appendFileSync, closeSync, existsSync, openSync, readSync, renameSync, rmSync } from "node:fs";
+import {
+  appendFileSync,
+  closeSync,
+  existsSync,
+  fstatSync,
+  openSync,
+  readSync,
+  renameSync,
+  rmSync,
+} from "node:fs";
 import type { SourceFacts } from "./mirror-plan.ts";
 
 /** What was copied, and whether a directory had been there before, so that it is not ours to remove. */
@@ -10,14 +19,15 @@ interface Line {
   copied?: Copied;
 }
 
-/** Lines beyond those that the manifest needs. */
-const MOST_APPENDED = 100_000;
+/** Beyond what the manifest needs. */
+const MOST_APPENDED_BYTES = 8 * 1024 * 1024;
 
 /** The manifest of one beamtime, line by line in a file: after a kill at any instant it still knows what is ours. */
 export class MirrorJournal {
   readonly manifest = new Map<string, Copied>();
   readonly #file: string;
-  #appended = 0;
+  #rewrittenBytes = 0;
+  #appendedBytes = 0;
 
   /** `isStillThere` says whether the core file system still has this copy as it was made. */
   constructor(file: string, isStillThere: (path: string, copied: Copied) => boolean) {
@@ -47,9 +57,10 @@ export class MirrorJournal {
 
   /** A file that changes all the time must not make it grow without an end. */
   #append(line: Line): void {
-    if (this.#appended > MOST_APPENDED + this.manifest.size) this.#rewrite();
-    appendFileSync(this.#file, lineOf(line));
-    this.#appended += 1;
+    if (this.#appendedBytes > MOST_APPENDED_BYTES + this.#rewrittenBytes) this.#rewrite();
+    const text = lineOf(line);
+    appendFileSync(this.#file, text);
+    this.#appendedBytes += Buffer.byteLength(text);
   }
 
   /** Line by line: paths of odd names are long, and all of them together longer than a text can be. */
@@ -59,16 +70,18 @@ export class MirrorJournal {
     const fd = openSync(partial, "wx", 0o644);
     try {
       for (const [path, copied] of this.manifest) appendFileSync(fd, lineOf({ path, copied }));
+      this.#rewrittenBytes = fstatSync(fd).size;
     } finally {
       closeSync(fd);
     }
     renameSync(partial, this.#file);
-    this.#appended = 0;
+    this.#appendedBytes = 0;
   }
 }
 
+/** The newline comes first: it ends a line that a full disk has cut off. */
 function lineOf(line: Line): string {
-  return `${JSON.stringify(line)}\n`;
+  return `\n${JSON.stringify(line)}`;
 }
 
 const PIECE_BYTES = 1024 * 1024;
@@ -90,8 +103,9 @@ function* linesOf(file: string): Generator<string, void, undefined> {
   }
 }
 
-/** The last line may be cut off by a kill. */
+/** A line may be cut off, by a kill or a full disk. */
 function parseLine(line: string): Line[] {
+  if (line === "") return [];
   try {
     return [JSON.parse(line) as Line];
   } catch {

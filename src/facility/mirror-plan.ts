@@ -23,7 +23,11 @@ export type Step =
  * the manifest, so nothing that a job wrote there. A file that moved is moved, not copied again.
  */
 export function planMirror(manifest: Manifest, seen: Seen): Step[] {
-  const gone = [...manifest.keys()].filter((path) => isGone(path, manifest, seen));
+  // Most changes are new files, and the manifest is long.
+  const isOneGone = [...seen].some(([path, facts]) => {
+    return facts === null || (manifest.has(path) && isGone(path, manifest, seen));
+  });
+  const gone = isOneGone ? [...manifest.keys()].filter((path) => isGone(path, manifest, seen)) : [];
   // A file whose name something else has taken is not moved: by then the new thing is there.
   const movable = gone.filter((path) => manifest.get(path)?.kind === "file" && seen.get(path) == null);
   const goneFiles = new Map(movable.map((path) => [fingerprint(manifest.get(path)), path]));

@@ -13,9 +13,11 @@ const DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOL
  */
 export class HeldDirectory {
   readonly fd: number;
+  readonly #depth: number;
 
-  private constructor(fd: number) {
+  private constructor(fd: number, depth: number) {
     this.fd = fd;
+    this.#depth = depth;
   }
 
   /**
@@ -23,32 +25,63 @@ export class HeldDirectory {
    * @throws with code ENOENT or ENOTDIR (also for a link) if there is no such directory
    */
   static open(root: string, path: string): HeldDirectory {
-    let fd = openSync(root, DIRECTORY);
+    let held = new HeldDirectory(openSync(root, DIRECTORY), 0);
     for (const name of namesOf(path)) {
       try {
-        const next = openSync(placeIn(fd, name), DIRECTORY);
-        closeSync(fd);
-        fd = next;
+        const next = held.enter(name);
+        held.close();
+        held = next;
       } catch (error) {
-        closeSync(fd);
+        held.close();
         throw error;
       }
     }
-    return new HeldDirectory(fd);
+    return held;
+  }
+
+  /** A directory in it; throws as `open` does. */
+  enter(name: string): HeldDirectory {
+    if (this.#depth === DEEPEST) throw new Error("not copied: it lies too deep");
+    return new HeldDirectory(openSync(this.place(name), DIRECTORY), this.#depth + 1);
   }
 
   /** The directory itself, for what takes only paths. */
   get path(): string {
-    return pathOf(this.fd);
+    return `/proc/self/fd/${this.fd}`;
   }
 
   /** A name in it, for calls that do not follow a link there: lstat, link, rename, mkdir, unlink, rmdir. */
   place(name: string): string {
-    return placeIn(this.fd, name);
+    return `${this.path}/${name}`;
   }
 
   close(): void {
     closeSync(this.fd);
+  }
+}
+
+/** The directory that was last asked for stays open: of many paths, those in one directory mostly follow one another. */
+export class LastDirectory {
+  readonly #root: string;
+  #path = "";
+  #held: HeldDirectory | undefined;
+
+  constructor(root: string) {
+    this.#root = root;
+  }
+
+  /** As `HeldDirectory.open` does, but it is not the caller's to close. */
+  open(path: string): HeldDirectory {
+    if (this.#held !== undefined && this.#path === path) return this.#held;
+    this.close();
+    this.#held = HeldDirectory.open(this.#root, path);
+    this.#path = path;
+    return this.#held;
+  }
+
+  close(): void {
+    this.#held?.close();
+    this.#held = undefined;
   }
 }
 
@@ -83,22 +116,13 @@ export function openFile(place: string) {
   return open(place, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
 }
 
-/** What is open, as a path that leads to exactly it. */
-function pathOf(fd: number): string {
-  return `/proc/self/fd/${fd}`;
-}
-
-function placeIn(fd: number, name: string): string {
-  return `${pathOf(fd)}/${name}`;
-}
-
-function splitPath(path: string): { directory: string; name: string } {
+export function splitPath(path: string): { directory: string; name: string } {
   const names = namesOf(path);
   return { directory: names.slice(0, -1).join("/"), name: names.at(-1) ?? "." };
 }
 
 function namesOf(path: string): string[] {
   const names = path.split("/").filter((name) => name !== "");
-  if (names.length <= DEEPEST && !names.includes("..")) return names;
-  throw new Error("not copied: it lies too deep");
+  if (!names.includes("..")) return names;
+  throw new Error(`${path} leads out of the tree`);
 }

@@ -1,4 +1,5 @@
 import { MentoError } from "../errors.ts";
+import { isRunning } from "./processes.ts";
 import { type OpenSession, readSessions } from "./state.ts";
 
 /** `beamtime 11010000 at p11` */
@@ -10,6 +11,26 @@ export function isPreStarted({ beamlinePath }: OpenSession): boolean {
   return beamlinePath === null;
 }
 
+/** How far it is, as it stands before its name. */
+export function stageOf(session: OpenSession): "pre-started" | "open" | "closing" {
+  if (session.closing) return "closing";
+  return isPreStarted(session) ? "pre-started" : "open";
+}
+
+/** Its last files are still being copied, or were when its stop was ended. */
+export function stillClosing(dir: string, session: OpenSession): MentoError {
+  const what = describeSession(session);
+  const { closedBy } = session;
+  const isWaitedFor = isRunning(closedBy);
+  return new MentoError({
+    code: "facility-beamtime",
+    message: isWaitedFor
+      ? `The ${what} is being stopped by process ${closedBy.pid}, which waits until its last files are copied.`
+      : `The ${what} was stopped, but not to the end: its last files are not copied yet.`,
+    hint: isWaitedFor ? "Wait for it to end." : `Run: ${stopCommand(dir, session)}`,
+  });
+}
+
 /** The command that ends it. */
 export function stopCommand(dir: string, { kind, id, beamline }: OpenSession): string {
   const which = kind === "beamtime" ? `--beamtimeId ${id} --beamline ${beamline}` : `--beamline ${beamline}`;
@@ -18,10 +39,10 @@ export function stopCommand(dir: string, { kind, id, beamline }: OpenSession): s
 
 /**
  * A facility is one beamline's at a time, as a beamline's computers are: the links `gpfs/current` and
- * `gpfs/commissioning` can each be there once. What is only pre-started is not in the way.
+ * `gpfs/commissioning` can each be there once. What is only pre-started, or has no links any more, is not in the way.
  */
 export function requireRoom(dir: string, kind: OpenSession["kind"], beamline: string): void {
-  const open = readSessions(dir).filter((session) => !isPreStarted(session));
+  const open = readSessions(dir).filter((session) => stageOf(session) === "open");
   const inTheWay =
     open.find((session) => session.kind === kind) ?? open.find((session) => session.beamline !== beamline);
   if (inTheWay === undefined) return;

@@ -22,6 +22,9 @@ export const SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 /** What every child gets, not the caller's environment: a SLURM_CONF or RABBITMQ_* there means another cluster or node. */
 const CLEAN_ENVIRONMENT: Readonly<Record<string, string>> = { PATH: SYSTEM_PATH, LANG: "C.UTF-8" };
 
+/** Before a program and its arguments: the kernel kills it when the process that starts it ends, however that ends. */
+export const DIES_WITH_PARENT = ["setpriv", "--pdeathsig", "KILL", "--"] as const;
+
 interface RunOptions {
   timeoutSeconds?: number;
   env?: Record<string, string>;

@@ -1,5 +1,6 @@
-import { chmodSync, chownSync, existsSync, mkdirSync, rmSync, symlinkSync } from "node:fs";
+import { chmodSync, chownSync, existsSync, mkdirSync, readlinkSync, rmSync, symlinkSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { isMissing } from "../plain-file.ts";
 import { runChecked } from "./processes.ts";
 import { type Account, makeDirectory, type OpenSession, placesOf } from "./state.ts";
 import type { Undo } from "./undo.ts";
@@ -42,8 +43,20 @@ export function linkSession(dir: string, session: OpenSession, undo: Undo): void
   }
 }
 
+/** Only its own: while its last files are copied, another may have been started. */
 export function unlinkSession(dir: string, session: OpenSession): void {
-  for (const link of linksOf(dir, session)) rmSync(link, { force: true });
+  for (const link of linksOf(dir, session)) {
+    if (targetOf(link) === session.beamlinePath) rmSync(link, { force: true });
+  }
+}
+
+function targetOf(link: string): string | undefined {
+  try {
+    return readlinkSync(link);
+  } catch (error) {
+    if (isMissing(error)) return undefined;
+    throw error;
+  }
 }
 
 function linksOf(dir: string, { kind, beamline }: OpenSession): string[] {

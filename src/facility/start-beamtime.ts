@@ -1,7 +1,7 @@
 import { MentoError } from "../errors.ts";
 import { runningFacility } from "./facility.ts";
 import { withLock } from "./lock.ts";
-import { describeSession, isPreStarted, requireRoom, stopCommand } from "./open-sessions.ts";
+import { describeSession, isPreStarted, requireRoom, stillClosing, stopCommand } from "./open-sessions.ts";
 import type { Say } from "./packages.ts";
 import { corePathOf, goodBeamline, requireGoodId } from "./session-names.ts";
 import { readStartOptions, requireSensible, type StartOptions, type TypedOptions } from "./start-options.ts";
@@ -47,6 +47,7 @@ function findPreStarted(
 ): OpenSession | undefined {
   const known = readSessions(dir).find(({ id }) => id === beamtimeId);
   if (known === undefined) return undefined;
+  if (known.closing) throw stillClosing(dir, known);
   const what = describeSession(known);
   if (!isPreStarted(known)) {
     throw refused(`There is an open ${what}.`, `Stop it first: ${stopCommand(dir, known)}`);

@@ -96,8 +96,10 @@ export interface OpenSession {
   reservations: Reservation[];
   /** The pre-start's, if jobs were still in it at the start. */
   leftReservations: string[];
-  /** True from the moment in which stopping wants the last files copied. */
+  /** True from the moment in which stopping wants the last files copied: only that is left to be done. */
   closing: boolean;
+  /** The command that waits for it, if it still runs. */
+  closedBy?: ProcessIdentity;
 }
 
 /** Every place in a facility's directory that more than one file must know. */

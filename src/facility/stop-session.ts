@@ -2,27 +2,20 @@ import { existsSync } from "node:fs";
 import { basename, join } from "node:path";
 import { errorText, MentoError } from "../errors.ts";
 import { runningFacility } from "./facility.ts";
-import { withLock } from "./lock.ts";
-import { describeSession, isPreStarted } from "./open-sessions.ts";
+import { isLocked, withLock } from "./lock.ts";
+import { describeSession, isPreStarted, stageOf, stillClosing } from "./open-sessions.ts";
 import type { Say } from "./packages.ts";
-import { waitUntil } from "./processes.ts";
+import { identify, isRunning, waitUntil } from "./processes.ts";
 import { cancelJobs } from "./queue.ts";
 import { deleteReservation } from "./reservations.ts";
-import { isServerRunning } from "./server.ts";
 import { unlinkSession } from "./session-directories.ts";
 import { goodBeamline, requireGoodId, requireGoodTag } from "./session-names.ts";
 import { forbidLogin, removeSecrets } from "./session-secrets.ts";
+import { isMirrorRunning } from "./start-mirror.ts";
 import { sessionWord } from "./start-session.ts";
-import {
-  type FacilityState,
-  type OpenSession,
-  placesOf,
-  readSessions,
-  removeSession,
-  writeSession,
-} from "./state.ts";
+import { type OpenSession, placesOf, readSessions, removeSession, writeSession } from "./state.ts";
 
-/** The last files of a long beamtime take their time; a copy that stands still is noticed by its daemon's end. */
+/** The last files of a long beamtime take their time. */
 const LAST_COPY_SECONDS = 3600;
 
 /** Closes a beamtime, also one that was only pre-started, as the real `stopBeamtime` does. */
@@ -53,7 +46,10 @@ export async function stopCommissioning(
   await stopSession(directory, name, beamline, isMeant, say);
 }
 
-/** Every step can be repeated: a stop that failed is finished by the next. */
+/**
+ * Every step can be repeated: a stop that failed is finished by the next. The last files, which may take an hour, are
+ * waited for without the lock, so that other sessions can be started and stopped meanwhile.
+ */
 async function stopSession(
   directory: string,
   name: string,
@@ -61,28 +57,44 @@ async function stopSession(
   isMeant: (session: OpenSession) => boolean,
   say: Say,
 ): Promise<void> {
-  const state = runningFacility(directory);
-  const { dir } = state;
-  await withLock(dir, async () => {
-    const session = readSessions(dir).find((each) => each.beamline === beamline && isMeant(each));
-    if (session === undefined) throw notOpen(dir, name, beamline);
-
-    if (!isPreStarted(session)) {
-      say("[Beamline File System]");
-      unlinkSession(dir, session);
-      say("Unlinked the session's directories.");
-    }
-    if (session.account !== null) {
-      say("[Maxwell Online Analysis Resources]");
-      await endReservations(dir, session, say);
-      forbidLogin(dir, session);
-    }
-    say("[Core File System]");
-    if (session.beamlinePath !== null) await copyTheLast(state, session, session.beamlinePath);
+  const { dir } = runningFacility(directory);
+  const session = await withLock(dir, () => close(dir, name, beamline, isMeant, say));
+  say("[Core File System]");
+  if (session.beamlinePath !== null) await copyTheLast(dir, session, session.beamlinePath);
+  await withLock(dir, () => {
     removeSession(dir, session.id);
     removeSecrets(dir, session.id);
-    say(`${sessionWord(session)} has been stopped.`);
   });
+  say(`${sessionWord(session)} has been stopped.`);
+}
+
+/** Does all but to wait for the last files. */
+async function close(
+  dir: string,
+  name: string,
+  beamline: string,
+  isMeant: (session: OpenSession) => boolean,
+  say: Say,
+): Promise<OpenSession> {
+  const meant = readSessions(dir).filter((each) => each.beamline === beamline && isMeant(each));
+  const session = meant.find(({ closing }) => !closing) ?? meant[0];
+  if (session === undefined) throw notOpen(dir, name, beamline);
+  if (session.closing && isRunning(session.closedBy)) throw stillClosing(dir, session);
+
+  if (!isPreStarted(session)) {
+    say("[Beamline File System]");
+    unlinkSession(dir, session);
+    say("Unlinked the session's directories.");
+  }
+  if (session.account !== null) {
+    say("[Maxwell Online Analysis Resources]");
+    await endReservations(dir, session, say);
+    forbidLogin(dir, session);
+  }
+  const closedBy = identify(process.pid);
+  const closed = { ...session, closing: true, ...(closedBy && { closedBy }) };
+  writeSession(dir, closed);
+  return closed;
 }
 
 async function endReservations(dir: string, session: OpenSession, say: Say): Promise<void> {
@@ -103,24 +115,23 @@ async function endReservations(dir: string, session: OpenSession, say: Say): Pro
   }
 }
 
-async function copyTheLast(state: FacilityState, session: OpenSession, beamlinePath: string): Promise<void> {
-  const done = join(placesOf(state.dir).mirror, `${basename(beamlinePath)}.done`);
-  writeSession(state.dir, { ...session, closing: true });
-  const giveUp = () => !isServerRunning(state, "mirror");
+async function copyTheLast(dir: string, session: OpenSession, beamlinePath: string): Promise<void> {
+  const { mirror, log } = placesOf(dir);
+  const done = join(mirror, `${basename(beamlinePath)}.done`);
+  // A command that has the lock may be about to start it again.
+  const giveUp = () => !isLocked(dir) && !isMirrorRunning(dir);
   const limits = { seconds: LAST_COPY_SECONDS, everyMs: 20, giveUp };
   if (await waitUntil(() => existsSync(done), limits)) return;
   throw new MentoError({
     code: "facility-beamtime",
     message: `The last files of the ${describeSession(session)} were not copied to the core file system.`,
-    hint: `Run: mento facility up --dir ${state.dir}, and then this command again.`,
+    hint: `${join(log, "mirror.log")} may say why. Run: mento facility up --dir ${dir}, and then this command again.`,
   });
 }
 
 function notOpen(dir: string, name: string, beamline: string): MentoError {
   const sessions = readSessions(dir);
-  const known = sessions.map(
-    (one) => `the ${isPreStarted(one) ? "pre-started" : "open"} ${describeSession(one)}`,
-  );
+  const known = sessions.map((one) => `the ${stageOf(one)} ${describeSession(one)}`);
   return new MentoError({
     code: "facility-beamtime",
     message: `There is no ${name} to stop at ${beamline}.`,

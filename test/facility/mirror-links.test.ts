@@ -178,17 +178,29 @@ describe("the copy to the core file system, in trees that others write in,", () 
     mkdirSync(outside("source"));
     for (let number = 0; number < FILES; number++) write(outside(`source/${number}`), "secret");
     let isOver = false;
+    /** The copy may make a folder just where one is about to be. */
+    const move = (from: string, to: string) => {
+      for (;;) {
+        try {
+          renameSync(from, to);
+          return;
+        } catch {
+          if (lstatSync(from, { throwIfNoEntry: false }) === undefined) mkdirSync(from);
+          else rmSync(to, { recursive: true, force: true });
+        }
+      }
+    };
     /** A folder and a link out of the tree take turns under the name x. */
     const swap = async (place: (path: string) => string, elsewhere: string) => {
       const [x, folder, other] = [place("processed/x"), place("processed/folder"), place("processed/link")];
       mkdirSync(x);
       symlinkSync(elsewhere, other);
       while (!isOver) {
-        renameSync(x, folder);
-        renameSync(other, x);
+        move(x, folder);
+        move(other, x);
         await turn();
-        renameSync(x, other);
-        if (existsSync(folder)) renameSync(folder, x);
+        move(x, other);
+        if (existsSync(folder)) move(folder, x);
         else mkdirSync(x, { recursive: true });
         await turn();
       }

@@ -1,5 +1,5 @@
 import fc from "fast-check";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import {
   type Manifest,
   planMirror,
@@ -71,6 +71,41 @@ describe("planMirror", () => {
       ["raw/b", file(3)],
     ]);
     expect(paths(planMirror(manifest, seen))).toEqual(["remove raw/a", "make-directory raw/a", "copy raw/b"]);
+  });
+
+  it("looks at each of many files a few times only, however many are gone and have come", () => {
+    const MANY = 5000;
+    let looks = 0;
+    class Counting<Value> extends Map<string, Value> {
+      override get(path: string): Value | undefined {
+        looks += 1;
+        return super.get(path);
+      }
+    }
+    // A search through a list looks at all that it has.
+    const includes = Array.prototype.includes;
+    const searching = vi.spyOn(Array.prototype, "includes").mockImplementation(function (
+      this: unknown[],
+      one,
+    ) {
+      looks += this.length;
+      return includes.call(this, one);
+    });
+    const manifest = new Counting<SourceFacts>();
+    const seen = new Counting<SourceFacts | null>();
+    for (let at = 0; at < MANY; at++) {
+      manifest.set(`raw/gone/${at}`, file(at));
+      seen.set(`raw/gone/${at}`, null);
+      seen.set(`raw/moved/${at}`, file(at));
+      seen.set(`raw/new/${at}`, file(MANY + at));
+      manifest.set(`raw/replaced/${at}`, directory(2 * MANY + at));
+      seen.set(`raw/replaced/${at}`, file(3 * MANY + at));
+    }
+    const steps = planMirror(manifest, seen);
+    searching.mockRestore();
+    expect(steps.filter(({ do: what }) => what === "rename")).toHaveLength(MANY);
+    expect(steps.filter(({ do: what }) => what === "copy")).toHaveLength(2 * MANY);
+    expect(looks).toBeLessThan(100 * MANY);
   });
 
   it("never removes or moves what it did not copy, such as a job's results", () => {
