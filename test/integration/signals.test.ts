@@ -15,7 +15,7 @@ beforeAll(async () => {
   deaf = createServer((socket) => socket.on("error", () => undefined).once("data", () => heard()));
   await new Promise<void>((resolve) => deaf.listen(0, "127.0.0.1", resolve));
   const { port } = deaf.address() as AddressInfo;
-  writeFileSync(config, `broker: { url: "amqp://127.0.0.1:${port}" }\nworker: { beamline: p11 }\n`);
+  writeFileSync(config, `broker: { url: "amqp://127.0.0.1:${port}" }\n`);
 });
 
 afterAll(() => {
@@ -37,7 +37,8 @@ it.each(commands.flatMap((args) => [["SIGINT", 130, args] as const, ["SIGTERM", 
     const ended = new Promise<number | string | null>((resolve) =>
       child.once("exit", (code, by) => resolve(code ?? by)),
     );
-    await new Promise<void>((resolve) => (heard = resolve));
+    const reached = new Promise<void>((resolve) => (heard = resolve));
+    await Promise.race([reached, ended]);
     child.kill(signal);
     // A shell says 128 and its number of what a signal has ended, too.
     expect([status, signal]).toContain(await ended);
