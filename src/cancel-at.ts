@@ -133,9 +133,14 @@ export async function ownIds(
 async function lookAt(place: CancelPlace, jobIds: readonly string[]): Promise<CancelLook> {
   const { shell, rest } = place;
   const jobs = jobsOf(place, jobIds);
-  const listed = rest == null ? undefined : new Map((await rest.list()).map((job) => [job.id, job]));
+  const list = rest == null ? undefined : await rest.list();
+  const listed = list && new Map(list.jobs.map((job) => [job.id, job]));
   const end = await shell.run(lookCommand(jobs), { timeout: LONGEST_CANCEL_SECONDS * 1000 });
-  if (end.code === 0) return parseLook(end.stdout, jobs, listed);
+  if (end.code === 0) {
+    const look = parseLook(end.stdout, jobs, listed);
+    // Of a job that it does not name, a list with something unreadable says nothing.
+    return list?.isWhole === false ? { ...look, slurm: undefined } : look;
+  }
   throw new MentoError({
     code: "cancel-refused",
     message: `The job directories in ${place.jobsDirectory} cannot be read on ${shell.host}: ${end.stderr.trim()}.`,

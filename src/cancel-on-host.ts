@@ -7,6 +7,7 @@ import { MentoError, Unavailable } from "./errors.ts";
 import { CancelRequest } from "./jobs/cancel-request.ts";
 import { describeIssues } from "./messages/check-form.ts";
 import { CancelOutcome, JobName, JOB_CANCEL_TYPE } from "./messages/job-cancel.ts";
+import { parsePlainJson, tryPlainJson } from "./messages/json.ts";
 import type { Shell } from "./shells/shell.ts";
 
 /**
@@ -48,7 +49,7 @@ export async function askHost(
     void link.lost.then(() => take(undefined));
     const content = await answer;
     clearTimeout(timer);
-    const outcome = CancelOutcome.safeParse(content && JSON.parse(content.toString("utf8")));
+    const outcome = CancelOutcome.safeParse(content && tryPlainJson(content.toString("utf8")));
     if (outcome.success) return outcome.data;
     throw silent(queue, "has not answered yet", "It is cancelled when that worker is back; ask again then.");
   } catch (error) {
@@ -74,7 +75,7 @@ function silent(queue: string, what: string, hint: string, cause?: unknown): Una
 }
 
 function readRequest(content: Buffer): z.infer<typeof HostRequest> {
-  const written: unknown = JSON.parse(content.toString("utf8"));
+  const written: unknown = parsePlainJson(content.toString("utf8"));
   const parsed = HostRequest.safeParse(written);
   if (parsed.success) return parsed.data;
   throw new Error(`a request to cancel a job does not fit: ${describeIssues(parsed.error, written)}`);

@@ -13,7 +13,7 @@ const LOOK_AT_LOG_MS = 500;
 /** A log that cannot be seen is looked for again after so long; of a job that has ended, for a limited time. */
 const LOOK_AGAIN_MS = 1_000;
 const LOOK_AFTER_END_MS = 60_000;
-const LOG_PIECE_BYTES = 1024 * 1024;
+export const LOG_PIECE_BYTES = 1024 * 1024;
 
 /** How a job has ended: its last event's data. */
 export type EndedJob = JobEventData & {
@@ -92,12 +92,15 @@ export class Job {
     const ended = this.#until(() => this.hasEnded).catch(() => undefined);
     let offset = this.#effects.logBegins;
     let unseenSince: number | undefined;
+    // What it has started may go on to print for ever: that is not the job's any more.
+    let size: number | undefined;
     for (;;) {
       if (this.#isLeft && !this.hasEnded) throw this.#leftBehind();
       const isLast = this.hasEnded;
       let piece: Buffer;
       try {
         piece = await this.#readLog(offset);
+        if (isLast && piece.length === LOG_PIECE_BYTES) size ??= await this.#logSize();
       } catch (error) {
         if (!(error instanceof Unavailable || error instanceof Deferred)) throw error;
         if (isLast) unseenSince ??= Date.now();
@@ -109,10 +112,16 @@ export class Job {
       offset += piece.length;
       const text = decoder.decode(piece, { stream: true });
       if (text !== "") yield text;
-      if (piece.length === LOG_PIECE_BYTES) continue;
+      if (piece.length === LOG_PIECE_BYTES && (size === undefined || offset < size)) continue;
       if (isLast) return;
       await Promise.race([sleep(LOOK_AT_LOG_MS), ended]);
     }
+  }
+
+  async #logSize(): Promise<number> {
+    const log = `${quote(this.directory)}/job.log`;
+    const end = await this.#effects.run(within(READ_SECONDS, `stat -Lc %s ${log} 2>/dev/null`));
+    return Number(end.stdout.toString("utf8")) || 0;
   }
 
   async #readLog(offset: number): Promise<Buffer> {

@@ -42,10 +42,11 @@ export class JobsQueue {
 
   /** Puts a record on its queue, confirmed. */
   async track(record: TrackingRecord): Promise<void> {
-    await this.#parts.publisher.publish({
+    const { publisher } = this.#parts;
+    await publisher.publish({
       exchange: "",
       routingKey: this.#queueOf(record),
-      body: writeTrackingRecord(record),
+      body: writeTrackingRecord(record, publisher.maxBytes),
       properties: { messageId: record.data.job.id, contentType: "application/json" },
     });
   }

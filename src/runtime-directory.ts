@@ -1,11 +1,11 @@
-import { existsSync, lstatSync, mkdirSync, readdirSync, rmSync } from "node:fs";
+import { existsSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Misconfigured } from "./errors.ts";
 
 /**
  * A folder that only this account can enter, for what must not lie open: `$XDG_RUNTIME_DIR/mento`, else
- * `<tmp>/mento-<uid>`. What belongs to one process is in a folder below it that ends with the process, at the latest
+ * `<tmp>/mento-<uid>`, or with letters by chance behind it where another account has made that. What belongs to one process is in a folder below it that ends with the process, at the latest
  * when the next one starts.
  */
 export class RuntimeDirectory {
@@ -42,10 +42,7 @@ export class RuntimeDirectory {
   #make(): string {
     const runtime = this.#environment["XDG_RUNTIME_DIR"];
     const base =
-      runtime === undefined || !existsSync(runtime)
-        ? join(tmpdir(), `mento-${process.getuid?.() ?? 0}`)
-        : join(runtime, "mento");
-    privateFolder(base);
+      runtime === undefined || !existsSync(runtime) ? folderInTmp() : privateFolder(join(runtime, "mento"));
     for (const name of readdirSync(base)) {
       const pid = /^process-(\d+)$/.exec(name)?.[1];
       if (pid !== undefined && !isAlive(Number(pid)))
@@ -55,11 +52,36 @@ export class RuntimeDirectory {
   }
 }
 
+/** Anybody can make a folder of a name that is known before: then one whose name nobody could foresee, for all processes. */
+function folderInTmp(): string {
+  const name = `mento-${process.getuid?.() ?? 0}`;
+  const known = join(tmpdir(), name);
+  const found = () => {
+    const more = readdirSync(tmpdir()).filter((one) => one.startsWith(`${name}-`));
+    return [known, ...more.sort().map((one) => join(tmpdir(), one))].find(isPrivate);
+  };
+  try {
+    mkdirSync(known, { mode: 0o700 });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+  }
+  const first = found();
+  if (first !== undefined) return first;
+  mkdtempSync(`${known}-`);
+  // Another process may have made one at the same moment.
+  return found() ?? privateFolder(known);
+}
+
+function isPrivate(path: string): boolean {
+  const stats = lstatSync(path, { throwIfNoEntry: false });
+  return (
+    stats?.isDirectory() === true && stats.uid === (process.getuid?.() ?? 0) && (stats.mode & 0o077) === 0
+  );
+}
+
 function privateFolder(path: string): string {
   mkdirSync(path, { recursive: true, mode: 0o700 });
-  const stats = lstatSync(path);
-  if (stats.isDirectory() && stats.uid === (process.getuid?.() ?? 0) && (stats.mode & 0o077) === 0)
-    return path;
+  if (isPrivate(path)) return path;
   throw new Misconfigured({
     code: "runtime-directory-unsafe",
     message: `${path} is not a folder of this account alone: private keys cannot be kept there.`,

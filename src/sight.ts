@@ -1,5 +1,6 @@
 import { requireOnline, type Sessions } from "./beamtime/session.ts";
 import { cancelRequestsDirectory, localData, type MentoConfig } from "./config.ts";
+import { markerOf } from "./jobs/directory.ts";
 import { hasNotRun, runnerOf, wasCancelledBefore } from "./jobs/not-run.ts";
 import { parseProcesses, processesCommand, type ProcessJob } from "./jobs/process.ts";
 import type { ResultPlaces } from "./jobs/results.ts";
@@ -9,7 +10,7 @@ import { runIdOf, type JobWord } from "./jobs/watched.ts";
 import type { JobMethod } from "./messages/job-event.ts";
 import type { SessionShells } from "./session-shells.ts";
 import type { SlurmRest } from "./slurm-rest/slurm-rest.ts";
-import type { ListedJob } from "./slurm-rest/versions.ts";
+import { unreadable, type ListedJob } from "./slurm-rest/versions.ts";
 import type { CommandEnd, Shell } from "./shells/shell.ts";
 
 /** Where jobs of one kind can be seen. */
@@ -120,11 +121,14 @@ export function restSight(
     results,
     hasAccounting: false,
     look: async (records) => {
-      const jobs = await known().list();
+      const { jobs, isWhole } = await known().list();
       const byId = new Map(jobs.map((job) => [job.id, job]));
       const words = records.flatMap((record) => {
         const id = runIdOf(record);
-        const word = restWord(record.data.job.id, byId.get(id), jobs);
+        const jobId = record.data.job.id;
+        // One that may be among those that cannot be read is not forgotten.
+        const unread = isWhole ? undefined : unreadable(id, markerOf(jobId));
+        const word = restWord(jobId, byId.get(id), jobs, unread);
         return word === undefined ? [] : [[id, word] as const];
       });
       return new Map(words);
@@ -138,17 +142,21 @@ function restWord(
   jobId: string,
   job: ListedJob | undefined,
   jobs: readonly ListedJob[],
+  unread: ListedJob | undefined,
 ): JobWord | undefined {
-  if (job === undefined) return undefined;
-  const plain = { ...job, exitCode: job.exitCode ?? "0:0", log: "" };
-  if (!hasNotRun(job)) return plain;
+  const plain = (one: ListedJob) => ({ ...one, exitCode: one.exitCode ?? "0:0", log: "" });
+  if (job === undefined) return unread && plain(unread);
+  if (!hasNotRun(job)) return plain(job);
   const runner = runnerOf(jobId, jobs);
   if (runner !== undefined && !hasNotRun(runner)) {
     const { id: runId, reservation, partition } = runner;
     const instead = { runId, reservation: reservation || null, partition: partition || null };
-    return { ...runner, exitCode: runner.exitCode ?? "0:0", log: "", instead };
+    return { ...plain(runner), instead };
   }
-  return wasCancelledBefore(job) ? { ...plain, state: "CANCELLED", exitCode: "0:0", nodes: "" } : undefined;
+  if (unread !== undefined) return plain(unread);
+  return wasCancelledBefore(job)
+    ? { ...plain(job), state: "CANCELLED", exitCode: "0:0", nodes: "" }
+    : undefined;
 }
 
 /** The processes of one host. */

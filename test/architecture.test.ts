@@ -55,6 +55,15 @@ describe("the direction of imports", () => {
     }
   });
 
+  it("only messages/json.ts parses JSON that others wrote, and config-yaml.ts YAML: no deeper than can be followed", () => {
+    const own = ["facility/state.ts", "facility/lock.ts", "facility/mirror-journal.ts"];
+    const written = ["command-line.ts", "log.ts", "commands/open-sessions.ts"];
+    const parsing = files.filter((file) =>
+      /JSON\.parse\(|parseDocument\(|from "lossless-json"/.test(readFileSync(join(source, file), "utf8")),
+    );
+    expect(parsing.sort()).toEqual(["messages/json.ts", "config-yaml.ts", ...own, ...written].sort());
+  });
+
   it("only terminal.ts writes to standard output and standard error, and so all of it is made plain", () => {
     for (const file of files.filter((one) => one !== "terminal.ts" && one !== "command-line.ts")) {
       const text = readFileSync(join(source, file), "utf8");

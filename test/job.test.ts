@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { Unavailable } from "../src/errors.ts";
-import { Job } from "../src/job.ts";
+import { Job, LOG_PIECE_BYTES } from "../src/job.ts";
 import type { CloudEvent } from "../src/messages/cloud-event.ts";
 import { codeOf } from "./support/code-of.ts";
 import { jobData } from "./support/job-data.ts";
@@ -57,6 +57,22 @@ describe("a job's log", () => {
     end();
     expect(await all(job.logs())).toBe("mine\n");
     expect(scripts[0]).toContain("tail -c +1001 ");
+  });
+
+  it("ends with the job, though what it has started goes on printing for ever", async () => {
+    const piece = Buffer.alloc(LOG_PIECE_BYTES, "x");
+    let read = 0;
+    const job = new Job(jobData("completed"), {
+      run: (script) => {
+        const isSize = script.includes("stat -Lc %s");
+        if (!isSize && ++read > 100) return Promise.reject(new Error("read for ever"));
+        const stdout = isSize ? Buffer.from(String(3 * LOG_PIECE_BYTES)) : piece;
+        return Promise.resolve({ code: 0, signal: null, stdout, stderr: "" });
+      },
+      cancel: () => Promise.reject(new Error("nobody cancels it")),
+      logBegins: 0,
+    });
+    expect((await all(job.logs())).length).toBe(3 * LOG_PIECE_BYTES);
   });
 
   it("ends with an error when its trigger is closed", async () => {

@@ -6,7 +6,7 @@ import { eventLine } from "../src/commands/event-line.ts";
 import { toCloudEvent, type OutgoingEvent } from "../src/messages/job-event.ts";
 import type { Shell } from "../src/shells/shell.ts";
 import { restSight } from "../src/sight.ts";
-import type { ListedJob } from "../src/slurm-rest/versions.ts";
+import { unreadable, UNREADABLE, type ListedJob } from "../src/slurm-rest/versions.ts";
 import { Tracker } from "../src/track-jobs.ts";
 import { jobData } from "./support/job-data.ts";
 
@@ -37,13 +37,13 @@ const trackers: Tracker[] = [];
 afterEach(() => Promise.all(trackers.splice(0).map((tracker) => tracker.stop())));
 
 /** What the tracker makes of the jobs that Slurm lists; its clock goes a hundred times as fast. */
-function track(jobs: ListedJob[]) {
-  const slurm = { jobs };
+function track(jobs: ListedJob[], isWhole = true) {
+  const slurm = { jobs, isWhole };
   const events: OutgoingEvent[] = [];
   const did: string[] = [];
   const began = Date.now();
   const sight = restSight(shell, {
-    list: () => Promise.resolve(slurm.jobs),
+    list: () => Promise.resolve(slurm),
     cancel: (id) => {
       did.push(`cancel ${id}`);
       slurm.jobs = [job(id, "CANCELLED", "0:0", "")];
@@ -115,6 +115,26 @@ describe("a job of Slurm that has not run the program", () => {
     const { events, ends } = track([job("4712", "FAILED", `${NOT_RUN.cancelled}:0`)]);
     await ends("cancelled");
     expect(events[0]?.data).toMatchObject({ exit: { reason: null } });
+  });
+});
+
+describe("a job that Slurm's list may have, but not so that it can be read", () => {
+  const loser = job("4712", "FAILED", `${NOT_RUN.cancelled}:0`);
+
+  it.each([
+    ["is not there", []],
+    ["has another id's place", [job("4713", "COMPLETED")]],
+    ["has not run, and the other one cannot be seen", [loser]],
+    ["has no state that can be read", [unreadable("4712", "mento:k3f7")]],
+  ])("goes on though it %s, and then has its end", async (_, jobs) => {
+    const { events, did, slurm, ends } = track(
+      jobs,
+      jobs.some(({ state }) => state === UNREADABLE),
+    );
+    await new Promise((resolve) => setTimeout(resolve, 1500));
+    expect([...events, ...did]).toEqual([]);
+    slurm.jobs = [job("4712", "COMPLETED")];
+    await ends("completed");
   });
 });
 

@@ -3,6 +3,7 @@ import { z } from "zod";
 import { Deferred } from "../errors.ts";
 import { describeIssues } from "../messages/check-form.ts";
 import { BeamlineName, BeamtimeId } from "../messages/data-ready.ts";
+import { parsePlainJson } from "../messages/json.ts";
 import { asText, readOnlineAnalysis, type OnlineResources } from "./online-analysis.ts";
 
 /** How long a message waits for a person to mend the beamtime's files: a day. */
@@ -121,7 +122,7 @@ function normalPath(path: string): string {
 
 function parseJson(text: string, file: string): unknown {
   try {
-    return JSON.parse(text.startsWith("\uFEFF") ? text.slice(1) : text);
+    return parsePlainJson(text.startsWith("\uFEFF") ? text.slice(1) : text);
   } catch (cause) {
     throw unreadable(file, cause instanceof Error ? cause.message : "not JSON", cause);
   }

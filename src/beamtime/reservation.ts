@@ -1,4 +1,4 @@
-import type { SlurmNode, SlurmNow, SlurmReservation } from "../jobs/slurm-now.ts";
+import { isAllowed, type SlurmNode, type SlurmNow, type SlurmReservation } from "../jobs/slurm-now.ts";
 import { slurmSeconds, slurmTime } from "../jobs/slurm-time.ts";
 import { fitsConstraint } from "./constraint.ts";
 import type { SessionReservation } from "./online-analysis.ts";
@@ -74,7 +74,7 @@ export function reservationsNow(session: SessionResources, now: SlurmNow): Reser
   const known = new Set(named.map(({ name }) => name));
   const more = [...now.reservations.values()]
     .filter(({ name }) => first?.name != null && !known.has(name) && isNumbered(name, first.name))
-    .filter(({ users }) => users.length === 0 || users.includes(account))
+    .filter((one) => isAllowed(account, one))
     .map((slurm) => ({
       name: slurm.name,
       partition: slurm.partition ?? first?.partition ?? null,

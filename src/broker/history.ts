@@ -166,3 +166,18 @@ export async function* historySince(
     await reader.close();
   }
 }
+
+/** The place in the stream of the first message that the broker wrote to it after this second; Infinity if there is none. */
+export async function offsetAfter(
+  client: Pick<BrokerClient, "link" | "publisher" | "topology">,
+  time: Date,
+): Promise<number> {
+  const next = new Date((Math.floor(time.getTime() / 1000) + 1) * 1000);
+  const later = historySince(client, next);
+  try {
+    const { value } = await later.next();
+    return value === undefined ? Infinity : offsetOf(value);
+  } finally {
+    await later.return();
+  }
+}

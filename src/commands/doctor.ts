@@ -21,6 +21,7 @@ import { printJson, printLines } from "../terminal.ts";
 import { hasTurns } from "../triggers/turns.ts";
 import { CONFIG_OPTION } from "./open-config.ts";
 import { openSessions, type OpenSessions } from "./open-sessions.ts";
+import { signalStatus } from "./signal-status.ts";
 
 interface DoctorOptions {
   config?: string;
@@ -58,12 +59,15 @@ async function doctor(options: DoctorOptions): Promise<void> {
   const list = new Checklist(show, stop.signal);
   if (warning !== null) list.warn(warning);
   const open = openSessions(config, (text) => list.warn(text));
-  const onSignal = () => {
+  let status = 0;
+  const onSignal = (signal: NodeJS.Signals) => {
     // The first one waits until the test files are removed.
-    if (!stop.signal.aborted) stop.abort();
-    else {
+    if (!stop.signal.aborted) {
+      status = signalStatus(signal);
+      stop.abort();
+    } else {
       open.close();
-      process.exit(130);
+      process.exit(signalStatus(signal));
     }
   };
   process.on("SIGINT", onSignal);
@@ -93,7 +97,7 @@ async function doctor(options: DoctorOptions): Promise<void> {
     for (const session of sessions) await checkSession(list, { value: session }, parts);
   } catch (error) {
     if (!stop.signal.aborted) throw error;
-    process.exitCode = 130;
+    process.exitCode = status;
     return;
   } finally {
     open.close();

@@ -1,7 +1,8 @@
 import { Command, InvalidArgumentError } from "commander";
 import { publishDataReady } from "../broker/client.ts";
 import { subscribe, type Subscription } from "../broker/subscribe.ts";
-import { errorText } from "../errors.ts";
+import { errorText, Misconfigured } from "../errors.ts";
+import { cut } from "../messages/cut.ts";
 import type { DataReady } from "../messages/data-ready.ts";
 import { parseJson, type JsonValue } from "../messages/json.ts";
 import { printJson, printLine, sayLine } from "../terminal.ts";
@@ -134,14 +135,22 @@ function seconds(text: string): number {
 }
 
 function parameters(text: string): Record<string, JsonValue> {
+  const json = text.startsWith("@") ? textOf(readInput(text.slice(1))) : text;
+  let why = "it is not a JSON object";
+  let cause: unknown;
   try {
-    const json = text.startsWith("@") ? textOf(readInput(text.slice(1))) : text;
     const value = parseJson(json);
     if (typeof value === "object" && value !== null && !Array.isArray(value)) {
       return { ...(value as Record<string, JsonValue>) };
     }
   } catch (error) {
-    throw new InvalidArgumentError(errorText(error));
+    why = cut(errorText(error), 200);
+    cause = error;
   }
-  throw new InvalidArgumentError("It must be a JSON object.");
+  throw new Misconfigured({
+    code: "wrong-usage",
+    message: `--parameters cannot be used: ${why}.`,
+    hint: "Give one JSON object, or @FILE with one.",
+    cause,
+  });
 }

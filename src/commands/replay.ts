@@ -1,6 +1,6 @@
 import type { ConsumeMessage, MessageProperties } from "amqplib";
 import { Command } from "commander";
-import { historySince } from "../broker/history.ts";
+import { historySince, offsetAfter, offsetOf } from "../broker/history.ts";
 import { topologyFor } from "../broker/topology.ts";
 import { count } from "../doctor/words.ts";
 import { wrongUsage } from "../facility/wrong-usage.ts";
@@ -67,6 +67,7 @@ async function replay(options: ReplayOptions): Promise<void> {
 
   const client = await connectFromConfig(config, "replay");
   try {
+    if (until !== undefined) sieve.end = await offsetAfter(client, until);
     for await (const message of historySince(client, since)) {
       const taken = sieve.take(message);
       if (taken === undefined) continue;
@@ -124,8 +125,8 @@ interface Wanted {
 class Sieve {
   readonly #wanted: Wanted;
   readonly #leftOut = { unwanted: 0, unreadable: 0, elsewhen: 0 };
-  /** What the last message that told a time told. */
-  #clock: Date | undefined;
+  /** The place in the history of the first message that the broker wrote after `until`. */
+  end = Infinity;
   taken = 0;
 
   constructor(wanted: Wanted) {
@@ -133,10 +134,9 @@ class Sieve {
   }
 
   /** The message with the time that it tells, if it is to be sent. */
-  take({ fields, content, properties }: ConsumeMessage): { time: string | null } | undefined {
+  take(message: ConsumeMessage): { time: string | null } | undefined {
+    const { fields, content, properties } = message;
     const { trigger, keys, dataExchange } = this.#wanted;
-    const clock = amqpTime(properties);
-    if (clock !== undefined && clock <= new Date()) this.#clock = clock;
     const isTheirs =
       fields.exchange === dataExchange && keys.some((key) => bindingFits(key, fields.routingKey));
     if (!isTheirs) return undefined;
@@ -144,7 +144,7 @@ class Sieve {
     const time = input?.event.time;
     const told = time === undefined ? amqpTime(properties) : new Date(time);
     const why = error !== null ? "unreadable" : triggers.length === 0 ? "unwanted" : undefined;
-    if (why === undefined && this.#isOfTheTime(told)) {
+    if (why === undefined && this.#isOfTheTime(told, offsetOf(message))) {
       this.taken += 1;
       return { time: told?.toISOString() ?? null };
     }
@@ -153,15 +153,14 @@ class Sieve {
   }
 
   /**
-   * By the message's own time, in whole seconds as AMQP has it. One that tells none came after `since`, or the broker
-   * would not have sent it, and after the message before it.
+   * By the message's own time, in whole seconds as AMQP has it; one that tells none, by when the broker took it: after
+   * `since`, or it would not have been sent here.
    */
-  #isOfTheTime(told: Date | undefined): boolean {
+  #isOfTheTime(told: Date | undefined, offset: number): boolean {
     const { since, until } = this.#wanted;
     const second = (time: Date) => Math.floor(time.getTime() / 1000);
-    if (told !== undefined && second(told) < second(since)) return false;
-    const latest = told ?? this.#clock;
-    return until === undefined || latest === undefined || second(latest) <= second(until);
+    if (told === undefined) return offset < this.end;
+    return second(told) >= second(since) && (until === undefined || second(told) <= second(until));
   }
 
   /** `; left out: 3 that it does not want, 1 that cannot be read`, or nothing. */
@@ -170,7 +169,7 @@ class Sieve {
     const kinds: [number, string][] = [
       [unwanted, "that it does not want"],
       [unreadable, "that cannot be read"],
-      [elsewhen, "of another time, as they say themselves"],
+      [elsewhen, "of another time"],
     ];
     const texts = kinds.flatMap(([number, what]) => (number === 0 ? [] : [`${number} ${what}`]));
     return texts.length === 0 ? "" : `; left out: ${texts.join(", ")}`;

@@ -1,5 +1,4 @@
 import { Command, Option } from "commander";
-import { constants } from "node:os";
 import { Misconfigured } from "../errors.ts";
 import type { EndedJob, Job } from "../job.ts";
 import { JobMethod } from "../messages/job-event.ts";
@@ -9,6 +8,7 @@ import { printJson, printLine, printOutput, printText, sayLine } from "../termin
 import { throwForPeople } from "./beamtime.ts";
 import { eventLine } from "./event-line.ts";
 import { CONFIG_OPTION } from "./open-config.ts";
+import { signalStatus } from "./signal-status.ts";
 
 interface Options extends Pick<RunOptions, "destination" | "workdir"> {
   config?: string;
@@ -110,11 +110,12 @@ function runOptions(options: Options): RunOptions {
 }
 
 async function watch(job: Job, { follow, json, log }: Options): Promise<number> {
-  const onInterrupt = () => {
+  const onSignal = (signal: NodeJS.Signals) => {
     sayLine(`mento: the job goes on; \`mento cancel ${job.id}\` ends it`);
-    process.exit(130);
+    process.exit(signalStatus(signal));
   };
-  process.once("SIGINT", onInterrupt);
+  const signals = ["SIGINT", "SIGTERM"] as const;
+  for (const signal of signals) process.once(signal, onSignal);
   if (json !== true && follow !== true)
     sayLine(`mento: what it prints goes to ${log ?? `${job.directory}/job.log`}`);
   const tell = async () => {
@@ -127,14 +128,14 @@ async function watch(job: Job, { follow, json, log }: Options): Promise<number> 
     for await (const piece of job.logs()) printOutput(piece);
   };
   const [end] = await Promise.all([job.ended(), tell(), follow === true ? print() : undefined]);
-  process.removeListener("SIGINT", onInterrupt);
+  for (const signal of signals) process.removeListener(signal, onSignal);
   return exitStatusOfJob(end);
 }
 
 /** 0 only for a job that has completed: a program that Slurm stops may still exit with 0. */
 export function exitStatusOfJob({ state, exit }: Pick<EndedJob, "state" | "exit">): number {
   if (state === "completed") return 0;
-  if (exit.signal !== null) return 128 + ((constants.signals as Record<string, number>)[exit.signal] ?? 0);
+  if (exit.signal !== null) return signalStatus(exit.signal);
   return exit.code === null || exit.code === 0 ? 1 : exit.code;
 }
 

@@ -1,6 +1,5 @@
 import { spawn, type ChildProcess } from "node:child_process";
 import { writeFileSync } from "node:fs";
-import { constants } from "node:os";
 import { join } from "node:path";
 import { Command } from "commander";
 import type { PrivateKey } from "../beamtime/private-key.ts";
@@ -13,6 +12,7 @@ import { SshConnection, type SshTarget } from "../shells/ssh-connection.ts";
 import { throwForPeople } from "./beamtime.ts";
 import { CONFIG_OPTION, openConfig } from "./open-config.ts";
 import { openSessions, type OpenSessions } from "./open-sessions.ts";
+import { signalStatus } from "./signal-status.ts";
 
 export function sshCommand(): Command {
   return new Command("ssh")
@@ -53,7 +53,7 @@ async function ssh(node: string | undefined, words: string[], options: SshOption
   const onSignal = (signal: NodeJS.Signals) => {
     if (child?.kill(signal) === true) return;
     open.close();
-    process.exit(exitStatusOf(null, signal));
+    process.exit(signalStatus(signal));
   };
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, onSignal);
   try {
@@ -201,9 +201,8 @@ function endOf(child: ChildProcess): Promise<number> {
   });
 }
 
-/** As a POSIX shell gives it: 128 and the signal's number. */
 function exitStatusOf(code: number | null, signal: NodeJS.Signals | null): number {
-  return code ?? 128 + (signal === null ? 0 : constants.signals[signal]);
+  return code ?? (signal === null ? 128 : signalStatus(signal));
 }
 
 function notInstalled(cause: Error): Misconfigured {

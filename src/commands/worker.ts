@@ -6,6 +6,7 @@ import { errorText, MentoError } from "../errors.ts";
 import { openLog } from "../log.ts";
 import { runWorker } from "../worker.ts";
 import { CONFIG_OPTION } from "./open-config.ts";
+import { signalStatus } from "./signal-status.ts";
 
 export function workerCommand(): Command {
   return new Command("worker")
@@ -18,9 +19,9 @@ export function workerCommand(): Command {
     .action(async (options: { config?: string; watch?: boolean }) => {
       const file = configFile(options.config, process.env, existsSync);
       const stop = new AbortController();
-      const onSignal = () => {
+      const onSignal = (signal: NodeJS.Signals) => {
         // The second one does not wait: what is under way is delivered again to another worker.
-        if (stop.signal.aborted) process.exit(1);
+        if (stop.signal.aborted) process.exit(signalStatus(signal));
         stop.abort();
       };
       process.on("SIGTERM", onSignal);

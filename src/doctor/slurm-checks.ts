@@ -76,7 +76,7 @@ export async function checkReservation(
   if (TIMED_OUT.includes(test.code)) return noAnswer(`sbatch on ${shell.host}: ${said(test)}`);
   const last = test.stderr.trim().split("\n").at(-1) ?? "";
   if (test.code !== 0) {
-    const users = slurm === undefined ? "" : ` It is for ${slurm.users.join(", ") || "no account by name"}.`;
+    const users = slurm === undefined ? "" : ` It is for ${usersOf(slurm.users)}.`;
     return {
       state: "failed",
       message: `${until}; but Slurm takes no job of ${shell.account} in ${partition === null ? "its default partition" : `partition ${partition}`}: ${last}`,
@@ -138,4 +138,10 @@ function said({ stderr }: CommandEnd): string {
 
 function text(bytes: Buffer): string {
   return bytes.toString("utf8").trim();
+}
+
+function usersOf(users: readonly string[]): string {
+  const denied = users.filter((user) => user.startsWith("-")).map((user) => user.slice(1));
+  if (denied.length > 0) return `all accounts but ${denied.join(", ")}`;
+  return users.join(", ") || "no account by name";
 }

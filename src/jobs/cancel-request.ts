@@ -1,5 +1,6 @@
 import { z } from "zod";
 import type { CancelledBy } from "../messages/job-event.ts";
+import { parsePlainJson } from "../messages/json.ts";
 import { quote } from "../shells/quote.ts";
 
 /** Who asks for a job to be cancelled, and why; kept in the job's directory. */
@@ -46,7 +47,7 @@ export const ACCEPTED_FUNCTION = `accepted() { [ ! -f "$1/.cancelled" ] || print
 export function parseCancelRequest(bytes: Uint8Array): AskedToCancel | undefined {
   try {
     const [request = "", ...more] = new TextDecoder().decode(bytes).split("\n");
-    const { who, reason } = CancelRequest.parse(JSON.parse(request));
+    const { who, reason } = CancelRequest.parse(parsePlainJson(request));
     const cut = (text: string) => text.slice(0, MAX_TEXT).toWellFormed();
     const by = { who: cut(who), reason: reason === null ? null : cut(reason) };
     return { by, isAccepted: more.includes(ACCEPTED) };

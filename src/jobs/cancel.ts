@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { JobMethod } from "../messages/job-event.ts";
+import { parsePlainJson } from "../messages/json.ts";
 import { quote, quoteAll } from "../shells/quote.ts";
 import { BOUNDED_FILE, READ_SECONDS, REQUEST_BYTES, within } from "./bounded-file.ts";
 import { ACCEPTED_FUNCTION, askFunction, type CancelRequest } from "./cancel-request.ts";
@@ -180,7 +181,7 @@ export function parseLook(
 
 function readRequest(line: string): Pick<FoundJob, "method" | "submittedAt" | "array"> {
   try {
-    const { method, submittedAt, array } = Request.parse(JSON.parse(line.slice(REQUEST_PREFIX.length)));
+    const { method, submittedAt, array } = Request.parse(parsePlainJson(line.slice(REQUEST_PREFIX.length)));
     return { method, submittedAt, array };
   } catch {
     return { method: undefined, submittedAt: undefined, array: undefined };

@@ -30,6 +30,8 @@ export interface RunScript {
   launch: "slurm" | "process" | "rest";
   /** Of `rest`: where the program's output goes; default: to `job.log` in the job directory. */
   log?: string | null;
+  /** The program's, in octal; what is Mento's own is then for nobody else to write to. Default: the account's, for both. */
+  umask?: string | undefined;
   /** `#SBATCH` lines that are carried over from a user's own script. */
   directives: readonly string[];
   /** Kept in the script's second line, so that the directory says what was asked. */
@@ -100,7 +102,7 @@ export function runScript(job: RunScript): string {
 ${[REQUEST_PREFIX + JSON.stringify(job.request), ...job.directives].join("\n")}
 mento_turn=0
 ${KEEP_ENVIRONMENT}
-mento_cr=$(printf '\\r')
+${job.umask === undefined ? "" : "umask go-w\n"}mento_cr=$(printf '\\r')
 directory=${quote(job.directory)}
 spool=${quote(job.spool)}
 results=${literal(resultsDirectory)}
@@ -117,7 +119,7 @@ found=$directory/.found.$run
 rm -f "$directory/ended.$run" "$directory/results.$run" "$found" || unprepared directory
 printf %s ${quote(writeJson(job.parameters))} > "$directory/parameters.json" || unprepared parameters
 ${job.stdin === null ? "stdin=/dev/null" : `stdin="$directory/stdin"; printf %s ${literal(job.stdin)} > "$stdin" || unprepared "standard input"`}
-mkdir -p "$results" || unprepared "results folder"
+${job.umask === undefined ? 'mkdir -p "$results"' : `( umask ${job.umask}; mkdir -p "$results" )`} || unprepared "results folder"
 # What an earlier run of the job has left is the job's.
 [ -f "$before" ] || { files > "$before.$run" && mv -f "$before.$run" "$before"; } || unprepared "list of the results folder"
 {
@@ -132,7 +134,7 @@ mkdir -p "$results" || unprepared "results folder"
   ${GIVE_BACK_ENVIRONMENT}
   unset SSH_CLIENT SSH_CONNECTION SSH_TTY ${LAUNCHED}
   ${environmentOf(job)}
-  cd ${job.workdir === null ? '"$mento_directory"' : literal(job.workdir)} || exit
+  ${job.umask === undefined ? "" : `umask ${job.umask}\n  `}cd ${job.workdir === null ? '"$mento_directory"' : literal(job.workdir)} || exit
   command -v ${literal(job.argv[0] ?? "")} > /dev/null || [ -e ${literal(job.argv[0] ?? "")} ] || { printf 'mento: there is no program %s on %s\\n' ${literal(job.argv[0] ?? "")} "$(hostname)" >&2; exit 127; }
   ${mayNotRun(job.argv[0] ?? "")}exec ${job.argv.map(literal).join(" ")}
 } < "$stdin" &

@@ -21,8 +21,14 @@ export interface SlurmReservation {
   /** Seconds since 1970; 0 and Infinity if Slurm does not say it as a number. */
   start: number;
   end: number;
-  /** Accounts that may use it; empty if Slurm names none. */
+  /** Accounts that may use it, or, each with `-` before it, that alone may not; empty if Slurm names none. */
   users: string[];
+}
+
+/** As scontrol's manual says of `Users`: if accounts are denied it, all others are allowed. */
+export function isAllowed(account: string, { users }: Pick<SlurmReservation, "users">): boolean {
+  if (users.some((user) => user.startsWith("-"))) return !users.includes(`-${account}`);
+  return users.length === 0 || users.includes(account);
 }
 
 export interface SlurmNode {

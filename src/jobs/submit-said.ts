@@ -1,3 +1,4 @@
+import { tryPlainJson } from "../messages/json.ts";
 import { REQUEST_BYTES } from "./bounded-file.ts";
 import { parseSubmitted } from "./record-schema.ts";
 import { REQUEST_PREFIX } from "./run-script.ts";
@@ -104,19 +105,11 @@ function parseDirectory(text: string): SubmitAnswer | undefined {
   const { runId, host, reservation, partition } = submitted;
   const movedTo = again.length === 0 ? null : { reservation, partition };
   const from = requestAt + REQUEST_PREFIX.length;
-  const request = requestAt < 0 ? undefined : parseJson(text.slice(from, from + REQUEST_BYTES));
+  const request = requestAt < 0 ? undefined : tryPlainJson(text.slice(from, from + REQUEST_BYTES));
   return { kind: "submitted", runId, host, request, at, movedTo };
 }
 
 function textIn(json: string): string {
-  const value = parseJson(json);
+  const value = tryPlainJson(json);
   return typeof value === "string" ? value : "";
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }

@@ -4,7 +4,8 @@ import { Rejected } from "../errors.ts";
 import { describeIssues } from "../messages/check-form.ts";
 import { BeamtimeId } from "../messages/data-ready.ts";
 import { JobEventData } from "../messages/job-event.ts";
-import { parseJson, writeJson } from "../messages/json.ts";
+import { recordBytes } from "../messages/event-bytes.ts";
+import { parseJson } from "../messages/json.ts";
 import { TriggerSlurm } from "../triggers/trigger-config.ts";
 
 /** Part of a folder's name in the jobs directory. */
@@ -67,8 +68,10 @@ export interface TrackingRecord extends Omit<z.infer<typeof WrittenRecord>, "dat
   jobsDirectory: string;
 }
 
-export function writeTrackingRecord(record: TrackingRecord): Buffer {
-  return Buffer.from(writeJson({ ...record, jobsDirectory: undefined }));
+/** @param most what the broker takes; beyond it, parameters and paths of the message are left out */
+export function writeTrackingRecord(record: TrackingRecord, most = Infinity): Buffer {
+  const written = { ...record, jobsDirectory: undefined };
+  return recordBytes(written, most);
 }
 
 /**

@@ -9,7 +9,7 @@ import {
   REQUIRED_ATTRIBUTES,
   timeOfTimestamp,
 } from "./header-attributes.ts";
-import { DuplicateKey, MAX_JSON_LEVELS, MAX_JSON_VALUES, parseJson, shapeOf } from "./json.ts";
+import { DuplicateKey, MAX_JSON_LEVELS, MAX_JSON_VALUES, parseJson, shapeOf, TooDeep } from "./json.ts";
 import { isTraceparent, isTracestate } from "./trace-context.ts";
 
 /** Attributes of one event, so many at most, and so long. */
@@ -125,13 +125,13 @@ function decodeBase64(encoded: unknown): unknown {
 
 /** Of a body, or of data within one. Throws Rejected `not-json`, `wrong-schema`. */
 export function readJson(text: string): unknown {
-  const { levels, values } = shapeOf(text);
-  if (levels > MAX_JSON_LEVELS) throw tooDeep();
+  const { values } = shapeOf(text);
   if (values > MAX_JSON_VALUES) throw tooMany(values);
   let value: unknown;
   try {
     value = parseJson(text);
   } catch (cause) {
+    if (cause instanceof TooDeep) throw tooDeep();
     if (cause instanceof DuplicateKey) {
       throw noEvent(`the key "${cut(cause.message, 100)}" stands twice in one object, with different values`);
     }

@@ -30,14 +30,26 @@ const STEPS: readonly ((data: EventData, over: number) => EventData)[] = [
     "job" in data ? { ...data, slurm: { ...data.slurm, nodes: [] }, chain: data.chain.slice(0, 4) } : data,
 ];
 
+/** Those that leave every path, id and state as it is. */
+const STEPS_OF_RECORDS = STEPS.slice(0, 5);
+
 /** The bytes of an event to publish, at most so many. */
 export function eventBytes(event: CloudEvent & { data: EventData }, most: number): Buffer {
-  let { data } = event;
-  let bytes = Buffer.from(writeJson(event));
-  for (const step of STEPS) {
+  return fitted(event, most, STEPS);
+}
+
+/** The same of a job's tracking record: at most so many, if what its message said is all that is too large. */
+export function recordBytes(record: { data: EventData }, most: number): Buffer {
+  return fitted(record, most, STEPS_OF_RECORDS);
+}
+
+function fitted(whole: { data: EventData }, most: number, steps: typeof STEPS): Buffer {
+  let { data } = whole;
+  let bytes = Buffer.from(writeJson(whole));
+  for (const step of steps) {
     if (bytes.byteLength <= most) break;
     data = step(data, bytes.byteLength - most);
-    bytes = Buffer.from(writeJson({ ...event, data }));
+    bytes = Buffer.from(writeJson({ ...whole, data }));
   }
   return bytes;
 }

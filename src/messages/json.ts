@@ -28,12 +28,38 @@ export class DuplicateKey extends Error {}
 /** Deeper, nothing that others wrote may be: what follows it down must not run out of stack. */
 export const MAX_JSON_LEVELS = 250;
 
+export class TooDeep extends SyntaxError {
+  constructor() {
+    super(`it is nested more than ${MAX_JSON_LEVELS} levels deep`);
+  }
+}
+
 /**
- * JSON text → its value, numbers as they were written. As deep as {@link MAX_JSON_LEVELS}: see {@link shapeOf}.
+ * JSON text → its value, with JavaScript's numbers.
  *
- * @throws DuplicateKey for keys with different values; SyntaxError
+ * @throws SyntaxError, TooDeep
+ */
+export function parsePlainJson(text: string): unknown {
+  if (shapeOf(text).levels > MAX_JSON_LEVELS) throw new TooDeep();
+  return JSON.parse(text);
+}
+
+/** The same of text that may be anything; undefined for what is no JSON. */
+export function tryPlainJson(text: string): unknown {
+  try {
+    return parsePlainJson(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * JSON text → its value, numbers as they were written.
+ *
+ * @throws DuplicateKey for keys with different values; SyntaxError, TooDeep
  */
 export function parseJson(text: string): unknown {
+  if (shapeOf(text).levels > MAX_JSON_LEVELS) throw new TooDeep();
   return parse(text, undefined, {
     parseNumber,
     onDuplicateKey: ({ key }) => {
@@ -58,6 +84,9 @@ export function writeJson(value: unknown, indent?: number): string {
  */
 export const MAX_JSON_VALUES = 50_000;
 
+const [QUOTE, BACKSLASH, COMMA] = [0x22, 0x5c, 0x2c];
+const [OPENING_BRACE, CLOSING_BRACE, OPENING_BRACKET, CLOSING_BRACKET] = [0x7b, 0x7d, 0x5b, 0x5d];
+
 /** How deep objects and lists lie in one another, and how many values there are; of text that may not be JSON at all. */
 export function shapeOf(text: string): { levels: number; values: number } {
   let level = 0;
@@ -65,17 +94,17 @@ export function shapeOf(text: string): { levels: number; values: number } {
   let values = 1;
   let isInString = false;
   for (let at = 0; at < text.length; at++) {
-    const character = text[at];
+    const character = text.charCodeAt(at);
     if (isInString) {
-      if (character === "\\") at += 1;
-      else if (character === '"') isInString = false;
-    } else if (character === '"') isInString = true;
-    else if (character === ",") values += 1;
-    else if (character === "{" || character === "[") {
+      if (character === BACKSLASH) at += 1;
+      else if (character === QUOTE) isInString = false;
+    } else if (character === QUOTE) isInString = true;
+    else if (character === COMMA) values += 1;
+    else if (character === OPENING_BRACE || character === OPENING_BRACKET) {
       level += 1;
       values += 1;
-      levels = Math.max(levels, level);
-    } else if (character === "}" || character === "]") level -= 1;
+      if (level > levels) levels = level;
+    } else if (character === CLOSING_BRACE || character === CLOSING_BRACKET) level -= 1;
   }
   return { levels, values };
 }

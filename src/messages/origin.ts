@@ -4,6 +4,7 @@ import { DATA_READY_TYPE, MAX_PATHS } from "./data-ready.ts";
 import { derivedId } from "./derived-id.ts";
 import { hashOf, isDeclaredEvent, ownProperty } from "./envelope.ts";
 import { attributesInHeaders } from "./header-attributes.ts";
+import { tryPlainJson } from "./json.ts";
 import type { Cause, MessageEventData } from "./job-event.ts";
 
 /** Who sent a message, under which id, and about what, as far as it can be told: also of one that is not even JSON. */
@@ -72,7 +73,8 @@ function causeOf({ source, id, type }: Cause): Cause {
 /** Attributes from the headers or the body, in whichever form the message has come; empty of data alone. */
 function readBody(body: Uint8Array, properties: MessageProperties) {
   const inHeaders = attributesInHeaders(properties.headers);
-  const value = body.byteLength > MAX_MESSAGE_BYTES ? {} : objectOrEmpty(tryJson(body));
+  const value =
+    body.byteLength > MAX_MESSAGE_BYTES ? {} : objectOrEmpty(tryPlainJson(new TextDecoder().decode(body)));
   if (isDeclaredEvent(properties) || (inHeaders === null && Object.hasOwn(value, "specversion"))) {
     return { attributes: value, data: dataOf(value) };
   }
@@ -81,15 +83,7 @@ function readBody(body: Uint8Array, properties: MessageProperties) {
 
 function dataOf({ data, data_base64: encoded }: Record<string, unknown>): Record<string, unknown> {
   if (typeof encoded !== "string") return objectOrEmpty(data);
-  return objectOrEmpty(tryJson(Buffer.from(encoded, "base64")));
-}
-
-function tryJson(body: Uint8Array): unknown {
-  try {
-    return JSON.parse(new TextDecoder().decode(body));
-  } catch {
-    return undefined;
-  }
+  return objectOrEmpty(tryPlainJson(Buffer.from(encoded, "base64").toString("utf8")));
 }
 
 function objectOrEmpty(value: unknown): Record<string, unknown> {

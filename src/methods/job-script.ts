@@ -25,8 +25,15 @@ export function jobScript(
     resultGlobs: trigger.results,
     copyBack: copyBackOf(plan),
     directives: [],
+    umask: trigger.method.startsWith("local-") ? ownUmask() : undefined,
     ...how,
   });
+}
+
+function ownUmask(): string {
+  const umask = process.umask(0o077);
+  process.umask(umask);
+  return umask.toString(8);
 }
 
 /** What the program is told of its message; never the worker's own environment. */

@@ -37,13 +37,14 @@ export const slurmRest: Method = {
       if (answer !== undefined && answer.kind !== "none" && answer.kind !== "in-flight") {
         return await conclude({ answer, end, plan, place, options, refusal });
       }
-      const jobs = await rest.list();
+      const { jobs, isWhole } = await rest.list();
       const known = runnerOf(plan.jobId, jobs);
       if (known !== undefined) {
         const { id, reservation, partition } = known;
         await keepCancelled(id, plan, place, rest);
         return submitted(id, { reservation: reservation || null, partition: partition || null });
       }
+      if (!isWhole) throw notSure("it lists a job that cannot be read, which may be this one.");
       if (slot instanceof MentoError) throw slot;
       if (maxPending !== null && countPending(jobs) >= maxPending) {
         throw tooManyPending(await rest.account(), maxPending);

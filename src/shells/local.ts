@@ -60,7 +60,8 @@ export class LocalShell implements Shell {
       // Something that it has started may hold its outputs for longer.
       child.on("exit", (code, signal) => setTimeout(() => conclude(code, signal), REST_MS).unref());
       child.on("close", conclude);
-      child.stdin.end(framed(script, mark));
+      // What is made here is run, and read, as this account: it is for nobody else to write to.
+      child.stdin.end(framed(`umask go-w\n${script}`, mark));
     });
   }
 

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { cut } from "../messages/cut.ts";
 import type { Reply } from "./request.ts";
 
 /** `error_code` is v0.0.38's name where a job is submitted, `errno` where it lists nodes and reservations. */
@@ -48,6 +49,16 @@ export interface Done {
   date: number | undefined;
 }
 
+/** What a server says goes into errors, events and logs. */
+const LONGEST_WORDS = 500;
+
+/** Slurm's id of a job, as a number or its digits; undefined for all else. */
+export function slurmIdOf(value: unknown): string | undefined {
+  if (typeof value !== "number" && typeof value !== "string") return undefined;
+  const id = String(value);
+  return /^[1-9]\d{0,9}$/.test(id) ? id : undefined;
+}
+
 export const NO_SUCH_JOB = 2017;
 export const ALREADY_DONE = 2021;
 
@@ -87,7 +98,8 @@ export function readAnswer(reply: Reply): Answer {
     if (status === 404) return { kind: "unknown-path" };
     if (status === 401 || status === 403 || status === 407) return { kind: "refused", text: said };
     // 304 is what Slurm 22.05 says of nodes and reservations, now and then, to who has not asked for changes alone.
-    if (status >= 300 && status < 400 && status !== 304) return { kind: "moved", to: location ?? "nowhere" };
+    if (status >= 300 && status < 400 && status !== 304)
+      return { kind: "moved", to: cut(location ?? "nowhere", LONGEST_WORDS) };
     // Of slurmrestd: it could not read the request.
     if (status >= 400 && status < 500) return { kind: "error", number: undefined, text: said };
     return { kind: "broken", why: `its answer, with status ${status}, is not Slurm's: ${said}` };
@@ -98,10 +110,16 @@ export function readAnswer(reply: Reply): Answer {
     reservations: envelope.reservations ?? undefined,
     nodes: envelope.nodes ?? undefined,
   };
-  const id = String(job_id ?? result?.job_id ?? 0);
-  const made = /^[1-9]\d{0,9}$/.test(id) ? id : undefined;
-  if (status >= 500 && errors.length === 0 && made === undefined) {
-    return { kind: "broken", why: `it has status ${status}, and does not say why` };
+  const ids = [job_id, result?.job_id].filter((one) => one != null);
+  const [made] = ids.map(slurmIdOf);
+  const isOk = status >= 200 && status < 300;
+  // A proxy's answer, or one that contradicts itself: whatever was asked for may have been done.
+  const isUnclear = isOk
+    ? new Set(ids.map(slurmIdOf)).size > 1
+    : errors.length === 0 || made !== undefined || status < 400;
+  if (isUnclear) {
+    const which = made === undefined ? "does not say why" : `names job ${made}`;
+    return { kind: "broken", why: `it has status ${status}, and ${which}` };
   }
   // v0.0.38 lists as an error why a job that it did submit must wait.
   if (errors.length === 0 || made !== undefined) {
@@ -115,7 +133,7 @@ export function readAnswer(reply: Reply): Answer {
   );
   const number = numbers.find((one) => one !== undefined);
   const words = errors.flatMap(({ error, description }) => error ?? description ?? []);
-  const said = words.length === 0 ? `error ${number ?? "without a number"}` : [...new Set(words)].join("; ");
+  const said = cut([...new Set(words)].join("; "), LONGEST_WORDS) || `error ${number ?? "without a number"}`;
   // As ESLURM_REST_UNKNOWN_URL, Slurm 24.11 and later have words for it where others have none.
   if (number === UNKNOWN_URL) return { kind: "unknown-path" };
   // The number for a token that is not valid also came with these words.

@@ -1,4 +1,5 @@
 import { errorText } from "../errors.ts";
+import { tryPlainJson } from "../messages/json.ts";
 
 /** The jobs of a busy cluster are some 5 kB each, and all come at once. */
 const LARGEST_ANSWER = 64 * 1024 * 1024;
@@ -45,7 +46,7 @@ export async function request({ method, url, headers, body, timeoutMs }: Request
     if (text === undefined) return { kind: "broken", why: "its answer is larger than 64 MiB" };
     const location = response.headers.get("location");
     const date = Date.parse(response.headers.get("date") ?? "") || undefined;
-    return { kind: "answer", status: response.status, location, date, text, json: parsed(text) };
+    return { kind: "answer", status: response.status, location, date, text, json: tryPlainJson(text) };
   } catch (error) {
     if (error instanceof Error && error.name === "TimeoutError") {
       return { kind: "broken", why: `no whole answer within ${timeoutMs} ms` };
@@ -67,12 +68,4 @@ async function wholeText(response: Response): Promise<string | undefined> {
     chunks.push(chunk);
   }
   return Buffer.concat(chunks).toString("utf8");
-}
-
-function parsed(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }

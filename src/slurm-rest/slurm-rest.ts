@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { Deferred, Misconfigured, Unavailable } from "../errors.ts";
+import { cut } from "../messages/cut.ts";
 import { endFromSlurm } from "../jobs/job.ts";
 import { countPending, MOST_RESERVATIONS, MOST_RESERVED, type SlurmNow } from "../jobs/slurm-now.ts";
 import { ALREADY_DONE, type Answer, controllerState, type Done, NO_SUCH_JOB, readAnswer } from "./answer.ts";
@@ -32,6 +33,12 @@ export interface SlurmRestOptions {
   version?: ApiVersion | undefined;
   /** For each request, its whole answer included. */
   timeoutMs: number;
+}
+
+export interface JobList {
+  jobs: ListedJob[];
+  /** False if something is listed that may be any job: then a job that is not among these may still be there. */
+  isWhole: boolean;
 }
 
 export type SubmitOutcome =
@@ -76,7 +83,7 @@ export class SlurmRest {
   }
 
   /** All jobs of the account that Slurm's controller still knows: also those that ended lately (MinJobAge). */
-  async list(): Promise<ListedJob[]> {
+  async list(): Promise<JobList> {
     const answer = await this.#done("jobs");
     return this.#own(answer.jobs);
   }
@@ -107,7 +114,7 @@ export class SlurmRest {
       at: Math.floor((reservations.date ?? Date.now()) / 1000),
       reservations: named(reserved),
       nodes: named(nodes.nodes.slice(0, MOST_NODES).flatMap((one) => decodeNode(one) ?? [])),
-      pending: countPending(await this.#own(jobs.jobs)),
+      pending: countPending((await this.#own(jobs.jobs)).jobs),
     };
   }
 
@@ -122,7 +129,12 @@ export class SlurmRest {
     const answer = await this.#ask("GET", `job/${encodeURIComponent(slurmJobId)}`);
     if (answer.kind === "error" && answer.number === NO_SUCH_JOB) return undefined;
     if (answer.kind !== "done") throw this.#failure(answer);
-    return (await this.#own(answer.jobs)).find(({ id }) => id === slurmJobId);
+    const { jobs, isWhole } = await this.#own(answer.jobs);
+    const job = jobs.find(({ id }) => id === slurmJobId);
+    if (job === undefined && !isWhole) {
+      throw this.#failure({ kind: "broken", why: "it lists a job that cannot be read" });
+    }
+    return job;
   }
 
   /**
@@ -151,19 +163,13 @@ export class SlurmRest {
     return this.#options.user ?? (await this.#credentials()).user;
   }
 
-  /** An answer without a list, or with a job in it that may be ours and cannot be read, does not say that there are none. */
-  async #own(jobs: readonly unknown[] | undefined): Promise<ListedJob[]> {
+  /** An answer without a list does not say that there are none. */
+  async #own(listed: readonly unknown[] | undefined): Promise<JobList> {
     const user = await this.account();
-    if (jobs === undefined) throw this.#failure({ kind: "broken", why: "it lists no jobs" });
-    const own: ListedJob[] = [];
-    for (const one of jobs) {
-      if (!mayBeOf(user, one)) continue;
-      const job = decodeJob(one);
-      if (job === undefined)
-        throw this.#failure({ kind: "broken", why: "it lists a job that cannot be read" });
-      own.push(job);
-    }
-    return own;
+    if (listed === undefined) throw this.#failure({ kind: "broken", why: "it lists no jobs" });
+    const own = listed.filter((one) => mayBeOf(user, one)).map(decodeJob);
+    const jobs = own.filter((job) => job !== undefined);
+    return { jobs, isWhole: jobs.length === own.length };
   }
 
   /** Once more with another token, and with another version of the API, if it is for these that nothing was done. */
@@ -255,7 +261,7 @@ export class SlurmRest {
 
   #noVersion(offered: readonly string[]): Misconfigured {
     const { url, version = `${API_VERSIONS[0]} to ${API_VERSIONS.at(-1) ?? ""}` } = this.#options;
-    const what = offered.length === 0 ? "no version of Slurm's API" : offered.join(", ");
+    const what = offered.length === 0 ? "no version of Slurm's API" : cut(offered.join(", "), 200);
     return new Misconfigured({
       code: "slurm-rest-version",
       message: `${url} offers ${what}; wanted is ${version}.`,

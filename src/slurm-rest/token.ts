@@ -1,6 +1,7 @@
 import { execFile } from "node:child_process";
 import { z } from "zod";
 import { Deferred, errorText } from "../errors.ts";
+import { parsePlainJson } from "../messages/json.ts";
 import { readPlainFile, textOf, type FileRules } from "../plain-file.ts";
 
 /**
@@ -93,7 +94,7 @@ const Claims = z.looseObject({ exp: z.number().optional(), sun: z.string().optio
 export function claimsOf(token: string): { end: number | undefined; user: string | undefined } {
   try {
     const payload = Buffer.from(token.split(".")[1] ?? "", "base64url").toString("utf8");
-    const { exp, sun } = Claims.parse(JSON.parse(payload));
+    const { exp, sun } = Claims.parse(parsePlainJson(payload));
     return { end: exp === undefined ? undefined : exp * 1000, user: sun };
   } catch {
     return { end: undefined, user: undefined };

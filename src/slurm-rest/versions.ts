@@ -2,6 +2,8 @@ import { z } from "zod";
 import { expandHostlist } from "../jobs/hostlist.ts";
 import type { SlurmNode, SlurmReservation } from "../jobs/slurm-now.ts";
 import type { SlurmWord } from "../jobs/verdict.ts";
+import { cut } from "../messages/cut.ts";
+import { slurmIdOf } from "./answer.ts";
 
 /**
  * All that differs between the versions of Slurm's REST API. Read in SchedMD/slurm:
@@ -144,10 +146,13 @@ const SlurmNumber = z
   .transform((value) => (typeof value !== "object" ? value : value?.set === true ? value.number : undefined))
   .optional();
 
+/** As a line of `squeue`: nodes, a directory. */
+const LONGEST_TEXT = 64 * 1024;
+
 const text = z
   .string()
   .nullish()
-  .transform((value) => value ?? "");
+  .transform((value) => cut(value ?? "", LONGEST_TEXT));
 
 /** v0.0.40 and later: a status, a code and a signal. Earlier: what wait(2) gives. */
 const ExitCode = z
@@ -161,7 +166,6 @@ const ExitCode = z
   });
 
 const JobInfo = z.looseObject({
-  job_id: z.union([z.number(), z.string()]),
   /** A list since v0.0.40: a state and flags. */
   job_state: z.union([z.string(), z.array(z.string())]),
   state_reason: text,
@@ -183,15 +187,25 @@ export function mayBeOf(user: string, job: unknown): boolean {
   return typeof named !== "string" || ["", "nobody", user].includes(named);
 }
 
-/** undefined for what is no job that has an id and a state. */
+/** The state of a job that is there, and of which no more can be read: none that Slurm has, and so no end. */
+export const UNREADABLE = "UNREADABLE";
+
+const Named = z.looseObject({ job_id: z.unknown().optional(), comment: z.unknown().optional() });
+
+/** undefined for what has no id; or no state, nor a comment to tell which of our jobs it is. */
 export function decodeJob(value: unknown): ListedJob | undefined {
+  const { job_id, comment } = Named.safeParse(value).data ?? {};
+  const id = slurmIdOf(job_id);
+  if (id === undefined) return undefined;
   const job = JobInfo.safeParse(value).data;
-  if (job === undefined) return undefined;
+  if (job === undefined) {
+    return typeof comment === "string" ? unreadable(id, cut(comment, LONGEST_TEXT)) : undefined;
+  }
   const state = stateOf(job.job_state);
   const { start_time: start, end_time: end, time_limit: minutes } = job;
   const used = start !== undefined && end !== undefined ? end - start : Infinity;
   return {
-    id: String(job.job_id),
+    id,
     // As in parseSqueue: Slurm 22.05 says TIMEOUT also where the reservation ended, before the job's own limit.
     state: state === "TIMEOUT" && used < (minutes ?? 0) * 60 ? "DEADLINE" : state,
     reason: job.state_reason,
@@ -203,6 +217,11 @@ export function decodeJob(value: unknown): ListedJob | undefined {
     reservation: job.resv_name,
     partition: job.partition,
   };
+}
+
+export function unreadable(id: string, comment: string): ListedJob {
+  const nothing = { reason: "", nodes: "", directory: "", user: "", reservation: "", partition: "" };
+  return { id, state: UNREADABLE, comment, ...nothing };
 }
 
 /** Flags that `squeue` shows in place of the state, in this order: `job_state_string` of Slurm, 22.05 to 26.05. */
@@ -225,11 +244,16 @@ const FLAGS = [
 /** Flags that `squeue` shows nothing of: `PARSER_FLAG_ARRAY(JOB_STATE)`, v0.0.40 to v0.0.45. */
 const SILENT_FLAGS = ["LAUNCH_FAILED", "UPDATE_DB", "RECONFIG_FAIL", "POWER_UP_NODE"];
 
+const LONGEST_STATE = 100;
+
 /** One word, as `squeue` has it. */
 function stateOf(states: string | readonly string[]): string {
-  if (typeof states === "string") return states;
+  if (typeof states === "string") return states.slice(0, LONGEST_STATE);
   const shown = FLAGS.find((flag) => states.includes(flag));
-  return shown ?? states.find((state) => !SILENT_FLAGS.includes(state)) ?? states[0] ?? "";
+  return (shown ?? states.find((state) => !SILENT_FLAGS.includes(state)) ?? states[0] ?? "").slice(
+    0,
+    LONGEST_STATE,
+  );
 }
 
 /** A list, or its words with commas between them: features are so in v0.0.38, users always. */

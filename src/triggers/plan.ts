@@ -302,6 +302,6 @@ function ofCutEvent({ job, pathsCut }: NonNullable<TriggerInput["job"]>): Reject
   return new Rejected({
     code: "template-value-missing",
     message: `The event of job ${job.id} was too large for ${what}: a job that follows cannot be given them.`,
-    hint: "Send fewer paths or parameters in one message, or set worker.maxEventBytes to 1 MiB.",
+    hint: "Send fewer paths or parameters in one message, or set worker.maxEventBytes to 1 MiB and RabbitMQ's max_message_size to 2 MiB.",
   });
 }

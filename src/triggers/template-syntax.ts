@@ -1,3 +1,4 @@
+import { tryPlainJson } from "../messages/json.ts";
 import { meant } from "./nearest.ts";
 
 /** `{{ name | default("…") | join(",") }}`: one place of a template. */
@@ -87,11 +88,8 @@ const NEEDS: Record<string, string> = {
 /** A text in quotes, a number, true or false; undefined for anything else. */
 function literal(word: string): string | number | boolean | undefined {
   if (word.startsWith("'")) return word.slice(1, -1);
-  try {
-    const value: unknown = JSON.parse(word);
-    const isPlain = typeof value === "string" || typeof value === "number" || typeof value === "boolean";
-    return isPlain ? value : undefined;
-  } catch {
-    return undefined;
-  }
+  const value = tryPlainJson(word);
+  return typeof value === "string" || typeof value === "number" || typeof value === "boolean"
+    ? value
+    : undefined;
 }

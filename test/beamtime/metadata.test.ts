@@ -317,3 +317,18 @@ describe("parseMetadata", () => {
     );
   });
 });
+
+it("a file that is nested too deep is unreadable, in words", () => {
+  for (const extra of [
+    "[".repeat(100_000) + "]".repeat(100_000),
+    '{"a":'.repeat(50_000) + "1" + "}".repeat(50_000),
+  ]) {
+    const text = JSON.stringify(of2022).replace(/^\{/, `{"extra":${extra},`);
+    expect(() => parseMetadata(text, "m.json")).toThrow(
+      expect.objectContaining({
+        code: "metadata-unreadable",
+        message: "The metadata file m.json cannot be read: it is nested more than 250 levels deep.",
+      }),
+    );
+  }
+});

@@ -150,6 +150,22 @@ describe("choosing a reservation", () => {
     });
   });
 
+  it.each([
+    ["-root,-another", "11010000_1"],
+    [`-root,-${account}`, "11010000"],
+    [`-${account}`, "11010000"],
+    [`${account},another`, "11010000_1"],
+    ["another", "11010000"],
+    ["(null)", "11010000_1"],
+  ])("takes a numbered one of Users=%s as Slurm means it", (users, reservation) => {
+    const said = SAID.replace(/^(ReservationName=11010000_1 .*) Users=\S+/m, `$1 Users=${users}`);
+    const at = parseSlurmNow(said);
+    if (at === undefined) throw new Error("not parsed");
+    expect(chooseReservation({ time: "5" }, { account, reservations: named.slice(0, 1) }, at)).toMatchObject({
+      slot: { reservation },
+    });
+  });
+
   it("does not take one that has ended, though Slurm still lists it", () => {
     const late = parseSlurmNow(SAID.replace("@1795301349", "@1795301949"));
     if (late === undefined) throw new Error("not parsed");

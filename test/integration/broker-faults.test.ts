@@ -137,6 +137,33 @@ describe("a worker goes on", () => {
     await site.completesOnce(await publish("quick"));
   });
 
+  it("after the broker has refused the record of a job for its size (406): the job is watched, and runs once", async () => {
+    const bytes = 20_000;
+    await limitTo(bytes);
+    let from = worker.log.length;
+    await own.rabbitmqctl("close_all_connections", "for a test");
+    await readyAgain(from);
+    const path = writeOnCore("data\n", own);
+    const messages = ["a", "b"].map((letter) => ({
+      ...{ path, technique: "quick" },
+      // The message is just below the limit; what is said of its job has all of it, and more.
+      parameters: { calibration: letter.repeat(bytes - 700) },
+    }));
+    for (const data of messages) {
+      const client = await connectBroker({ url: own.facility.broker.url, prefix: site.prefix });
+      const { id } = await publishDataReady(client, data);
+      await client.close();
+      await site.completesOnce(id);
+      expect(site.eventsOf(id).filter(({ type }) => type.includes("rejected"))).toEqual([]);
+      expect((await site.event("job.completed", id)).data).toMatchObject({ parametersCut: true });
+    }
+    await limitTo(134_217_728);
+    from = worker.log.length;
+    await own.rabbitmqctl("close_all_connections", "for a test");
+    await readyAgain(from);
+    await site.completesOnce(await publish("quick"));
+  });
+
   it("after its queue was deleted, and the broker has cancelled its consumer: the queue is there again", async () => {
     const from = worker.log.length;
     const queue = encodeURIComponent(`${site.prefix}.default.intake`);

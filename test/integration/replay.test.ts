@@ -115,6 +115,8 @@ describe("mento replay", () => {
     ) as [...[string, string, string, string, string]];
     await publish(old, body(), { timestamp: hoursAgo(5) });
     await publish(recent, body(), { timestamp: hoursAgo(1) });
+    // What another producer says of the time is no word on this one's.
+    await publish(newId("stranger"), body(), { timestamp: hoursAgo(7) }, "p02-1.-.data.ready");
     await publish(untimed, body());
     await publish(foreign, body(), {}, "p02-1.-.data.ready");
     await publish(bad, Buffer.from([0xff, 0x00]));
@@ -137,6 +139,7 @@ describe("mento replay", () => {
     expect(twoHours.stderr).toContain("1 of another time");
     expect((await found("--since", "9h")).ids).toEqual([old, recent, untimed]);
     expect((await found("--since", "9h", "--until", "2h")).ids).toEqual([old]);
+    expect((await found("--since", "2h", "--until", "0s")).ids).toEqual([recent, untimed]);
   });
 
   it("reads to the end, however much there is", async () => {

@@ -53,7 +53,7 @@ describe("the real slurmrestd", () => {
   const slurm = clientOf(facility, account);
   const ended = (id: string) =>
     eventually(`job ${id} ends`, async () => {
-      const job = (await slurm.list()).find((one) => one.id === id);
+      const job = (await slurm.list()).jobs.find((one) => one.id === id);
       return job === undefined || /^(PENDING|RUNNING|COMPLETING|CONFIGURING)$/.test(job.state)
         ? undefined
         : job;
@@ -124,7 +124,7 @@ describe("the real slurmrestd", () => {
     expect(await slurm.get("999999")).toBeUndefined();
     expect(await slurm.cancel("999999")).toBe("unknown");
     expect(await slurm.cancel(other)).toBe("unknown");
-    expect((await slurm.list()).map(({ id }) => id)).not.toContain(other);
+    expect((await slurm.list()).jobs.map(({ id }) => id)).not.toContain(other);
   });
 
   it("refuses in Slurm's words", async () => {
@@ -199,7 +199,7 @@ describe("slurmrestd without its slurmctld", () => {
       expect(call).toMatchObject({ status: "rejected", reason: { code: "slurm-unavailable" } });
     }
     await own.startMissing();
-    expect((await slurm.list()).map(({ id }) => id)).toEqual([first]);
+    expect((await slurm.list()).jobs.map(({ id }) => id)).toEqual([first]);
     expect(await slurm.cancel(first)).toBe("cancelled");
   });
 });

@@ -7,6 +7,7 @@ import {
   readlinkSync,
   renameSync,
   rmSync,
+  statSync,
   symlinkSync,
   writeFileSync,
 } from "node:fs";
@@ -55,6 +56,37 @@ describe("the run script, in a real shell", () => {
     expect(readRecords(jobId)?.ended).toBeUndefined();
     child.kill("SIGTERM");
   });
+
+  it.each([
+    ["000", 0o022, 0o000],
+    ["002", 0o022, 0o002],
+    ["027", 0o027, 0o027],
+    ["077", 0o077, 0o077],
+  ])(
+    "leaves, as an account with umask %s, only to the program what others may write",
+    (umask, ours, programs) => {
+      const before = process.umask(Number.parseInt(umask, 8));
+      try {
+        const resultsDirectory = join(top, `results-${umask}`);
+        const { directory, status } = run(
+          ["sh", "-c", 'mkdir "$MENTO_RESULTS_DIR/a"; : > "$MENTO_RESULTS_DIR/a/b"'],
+          {
+            umask,
+            resultsDirectory,
+          },
+        );
+        expect(status).toBe(0);
+        for (const name of readdirSync(directory)) {
+          if (["run.sh", "job.log", "submitted"].includes(name)) continue;
+          expect([name, statSync(join(directory, name)).mode & 0o777 & ours]).toEqual([name, 0]);
+        }
+        const modes = ["", "a", "a/b"].map((name) => statSync(join(resultsDirectory, name)).mode & 0o777);
+        expect(modes).toEqual([0o777 & ~programs, 0o777 & ~programs, 0o666 & ~programs]);
+      } finally {
+        process.umask(before);
+      }
+    },
+  );
 
   it("hands a signal through", () => {
     const { signal, records } = run(["sh", "-c", "kill -SEGV $$"]);

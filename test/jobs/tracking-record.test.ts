@@ -23,6 +23,25 @@ describe("a tracking record", () => {
     expect(written).not.toHaveProperty("jobsDirectory");
   });
 
+  it("that is larger than the broker takes lacks its message's parameters, then paths, and is still read", () => {
+    const large = (paths: number): TrackingRecord => ({
+      ...record,
+      data: {
+        ...data,
+        message: { ...data.message, parameters: { a: "x".repeat(5000) } },
+        paths: Array.from({ length: paths }, (_, at) => `/c/raw/${at}.h5`),
+      },
+    });
+    expect(writeTrackingRecord(large(1)).byteLength).toBeGreaterThan(5000);
+    const withoutParameters = writeTrackingRecord(large(3), 4000);
+    expect(withoutParameters.byteLength).toBeLessThanOrEqual(4000);
+    const { data: kept } = readTrackingRecord(withoutParameters);
+    expect(kept).toMatchObject({ parametersCut: true, job: data.job, paths: large(3).data.paths });
+    const few = readTrackingRecord(writeTrackingRecord(large(1000), 4000)).data;
+    expect(few).toMatchObject({ parametersCut: true, job: data.job });
+    expect(few.paths.length + (few.pathsCut ?? 0)).toBe(1000);
+  });
+
   it.each(["UNLIMITED", "infinite", "-1", "0", "1-0:30"])("may have a script's own time, %s", (time) => {
     const slurm = { fallback: "wait" as const, time, timeMin: time };
     expect(read(JSON.parse(writeTrackingRecord({ ...record, slurm }).toString()))).toMatchObject({ slurm });

@@ -1,7 +1,14 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { decodeMessage } from "../../src/messages/cloud-event.ts";
-import { parseJson, plainNumbers, writeJson } from "../../src/messages/json.ts";
+import {
+  parseJson,
+  parsePlainJson,
+  plainNumbers,
+  TooDeep,
+  tryPlainJson,
+  writeJson,
+} from "../../src/messages/json.ts";
 import { readTriggerInput } from "../../src/messages/trigger-input.ts";
 
 const digits = fc.stringMatching(/^(0|[1-9][0-9]{0,40})$/);
@@ -61,5 +68,30 @@ describe("numbers", () => {
     expect([facts.scan, bytes]).toEqual([1, [100_000]]);
     expect(writeJson(facts.parameters)).toBe('{"x":[1.0,9007199254740993]}');
     expect(plainNumbers(facts.parameters["x"], [])).toEqual([1, 9007199254740992]);
+  });
+});
+
+describe("JSON from outside", () => {
+  const nested = (levels: number) => "[".repeat(levels) + "]".repeat(levels);
+  const objects = (levels: number) => '{"a":'.repeat(levels) + "1" + "}".repeat(levels);
+
+  it.each([parseJson, parsePlainJson])(
+    "is read as deep as 250 levels, and refused in words beyond",
+    (parse) => {
+      for (const text of [nested, objects]) {
+        expect(() => parse(text(250))).not.toThrow();
+        for (const levels of [251, 100_000]) {
+          expect(() => parse(text(levels))).toThrow(TooDeep);
+          expect(() => parse(text(levels))).toThrow("it is nested more than 250 levels deep");
+          expect(tryPlainJson(text(levels))).toBeUndefined();
+        }
+      }
+    },
+  );
+
+  it("is as deep as its brackets are, whatever its texts hold", () => {
+    const value = { "[[{": ["\\", '"[', `${"[".repeat(300)}\\"`] };
+    expect(parsePlainJson(JSON.stringify(value))).toEqual(value);
+    expect(parseJson(JSON.stringify(value))).toEqual(value);
   });
 });

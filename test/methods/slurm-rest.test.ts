@@ -148,6 +148,15 @@ describe("a job over the REST API", () => {
     expect((await submit("k3f7")).cancelled).toEqual([]);
   });
 
+  it("waits while Slurm lists what may be it and cannot be read; one that is listed is found", async () => {
+    const recorded = structuredClone(recordedOf(version));
+    recorded.answers.list.body.jobs.unshift({ job_id: 4711.5 });
+    const { result, job } = await submit("k3f7", {}, {}, 0, recorded);
+    expect(result).toMatchObject({ name: "Deferred", code: "slurm-unavailable" });
+    expect(job).toBeUndefined();
+    expect((await submit("0123456789abcdef", {}, {}, 0, recorded)).result).toMatchObject({ name: "t" });
+  });
+
   it("of which Slurm has two is the one that runs it", async () => {
     const recorded = structuredClone(recordedOf(version));
     const [first, second] = recorded.answers.list.body.jobs;

@@ -1,3 +1,6 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { expect, it } from "vitest";
 import { LocalShell } from "../../src/shells/local.ts";
 
@@ -27,4 +30,21 @@ it("a command ends though something that it has started holds its outputs", asyn
 it("a command that takes too long is given up, with what it has started", async () => {
   const endless = shell.run("setsid sleep 60 & sleep 60", { timeout: 300 });
   await expect(endless).rejects.toMatchObject({ code: "ssh-lost" });
+});
+
+it.each([
+  [0o000, ["755", "644"]],
+  [0o002, ["755", "644"]],
+  [0o027, ["750", "640"]],
+  [0o077, ["700", "600"]],
+])("what commands make here, with a umask of %o, is for nobody else to write to", async (umask, modes) => {
+  const top = mkdtempSync(join(tmpdir(), "mento-umask-"));
+  const before = process.umask(umask);
+  try {
+    const { stdout } = await shell.run(`mkdir ${top}/d; : > ${top}/d/f; stat -c %a ${top}/d ${top}/d/f`);
+    expect(stdout.toString().trim().split("\n")).toEqual(modes);
+  } finally {
+    process.umask(before);
+    rmSync(top, { recursive: true });
+  }
 });

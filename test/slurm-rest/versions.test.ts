@@ -182,6 +182,7 @@ describe("decodeJob", () => {
       ...{ reservation: "", partition: "" },
     });
     expect(decodeJob({ job_id: 12 })).toBeUndefined();
+    expect(decodeJob({ job_id: 12, comment: "mento:a" })).toMatchObject({ id: "12", comment: "mento:a" });
     expect(decodeJob(null)).toBeUndefined();
   });
 
