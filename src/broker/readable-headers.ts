@@ -68,6 +68,9 @@ export function withReadableHeaders(bytes: Buffer): Buffer {
   return result;
 }
 
+/** amqplib assigns each value to an object by its key: this one would make the object another's descendant, e.g. a Buffer's. */
+const PROTOTYPE = "__proto__";
+
 const LEFT_OUT = Buffer.concat([
   Buffer.from([LEFT_OUT_HEADER.length]),
   Buffer.from(`${LEFT_OUT_HEADER}t\x01`, "latin1"),
@@ -75,7 +78,8 @@ const LEFT_OUT = Buffer.concat([
 
 /**
  * The entries of a header table that amqplib can decode; of those behind one of an unknown type nothing can be told. Of
- * equal keys RabbitMQ reads and writes the first, and amqplib keeps the last: so the first alone is left.
+ * equal keys RabbitMQ reads and writes the first, and amqplib keeps the last: so the first alone is left, and a value that
+ * holds a table with equal keys is none that can be read.
  */
 function readableEntries(table: Buffer): Buffer {
   const kept: Buffer[] = [];
@@ -90,19 +94,13 @@ function readableEntries(table: Buffer): Buffer {
       isWhole = false;
       break;
     }
-    if (!value.isReadable || isPrototype(table, at)) isWhole = false;
+    if (!value.isReadable || key === PROTOTYPE) isWhole = false;
     else if (!keys.has(key)) kept.push(table.subarray(at, value.end));
     keys.add(key);
     at = value.end;
   }
   if (!isWhole) kept.push(LEFT_OUT);
   return Buffer.concat(kept);
-}
-
-/** amqplib assigns each value to an object by its key: this one would make the object another's descendant, e.g. a Buffer's. */
-function isPrototype(bytes: Buffer, keyAt: number): boolean {
-  const end = keyAt + 1 + (bytes[keyAt] ?? 0);
-  return bytes.toString("latin1", keyAt + 1, end) === "__proto__";
 }
 
 /** Where a tagged value ends, and whether amqplib can decode it; undefined if its end cannot be told. */
@@ -128,15 +126,18 @@ function within(
 
 /** Without recursion: the depth is what is looked for. */
 function isReadableContainer(container: Buffer): boolean {
-  const open: { end: number; isTable: boolean }[] = [];
+  const open: { end: number; keys: Set<string> | undefined }[] = [];
   let at = 0;
   for (;;) {
     while (open.length > 0 && at === open.at(-1)?.end) open.pop();
     const inner = open.at(-1);
     if (inner === undefined && at > 0) return true;
-    if (inner?.isTable === true) {
-      if (isPrototype(container, at)) return false;
-      at += 1 + (container[at] ?? 0);
+    if (inner?.keys !== undefined) {
+      const keyEnd = at + 1 + (container[at] ?? 0);
+      const key = container.toString("latin1", at + 1, keyEnd);
+      if (key === PROTOTYPE || inner.keys.has(key)) return false;
+      inner.keys.add(key);
+      at = keyEnd;
     }
     const tag = String.fromCharCode(container[at] ?? 0);
     const limit = inner?.end ?? container.length;
@@ -144,7 +145,7 @@ function isReadableContainer(container: Buffer): boolean {
       if (at + 5 > limit || open.length >= MAX_DEPTH) return false;
       const end = at + 5 + container.readUInt32BE(at + 1);
       if (end > limit) return false;
-      open.push({ end, isTable: tag === "F" });
+      open.push({ end, keys: tag === "F" ? new Set() : undefined });
       at += 5;
       continue;
     }

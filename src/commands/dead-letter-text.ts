@@ -1,12 +1,14 @@
 import { TextDecoder } from "node:util";
 import { MAX_MESSAGE_BYTES } from "../messages/cloud-event.ts";
-import { parseJson, writeJson } from "../messages/json.ts";
+import { parseJson, shapeOf, writeJson } from "../messages/json.ts";
 import type { DeadLetter } from "../messages/dead-letter.ts";
 import { plainLine, plainText } from "../terminal.ts";
 
 const LONGEST_ID = 100;
 /** So much of a body that is no message's text is shown. */
 const SHOWN_BYTES = 512;
+/** JSON that is nested deeper is not set out: of 1 MiB its indents would make hundreds. */
+const MOST_INDENTS = 1_000_000;
 
 /** One line for a person: which message, since when, and why. */
 export function letterLine(letter: DeadLetter): string {
@@ -105,6 +107,8 @@ function bodyText(body: Buffer): string {
 }
 
 function pretty(text: string): string {
+  const { levels, values } = shapeOf(text);
+  if (levels * values > MOST_INDENTS) return text;
   try {
     return writeJson(parseJson(text), 2);
   } catch {

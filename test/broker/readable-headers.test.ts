@@ -39,12 +39,28 @@ const READABLE: [string, Buffer][] = [
   ["array", field("A", longString(Buffer.concat([field("I", u32(1)), field("S", longString("b"))])))],
   ["time", field("T", u64(2n ** 64n - 1n))],
   ["little depth", nested(20, "F")],
+  ["two tables with the same keys", field("A", longString(Buffer.concat([nested(1, "F"), nested(1, "F")])))],
 ];
 const UNREADABLE: [string, Buffer][] = [
   ["a type that amqplib does not know", field("L", u64(1n))],
   ["that type in a table", field("F", table([["a", field("L", u64(1n))]]))],
   ["that type in an array", field("A", longString(field("L", u64(1n))))],
   ["a prototype in a table", field("F", table([["__proto__", field("x", longString("a"))]]))],
+  [
+    "a table with equal keys",
+    field(
+      "A",
+      longString(
+        field(
+          "F",
+          table([
+            ["queue", field("S", longString("a"))],
+            ["queue", field("S", longString("b"))],
+          ]),
+        ),
+      ),
+    ),
+  ],
   ["deep tables", nested(3000, "F")],
   ["deep arrays", nested(3000, "A")],
 ];

@@ -52,6 +52,17 @@ describe("a letter that is shown", () => {
   });
 });
 
+describe("a letter that is nested deeply", () => {
+  it("is not set out: the indents of 1 MiB would be hundreds", () => {
+    const body = `${"[".repeat(240)}${"1,".repeat(400_000)}1${"]".repeat(240)}`;
+    const text = letterText(
+      readDeadLetter(amqpMessage(Buffer.from(body), { messageId: "deep", headers: {} })),
+    );
+    expect(text).toContain(body);
+    expect(text.length).toBeLessThan(body.length + 1000);
+  });
+});
+
 describe("a letter that is larger than a message", () => {
   const bytes = Buffer.alloc(2 * 1024 * 1024, 1);
   const large = readDeadLetter(amqpMessage(bytes, { messageId: "large", headers: {} }));
