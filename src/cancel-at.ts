@@ -3,6 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { accountHere } from "./account-here.ts";
 import { MentoError, Unavailable } from "./errors.ts";
 import { accountingCommand, parseAccounting } from "./jobs/accounting.ts";
+import { lastLines } from "./jobs/answer-lines.ts";
 import {
   acceptedCommand,
   askCommand,
@@ -392,7 +393,7 @@ function runsOn(host: string, id: string): Unavailable {
 function refused(id: string, said: string): MentoError {
   return new MentoError({
     code: "cancel-refused",
-    message: `Job ${id} still lives: ${said.trim().split("\n").at(-1) || "nobody says why"}.`,
+    message: `Job ${id} still lives: ${lastLines(said).at(-1) || "nobody says why"}.`,
     hint: "Try it with scancel, or kill, as the account that the job runs as.",
   });
 }

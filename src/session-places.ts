@@ -9,6 +9,7 @@ import {
   type MentoConfig,
 } from "./config.ts";
 import { Deferred, Rejected, Unavailable, type MentoError } from "./errors.ts";
+import { lastLines } from "./jobs/answer-lines.ts";
 import { parseSlurmNow, SLURM_NOW_COMMAND, tooManyPending, type SlurmNow } from "./jobs/slurm-now.ts";
 import { MOST_BYTES, readCommand, readScript, valueOf } from "./jobs/sbatch-script.ts";
 import { slurmSeconds } from "./jobs/slurm-time.ts";
@@ -91,7 +92,10 @@ export class SessionPlaces {
       return { ...common, shell, corePath: null, jobsDirectory: directory, slot: null, dataFolders };
     }
     const folders = { corePath: session.roots.core, jobsDirectory: directory };
-    if (method === "remote-command") return { ...common, ...folders, shell, slot: null };
+    if (method === "remote-command") {
+      const hosts = [shell.host, ...(destination === undefined ? requireOnline(session).online.nodes : [])];
+      return { ...common, ...folders, shell, slot: null, hosts };
+    }
     if (method === "local-sbatch-script" && session.online === null) {
       const userScript = await this.#userScript(program, this.#here);
       const slurm = withDefaults(wanted, userScript, otherwise);
@@ -315,7 +319,7 @@ async function ask(shell: Shell): Promise<SlurmNow> {
   if (now !== undefined) return now;
   const { host } = shell;
   // Slurm's programs say in several lines what they have tried, and the reason in the last one.
-  const said = end.stderr.trim().split("\n").at(-1) ?? "";
+  const said = lastLines(end.stderr).at(-1) ?? "";
   // Slurm may be away, or only this node's part of it.
   shell.leaveHost?.();
   throw new Unavailable({

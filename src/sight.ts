@@ -71,9 +71,13 @@ export class Sights {
     }
     const online = requireOnline(await this.#sessions.find(session.id ?? undefined));
     const inSession = { session: online.roots, folders: [] };
-    return process === null
-      ? slurmSight(await this.#shells.open(online), inSession)
-      : processSight(await this.#shells.open(online, process.host), inSession);
+    if (process === null) return slurmSight(await this.#shells.open(online), inSession);
+    if (process.host !== "") return processSight(await this.#shells.open(online, process.host), inSession);
+    // Nobody knows where it runs: only its own records tell of it.
+    return {
+      ...processSight(await this.#shells.open(online), inSession),
+      look: () => Promise.resolve(new Map()),
+    };
   }
 
   /** What is known of a session whose metadata is gone is its folder on the core file system. */

@@ -6,6 +6,7 @@
  * undefined if the text is not understood; then only Slurm itself can tell.
  */
 export function fitsConstraint(constraint: string, features: readonly string[]): boolean | undefined {
+  if (constraint.length > LONGEST) return undefined;
   const tokens = constraint.match(TOKEN) ?? [];
   if (tokens.join("") !== constraint.replace(/\s+/g, "")) return undefined;
   const has = new Set(features);
@@ -43,6 +44,8 @@ export function fitsConstraint(constraint: string, features: readonly string[]):
   return at === tokens.length ? value : undefined;
 }
 
+/** It is held against each node, and may be a user's own script's. */
+const LONGEST = 1_000;
 const TOKEN = /[&|,()[\]!]|\*\d+|[A-Za-z0-9_.=:/+-]+/g;
 const NAME = /^[A-Za-z0-9_.=:/+-]+$/;
 

@@ -40,8 +40,38 @@ export function privateKeyIn(bytes: Buffer, source: string): KeyText {
     "latin1",
   );
   const parsed = ssh2.utils.parseKey(key);
-  if (!(parsed instanceof Error)) return { key, type: parsed.type };
-  return unusable(key, kind, parsed, source);
+  if (parsed instanceof Error) return unusable(key, kind, parsed, source);
+  if (parsed.type === "ssh-rsa" && !isInProportion(parsed.getPrivatePEM())) {
+    return { problem: "its numbers are of lengths that those of no RSA key have", hint: OF_OPENSSH };
+  }
+  return { key, type: parsed.type };
+}
+
+/** 16384 bits. */
+const LONGEST_MODULUS = 2048;
+/** OpenSSL checks no signature of a longer one. */
+const LONGEST_PUBLIC_EXPONENT = 8;
+
+/**
+ * OpenSSL signs with whatever numbers a file has, and nobody else is served meanwhile: with a prime of 64 kbit it takes
+ * minutes. The primes of a key are together as long as its modulus, and no exponent is longer than what it is for.
+ */
+function isInProportion(pem: string): boolean {
+  try {
+    const key = createPrivateKey(pem).export({ format: "jwk" });
+    const length = (name: "n" | "e" | "d" | "p" | "q" | "dp" | "dq" | "qi") =>
+      Buffer.byteLength(key[name] ?? "", "base64url");
+    return (
+      length("n") <= LONGEST_MODULUS &&
+      length("e") <= LONGEST_PUBLIC_EXPONENT &&
+      length("d") <= length("n") &&
+      length("p") + length("q") <= length("n") + 1 &&
+      Math.max(length("dp"), length("qi")) <= length("p") &&
+      length("dq") <= length("q")
+    );
+  } catch {
+    return false;
+  }
 }
 
 /** Lines of base64, below a few headers: what else there is would only slow down the parser. */

@@ -105,6 +105,9 @@ function readText(value: unknown, isGood: (text: string) => boolean, what: strin
   return isGood(text) ? { value: text } : { wrong: `is not ${what}: ${shown(text)}` };
 }
 
+/** Of reservations, each of which is looked at for each job. */
+const MOST_NAMES = 100;
+
 /** One name, several in a list, or several joined by commas; no public file shows more than one. */
 function readNames(value: unknown): Read<string[]> {
   const texts = [value].flat().map(asText);
@@ -112,6 +115,7 @@ function readNames(value: unknown): Read<string[]> {
   const names = texts.flatMap((text) => (text ?? "").split(",")).map((name) => name.trim());
   const given = names.filter((name) => name !== "");
   if (given.length === 0) return { wrong: absent(value) };
+  if (given.length > MOST_NAMES) return { wrong: `has ${given.length} names; ${MOST_NAMES} are the most` };
   const bad = given.find((name) => !SLURM_NAME.test(name));
   return bad === undefined ? { value: given } : { wrong: `has what is no name: ${shown(bad)}` };
 }
@@ -133,6 +137,7 @@ function nodeListsIn(value: unknown): NodeLists | undefined {
   }
   if (Array.isArray(value)) {
     const items: unknown[] = value;
+    if (items.length > MOST_NODES) return undefined;
     if (items.every((one) => typeof one === "string")) {
       const lists = expandAll(items);
       if (lists === undefined) return undefined;
@@ -144,6 +149,7 @@ function nodeListsIn(value: unknown): NodeLists | undefined {
     return { kind: "lists", lists: lists.map((list) => list ?? []) };
   }
   if (typeof value !== "object" || value === null) return undefined;
+  if (Object.keys(value).length > MOST_NODES) return undefined;
   const entries = Object.entries(value).map(([name, list]) => [name, nodesIn(list)] as const);
   if (entries.some(([, list]) => list === undefined)) return undefined;
   return { kind: "by name", lists: Object.fromEntries(entries.map(([name, list]) => [name, list ?? []])) };
@@ -151,7 +157,7 @@ function nodeListsIn(value: unknown): NodeLists | undefined {
 
 function nodesIn(value: unknown): string[] | undefined {
   const texts = [value].flat();
-  if (!texts.every((one) => typeof one === "string")) return undefined;
+  if (texts.length > MOST_NODES || !texts.every((one) => typeof one === "string")) return undefined;
   return expandAll(texts)?.flat();
 }
 

@@ -17,6 +17,11 @@ export function* answerLines(text: string): Generator<string, void, undefined> {
   }
 }
 
+/** The last lines of what a program has printed, where it says why it failed: it may print any number before. */
+export function lastLines(text: string): string[] {
+  return text.slice(-LONGEST_LINE).trim().split("\n");
+}
+
 /** Fields of a line, each ended by a mark; so many at most, of which the last has all that is left. */
 export function fieldsOf(line: string, mark: string, most: number): string[] {
   const fields: string[] = [];

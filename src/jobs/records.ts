@@ -1,4 +1,5 @@
 import { quote, quoteAll } from "../shells/quote.ts";
+import { fieldsOf } from "./answer-lines.ts";
 import { BOUNDED_FILE, READ_SECONDS, SUBMITTED_BYTES, within } from "./bounded-file.ts";
 import { CANCEL_REQUEST_BYTES, parseCancelRequest, type AskedToCancel } from "./cancel-request.ts";
 import { spoolOf } from "./directory.ts";
@@ -34,6 +35,8 @@ const HEADER = "mento-record";
 /** So much base64 one call prints, and what the last job adds: the answer of a shell has an end at 16 MiB. */
 const PRINTED_AT_ONCE = 4 * 1024 * 1024;
 const REAL_PATHS_BYTES = 512 * 1024;
+/** Of a few folders, and of results. */
+const MOST_REAL_PATHS = 2 * MAX_RESULTS;
 /** More is not of our command. */
 const READ_AT_MOST = 8 * 1024 * 1024;
 const NEW_LINE = 0x0a;
@@ -212,5 +215,5 @@ function recordsFrom(kinds: ReadonlyMap<string, readonly string[]>): Pick<ReadJo
 function pathsFrom(line: readonly string[] | undefined): string[] {
   const text = Buffer.from(line?.[1] ?? "", "base64").toString("utf8");
   // What is behind the last NUL was cut off.
-  return text.split("\0").slice(0, -1);
+  return fieldsOf(text, "\0", MOST_REAL_PATHS + 1).slice(0, -1);
 }

@@ -1,6 +1,7 @@
 import { writeJson } from "../messages/json.ts";
 import { GIVE_BACK_ENVIRONMENT, KEEP_ENVIRONMENT } from "../shells/environment.ts";
 import { quote } from "../shells/quote.ts";
+import { fieldsOf } from "./answer-lines.ts";
 import { globToRegex, plainRegex } from "./glob.ts";
 
 export interface RunScript {
@@ -52,6 +53,9 @@ export interface CopyBack {
 
 /** An event is a message of at most 1 MiB: of further results it has the number. */
 export const MAX_RESULTS = 1000;
+
+/** Of a record, which has a few, and two for each result. */
+const MAX_FIELDS = 4 * MAX_RESULTS;
 
 /** Exit codes of a job of Slurm that has not run the program; where that is looked at, a program's own are told as 1. */
 export const NOT_RUN = {
@@ -382,11 +386,10 @@ copied_back() {
 }`;
 }
 
-/** The fields of a record that the run script wrote, in order; a key may come more than once. */
+/** The fields of a record that the run script wrote, in order, as far as one has so many; a key may come more than once. */
 export function parseRecord(bytes: Uint8Array): [key: string, value: string][] {
   const text = new TextDecoder().decode(bytes);
-  return text
-    .split("\0")
+  return fieldsOf(text, "\0", MAX_FIELDS + 1)
     .slice(0, -1)
     .map((field) => {
       const at = field.indexOf("=");

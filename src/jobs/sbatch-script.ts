@@ -16,6 +16,8 @@ export interface SbatchScript {
 
 /** Slurm takes no larger script (max_script_size). */
 export const MOST_BYTES = 4 * 1024 * 1024;
+/** Of its directives in all, in characters: each option is held against others, and goes into the run script. */
+const MOST_IN_DIRECTIVES = 64 * 1024;
 
 /** A program, if it may be a script with directives; else nothing. */
 export function readCommand(program: string): string {
@@ -30,13 +32,20 @@ export function readScript(text: string): SbatchScript | undefined {
   const foreign: string[] = [];
   let hasDirectives = false;
   let mistake = formMistake(text);
+  let length = 0;
   for (const [at, line] of text
     .replace(/^\uFEFF/, "")
     .split("\n")
     .entries()) {
     const [, directive] = /^#(?:SBATCH|SLURM)(.*)$/s.exec(line) ?? [];
+    const isForeign = /^#(PBS|BSUB)[ \t]/.test(line);
+    if (directive !== undefined || isForeign) length += line.length;
+    if (length > MOST_IN_DIRECTIVES) {
+      mistake ??= tooLong(at + 1);
+      break;
+    }
     if (directive === undefined) {
-      if (/^#(PBS|BSUB)[ \t]/.test(line)) foreign.push(line.trim());
+      if (isForeign) foreign.push(line.trim());
       // An indented comment is one, and an indented directive no directive.
       if (!/^[ \t\v\f\r]*(#|$)/.test(line)) break;
       continue;
@@ -47,7 +56,9 @@ export function readScript(text: string): SbatchScript | undefined {
     if (typeof read === "string") mistake ??= unreadable(at + 1, read);
     else words.push(...read);
   }
-  return hasDirectives || foreign.length > 0 ? { options: optionsOf(words), foreign, mistake } : undefined;
+  return hasDirectives || foreign.length > 0 || length > 0
+    ? { options: optionsOf(words), foreign, mistake }
+    : undefined;
 }
 
 const SPACE = String.raw`[ \t\v\f\r]`;
@@ -72,6 +83,13 @@ function formMistake(text: string): Mistake {
     return { what, hint: "Convert it: dos2unix FILE, or sed -i 's/\\r$//' FILE." };
   }
   return null;
+}
+
+function tooLong(line: number): Mistake {
+  return {
+    what: `has directives of more than ${MOST_IN_DIRECTIVES} characters (up to line ${line})`,
+    hint: "Leave out those that say the same again.",
+  };
 }
 
 function hetjob(line: number): Mistake {

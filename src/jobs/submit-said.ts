@@ -1,4 +1,5 @@
-import { tryPlainJson } from "../messages/json.ts";
+import { MAX_JSON_VALUES, tryPlainJson } from "../messages/json.ts";
+import { fieldsOf } from "./answer-lines.ts";
 import { REQUEST_BYTES } from "./bounded-file.ts";
 import { parseSubmitted } from "./record-schema.ts";
 import { REQUEST_PREFIX } from "./run-script.ts";
@@ -44,41 +45,37 @@ export type SubmitAnswer =
 export function parseSubmitAnswer(stdout: string, paths: readonly string[]): SubmitAnswer | undefined {
   const line = lastAnswer(stdout);
   if (line.startsWith(SUBMITTED)) return parseDirectory(line.slice(SUBMITTED.length));
-  const [word, ...rest] = line.split(" ");
+  const [word, rest = ""] = fieldsOf(line, " ", 2);
+  const [first = "", more = ""] = fieldsOf(rest, " ", 2);
+  const number = /^\d{1,9}$/.test(first) ? Number(first) : NaN;
+  const path = paths[number];
   switch (word) {
-    case "missing": {
-      const path = paths[Number(rest[0])];
+    case "missing":
       return path === undefined
         ? undefined
-        : { kind: "missing", path, found: rest[1] === "-" ? null : Number(rest[1]) };
-    }
+        : { kind: "missing", path, found: more === "-" ? null : Number(more) };
     case "companion": {
-      const path = paths[Number(rest[0])];
       const folder = path?.slice(0, path.lastIndexOf("/") + 1) ?? "";
-      return path === undefined
-        ? undefined
-        : { kind: "missing", path: folder + rest.slice(1).join(" "), found: null };
+      return path === undefined ? undefined : { kind: "missing", path: folder + more, found: null };
     }
-    case "outside": {
-      const path = paths[Number(rest[0])];
-      return path === undefined ? undefined : { kind: "outside", path, real: rest.slice(1).join(" ") };
-    }
+    case "outside":
+      return path === undefined ? undefined : { kind: "outside", path, real: more };
     case "changing":
-      return { kind: "changing", look: rest.join(" ") };
+      return { kind: "changing", look: rest };
     case "busy":
-      return { kind: "busy", of: rest[0] === "session" ? "session" : "trigger" };
+      return { kind: "busy", of: first === "session" ? "session" : "trigger" };
     case "superseded":
-      return { kind: "superseded", by: textIn(rest.join(" ")) };
+      return { kind: "superseded", by: textIn(rest) };
     case "no-log":
-      return { kind: "no-log", why: rest.join(" ") };
+      return { kind: "no-log", why: rest };
     case "in-flight":
     case "full":
     case "none":
       return { kind: word };
     case "running":
-      return { kind: "running", slurmState: rest[0] ?? "" };
+      return { kind: "running", slurmState: first };
     case "failed":
-      return { kind: "failed", exitCode: Number(rest[0]) };
+      return { kind: "failed", exitCode: number };
     default:
       return undefined;
   }
@@ -93,6 +90,9 @@ function lastAnswer(stdout: string): string {
   return line;
 }
 
+/** A message's values, which can be arguments too, and its paths. */
+const MOST_VALUES = 2 * MAX_JSON_VALUES;
+
 /** What lies in a job directory: the lines of `submitted`, and the request. All of it is the account's word. */
 function parseDirectory(text: string): SubmitAnswer | undefined {
   const requestAt = text.indexOf(REQUEST_PREFIX);
@@ -105,7 +105,7 @@ function parseDirectory(text: string): SubmitAnswer | undefined {
   const { runId, host, reservation, partition } = submitted;
   const movedTo = again.length === 0 ? null : { reservation, partition };
   const from = requestAt + REQUEST_PREFIX.length;
-  const request = requestAt < 0 ? undefined : tryPlainJson(text.slice(from, from + REQUEST_BYTES));
+  const request = requestAt < 0 ? undefined : tryPlainJson(text.slice(from, from + REQUEST_BYTES), MOST_VALUES);
   return { kind: "submitted", runId, host, request, at, movedTo };
 }
 

@@ -100,7 +100,9 @@ export const JobEventData = z.strictObject({
   process: z
     .strictObject({ host: z.string(), pid: z.int() })
     .nullable()
-    .describe("Where a job outside Slurm runs; null for a Slurm job."),
+    .describe(
+      "Where a job outside Slurm runs; null for a Slurm job. The host is empty if its record names none of the session's nodes.",
+    ),
   session: z
     .strictObject({
       beamline: z.string().nullable(),

@@ -44,10 +44,11 @@ export function parsePlainJson(text: string): unknown {
   return JSON.parse(text);
 }
 
-/** The same of text that may be anything; undefined for what is no JSON. */
-export function tryPlainJson(text: string): unknown {
+/** The same of text that may be anything; undefined for what is no JSON, or has more values. */
+export function tryPlainJson(text: string, mostValues = Infinity): unknown {
   try {
-    return parsePlainJson(text);
+    const { levels, values } = shapeOf(text);
+    return levels > MAX_JSON_LEVELS || values > mostValues ? undefined : JSON.parse(text);
   } catch {
     return undefined;
   }

@@ -25,6 +25,8 @@ export interface Place {
   jobsDirectory: string;
   /** Of a job on this host: folders that what it is given must lie in. */
   dataFolders?: readonly string[];
+  /** Of a process: hosts that it can be on, whatever its directory says. */
+  hosts?: readonly string[];
   /** Where requests to cancel its jobs are, if not in their directories. */
   cancelRequests?: string;
   /** Or why there is none at the moment; null for a job outside Slurm. */

@@ -4,7 +4,10 @@ import { lookId, type DataWanted } from "../jobs/data-check.ts";
 import { directoryOf } from "../jobs/directory.ts";
 import type { SubmitAnswer } from "../jobs/submit-said.ts";
 import { FolderName } from "../jobs/tracking-record.ts";
+import { lastLines } from "../jobs/answer-lines.ts";
 import { tooManyPending } from "../jobs/slurm-now.ts";
+import { checkForm } from "../messages/check-form.ts";
+import { MAX_PATHS } from "../messages/data-ready.ts";
 import type { CommandEnd } from "../shells/shell.ts";
 import type { JobPlan } from "../triggers/plan.ts";
 import type { Place, SubmitOptions, SubmittedJob } from "./method.ts";
@@ -71,12 +74,13 @@ export async function conclude({
   const { jobsDirectory, shell, slot } = place;
   switch (answer?.kind) {
     case "submitted": {
-      const earlier = SubmittedRequest.safeParse(answer.request).data;
+      const checked = checkForm(SubmittedRequest, answer.request, { paths: MAX_PATHS });
+      const earlier = "data" in checked ? checked.data : undefined;
       if (earlier !== undefined && !sameList(earlier.paths, plan.paths)) throw idReused(plan, earlier.paths);
       const isProcess = slot === null;
       return {
         slurmJobId: isProcess ? null : answer.runId,
-        process: isProcess ? { host: answer.host ?? "", pid: Number(answer.runId) } : null,
+        process: isProcess ? { host: hostOf(answer.host, place), pid: Number(answer.runId) } : null,
         submittedAt: earlier?.submittedAt ?? timeOf(answer.at) ?? now.toISOString(),
         name: plan.trigger.name,
         directory: directoryOf(jobsDirectory, plan.jobId),
@@ -128,6 +132,11 @@ export async function conclude({
   }
 }
 
+/** The account could name any host, and have the worker connect to it. Empty: it is not known. */
+function hostOf(said: string | null, { hosts }: Place): string {
+  return said !== null && (hosts?.includes(said) ?? true) ? said : "";
+}
+
 /** A host whose `date` says anything else has no time to tell. */
 function timeOf(said: string | null): string | undefined {
   return z.iso.datetime().safeParse(said).data;
@@ -144,7 +153,7 @@ const FOLDER_TROUBLE = new RegExp(
 
 /** The line in which a program says why it could not write; the last one, for what comes first may be a consequence. */
 function folderTrouble(stderr: string): string | undefined {
-  const said = stderr.split("\n").filter((line) => FOLDER_TROUBLE.test(line));
+  const said = lastLines(stderr).filter((line) => FOLDER_TROUBLE.test(line));
   return said.at(-1)?.trim();
 }
 
@@ -197,7 +206,7 @@ function dataChanging(plan: JobPlan, look: string, giveUpAfterSeconds: number, i
 }
 
 export function lastLine(text: string): string {
-  return text.trim().split("\n").at(-1) ?? "";
+  return lastLines(text).at(-1) ?? "";
 }
 
 function sameList(one: readonly string[], other: readonly string[]): boolean {

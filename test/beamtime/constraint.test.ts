@@ -28,6 +28,12 @@ describe("a constraint and a node's features", () => {
     },
   );
 
+  it("that has no end is left to Slurm too", () => {
+    for (const constraint of ["(".repeat(500_000), "gpu&".repeat(250_000) + "gpu"]) {
+      expect(fitsConstraint(constraint, ["gpu"])).toBeUndefined();
+    }
+  });
+
   it("answers whatever the text is", () => {
     fc.assert(
       fc.property(fc.string(), fc.array(fc.string()), (constraint, features) => {

@@ -1,4 +1,5 @@
 import { execFileSync } from "node:child_process";
+import { generateKeyPairSync, randomBytes } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -17,6 +18,29 @@ beforeAll(() => {
   publicText = readFileSync(`${file}.pub`, "latin1");
 });
 afterAll(() => rmSync(folder, { recursive: true }));
+
+/** An odd number of so many bytes. */
+function long(bytes: number): Buffer {
+  return Buffer.concat([Buffer.from([0x7f]), randomBytes(bytes - 2), Buffer.from([1])]);
+}
+
+type Rsa = Partial<Record<"n" | "e" | "d" | "p" | "q" | "dp" | "dq" | "qi", Buffer>>;
+
+/** PKCS#1 (RFC 8017, A.1.2) with the numbers of a good key, but for these. */
+function rsaWith(others: Rsa): string {
+  const good = generateKeyPairSync("rsa", { modulusLength: 2048 }).privateKey.export({ format: "jwk" });
+  const numbers = (["n", "e", "d", "p", "q", "dp", "dq", "qi"] as const).map(
+    (name) => others[name] ?? Buffer.concat([Buffer.of(0), Buffer.from(good[name] ?? "", "base64url")]),
+  );
+  const body = Buffer.concat([Buffer.of(0), ...numbers].map((number) => der(2, number)));
+  return `-----BEGIN RSA PRIVATE KEY-----\n${der(0x30, body).toString("base64")}\n-----END RSA PRIVATE KEY-----\n`;
+}
+
+function der(tag: number, content: Buffer): Buffer {
+  const size = Buffer.alloc(4);
+  size.writeUInt32BE(content.length);
+  return Buffer.concat([Buffer.of(tag, 0x84), size, content]);
+}
 
 const read = (content: string) => privateKeyIn(Buffer.from(content, "latin1"), "/k/id");
 
@@ -37,6 +61,14 @@ describe("the text of a private key's file", () => {
     expect(read(change(text))).toEqual({ key: Buffer.from(text), type: "ecdsa-sha2-nistp256" });
   });
 
+  it.each(["1024", "2050", "4096"])("an RSA key of %s bits is good in both formats", (bits) => {
+    for (const format of ["PEM", "RFC4716"]) {
+      const rsa = join(folder, `rsa-${bits}-${format}`);
+      execFileSync("ssh-keygen", ["-q", "-t", "rsa", "-b", bits, "-m", format, "-N", "", "-f", rsa]);
+      expect(read(readFileSync(rsa, "latin1"))).toMatchObject({ type: "ssh-rsa" });
+    }
+  });
+
   it.each([
     ["a public key", () => publicText, /public key/],
     [
@@ -54,6 +86,14 @@ describe("the text of a private key's file", () => {
       /a certificate/,
     ],
     ["other text", () => "hello", /no private key/],
+    ["an RSA key with a prime of 32 kbit", () => rsaWith({ p: long(4096), dp: long(4096) }), /of lengths/],
+    ["an RSA key with an exponent of 128 kbit", () => rsaWith({ dp: long(16_000) }), /of lengths/],
+    ["an RSA key with a public exponent as long", () => rsaWith({ e: long(16_000) }), /of lengths/],
+    [
+      "an RSA key of 32 kbit",
+      () => rsaWith({ n: long(4096), d: long(4096), p: long(2048), q: long(2048) }),
+      /of lengths/,
+    ],
     ["a million headers", () => text.replace("\n", `\n${"a: b\n".repeat(10_000)}`), /is no key/],
   ])("%s is named, with what to do", (_, content, words) => {
     const found = read(content());

@@ -274,6 +274,7 @@ describe("parseMetadata", () => {
     ["a thousand texts that stand for millions", Array.from({ length: 1000 }, () => "n[0-999999999]")],
     ["texts of a few nodes that are too many together", Array.from({ length: 1000 }, () => "n[1-5]")],
     ["nodes by name that are too many", Object.fromEntries([1, 2].map((name) => [name, "n[1-4097]"]))],
+    ["lists without end", Array.from({ length: 100_000 }, () => ["n"])],
     ["brackets within brackets", ["n[0-99][0-99][0-99][0-99][0-99]"]],
   ])("takes no %s, and says so soon", (_, reservedNodes) => {
     const begun = performance.now();
@@ -281,6 +282,17 @@ describe("parseMetadata", () => {
     expect(performance.now() - begun).toBeLessThan(5000);
     expect(Object.keys(trouble ?? {})).toEqual(["reservedNodes"]);
     expect([...(nodes ?? []), ...(reservations ?? []).flatMap((one) => one.nodes)]).toEqual([]);
+  });
+
+  it("takes no names of reservations without end", () => {
+    const names = Array.from({ length: 100_000 }, (_, number) => `r${number}`);
+    for (const slurmReservation of [names, names.join(",")]) {
+      const { reservations, trouble } = withOnline({ slurmReservation }).online ?? {};
+      expect([reservations, trouble]).toEqual([
+        null,
+        { slurmReservation: "has 100000 names; 100 are the most" },
+      ]);
+    }
   });
 
   it("takes as many as 4,096", () => {

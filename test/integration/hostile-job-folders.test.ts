@@ -41,6 +41,7 @@ beforeAll(async () => {
   const triggers = [
     { name: "long", on: { technique: "long" }, run: ["/bin/sleep", "600"] },
     { name: "brief", on: { technique: "brief" }, run: ["/bin/sleep", "4"] },
+    { name: "own", on: { technique: "own" }, run: [ownScript()] },
     { name: "quick", on: { technique: "quick" }, run: ["/bin/true"] },
     {
       name: "many",
@@ -66,6 +67,11 @@ afterAll(async () => {
   await site.tearDown();
   await own.tearDown();
 });
+
+/** A user's own sbatch script. */
+function ownScript(): string {
+  return join(hostile.beamtime.corePath, "scratch_cc", "own.sh");
+}
 
 async function publish(place: Place, technique: string): Promise<string> {
   const message = { path: writeOnCore("data\n", place), technique };
@@ -206,6 +212,15 @@ describe("in job folders of one beamtime", () => {
     const { data } = await site.event("job.completed", cause);
     expect(Date.now() - Date.parse(data.times.ended ?? "")).toBeLessThan(2 * ANNOUNCED_WITHIN_MS);
   });
+});
+
+it("a user's own script of 300,000 directives is refused in words, and keeps nobody waiting", async () => {
+  writeFileSync(ownScript(), `#!/bin/sh\n${"#SBATCH -H\n".repeat(300_000)}true\n`, { mode: 0o755 });
+  const cause = await publish(hostile, "own");
+  await otherIsServed();
+  const { data } = await site.event("message.rejected", cause);
+  expect(data.error?.code).toBe("submit-refused");
+  expect(data.error?.message).toContain("more than 65536 characters");
 });
 
 it("what the account's own scontrol and squeue print keeps nobody waiting", async () => {

@@ -1,8 +1,11 @@
 import { describe, expect, it } from "vitest";
 import { chooseReservation } from "../../src/beamtime/reservation.ts";
 import { parseAccounting } from "../../src/jobs/accounting.ts";
+import { lastLines } from "../../src/jobs/answer-lines.ts";
 import { parseLook } from "../../src/jobs/cancel.ts";
 import { parseProcesses } from "../../src/jobs/process.ts";
+import { parseRecords } from "../../src/jobs/records.ts";
+import { parseRecord } from "../../src/jobs/run-script.ts";
 import { parseSlurmNow } from "../../src/jobs/slurm-now.ts";
 import { parseExit, parseSqueue } from "../../src/jobs/squeue.ts";
 
@@ -63,6 +66,28 @@ describe(
       const jobs = Array.from({ length: 2_000 }, (_, number) => ({ pid: number + 2, directory: "/j" }));
       const said = lines(800_000, (number) => `mento-process ${number + 1_000_000} R`);
       expect(parseProcesses(said, jobs, "n").size).toBe(0);
+    });
+
+    it.each([
+      ["fields of nothing", "\0".repeat(512 * 1024)],
+      ["one field again and again", "code=0\0".repeat(75_000)],
+      ["results of nothing", `at=2026-01-01T00:00:00Z\0code=0\0stoppedBy=\0${"result=1 /\0".repeat(47_000)}`],
+    ])("records of jobs with %s", (_, record) => {
+      const line = `ended 4711 ${Buffer.from(record).toString("base64")}`;
+      const said = lines(6, (number) =>
+        ["begin", "submitted x NDcxMQo=", line, `real x ${Buffer.alloc(400_000).toString("base64")}`, "end"]
+          .map((one) => `mento-record j${number} ${one}`)
+          .join("\n"),
+      );
+      const read = parseRecords(Buffer.from(`${said}\n`));
+      expect(parseRecord(Buffer.from(record)).length).toBeLessThanOrEqual(4_000);
+      expect(read.size).toBe(6);
+      for (const { realPaths } of read.values()) expect(realPaths.length).toBeLessThanOrEqual(2_000);
+    });
+
+    it("why a command failed, in empty lines", () => {
+      expect(lastLines(`${"\n".repeat(15 * MEBI)}why\n`).at(-1)).toBe("why");
+      expect(lastLines("x\n".repeat(8 * MEBI)).length).toBeLessThan(65_536);
     });
 
     it("exit codes that are none", () => {

@@ -110,6 +110,9 @@ it.each([
   ["no interpreter", "#SBATCH -n1\n", /#!/],
   ["half of quotes", "#!/bin/sh\n#SBATCH --mail-user='me\n", /line 2: a ' without/],
   ["a colon", "#!/bin/sh\n#SBATCH -n1 : -n2\n", /line 2: unexpected :/],
+  ["directives without end", `#!/bin/sh\n${"#SBATCH -H\n".repeat(300_000)}`, /more than 65536 characters/],
+  ["words without end", `#!/bin/sh\n#SBATCH ${"a ".repeat(2_000_000)}\n`, /more than 65536 .*line 2/],
+  ["another's directives without end", `#!/bin/sh\n${"#PBS -x\n".repeat(300_000)}`, /more than 65536/],
 ])("a script that sbatch would not take, or Mento not whole, says so: %s", (_, text, what) => {
   const { mistake } = read(text);
   expect(mistake?.what).toMatch(what);

@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { Deferred, MentoError, Rejected, Unavailable } from "../../src/errors.ts";
+import { parseSubmitAnswer } from "../../src/jobs/submit-said.ts";
 import { sbatch, sbatchArguments } from "../../src/methods/sbatch.ts";
 import type { Shell } from "../../src/shells/shell.ts";
 import type { JobPlan } from "../../src/triggers/plan.ts";
@@ -230,6 +231,22 @@ describe("the answer of the remote call", () => {
     });
     expect(JSON.stringify(result).length).toBeLessThan(1_000);
   });
+
+  it.each([
+    ["lists of what is no path", `{"paths":[${"1,".repeat(2_000_000)}1]}`],
+    [
+      "more paths than a message has",
+      `{"submittedAt":"2026-01-01T00:00:00Z","paths":[${"1,".repeat(200_000)}1]}`,
+    ],
+    ["levels without end", "[".repeat(4_000_000)],
+  ])(
+    "is believed without the account's request, which is not even parsed, if that has %s",
+    async (_, request) => {
+      const said = `mento:submitted 4711 # mento-request: ${request}\n`;
+      expect(parseSubmitAnswer(said, [])).toMatchObject({ runId: "4711", request: undefined });
+      expect((await submitWith(said, "")).result).toMatchObject({ slurmJobId: "4711", arrayId: null });
+    },
+  );
 
   it("that is none leaves the message for later", async () => {
     for (const stdout of ["", "mento:submitted \n", "mento:hello\n"]) {
