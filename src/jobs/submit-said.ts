@@ -105,7 +105,8 @@ function parseDirectory(text: string): SubmitAnswer | undefined {
   const { runId, host, reservation, partition } = submitted;
   const movedTo = again.length === 0 ? null : { reservation, partition };
   const from = requestAt + REQUEST_PREFIX.length;
-  const request = requestAt < 0 ? undefined : tryPlainJson(text.slice(from, from + REQUEST_BYTES), MOST_VALUES);
+  const request =
+    requestAt < 0 ? undefined : tryPlainJson(text.slice(from, from + REQUEST_BYTES), MOST_VALUES);
   return { kind: "submitted", runId, host, request, at, movedTo };
 }
 

@@ -108,7 +108,7 @@ it("jobs run and end, with times in their order, though broker, controller and n
   const ids = [await publish("quick"), await publish("killed"), await publish("cancelled")];
   const [quick = "", killed = "", cancelled = ""] = ids;
   const { data } = await site.event("job.started", cancelled);
-  askSlurm(own.facility, "scancel", data.slurm.jobId ?? "");
+  askSlurm(own.facility, "scancel", data.slurm.jobId);
   const ends = [
     await site.event("job.completed", quick),
     await site.event("job.failed", killed, 60_000),

@@ -82,13 +82,15 @@ export class OwnFacility {
   async setClock(server: string, offset: string): Promise<void> {
     const pid = this.pidOf(server);
     const [program = "", ...args] = wordsOf(pid, "cmdline");
-    const env = Object.fromEntries(wordsOf(pid, "environ").map((one) => one.split(/=(.*)/s).slice(0, 2)));
+    const env: NodeJS.ProcessEnv = fakeTime(offset);
+    for (const one of wordsOf(pid, "environ"))
+      env[one.slice(0, one.indexOf("="))] ??= one.slice(one.indexOf("=") + 1);
     process.kill(pid, "SIGTERM");
     await eventually(`${server} has ended`, () => {
       const state = statOf(pid);
       return state === undefined || state === "Z" ? true : undefined;
     });
-    const child = spawn(program, args, { env: { ...env, ...fakeTime(offset) }, stdio: "ignore" });
+    const child = spawn(program, args, { env, stdio: "ignore" });
     this.#clocks.push(() => child.kill());
   }
 
