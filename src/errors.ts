@@ -20,7 +20,7 @@ export const ERROR_CODES = {
   "path-not-synced": "A path lies in scratch_bl or local, which never reach the core file system.",
   "template-value-missing": "A trigger needs a value that the message does not have.",
   "wrong-argument":
-    "A program's argument would hold a NUL byte, or begin with - where a name of the message is.",
+    "An argument would hold NUL, begin with - where a message's name is, or all of them are too long.",
   "chain-too-long":
     "Jobs followed from one another more than 16 times: triggers start each other in a circle.",
   "event-not-believed": "A job's event came by another exchange than that of Mento's events.",

@@ -13,6 +13,7 @@ import { arrayMarkerOf, type SubmitRequest } from "../jobs/directory.ts";
 import type { SubmitAnswer } from "../jobs/submit-said.ts";
 import { failureOf } from "../jobs/sbatch-refusals.ts";
 import { carriedOver } from "../jobs/sbatch-script.ts";
+import { quotedBytes } from "../shells/quote.ts";
 import type { CommandEnd } from "../shells/shell.ts";
 import type { JobPlan } from "../triggers/plan.ts";
 import type { Place, SubmitOptions, SubmittedJob } from "./method.ts";
@@ -20,7 +21,7 @@ import { sbatch, sbatchArguments, submitRequest, whyFailed, withdrawRefused } fr
 import { conclude, type Failed } from "./submit-answer.ts";
 
 /**
- * The scripts of an array, in all: they are one command, and of those that are there already the requests are its answer,
+ * The scripts of an array, in all and quoted: they are one command, and of those that are there already the requests are its answer,
  * which a shell takes up to 16 MiB.
  */
 const MAX_SCRIPT_BYTES = 8 * 1024 * 1024;
@@ -78,7 +79,7 @@ function scriptBytes(members: readonly ArrayMember[], place: Place, slot: Slot):
   const scripts = members.map(
     ({ plan, options: { now } }) => submitRequest(plan, place, slot, { now }).script,
   );
-  return scripts.reduce((sum, script) => sum + Buffer.byteLength(script), 0);
+  return scripts.reduce((sum, script) => sum + quotedBytes(script), 0);
 }
 
 /** By the job's id. */

@@ -5,6 +5,11 @@ export function quote(word: string): string {
   return "'" + word.replaceAll("'", `'\\''`) + "'";
 }
 
+/** The bytes of the word that {@link quote} makes, without making it. */
+export function quotedBytes(word: string): number {
+  return Buffer.byteLength(word) + 3 * (word.split("'").length - 1) + 2;
+}
+
 export function quoteAll(words: readonly string[]): string {
   return words.map(quote).join(" ");
 }

@@ -9,6 +9,7 @@ import {
 } from "../beamtime/paths.ts";
 import type { Cause, ChainLink, JobMethod, MessageFacts } from "../messages/job-event.ts";
 import { cut } from "../messages/cut.ts";
+import { writeJson } from "../messages/json.ts";
 import type { TriggerInput } from "../messages/trigger-input.ts";
 import { derivedId } from "../messages/derived-id.ts";
 import { checkedDirectory, checkedResults, ofNoSession } from "./event-paths.ts";
@@ -135,6 +136,7 @@ export function planJob(
     checkArgument(argument, trigger);
   }
   const given = [...plan.argv, ...Object.values(plan.env), plan.workdir ?? "", plan.stdin ?? ""];
+  checkSize([...given, ...paths, writeJson(facts.parameters)], trigger);
   if (isHere && session?.isOpen === false) requireNoBeamlinePath(given, session);
   const traceparent = traceparentFor(event.traceparent, cause, jobId);
   const beamline = session?.beamline ?? input.beamline;
@@ -281,6 +283,30 @@ function checkArgument(argument: string, trigger: Trigger): void {
     message: `An argument of trigger ${trigger.name} would hold ${what}.`,
     hint: "Correct the message's parameters.",
   });
+}
+
+/** What a job is given becomes part of its script: Slurm takes no longer one, unless `max_script_size` is set. */
+const MAX_GIVEN_BYTES = 4 * 1024 * 1024;
+/** Bytes of a quote or a carriage return in a script, which is quoted itself on its way to the node. */
+const QUOTED_BYTES = 21;
+
+function checkSize(given: readonly string[], trigger: Trigger): void {
+  const bytes = given.reduce((sum, text) => sum + quotedBytes(text), 0);
+  if (bytes <= MAX_GIVEN_BYTES) return;
+  throw new Rejected({
+    code: "wrong-argument",
+    message: `What the message gives the job of trigger ${trigger.name} has ${bytes} bytes when it is quoted for a shell; ${MAX_GIVEN_BYTES} are the most.`,
+    hint: "Write such data to a file and send its path.",
+  });
+}
+
+/** One by one: a list of a million quotes takes a second. */
+function quotedBytes(text: string): number {
+  let bytes = Buffer.byteLength(text);
+  for (let at = 0; at < text.length; at++) {
+    if (text[at] === "'" || text[at] === "\r") bytes += QUOTED_BYTES - 1;
+  }
+  return bytes;
 }
 
 /**

@@ -331,6 +331,23 @@ describe("messages of many times what a worker reads", () => {
   }
 });
 
+describe("a message that would make a script of many times its size", () => {
+  it.each([
+    ["parameters", { path: beamtime.corePath, parameters: { a: "'".repeat(1_000_000) } }],
+    ["paths", { path: Array<string>(900).fill(join(beamtime.corePath, "'".repeat(800))) }],
+  ])("of its %s is rejected, and keeps others waiting for nothing", async (_, data) => {
+    const before = lostLinks();
+    const body = json({ technique: "powder", ...data });
+    const ids = await Promise.all([1, 2, 3].map(() => send(body, {})));
+    for (const id of ids) {
+      expect((await site.event("message.rejected", id)).data.error?.code).toBe("wrong-argument");
+      await takeDead();
+    }
+    await runsHealthy();
+    expect(lostLinks()).toBe(before);
+  });
+});
+
 describe("what a producer says of others' work", () => {
   it("is no event of a job: nothing follows from it, and no subscriber hears it", async () => {
     const id = await send(json({ path: writeOnCore(), technique: "powder" }), {});
@@ -399,62 +416,78 @@ describe("an answer that its producer's queue does not take", () => {
 });
 
 describe("what the broker itself puts away", () => {
-  const forged = (name: string, more: readonly (readonly [string, Buffer])[] = []) => {
-    const death = field(
-      "F",
-      table([
-        ["count", field("l", u64(1n))],
-        ["reason", text("delivery_limit")],
-        ["queue", text(queue("jobs"))],
-        ["exchange", text(`${site.prefix}.events`)],
-        ...more,
-      ]),
-    );
-    return [name, list(death)] as const;
-  };
+  type Entries = (readonly [string, Buffer])[];
+  const death = (...entries: Entries) => list(field("F", table(entries)));
+  const forged = (prefix: string, more: Entries = []): readonly [string, Buffer] => [
+    "x-death",
+    death(
+      ["count", field("l", u64(1n))],
+      ["reason", text("delivery_limit")],
+      ["queue", text(`${prefix}.default.jobs`)],
+      ["exchange", text(`${prefix}.events`)],
+      ...more,
+    ),
+  ];
   const ours = [
     ...[["mento-queue", text(queue("jobs"))] as const, ["mento-trigger", text("other")] as const],
     ...[["mento-mark", text("x")] as const, ["mento-exchange", text(`${site.prefix}.events`)] as const],
   ];
 
   it.each([
-    ["a list of deaths", [forged("x-death")]],
-    ["two lists of deaths", [forged("x-death"), forged("x-death")]],
-    ["a list of deaths that nobody can read", [forged("x-death", [["deep", deepTables(40)]])]],
-  ])("with %s of its producer's is shown, and goes nowhere but to the intake", async (_, entries) => {
-    const away = new TestSite([{ name: "powder", on: { technique: "powder" }, run: ["/bin/true"] }]);
-    const stopped = await away.startWorker();
-    await stopped.stop();
-    const other = await brokerLogin({ configure: "", write: `^${away.prefix}\\.data$`, read: "" });
-    const raw = await connectRaw(other.url);
-    const answer = await raw.publish({
-      ...{ exchange: `${away.prefix}.data`, routingKey: "p11.-.data.ready", body: json({ job: "x" }) },
-      properties: rawProperties({
-        headers: table([...entries, ...ours]),
-        ...{
-          expiration: shortString("1"),
-          messageId: shortString("expired"),
-          type: shortString("mento.job.cancel.v1"),
-        },
-      }),
-    });
-    expect(answer).toBe("ack");
-    const listed = await eventually("it is a dead letter", async () => {
-      const { stdout } = await mento("dead", "list", "-c", away.configFile);
-      return stdout.includes("expired") ? stdout : undefined;
-    });
-    expect(listed).not.toContain("default.jobs");
-    const replayed = await tryMento(["dead", "replay", "--json", "-c", away.configFile]);
-    const outcomes = replayed.stdout
-      .trim()
-      .split("\n")
-      .map((line) => JSON.parse(line) as { queue: string });
-    expect(outcomes).toHaveLength(1);
-    expect(["-", `${away.prefix}.default.intake`]).toContain(outcomes[0]?.queue);
-    raw.close();
-    await other.remove();
-    await away.tearDown();
-  });
+    ["a list of deaths", (prefix) => [forged(prefix)]],
+    ["two lists of deaths", (prefix) => [forged(prefix), forged(prefix)]],
+    ["a list of deaths that nobody can read", (prefix) => [forged(prefix, [["deep", deepTables(40)]])]],
+    [
+      "the death that it will have, which names a second queue,",
+      (prefix) => [
+        [
+          "x-death",
+          death(
+            ["count", field("l", u64(1n))],
+            ["reason", text("expired")],
+            ["queue", text(`${prefix}.default.intake`)],
+            ["queue", text(`${prefix}.default.jobs`)],
+          ),
+        ],
+      ],
+    ],
+  ] satisfies [string, (prefix: string) => Entries][])(
+    "with %s of its producer's is shown, and goes nowhere but to the intake",
+    async (_, entriesOf) => {
+      const away = new TestSite([{ name: "powder", on: { technique: "powder" }, run: ["/bin/true"] }]);
+      const stopped = await away.startWorker();
+      await stopped.stop();
+      const other = await brokerLogin({ configure: "", write: `^${away.prefix}\\.data$`, read: "" });
+      const raw = await connectRaw(other.url);
+      const answer = await raw.publish({
+        ...{ exchange: `${away.prefix}.data`, routingKey: "p11.-.data.ready", body: json({ job: "x" }) },
+        properties: rawProperties({
+          headers: table([...entriesOf(away.prefix), ...ours]),
+          ...{
+            expiration: shortString("1"),
+            messageId: shortString("expired"),
+            type: shortString("mento.job.cancel.v1"),
+          },
+        }),
+      });
+      expect(answer).toBe("ack");
+      const listed = await eventually("it is a dead letter", async () => {
+        const { stdout } = await mento("dead", "list", "-c", away.configFile);
+        return stdout.includes("expired") ? stdout : undefined;
+      });
+      expect(listed).not.toContain("default.jobs");
+      const replayed = await tryMento(["dead", "replay", "--json", "-c", away.configFile]);
+      const outcomes = replayed.stdout
+        .trim()
+        .split("\n")
+        .map((line) => JSON.parse(line) as { queue: string });
+      expect(outcomes).toHaveLength(1);
+      expect(["-", `${away.prefix}.default.intake`]).toContain(outcomes[0]?.queue);
+      raw.close();
+      await other.remove();
+      await away.tearDown();
+    },
+  );
 
   it("in the history, with places of its producer's, hides no event from those who listen", async () => {
     const offset = ["x-stream-offset", field("l", u64(9_007_199_254_740_000n))] as const;

@@ -1,7 +1,7 @@
 import { execFileSync } from "node:child_process";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { quoteAll } from "../../src/shells/quote.ts";
+import { quote, quoteAll, quotedBytes } from "../../src/shells/quote.ts";
 
 /** What a real shell hands to a program for each list of words: how many arguments, and these, each ended by NUL. */
 function through(shell: string, lists: string[][]): string[] {
@@ -28,4 +28,12 @@ describe.each(["sh", "bash"])("quoteAll through a real %s", (shell) => {
       { numRuns: 6 },
     );
   });
+});
+
+it("tells the bytes of a quoted word without making it", () => {
+  fc.assert(
+    fc.property(fc.string({ unit: fc.constantFrom("'", "\\", "ü", "a", "\n") }), (word) => {
+      expect(quotedBytes(word)).toBe(Buffer.byteLength(quote(word)));
+    }),
+  );
 });

@@ -18,6 +18,21 @@ const plan = (trigger: object, data: DataReady = { path: "/gpfs/current/raw/s1/a
   planJob(message(data), Trigger.parse({ name: "t", run: ["true"], ...trigger }), session, "default");
 
 describe("planJob", () => {
+  it.each([
+    ["parameters", "'", {}],
+    ["an argument", "'", { run: ["p", "{{ parameters.a }}"] }],
+    ["standard input", "\r", { stdin: "{{ parameters.a }}" }],
+    ["a variable", "\r", { env: { A: "{{ parameters.a }}" } }],
+  ])(
+    "refuses %s that would be many times as long when quoted, and takes as much of others",
+    (_, odd, trigger) => {
+      const given = (character: string) =>
+        plan(trigger, { path: "/gpfs/current/raw/a", parameters: { a: character.repeat(500_000) } });
+      expect(() => given(odd)).toThrow(/when it is quoted for a shell; 4194304 are the most/);
+      expect(given("ü").facts.parameters["a"]).toHaveLength(500_000);
+    },
+  );
+
   it("fills the program, its environment, folder and input, with the path in all views", () => {
     const run = [
       "p",
