@@ -291,14 +291,22 @@ const MAX_GIVEN_BYTES = 4 * 1024 * 1024;
 const QUOTED_BYTES = 21;
 
 function checkSize(given: readonly string[], trigger: Trigger): void {
-  const quoted = (text: string) => (text.split(/['\r]/).length - 1) * (QUOTED_BYTES - 1);
-  const bytes = given.reduce((sum, text) => sum + Buffer.byteLength(text) + quoted(text), 0);
+  const bytes = given.reduce((sum, text) => sum + quotedBytes(text), 0);
   if (bytes <= MAX_GIVEN_BYTES) return;
   throw new Rejected({
     code: "wrong-argument",
     message: `What the message gives the job of trigger ${trigger.name} has ${bytes} bytes when it is quoted for a shell; ${MAX_GIVEN_BYTES} are the most.`,
     hint: "Write such data to a file and send its path.",
   });
+}
+
+/** One by one: a list of a million quotes takes a second. */
+function quotedBytes(text: string): number {
+  let bytes = Buffer.byteLength(text);
+  for (let at = 0; at < text.length; at++) {
+    if (text[at] === "'" || text[at] === "\r") bytes += QUOTED_BYTES - 1;
+  }
+  return bytes;
 }
 
 /**
