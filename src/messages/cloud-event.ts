@@ -3,8 +3,16 @@ import { Rejected } from "../errors.ts";
 import { bodyText } from "./body-text.ts";
 import { describeIssues } from "./check-form.ts";
 import { cut } from "./cut.ts";
-import { checkAttributes, envelopeOf, mediaTypeOf, readJson, timeOf, tooDeep } from "./envelope.ts";
-import { plainNumbers } from "./json.ts";
+import {
+  checkAttributes,
+  envelopeOf,
+  mediaTypeOf,
+  readJson,
+  requireFewValues,
+  timeOf,
+  tooDeep,
+} from "./envelope.ts";
+import { MAX_EVENT_VALUES, MAX_JSON_VALUES, plainNumbers } from "./json.ts";
 
 /** Messages larger than this are rejected unread: 1 MiB. */
 export const MAX_MESSAGE_BYTES = 1024 * 1024;
@@ -59,9 +67,13 @@ export function decodeMessage(body: Uint8Array, properties: MessageProperties): 
   if (body.byteLength > MAX_MESSAGE_BYTES) throw tooLarge(body.byteLength);
   const format = foreignFormat(mediaTypeOf(properties.contentType));
   if (format !== undefined) throw wrongFormat(format);
-  const value = readJson(bodyText(body, properties));
+  const text = bodyText(body, properties);
+  requireFewValues(text, MAX_EVENT_VALUES);
+  const value = readJson(text);
   if (isBatch(value)) throw wrongFormat("a batch of events");
-  return checkedEvent(envelopeOf(value, body, properties));
+  const envelope = envelopeOf(value, body, properties);
+  if (!isOfJob(envelope)) requireFewValues(text, MAX_JSON_VALUES);
+  return checkedEvent(envelope);
 }
 
 export function tooLarge(bytes: number): Rejected {
@@ -93,11 +105,14 @@ function wrongFormat(format: string): Rejected {
   });
 }
 
+function isOfJob({ type }: Record<string, unknown>): boolean {
+  return typeof type === "string" && type.startsWith("mento.job.");
+}
+
 function checkedEvent(envelope: Record<string, unknown>): CloudEvent {
   const { data } = envelope;
-  const isOfJob = typeof envelope["type"] === "string" && envelope["type"].startsWith("mento.job.");
   // A job's event has what its message said one level deeper.
-  if (isDeeperThan(isOfJob ? MAX_LEVELS + 1 : MAX_LEVELS, data)) throw tooDeep(MAX_LEVELS);
+  if (isDeeperThan(isOfJob(envelope) ? MAX_LEVELS + 1 : MAX_LEVELS, data)) throw tooDeep(MAX_LEVELS);
   const event: Record<string, unknown> = {
     ...(plainNumbers(envelope, [data]) as object),
     ...timeOf(envelope),

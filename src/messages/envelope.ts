@@ -120,13 +120,18 @@ function decodeBase64(encoded: unknown): unknown {
   } catch (cause) {
     throw noEvent("its data_base64 does not hold JSON in UTF-8", cause);
   }
+  requireFewValues(text, MAX_JSON_VALUES);
   return readJson(text);
+}
+
+/** @throws Rejected `wrong-schema` */
+export function requireFewValues(text: string, most: number): void {
+  const { values } = shapeOf(text);
+  if (values > most) throw tooMany(values, most);
 }
 
 /** Of a body, or of data within one. Throws Rejected `not-json`, `wrong-schema`. */
 export function readJson(text: string): unknown {
-  const { values } = shapeOf(text);
-  if (values > MAX_JSON_VALUES) throw tooMany(values);
   let value: unknown;
   try {
     value = parseJson(text);
@@ -220,10 +225,10 @@ export function noEvent(why: string, cause?: unknown): Rejected {
   });
 }
 
-function tooMany(values: number): Rejected {
+function tooMany(values: number, most: number): Rejected {
   return new Rejected({
     code: "wrong-schema",
-    message: `The message holds ${values} values; ${MAX_JSON_VALUES} are the most.`,
+    message: `The message holds ${values} values; ${most} are the most.`,
     hint: "Write such data to a file and send its path.",
   });
 }

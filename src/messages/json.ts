@@ -81,9 +81,11 @@ export function writeJson(value: unknown, indent?: number): string {
 
 /**
  * Of all values in one message: as objects of JavaScript's they have many times the bytes of their text, and a worker holds
- * hundreds of messages. No event of a worker has more: results have some 150 bytes each, and it ends at 1 MiB.
+ * hundreds of messages, and the records of thousands of jobs.
  */
-export const MAX_JSON_VALUES = 50_000;
+export const MAX_JSON_VALUES = 10_000;
+/** A job's event has its message's, and its results. */
+export const MAX_EVENT_VALUES = 2 * MAX_JSON_VALUES;
 
 const [QUOTE, BACKSLASH, COMMA] = [0x22, 0x5c, 0x2c];
 const [OPENING_BRACE, CLOSING_BRACE, OPENING_BRACKET, CLOSING_BRACKET] = [0x7b, 0x7d, 0x5b, 0x5d];
