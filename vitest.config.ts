@@ -32,7 +32,8 @@ export default defineConfig({
         extends: true,
         test: {
           name: "unit",
-          testTimeout: 30_000,
+          // Some start hundreds of processes.
+          testTimeout: 120_000,
           include: ["test/**/*.test.ts"],
           exclude: ["test/integration/**", "test/containers/**"],
         },
