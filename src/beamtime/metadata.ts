@@ -1,10 +1,10 @@
-import { posix } from "node:path";
 import { z } from "zod";
 import { Deferred } from "../errors.ts";
 import { describeIssues } from "../messages/check-form.ts";
 import { BeamlineName, BeamtimeId } from "../messages/data-ready.ts";
 import { parsePlainJson } from "../messages/json.ts";
 import { asText, readOnlineAnalysis, type OnlineResources } from "./online-analysis.ts";
+import { normalPath } from "../messages/path-text.ts";
 
 /** How long a message waits for a person to mend the beamtime's files: a day. */
 const GIVE_UP_AFTER_SECONDS = 24 * 3600;
@@ -32,7 +32,7 @@ const MetadataFile = z
     /** A commissioning run's id. */
     id: text.pipe(SessionId).nullish(),
     beamline: text.pipe(BeamlineName.max(64)),
-    corePath: text.transform(normalPath).pipe(CorePath),
+    corePath: text.transform(coreFolder).pipe(CorePath),
     tag: optionalText,
     eventStart: optionalText,
     eventEnd: optionalText,
@@ -114,8 +114,9 @@ function asapoOf({ asapo, onlineAnalysis }: MetadataFile): AsapoAccess | undefin
 }
 
 /** Without `//`, `.`, `..` and a slash at the end; not absolute if that leaves its first folder, or nothing. */
-function normalPath(path: string): string {
-  const normal = posix.normalize(path.replace(/^\/+/, "/")).replace(/\/$/, "");
+function coreFolder(path: string): string {
+  const normal = normalPath(path.replace(/^\/+/, "/")).replace(/\/$/, "");
+  if (normal === "") return "";
   const [, first] = path.split(/\/+/, 2);
   return normal.split("/", 2)[1] === first ? normal : "";
 }

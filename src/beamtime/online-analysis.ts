@@ -1,4 +1,5 @@
 import { expandHostlist, isHostName } from "../jobs/hostlist.ts";
+import { LONGEST_PATH } from "../messages/path-text.ts";
 
 /** One reservation of a session. */
 export interface SessionReservation {
@@ -35,7 +36,11 @@ export function readOnlineAnalysis(file: Readonly<Record<string, unknown>>): Onl
   const names = readNames(file["slurmReservation"]);
   const partitions = readNames(file["slurmPartition"]);
   const lists = readNodeLists(file["reservedNodes"]);
-  const key = readText(file["sshPrivateKeyPath"], (text) => !/[\0\n]/.test(text), "a path");
+  const key = readText(
+    file["sshPrivateKeyPath"],
+    (text) => text.length <= LONGEST_PATH && !/[\0\n]/.test(text),
+    "a path",
+  );
   const account = readText(file["userAccount"], (text) => ACCOUNT.test(text), "an account's name");
   const wrong = (one: Read<unknown>) => ("wrong" in one ? one.wrong : undefined);
   const trouble = {
@@ -131,49 +136,58 @@ function readNodeLists(value: unknown): Read<NodeLists> {
 
 /** Each text may be one name, several with commas, or Slurm's short form. undefined: it is something else. */
 function nodeListsIn(value: unknown): NodeLists | undefined {
+  const room = { left: MOST_NODES };
   if (typeof value === "string") {
-    const lists = expandAll([value]);
+    const lists = expandAll([value], room);
     return lists && { kind: "lists", lists };
   }
   if (Array.isArray(value)) {
     const items: unknown[] = value;
     if (items.length > MOST_NODES) return undefined;
     if (items.every((one) => typeof one === "string")) {
-      const lists = expandAll(items);
+      const lists = expandAll(items, room);
       if (lists === undefined) return undefined;
       const isFlat = lists.every((list) => list.length <= 1);
       return isFlat ? { kind: "lists", lists: [lists.flat()] } : { kind: "texts", lists };
     }
-    const lists = items.map(nodesIn);
-    if (lists.includes(undefined)) return undefined;
-    return { kind: "lists", lists: lists.map((list) => list ?? []) };
+    const lists = everyOne(items, (item) => nodesIn(item, room));
+    return lists && { kind: "lists", lists };
   }
   if (typeof value !== "object" || value === null) return undefined;
   if (Object.keys(value).length > MOST_NODES) return undefined;
-  const entries = Object.entries(value).map(([name, list]) => [name, nodesIn(list)] as const);
-  if (entries.some(([, list]) => list === undefined)) return undefined;
-  return { kind: "by name", lists: Object.fromEntries(entries.map(([name, list]) => [name, list ?? []])) };
+  const names = Object.keys(value);
+  const lists = everyOne(Object.values(value), (list) => nodesIn(list, room));
+  return (
+    lists && { kind: "by name", lists: Object.fromEntries(names.map((name, at) => [name, lists[at] ?? []])) }
+  );
 }
 
-function nodesIn(value: unknown): string[] | undefined {
+/** undefined as soon as one is. */
+function everyOne<T>(values: readonly unknown[], read: (value: unknown) => T | undefined): T[] | undefined {
+  const all: T[] = [];
+  for (const value of values) {
+    const one = read(value);
+    if (one === undefined) return undefined;
+    all.push(one);
+  }
+  return all;
+}
+
+function nodesIn(value: unknown, room: { left: number }): string[] | undefined {
   const texts = [value].flat();
   if (texts.length > MOST_NODES || !texts.every((one) => typeof one === "string")) return undefined;
-  return expandAll(texts)?.flat();
+  return expandAll(texts, room)?.flat();
 }
 
 /** More nodes than any beamline has: each text may stand for a hundred thousand, and a file holds many texts. */
 const MOST_NODES = 4096;
 
-function expandAll(texts: readonly string[]): string[][] | undefined {
-  const lists: string[][] = [];
-  let count = 0;
-  for (const text of texts) {
-    const list = expandHostlist(text.trim());
-    count += list.length;
-    if (count > MOST_NODES) return undefined;
-    lists.push(list);
-  }
-  return lists;
+function expandAll(texts: readonly string[], room: { left: number }): string[][] | undefined {
+  return everyOne(texts, (text) => {
+    const list = expandHostlist((text as string).trim(), { most: room.left + 1 });
+    room.left -= list.length;
+    return room.left < 0 ? undefined : list;
+  });
 }
 
 /** Ids and reservations that look like numbers are sometimes written as numbers. */

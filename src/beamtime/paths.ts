@@ -1,6 +1,7 @@
 import { posix } from "node:path";
 import { Rejected } from "../errors.ts";
 import { cut } from "../messages/cut.ts";
+import { normalPath } from "../messages/path-text.ts";
 
 /**
  * Where one session's files are, in the three views of the same data
@@ -107,7 +108,7 @@ function insideSession(path: string, roots: SessionRoots): string {
 /** `/a/b/../c` below `/a` → `c`; undefined if it is not below (the root itself is not). */
 function below(path: string, root: string): string | undefined {
   if (!path.startsWith("/")) return undefined;
-  const normal = posix.normalize(path);
+  const normal = normalPath(path);
   const prefix = root.endsWith("/") ? root : root + "/";
   if (!normal.startsWith(prefix)) return undefined;
   const inside = normal.slice(prefix.length).replace(/\/$/, "");

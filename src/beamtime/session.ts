@@ -5,6 +5,7 @@ import { unreadable, type AsapoAccess, type BeamtimeMetadata } from "./metadata.
 import type { OnlineKey, SessionReservation } from "./online-analysis.ts";
 import { MetadataFiles, namesIn, type ReadFile } from "./metadata-files.ts";
 import { isInSession, type SessionRoots } from "./paths.ts";
+import { normalPath } from "../messages/path-text.ts";
 
 /** Where the facility's file systems are mounted; at DESY `/gpfs`, `/beamline`, `/asap3`. */
 export interface FileSystems {
@@ -63,6 +64,10 @@ const KINDS = {
   commissioning: { view: "commissioning", coreFolder: "commissioning" },
 } as const;
 const METADATA_NAME = /^(beamtime|commissioning)-metadata-.+\.json$/;
+
+/** Below the core file system's root, of names that can be a folder's. */
+const SESSION_FOLDER =
+  /^[^/]{1,255}\/gpfs\/[^/]{1,255}\/[^/]{1,255}\/(data|commissioning)\/[^/]{1,255}(?=\/)/;
 
 /** Finds sessions by their metadata files, and those of the configuration. */
 export class Sessions {
@@ -178,12 +183,14 @@ export class Sessions {
     return undefined;
   }
 
-  /** The session's folder that a path on the core file system lies in. */
+  /** The session whose folder a path on the core file system lies in. */
   async #aboveData(path: string | undefined): Promise<Session | undefined> {
     if (path === undefined) return undefined;
     const { core } = this.#fileSystems;
-    const inside = posix.relative(core, posix.normalize(path));
-    const [folder] = /^[^/]+\/gpfs\/[^/]+\/[^/]+\/(data|commissioning)\/[^/]+(?=\/)/.exec(inside) ?? [];
+    const normal = normalPath(path);
+    if (!normal.startsWith("/")) return undefined;
+    const inside = posix.relative(core, normal);
+    const [folder] = SESSION_FOLDER.exec(inside) ?? [];
     return folder === undefined ? undefined : this.#inCoreFolder(posix.join(core, folder));
   }
 

@@ -9,6 +9,7 @@ import { matchTriggers } from "../triggers/match.ts";
 import { HERE, planJob, type JobPlan, type PlanSession } from "../triggers/plan.ts";
 import type { Trigger } from "../triggers/trigger-config.ts";
 import { plainText } from "../terminal.ts";
+import { normalPath } from "../messages/path-text.ts";
 
 /** What one trigger would make of a message; as `mento match --json` prints it. */
 export interface Preview {
@@ -102,7 +103,7 @@ export async function sessionFor(
 }
 
 function standIn({ paths, beamline, beamtimeId }: TriggerInput, site: MentoConfig["site"]): PlanSession {
-  const [path = ""] = paths.map((one) => posix.normalize(one));
+  const [path = ""] = paths.map((one) => normalPath(one));
   const view = path.startsWith(posix.join(site.gpfs, "commissioning/")) ? "commissioning" : "current";
   const inCore = path.startsWith(`${site.core}/`) ? posix.relative(site.core, path) : "";
   const [folder, ofFolder, idOfFolder] =

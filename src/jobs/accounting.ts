@@ -1,6 +1,6 @@
 import { quote, quoteAll } from "../shells/quote.ts";
 import { answerLines, fieldsOf } from "./answer-lines.ts";
-import { parseTaskList, type TaskList } from "./array-tasks.ts";
+import { isTaskList, parseTaskList, type TaskList } from "./array-tasks.ts";
 import { ACCOUNTING_SECONDS } from "./directory.ts";
 
 /** What Slurm's accounting has on one job. */
@@ -39,6 +39,7 @@ SLURM_BITSTR_LEN=0 timeout ${ACCOUNTING_SECONDS} sacct -n -P -X -u ${quote(accou
 export function parseAccounting(output: string, wanted: readonly string[]): Map<string, AccountedJob> {
   const jobs = new Map<string, AccountedJob>();
   const together = new Map<string, [TaskList, AccountedJob][]>(wanted.map((id) => [arrayJobOf(id), []]));
+  // Of all lists, understood or not.
   let rangesLeft = MOST_RANGES;
   for (const line of answerLines(output)) {
     const [id = "", state = "", exitCode = "", node = "", comment = "", directory = ""] = fieldsOf(
@@ -46,12 +47,13 @@ export function parseAccounting(output: string, wanted: readonly string[]): Map<
       "|",
       6,
     );
-    const list = parseTaskList(id);
+    const list = parseTaskList(id, rangesLeft);
+    if (isTaskList(id)) rangesLeft -= list?.ranges ?? Math.min(rangesLeft, id.length / 2);
     if (!(/^\d+(_\d+)?$/.test(id) || list !== undefined) || !/^\d{1,3}:\d{1,3}$/.test(exitCode)) continue;
     const nodes = node === "None assigned" ? "" : node;
     const job = { id, state, exitCode, nodes, comment, directory };
     if (list === undefined) jobs.set(id, job);
-    else if ((rangesLeft -= list.ranges) >= 0) together.get(list.arrayJobId)?.push([list, job]);
+    else together.get(list.arrayJobId)?.push([list, job]);
   }
   for (const id of wanted.filter((one) => !jobs.has(one))) {
     const index = Number(id.split("_")[1]);

@@ -1,3 +1,5 @@
+import { fieldsOf } from "./answer-lines.ts";
+
 /** Slurm's own limit of an array's indices (MaxArraySize) is below. */
 const MAX_INDEX = 4_000_001;
 
@@ -10,17 +12,21 @@ export interface TaskList {
   has(index: number): boolean | undefined;
 }
 
-/** undefined if it is no such list, or a part of it is not understood. */
-export function parseTaskList(id: string): TaskList | undefined {
+/** Whether it looks like one. */
+export function isTaskList(id: string): boolean {
+  return /^\d{1,10}_\[/.test(id);
+}
+
+/** @returns undefined if it is no such list, has more ranges than `most`, or a part of it is not understood */
+export function parseTaskList(id: string, most = Infinity): TaskList | undefined {
   const [, arrayJobId, text = ""] = /^(\d+)_\[([^\]]*)\]?$/.exec(id) ?? [];
   if (arrayJobId === undefined) return undefined;
   // Behind `%` stands how many may run at once. Slurm ends a list that is too long for it with dots.
   const [list = ""] = text.split("%");
   const isCut = /\.\.\.$/.test(list) || !id.endsWith("]");
-  const parts = list
-    .replace(/,?\.\.\.$/, "")
-    .split(",")
-    .filter((part) => part !== "");
+  const split = fieldsOf(list.replace(/,?\.\.\.$/, ""), ",", Math.min(most, MAX_INDEX) + 1);
+  if (split.length > most) return undefined;
+  const parts = split.filter((part) => part !== "");
   // What stands right before the cut may be a part of a number.
   const known = isCut && !list.endsWith(",...") ? parts.slice(0, -1) : parts;
   const ranges = known.map(parseRange);

@@ -1,9 +1,9 @@
-import { posix } from "node:path";
 import { lookup as mediaTypeOf } from "mrmime";
 import { isInSession, toBeamlinePath, toCorePath, type SessionRoots } from "../beamtime/paths.ts";
 import { MentoError } from "../errors.ts";
 import type { JobMethod, JobResult } from "../messages/job-event.ts";
 import type { EndedRecord, RecordedResult } from "./record-schema.ts";
+import { normalPath } from "../messages/path-text.ts";
 
 /** Where results of a job may lie, besides its own directory. */
 export interface ResultPlaces {
@@ -100,7 +100,7 @@ function placeOf(
   { method, directory }: { method: JobMethod; directory: string },
   { session, folders }: ResultPlaces,
 ): string | undefined {
-  const normal = posix.normalize(path);
+  const normal = normalPath(path);
   if (isBelow(normal, directory)) return normal;
   if (session === null) return folders.some((folder) => isBelow(normal, folder)) ? normal : undefined;
   if (!isInSession(normal, session)) return undefined;

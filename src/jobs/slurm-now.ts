@@ -103,9 +103,12 @@ export function tooManyPending(account: string, limit: number): Unavailable {
   });
 }
 
+/** More than Slurm prints of any reservation or node. */
+const [MOST_FIELDS, MOST_USERS, MOST_FEATURES] = [64, 1000, 256];
+
 function parseReservation(line: string, mostNodes: number): SlurmReservation {
   const fields = new Map(
-    line.split(" ").map((field) => {
+    fieldsOf(line, " ", MOST_FIELDS).map((field) => {
       const at = field.indexOf("=");
       return [field.slice(0, at), field.slice(at + 1)];
     }),
@@ -122,7 +125,7 @@ function parseReservation(line: string, mostNodes: number): SlurmReservation {
     nodes: expandHostlist(text("Nodes") ?? "", { most: mostNodes }),
     start: time("StartTime") ?? 0,
     end: time("EndTime") ?? Infinity,
-    users: text("Users")?.split(",") ?? [],
+    users: fieldsOf(text("Users") ?? "", ",", MOST_USERS).filter((user) => user !== ""),
   };
 }
 
@@ -140,7 +143,9 @@ function parseNode(line: string): SlurmNode | undefined {
   if (name === undefined || state === undefined || idleCpus === undefined) return undefined;
   return {
     name,
-    features: (features ?? "").split(",").filter((feature) => feature !== "" && feature !== "(null)"),
+    features: fieldsOf(features ?? "", ",", MOST_FEATURES).filter(
+      (feature) => feature !== "" && feature !== "(null)",
+    ),
     isIdle: IDLE.test(state),
     isUp: !DOWN.test(state),
     idleCpus: Number(idleCpus),

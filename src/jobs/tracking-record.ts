@@ -7,6 +7,7 @@ import { JobEventData } from "../messages/job-event.ts";
 import { recordBytes } from "../messages/event-bytes.ts";
 import { parseJson } from "../messages/json.ts";
 import { TriggerSlurm } from "../triggers/trigger-config.ts";
+import { normalPath } from "../messages/path-text.ts";
 
 /** Part of a folder's name in the jobs directory. */
 export const FolderName = z.string().regex(/^[A-Za-z0-9_][A-Za-z0-9._-]{0,199}$/, "must be a plain name");
@@ -17,7 +18,7 @@ const JobPlace = z.looseObject({
     id: z.string().regex(/^[a-z2-7]{26}$/, "must be a job's id"),
     directory: z
       .string()
-      .refine((path) => path.startsWith("/") && path === posix.normalize(path), "must be an absolute path"),
+      .refine((path) => path.startsWith("/") && path === normalPath(path), "must be an absolute path"),
   }),
   slurm: z.looseObject({
     jobId: z

@@ -4,12 +4,14 @@ import { checkForm } from "./check-form.ts";
 import type { CloudEvent } from "./cloud-event.ts";
 import { cut } from "./cut.ts";
 import { JsonValue } from "./json.ts";
+import { LONGEST_PATH } from "./path-text.ts";
 
 export const DATA_READY_TYPE = "mento.data.ready.v1";
 
 // A NUL byte cannot be part of a path or of a program's argument on any Unix.
 const NO_NUL = String.raw`^[^\u0000]*$`;
 const text = z.string().min(1).regex(new RegExp(NO_NUL), "must not contain NUL bytes");
+const path = text.max(LONGEST_PATH);
 
 /** Of one message: more is work for an hour, and belongs into several messages or a folder. */
 export const MAX_PATHS = 1000;
@@ -27,8 +29,8 @@ export const BeamlineName = z
 export const DataReady = z.strictObject({
   path: z
     .union(
-      [text, z.array(text).min(1).max(MAX_PATHS)],
-      `must be a path, or a list of 1 to ${MAX_PATHS}, without NUL bytes`,
+      [path, z.array(path).min(1).max(MAX_PATHS)],
+      `must be a path of at most ${LONGEST_PATH} characters, or a list of 1 to ${MAX_PATHS}, without NUL bytes`,
     )
     .describe("The file or files, absolute, as seen at the beamline or on the core file system."),
   beamtimeId: BeamtimeId.optional().describe(

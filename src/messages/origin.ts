@@ -5,13 +5,13 @@ import { derivedId } from "./derived-id.ts";
 import { hashOf, isDeclaredEvent, ownProperty } from "./envelope.ts";
 import { attributesInHeaders } from "./header-attributes.ts";
 import { tryPlainJson } from "./json.ts";
+import { LONGEST_PATH } from "./path-text.ts";
 import type { Cause, MessageEventData } from "./job-event.ts";
 
 /** Who sent a message, under which id, and about what, as far as it can be told: also of one that is not even JSON. */
 export type Origin = Pick<MessageEventData, "cause" | "beamline" | "beamtimeId" | "paths">;
 
 const LONGEST_NAME = 100;
-const LONGEST_PATH = 4096;
 
 /**
  * Of any message, whatever is wrong with it: never throws, and is bounded. What `decodeMessage` takes has the same source,

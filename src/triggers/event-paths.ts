@@ -3,6 +3,7 @@ import { isInSession, toBeamlinePath, toCorePath, type SessionRoots } from "../b
 import { Rejected } from "../errors.ts";
 import { cut } from "../messages/cut.ts";
 import type { JobEventData, JobResult } from "../messages/job-event.ts";
+import { normalPath } from "../messages/path-text.ts";
 
 /**
  * The results of the job whose end starts another, each path mapped and checked as paths of data are: an event is a
@@ -20,7 +21,7 @@ export function checkedResults(
   return event.results.map((result) => {
     const { path, beamlinePath } = result;
     const view = (one: string, map: (path: string, roots: SessionRoots) => string | null) => {
-      if (isOfJob(one)) return posix.normalize(one);
+      if (isOfJob(one)) return normalPath(one);
       if (roots === undefined) throw ofNoSession(one);
       return map(one, roots);
     };
@@ -39,7 +40,7 @@ export function checkedDirectory(
   jobsFolder: string | null,
 ): string | undefined {
   const { directory, id } = event.job;
-  const normal = posix.normalize(directory);
+  const normal = normalPath(directory);
   if (posix.basename(normal) !== id) return undefined;
   if (jobsFolder !== null && normal === posix.join(jobsFolder, id)) return normal;
   return roots !== undefined && isInSession(directory, roots) ? toCorePath(directory, roots) : undefined;
@@ -47,7 +48,7 @@ export function checkedDirectory(
 
 function liesInJobFolder(path: string, { job }: JobEventData, jobsFolder: string | null): boolean {
   if (jobsFolder === null || !/^[A-Za-z0-9_-]+$/.test(job.id)) return false;
-  return posix.normalize(path).startsWith(posix.join(jobsFolder, job.id) + "/");
+  return normalPath(path).startsWith(posix.join(jobsFolder, job.id) + "/");
 }
 
 export function ofNoSession(path: string): Rejected {

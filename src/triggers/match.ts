@@ -1,10 +1,10 @@
-import { posix } from "node:path";
 import type { TriggerInput } from "../messages/trigger-input.ts";
 import { asList, type Condition, type Exclusion, type TriggerCondition } from "./condition.ts";
 import { compileCondition, shown } from "./fits.ts";
 import { compilePathGlob } from "./path-glob.ts";
 import type { Trigger } from "./trigger-config.ts";
 import { stepsOf, valueAt } from "./value-name.ts";
+import { normalPath } from "../messages/path-text.ts";
 
 export interface Unmatched {
   trigger: string;
@@ -128,7 +128,7 @@ function pathField(globs: readonly string[]): Field {
   const fits = (path: string) => {
     if (!CAN_BE_FILE.test(path)) return false;
     // A folder may be named with or without a slash at its end.
-    const file = posix.normalize(path).replace(/(?<=.)\/$/s, "");
+    const file = normalPath(path).replace(/(?<=.)\/$/s, "");
     return matches.some((match) => match(file));
   };
   const wanted = globs.join(" or ");

@@ -274,6 +274,11 @@ describe("parseMetadata", () => {
     ["a thousand texts that stand for millions", Array.from({ length: 1000 }, () => "n[0-999999999]")],
     ["texts of a few nodes that are too many together", Array.from({ length: 1000 }, () => "n[1-5]")],
     ["nodes by name that are too many", Object.fromEntries([1, 2].map((name) => [name, "n[1-4097]"]))],
+    ["a list for each of many reservations", Array.from({ length: 4096 }, () => ["n[1-60000]"])],
+    [
+      "such lists by name",
+      Object.fromEntries(Array.from({ length: 4096 }, (_, at) => [`r${at}`, "n[1-4000]"])),
+    ],
     ["lists without end", Array.from({ length: 100_000 }, () => ["n"])],
     ["brackets within brackets", ["n[0-99][0-99][0-99][0-99][0-99]"]],
   ])("takes no %s, and says so soon", (_, reservedNodes) => {
@@ -328,6 +333,16 @@ describe("parseMetadata", () => {
       }),
     );
   });
+});
+
+it("a path that is longer than a file's can be is none", () => {
+  const long = `/asap3/${"x".repeat(500_000)}${"/a/..".repeat(100_000)}/11010000`;
+  expect(() => parseMetadata(JSON.stringify({ ...of2022, corePath: long }), "m.json")).toThrow(
+    expect.objectContaining({ code: "metadata-unreadable" }),
+  );
+  expect(Object.keys(withOnline({ sshPrivateKeyPath: long }).online?.trouble ?? {})).toEqual([
+    "sshPrivateKeyPath",
+  ]);
 });
 
 it("a file that is nested too deep is unreadable, in words", () => {

@@ -26,6 +26,12 @@ function codeOf(path: string): string {
 }
 
 describe("the three views of a path", () => {
+  it("are of none that is longer than a file's can be, however it is written", () => {
+    expect(codeOf(`/gpfs/current/raw/${"x".repeat(500_000)}${"/a/..".repeat(100_000)}`)).toBe(
+      "path-outside-beamtime",
+    );
+  });
+
   it("maps the beamline's path to core and to the node's mount", () => {
     const path = "/gpfs/current/raw/s1/data.h5";
     expect(toCorePath(path, roots)).toBe(`${roots.core}/raw/s1/data.h5`);

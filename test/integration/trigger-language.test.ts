@@ -145,7 +145,9 @@ describe("mento match", () => {
   it("refuses what a worker would refuse, with the same words; wrong configurations with 2", async () => {
     const { code, stderr } = await match({ pth: "/x" });
     expect(code).toBe(1);
-    expect(stderr).toContain("data.path: must be a path, or a list of 1 to 1000, without NUL bytes");
+    expect(stderr).toContain(
+      "data.path: must be a path of at most 4096 characters, or a list of 1 to 1000, without NUL bytes",
+    );
     expect(stderr).toContain("[wrong-schema]");
     const file = join(site.folder, "wrong.yaml");
     writeFileSync(file, "triggers:\n  - name: a\n    run: ls {{ path }}\n");

@@ -35,6 +35,12 @@ describe(
       chooseReservation({ time: "1:00", constraint: "none" }, { account: "a", reservations }, some);
     });
 
+    it("reservations of nothing but fields", () => {
+      const said = lines(260, (number) => `ReservationName=r${number}${" ".repeat(64_000)}Users=a`);
+      const now = parseSlurmNow(`@1\n@end\n${said}\n`);
+      expect([...(now?.reservations.values() ?? [])].every(({ users }) => users.length === 0)).toBe(true);
+    });
+
     it("nodes and features without end", () => {
       const said = `@1\n@end\nn|idle|${"a,".repeat(7 * MEBI)}|0/1/0/1\n${"\n".repeat(MEBI)}`;
       expect(parseSlurmNow(said)?.nodes.size).toBe(0);
@@ -57,6 +63,7 @@ describe(
       ["one list of an array's tasks", `12_[${"1,".repeat(7 * MEBI)}]|CANCELLED|0:0`],
       ["lists of an array's tasks", lines(700_000, (number) => `12_[${number}]|CANCELLED|0:0`)],
       ["long lists of them", lines(250, () => `12_[${"1,".repeat(30_000)}]|CANCELLED|0:0`)],
+      ["long lists that are none", lines(250, () => `12_[${"1,".repeat(30_000)}x]|CANCELLED|0:0`)],
     ])("%s", (_, said) => {
       const wanted = Array.from({ length: 2_000 }, (_one, number) => `12_${number + 2_000_000}`);
       expect(parseAccounting(said, wanted).size).toBe(0);

@@ -6,8 +6,14 @@ const mistake = (value: unknown) => checkForm(DataReady, value, { path: 1000 }).
 
 describe("a mistake in a message's form is said in plain words, with its place, what is there and what is wanted", () => {
   it.each([
-    [{}, "data.path: must be a path, or a list of 1 to 1000, without NUL bytes, and is missing"],
-    [{ path: 17 }, "data.path: must be a path, or a list of 1 to 1000, without NUL bytes, not 17"],
+    [
+      {},
+      "data.path: must be a path of at most 4096 characters, or a list of 1 to 1000, without NUL bytes, and is missing",
+    ],
+    [
+      { path: 17 },
+      "data.path: must be a path of at most 4096 characters, or a list of 1 to 1000, without NUL bytes, not 17",
+    ],
     [{ path: "/a", detector: 5 }, "data.detector: must be text, not 5"],
     [{ path: "/a", detector: "" }, "data.detector: must not be empty"],
     [{ path: "/a", parameters: [1] }, "data.parameters: must be an object, not a list"],

@@ -344,6 +344,15 @@ describe("sizes", () => {
     expect(performance.now() - start).toBeLessThan(10_000);
   });
 
+  it("a path has at most 4,096 characters, as Linux's have", () => {
+    const code = (path: string) => codeOf(() => readTriggerInput(decodeMessage(bytes({ path }), {})));
+    expect(["/".padEnd(4096, "a"), "/".padEnd(4097, "a"), "/a/..".repeat(100_000)].map(code)).toEqual([
+      "none",
+      "wrong-schema",
+      "wrong-schema",
+    ]);
+  });
+
   it("a message has at most 1,000 paths", () => {
     const paths = (length: number) => Array.from({ length }, (_, at) => `/${at}`);
     const code = (path: unknown) => codeOf(() => readTriggerInput(decodeMessage(bytes({ path }), {})));
