@@ -154,7 +154,7 @@ describe("the copy to the core file system", () => {
         const files = readdirSync(core("raw"), { recursive: true, withFileTypes: true });
         expect(files.filter((each) => each.isFile())).toHaveLength(paths.length);
       },
-      { timeout: 25_000, interval: 200 },
+      { timeout: 100_000, interval: 200 },
     );
     await finish(one, running);
   });
