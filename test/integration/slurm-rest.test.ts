@@ -187,7 +187,15 @@ describe("slurmrestd without its slurmctld", () => {
 
   it("submits nothing, says so, and works again when slurmctld is back", async () => {
     const slurm = clientOf(own.facility, own.beamtime.account);
-    const first = await submitted(slurm, jobOf("exec sleep 300"));
+    const first = await submitted(
+      slurm,
+      jobOf("exec sleep 300", { directory: "/", standardOutput: "/dev/null" }),
+    );
+    // A controller that is stopped while it launches a job does not know of it for certain.
+    await eventually("it runs", async () => {
+      const [job] = (await slurm.list()).jobs;
+      return job?.state === "RUNNING" || undefined;
+    });
     const slurmctld = own.pidOf("slurmctld");
     process.kill(slurmctld, "SIGTERM");
     await eventually("slurmctld has ended", () => {
@@ -199,7 +207,7 @@ describe("slurmrestd without its slurmctld", () => {
       expect(call).toMatchObject({ status: "rejected", reason: { code: "slurm-unavailable" } });
     }
     await own.startMissing();
-    expect((await slurm.list()).jobs.map(({ id }) => id)).toEqual([first]);
+    expect((await slurm.list()).jobs).toEqual([expect.objectContaining({ id: first, state: "RUNNING" })]);
     expect(await slurm.cancel(first)).toBe("cancelled");
   });
 });
