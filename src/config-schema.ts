@@ -110,7 +110,9 @@ export const Worker = z.strictObject({
     .min(1)
     .nullable()
     .default(null)
-    .describe("A file that is there as long as the worker takes messages; its time is renewed every 10 s."),
+    .describe(
+      "A file that is there as long as the worker takes messages and watches jobs; its time is renewed every 10 s.",
+    ),
   logLevel: z
     .enum(["debug", "info", "warn", "error"])
     .default("info")

@@ -6,7 +6,7 @@ const TOUCH_EVERY_MS = 10_000;
 const READY_FILE = { links: "refuse", mode: 0o644 } as const;
 
 /**
- * Shows, to whoever watches over the process, that a worker takes messages: the file is there as long as it does, and its
+ * Shows, to whoever watches over the process, that a worker takes messages and watches jobs: the file is there as long as it does, and its
  * time is renewed every 10 s by the same event loop that works. Returns what ends it.
  *
  * @param file null: none is wanted

@@ -126,6 +126,7 @@ class Worker {
   readonly #log: Log;
   readonly #between: Between;
   #queues: TriggerQueues | undefined;
+  #hasSaidLimited = false;
   #linesReady = 0;
   #hasServed = false;
   #noLongerReady: () => void = () => undefined;
@@ -206,7 +207,9 @@ class Worker {
       isWorker: true,
       triggers: triggers.filter(hasTurns).map(({ name }) => name),
     });
-    if (limited.length > 0) this.#log.warn({ queues: limited }, LIMITED);
+    // Each link says the same of them.
+    if (limited.length > 0 && !this.#hasSaidLimited) this.#log.warn({ queues: limited }, LIMITED);
+    this.#hasSaidLimited = limited.length > 0;
   }
 
   /** Watches jobs to their end. */

@@ -3,8 +3,8 @@ import { Deferred } from "../errors.ts";
 import { describeIssues } from "../messages/check-form.ts";
 import { BeamlineName, BeamtimeId } from "../messages/data-ready.ts";
 import { parsePlainJson } from "../messages/json.ts";
-import { asText, readOnlineAnalysis, type OnlineResources } from "./online-analysis.ts";
 import { normalPath } from "../messages/path-text.ts";
+import { asText, readOnlineAnalysis, type OnlineResources } from "./online-analysis.ts";
 
 /** How long a message waits for a person to mend the beamtime's files: a day. */
 const GIVE_UP_AFTER_SECONDS = 24 * 3600;

@@ -1,11 +1,11 @@
 import { posix } from "node:path";
 import { Deferred, Rejected } from "../errors.ts";
+import { normalPath } from "../messages/path-text.ts";
 import type { KeyPlace } from "./private-key.ts";
 import { unreadable, type AsapoAccess, type BeamtimeMetadata } from "./metadata.ts";
 import type { OnlineKey, SessionReservation } from "./online-analysis.ts";
 import { MetadataFiles, namesIn, type ReadFile } from "./metadata-files.ts";
 import { isInSession, type SessionRoots } from "./paths.ts";
-import { normalPath } from "../messages/path-text.ts";
 
 /** Where the facility's file systems are mounted; at DESY `/gpfs`, `/beamline`, `/asap3`. */
 export interface FileSystems {

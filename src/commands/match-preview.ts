@@ -5,11 +5,11 @@ import { MentoError, Rejected } from "../errors.ts";
 import { requireBeamline } from "../handle-message.ts";
 import type { TriggerInput } from "../messages/trigger-input.ts";
 import { quote } from "../shells/quote.ts";
+import { normalPath } from "../messages/path-text.ts";
 import { matchTriggers } from "../triggers/match.ts";
 import { HERE, planJob, type JobPlan, type PlanSession } from "../triggers/plan.ts";
 import type { Trigger } from "../triggers/trigger-config.ts";
 import { plainText } from "../terminal.ts";
-import { normalPath } from "../messages/path-text.ts";
 
 /** What one trigger would make of a message; as `mento match --json` prints it. */
 export interface Preview {

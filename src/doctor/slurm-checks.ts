@@ -1,3 +1,4 @@
+import { lastLines } from "../jobs/answer-lines.ts";
 import { parseSlurmNow, SLURM_NOW_COMMAND, type SlurmNow } from "../jobs/slurm-now.ts";
 import type { ReservationNow } from "../beamtime/reservation.ts";
 import { TIMED_OUT } from "../jobs/bounded-file.ts";
@@ -74,7 +75,7 @@ export async function checkReservation(
   const partition = slurm?.partition ?? one.partition;
   const test = await shell.run(testCommand(name, partition));
   if (TIMED_OUT.includes(test.code)) return noAnswer(`sbatch on ${shell.host}: ${said(test)}`);
-  const last = test.stderr.trim().split("\n").at(-1) ?? "";
+  const last = lastLines(test.stderr).at(-1) ?? "";
   if (test.code !== 0) {
     const users = slurm === undefined ? "" : ` It is for ${usersOf(slurm.users)}.`;
     return {

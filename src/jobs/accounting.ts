@@ -48,7 +48,7 @@ export function parseAccounting(output: string, wanted: readonly string[]): Map<
       6,
     );
     const list = parseTaskList(id, rangesLeft);
-    if (isTaskList(id)) rangesLeft -= list?.ranges ?? Math.min(rangesLeft, id.length / 2);
+    if (isTaskList(id)) rangesLeft -= list?.ranges ?? Math.min(rangesLeft, Math.ceil(id.length / 2));
     if (!(/^\d+(_\d+)?$/.test(id) || list !== undefined) || !/^\d{1,3}:\d{1,3}$/.test(exitCode)) continue;
     const nodes = node === "None assigned" ? "" : node;
     const job = { id, state, exitCode, nodes, comment, directory };

@@ -2,8 +2,8 @@ import { lookup as mediaTypeOf } from "mrmime";
 import { isInSession, toBeamlinePath, toCorePath, type SessionRoots } from "../beamtime/paths.ts";
 import { MentoError } from "../errors.ts";
 import type { JobMethod, JobResult } from "../messages/job-event.ts";
-import type { EndedRecord, RecordedResult } from "./record-schema.ts";
 import { normalPath } from "../messages/path-text.ts";
+import type { EndedRecord, RecordedResult } from "./record-schema.ts";
 
 /** Where results of a job may lie, besides its own directory. */
 export interface ResultPlaces {

@@ -12,7 +12,7 @@ import {
   timeOf,
   tooDeep,
 } from "./envelope.ts";
-import { MAX_EVENT_VALUES, MAX_JSON_VALUES, plainNumbers } from "./json.ts";
+import { MAX_EVENT_VALUES, MAX_JSON_VALUES, plainNumbers, shapeOf } from "./json.ts";
 
 /** Messages larger than this are rejected unread: 1 MiB. */
 export const MAX_MESSAGE_BYTES = 1024 * 1024;
@@ -68,11 +68,12 @@ export function decodeMessage(body: Uint8Array, properties: MessageProperties): 
   const format = foreignFormat(mediaTypeOf(properties.contentType));
   if (format !== undefined) throw wrongFormat(format);
   const text = bodyText(body, properties);
-  requireFewValues(text, MAX_EVENT_VALUES);
+  const { values } = shapeOf(text);
+  requireFewValues(values, MAX_EVENT_VALUES);
   const value = readJson(text);
   if (isBatch(value)) throw wrongFormat("a batch of events");
   const envelope = envelopeOf(value, body, properties);
-  if (!isOfJob(envelope)) requireFewValues(text, MAX_JSON_VALUES);
+  if (!isOfJob(envelope)) requireFewValues(values, MAX_JSON_VALUES);
   return checkedEvent(envelope);
 }
 

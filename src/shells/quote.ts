@@ -7,7 +7,9 @@ export function quote(word: string): string {
 
 /** The bytes of the word that {@link quote} makes, without making it. */
 export function quotedBytes(word: string): number {
-  return Buffer.byteLength(word) + 3 * (word.split("'").length - 1) + 2;
+  let quotes = 0;
+  for (let at = word.indexOf("'"); at >= 0; at = word.indexOf("'", at + 1)) quotes += 1;
+  return Buffer.byteLength(word) + 3 * quotes + 2;
 }
 
 export function quoteAll(words: readonly string[]): string {

@@ -1,10 +1,10 @@
 import type { TriggerInput } from "../messages/trigger-input.ts";
+import { normalPath } from "../messages/path-text.ts";
 import { asList, type Condition, type Exclusion, type TriggerCondition } from "./condition.ts";
 import { compileCondition, shown } from "./fits.ts";
 import { compilePathGlob } from "./path-glob.ts";
 import type { Trigger } from "./trigger-config.ts";
 import { stepsOf, valueAt } from "./value-name.ts";
-import { normalPath } from "../messages/path-text.ts";
 
 export interface Unmatched {
   trigger: string;

@@ -287,11 +287,11 @@ function checkArgument(argument: string, trigger: Trigger): void {
 
 /** What a job is given becomes part of its script: Slurm takes no longer one, unless `max_script_size` is set. */
 const MAX_GIVEN_BYTES = 4 * 1024 * 1024;
-/** Bytes of a quote or a carriage return in a script, which is quoted itself on its way to the node. */
+/** Bytes of a quote or a carriage return in a script, when that is quoted itself for the command that brings it to the node. */
 const QUOTED_BYTES = 21;
 
 function checkSize(given: readonly string[], trigger: Trigger): void {
-  const bytes = given.reduce((sum, text) => sum + quotedBytes(text), 0);
+  const bytes = given.reduce((sum, text) => sum + bytesInCommand(text), 0);
   if (bytes <= MAX_GIVEN_BYTES) return;
   throw new Rejected({
     code: "wrong-argument",
@@ -301,7 +301,7 @@ function checkSize(given: readonly string[], trigger: Trigger): void {
 }
 
 /** One by one: a list of a million quotes takes a second. */
-function quotedBytes(text: string): number {
+function bytesInCommand(text: string): number {
   let bytes = Buffer.byteLength(text);
   for (let at = 0; at < text.length; at++) {
     if (text[at] === "'" || text[at] === "\r") bytes += QUOTED_BYTES - 1;

@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { chmodSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { chmodSync, mkdtempSync, readFileSync, readlinkSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { inject } from "vitest";
@@ -21,7 +21,7 @@ interface Wanted {
 export class OwnFacility {
   readonly facility: TestFacility;
   readonly beamtime: TestBeamtime;
-  readonly #clocks: (() => void)[] = [];
+  readonly #clocks: (() => Promise<void>)[] = [];
 
   private constructor(facility: TestFacility, beamtime: TestBeamtime) {
     this.facility = facility;
@@ -42,7 +42,8 @@ export class OwnFacility {
   }
 
   async tearDown(): Promise<void> {
-    for (const end of this.#clocks) end();
+    // One that still starts would write into folders that are gone, and leave a dump.
+    await Promise.all(this.#clocks.map((end) => end()));
     await mento("facility", "down", "--dir", this.facility.dir);
     rmSync(this.facility.dir, { recursive: true, force: true });
   }
@@ -85,13 +86,18 @@ export class OwnFacility {
     const env: NodeJS.ProcessEnv = fakeTime(offset);
     for (const one of wordsOf(pid, "environ"))
       env[one.slice(0, one.indexOf("="))] ??= one.slice(one.indexOf("=") + 1);
+    const cwd = readlinkSync(`/proc/${pid}/cwd`);
     process.kill(pid, "SIGTERM");
     await eventually(`${server} has ended`, () => {
       const state = statOf(pid);
       return state === undefined || state === "Z" ? true : undefined;
     });
-    const child = spawn(program, args, { env, stdio: "ignore" });
-    this.#clocks.push(() => child.kill());
+    const child = spawn(program, args, { cwd, env, stdio: "ignore" });
+    const ended = new Promise<void>((resolve) => child.once("exit", () => resolve()));
+    this.#clocks.push(() => {
+      child.kill();
+      return ended;
+    });
   }
 
   /** The process of a server, such as `slurmctld`, as it was started last. */
