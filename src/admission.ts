@@ -272,7 +272,8 @@ async function pause(milliseconds: number): Promise<void> {
   await new Promise((resolve) => setTimeout(resolve, milliseconds).unref());
 }
 
-function busy({ id }: Session): Deferred {
+/** Silent: the message comes again in a second. */
+export function busy({ id }: Session): Deferred {
   return new Deferred({
     code: "session-busy",
     message: `Many messages of ${id} wait already, and other sessions' must pass.`,

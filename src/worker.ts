@@ -1,7 +1,7 @@
 import { hostname } from "node:os";
 import { Admission } from "./admission.ts";
 import { ArrayCollector, arraySizes, type ArrayEffects } from "./collect-array.ts";
-import { requireOnline, Sessions, type OnlineSession } from "./beamtime/session.ts";
+import { requireOnline, Sessions, type OnlineSession, type Session } from "./beamtime/session.ts";
 import { brokerLost, type BrokerLink } from "./broker/connection.ts";
 import { openIntake } from "./broker/intake.ts";
 import { careName, type LinkCare } from "./broker/link-care.ts";
@@ -145,10 +145,7 @@ class Worker {
     this.#admission = new Admission({
       concurrency: worker.concurrency,
       maxSubmitRate: worker.maxSubmitRate,
-      isOnlySession: async ({ id }) => {
-        const [first, second] = (await sessions.open()).open;
-        return first?.id === id && second === undefined;
-      },
+      isOnlySession: (session) => this.#isOnlySession(session),
       // Its nodes and key may be others by now, or it may be closed.
       probe: async ({ id }) => this.#places.probe(await sessions.find(id)),
       log,
@@ -179,6 +176,11 @@ class Worker {
 
   async cleanUp(): Promise<void> {
     await cleanUp(this.#config, this.#reach, this.#log);
+  }
+
+  async #isOnlySession({ id }: Session): Promise<boolean> {
+    const [first, second] = (await this.#sessions.open()).open;
+    return first?.id === id && second === undefined;
   }
 
   /** The worker is ready as long as all its lines are. */
@@ -272,8 +274,10 @@ class Worker {
       enter: (session, jobs, priority) => this.#admission.enter(session, jobs, priority),
       placeFor: (session, wish) => this.#places.placeFor(session, wish),
       submitArray,
+      isOnlySession: (session) => this.#isOnlySession(session),
     };
-    const arrays = new ArrayCollector(this.#between("message", submitEffects));
+    const mostInArrays = arraySizes(triggers);
+    const arrays = new ArrayCollector(this.#between("message", submitEffects), mostInArrays);
     void link.lost.then((why) => {
       arrays.refuse(why ?? brokerLost("it was closed"));
       if (why !== undefined) this.#admission.refuseWaiting(why);
@@ -315,7 +319,7 @@ class Worker {
     };
     const queues = await openTriggerQueues(triggers, edges, this.#sessions, this.#places);
     this.#queues = queues;
-    const prefetch = worker.concurrency * PREFETCH_PER_SLOT + arraySizes(triggers);
+    const prefetch = worker.concurrency * PREFETCH_PER_SLOT + 2 * mostInArrays;
     const intake = await openIntake({ ...edges, queue: topology.intakeQueue, prefetch });
     return {
       stop: async () => {

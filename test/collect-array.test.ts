@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { Session } from "../src/beamtime/session.ts";
-import { ArrayCollector } from "../src/collect-array.ts";
+import { ArrayCollector, type ArrayEffects } from "../src/collect-array.ts";
 import { Deferred, Unavailable } from "../src/errors.ts";
 import type { Place, SubmittedJob } from "../src/methods/method.ts";
 import type { JobPlan } from "../src/triggers/plan.ts";
@@ -10,12 +10,18 @@ const session = (id: string) => ({ id }) as Session;
 const place = {} as Place;
 const trigger = (name: string, array: object) => Trigger.parse({ name, array, run: ["/bin/true"] });
 const xpcs = trigger("xpcs", { size: 3, window: 2 });
-const planOf = (jobId: string, of = xpcs) => ({ jobId, trigger: of, argv: of.run }) as unknown as JobPlan;
+const planOf = (jobId: string, of = xpcs, givenBytes = 100) =>
+  ({ jobId, trigger: of, argv: of.run, givenBytes }) as unknown as JobPlan;
 const options = { dataTimeout: 1, dataLook: undefined, now: new Date(0) };
+
+const MOST_WAITING = 6;
 
 let arrays: string[][];
 let turns: number;
 let refused: Error | undefined;
+let isOnlySession: boolean;
+/** Resolves when submits may go on. */
+let free: Promise<void>;
 let collector: ArrayCollector;
 
 beforeEach(() => {
@@ -23,11 +29,15 @@ beforeEach(() => {
   arrays = [];
   turns = 0;
   refused = undefined;
-  collector = new ArrayCollector({
-    enter: () => {
+  isOnlySession = false;
+  free = Promise.resolve();
+  const effects: ArrayEffects = {
+    enter: async () => {
       turns += 1;
-      return Promise.resolve(() => (turns -= 1));
+      await free;
+      return () => (turns -= 1);
     },
+    isOnlySession: () => Promise.resolve(isOnlySession),
     placeFor: () => (refused === undefined ? Promise.resolve(place) : Promise.reject(refused)),
     submitArray: (members) => {
       const ids = members.map(({ plan }) => plan.jobId);
@@ -41,12 +51,13 @@ beforeEach(() => {
         ),
       );
     },
-  });
+  };
+  collector = new ArrayCollector(effects, MOST_WAITING);
 });
 afterEach(() => vi.useRealTimers());
 
-const collect = (id: string, of = xpcs, at = session("1")) =>
-  collector.collect(at, planOf(id, of), options).then(
+const collect = (id: string, of = xpcs, at = session("1"), givenBytes = 100) =>
+  collector.collect(at, planOf(id, of, givenBytes), options).then(
     ({ job }) => job.directory,
     (error: unknown) => (error as Error).message,
   );
@@ -93,6 +104,50 @@ it("other triggers' and other sessions' jobs become arrays of their own", async 
   void collect("c", xpcs, session("2"));
   await vi.advanceTimersByTimeAsync(2000);
   expect(arrays).toEqual([["b"], ["a"], ["c"]]);
+});
+
+it("what messages give the jobs of one array has 8 MiB at most", async () => {
+  const bytes = [3, 3, 3, 4, 4].map((mebibytes) => mebibytes * 1024 * 1024);
+  bytes.forEach((given, at) => void collect(`${at}`, xpcs, session("1"), given));
+  await vi.advanceTimersByTimeAsync(2000);
+  expect(arrays).toEqual([["0", "1"], ["2", "3"], ["4"]]);
+});
+
+describe("messages of many sessions", () => {
+  it("do not fill the worker while they wait: the oldest array goes before its time", async () => {
+    const slow = trigger("slow", { size: 4, window: 300 });
+    for (const id of ["a", "b", "c", "d", "e"]) void collect(id, slow, session(id));
+    await vi.advanceTimersByTimeAsync(0);
+    expect(arrays).toEqual([]);
+    for (const id of ["f", "g"]) void collect(id, slow, session(id));
+    await vi.advanceTimersByTimeAsync(0);
+    expect(arrays).toEqual([["a"], ["b"]]);
+  });
+
+  it("have their share each, of those being submitted too: a flood comes again", async () => {
+    const isDone: { now?: () => void } = {};
+    free = new Promise((resolve) => (isDone.now = resolve));
+    const ids = Array.from({ length: 2 * MOST_WAITING }, (_, at) => `a${at}`);
+    const flood = ids.map((id) => collect(id));
+    await vi.advanceTimersByTimeAsync(0);
+    expect(await collect("more")).toContain("Many messages of 1 wait already");
+    const others = ["b0", "b1", "b2", "b3", "b4", "b5"].map((id) => collect(id, xpcs, session("2")));
+    await vi.advanceTimersByTimeAsync(0);
+    expect(await collect("b6", xpcs, session("2"))).toContain("Many messages of 2 wait already");
+    isDone.now?.();
+    expect(await Promise.all([...flood, ...others])).toEqual([...ids, "b0", "b1", "b2", "b3", "b4", "b5"]);
+    void collect("more");
+    await vi.advanceTimersByTimeAsync(2000);
+    expect(arrays.at(-1)).toEqual(["more"]);
+  });
+
+  it("of which there is one alone has all the room", async () => {
+    isOnlySession = true;
+    free = new Promise(() => undefined);
+    for (let at = 0; at < 3 * MOST_WAITING; at++) void collect(`${at}`);
+    await vi.advanceTimersByTimeAsync(0);
+    expect(turns).toBe(MOST_WAITING);
+  });
 });
 
 it("a worker that stops submits at once, also what comes after", async () => {

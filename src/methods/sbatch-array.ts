@@ -42,20 +42,42 @@ export async function submitArray(
   place: Place,
 ): Promise<PromiseSettledResult<SubmittedJob>[]> {
   const { slot } = place;
+  if (slot === null || slot instanceof MentoError) {
+    return Promise.allSettled(members.map(({ plan, options }) => sbatch.submit(plan, place, options)));
+  }
+  const ends = [];
+  for (const part of inParts(members, place, slot)) {
+    const rejected = (reason: unknown) => part.map(() => ({ status: "rejected", reason }) as const);
+    ends.push(...(await submitPart(part, place, slot).catch(rejected)));
+  }
+  return ends;
+}
+
+/** In their order, as many to a part as its scripts may have bytes. */
+function inParts(members: readonly ArrayMember[], place: Place, slot: Slot): ArrayMember[][] {
+  const parts: ArrayMember[][] = [];
+  let bytes = Infinity;
+  for (const member of members) {
+    const { script } = submitRequest(member.plan, place, slot, { now: member.options.now });
+    const own = quotedBytes(script);
+    bytes += own;
+    if (bytes > MAX_SCRIPT_BYTES) {
+      parts.push([]);
+      bytes = own;
+    }
+    parts.at(-1)?.push(member);
+  }
+  return parts;
+}
+
+async function submitPart(
+  members: readonly ArrayMember[],
+  place: Place,
+  slot: Slot,
+): Promise<PromiseSettledResult<SubmittedJob>[]> {
   const alone = ({ plan, options }: ArrayMember) => sbatch.submit(plan, place, options);
   const isOneJob = new Set(members.map(({ plan }) => plan.jobId)).size === 1;
-  if (slot === null || slot instanceof MentoError || isOneJob) {
-    return Promise.allSettled(members.map(alone));
-  }
-  if (scriptBytes(members, place, slot) > MAX_SCRIPT_BYTES) {
-    const half = Math.ceil(members.length / 2);
-    const ends = [];
-    for (const part of [members.slice(0, half), members.slice(half)]) {
-      const rejected = (reason: unknown) => part.map(() => ({ status: "rejected", reason }) as const);
-      ends.push(...(await submitArray(part, place).catch(rejected)));
-    }
-    return ends;
-  }
+  if (isOneJob) return Promise.allSettled(members.map(alone));
   const first = await submitOnce(members, place, slot, []);
   const settled = members.filter(({ plan, options }) => {
     const answer = first.answers.get(plan.jobId);
@@ -73,13 +95,6 @@ export async function submitArray(
       return conclude({ answer, end: call.end, plan, place, options, refusal });
     }),
   );
-}
-
-function scriptBytes(members: readonly ArrayMember[], place: Place, slot: Slot): number {
-  const scripts = members.map(
-    ({ plan, options: { now } }) => submitRequest(plan, place, slot, { now }).script,
-  );
-  return scripts.reduce((sum, script) => sum + quotedBytes(script), 0);
 }
 
 /** By the job's id. */

@@ -55,6 +55,8 @@ export interface JobPlan {
   logFile: string | null;
   /** Where the program puts its results; null: in the job directory. */
   resultsDirectory: string | null;
+  /** Of what the message gives it, as its script has it, quoted for the command that brings that to the node. */
+  givenBytes: number;
 }
 
 export interface PlanSession {
@@ -136,7 +138,7 @@ export function planJob(
     checkArgument(argument, trigger);
   }
   const given = [...plan.argv, ...Object.values(plan.env), plan.workdir ?? "", plan.stdin ?? ""];
-  checkSize([...given, ...paths, writeJson(facts.parameters)], trigger);
+  const givenBytes = checkedSize([...given, ...paths, writeJson(facts.parameters)], trigger);
   if (isHere && session?.isOpen === false) requireNoBeamlinePath(given, session);
   const traceparent = traceparentFor(event.traceparent, cause, jobId);
   const beamline = session?.beamline ?? input.beamline;
@@ -158,7 +160,7 @@ export function planJob(
       beamlinePath === null || beamlinePath === path ? [path] : [path, beamlinePath],
     ),
   };
-  return { ...planned, ...plan, resultsDirectory, logFile: null };
+  return { ...planned, ...plan, resultsDirectory, logFile: null, givenBytes };
 }
 
 /** The folder at the beamline is gone with its session, or another session's. */
@@ -290,9 +292,9 @@ const MAX_GIVEN_BYTES = 4 * 1024 * 1024;
 /** Bytes of a quote or a carriage return in a script, when that is quoted itself for the command that brings it to the node. */
 const QUOTED_BYTES = 21;
 
-function checkSize(given: readonly string[], trigger: Trigger): void {
+function checkedSize(given: readonly string[], trigger: Trigger): number {
   const bytes = given.reduce((sum, text) => sum + bytesInCommand(text), 0);
-  if (bytes <= MAX_GIVEN_BYTES) return;
+  if (bytes <= MAX_GIVEN_BYTES) return bytes;
   throw new Rejected({
     code: "wrong-argument",
     message: `What the message gives the job of trigger ${trigger.name} has ${bytes} bytes when it is quoted for a shell; ${MAX_GIVEN_BYTES} are the most.`,

@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { decodeMessage } from "../../src/messages/cloud-event.ts";
 import {
+  DuplicateKey,
   parseJson,
   parsePlainJson,
   plainNumbers,
@@ -20,13 +21,16 @@ const number = fc
     fc.stringMatching(/^(|[eE][+-]?[0-9]{1,4})$/),
   )
   .map((parts) => parts.join(""));
-const key = fc.string().filter((one) => one !== "__proto__");
+/** Longer than what lossless-json is given, or looking like what stands for such there. */
+const long = fc.oneof(fc.string({ minLength: 17, maxLength: 60 }), fc.stringMatching(/^@[0-9]{0,3}$/));
+const key = fc.oneof(fc.string(), long).filter((one) => one !== "__proto__");
 /** JSON text without spaces, with any numbers. */
 const { json } = fc.letrec<{ json: string }>((tie) => ({
   json: fc.oneof(
     { maxDepth: 4 },
     number,
     fc.string({ unit: "binary" }).map((text) => JSON.stringify(text)),
+    long.map((text) => JSON.stringify(text)),
     fc.constantFrom("true", "false", "null"),
     fc.array(tie("json"), { maxLength: 4 }).map((items) => `[${items.join(",")}]`),
     fc
@@ -88,6 +92,24 @@ describe("JSON from outside", () => {
       }
     },
   );
+
+  it.each([
+    ["a".repeat(2000), `"${"a".repeat(2000)}"`, `"\\u0061${"a".repeat(1999)}"`],
+    ["@0", '"@0"', '"\\u00400"'],
+    ["a", '"a"', '"\\u0061"'],
+  ])("may have a key twice with one value, however it is written", (key, one, other) => {
+    expect(parseJson(`{${one}:${other},${other}:${one}}`)).toEqual({ [key]: key });
+    expect(() => parseJson(`{${one}:1,${other}:2}`)).toThrow(new DuplicateKey(key));
+    expect(() => parseJson(`{"x":{${one}:"${key}",${other}:"${key}b"}}`)).toThrow(DuplicateKey);
+  });
+
+  it("that is none is said where it stands, behind long strings too", () => {
+    const text = `{"a":"${"y".repeat(100)}",}`;
+    expect(() => parseJson(text)).toThrow(SyntaxError);
+    expect(() => parseJson(text)).toThrow(/position 108|line 1 column 109|is not valid JSON/);
+    for (const wrong of ['"\\x"', `"${"y".repeat(100)}`, '"\n"', `"${"y".repeat(100)}\u0000"`])
+      expect(() => parseJson(wrong)).toThrow(SyntaxError);
+  });
 
   it("is as deep as its brackets are, whatever its texts hold", () => {
     const value = { "[[{": ["\\", '"[', `${"[".repeat(300)}\\"`] };

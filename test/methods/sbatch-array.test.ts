@@ -23,6 +23,7 @@ function planOf(jobId: string, argumentBytes: number): JobPlan {
       stdin: null,
       key: null,
       logFile: null,
+      givenBytes: 0,
     },
     ...{ env: {}, paths: [], announcedPaths: [], bytes: undefined, causeResults: [], resultsDirectory: null },
     argv: ["/bin/true", "x".repeat(argumentBytes)],

@@ -22,6 +22,7 @@ const plan: JobPlan = {
   stdin: null,
   key: null,
   logFile: null,
+  givenBytes: 0,
   paths: ["/c/raw/a.h5"],
   announcedPaths: ["/c/raw/a.h5"],
   bytes: undefined,

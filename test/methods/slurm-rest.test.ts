@@ -61,6 +61,7 @@ async function submit(
       stdin: null,
       key: null,
       logFile: null,
+      givenBytes: 0,
       paths: [],
       announcedPaths: [],
       bytes: undefined,
