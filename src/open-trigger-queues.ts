@@ -13,7 +13,7 @@ import type { Trigger } from "./triggers/trigger-config.ts";
 import { hasTurns } from "./triggers/turns.ts";
 
 /** Messages of one trigger that a worker holds at most while they wait. */
-const PREFETCH = 64;
+const PREFETCH = 128;
 
 export interface TriggerQueues {
   /** A job has ended: there may be room. */

@@ -49,11 +49,12 @@ interface Door {
 
 /** The end of a job is told by the tracker, if it is in this worker; else it is looked for so often. */
 const LOOK_EVERY_MS = 1_000;
+/** Those that hide others are looked for so often, and so many let others pass then: 128 a second. */
+const TEND_EVERY_MS = 500;
+const PASS_AT_ONCE = 64;
 const TROUBLE_LASTS_MS = 2_000;
 /** RabbitMQ takes a delivery back after 30 minutes. */
 const HOLD_AT_MOST_MS = 15 * 60_000;
-/** So many a second let others pass. */
-const PASS_AT_ONCE = 32;
 const DROP_AT_ONCE = 64;
 
 /**
@@ -71,7 +72,7 @@ export class TriggerQueue {
     this.#edges = edges;
     this.#tending = setInterval(() => {
       this.#tend().catch((error: unknown) => edges.log.warn({ err: error }, errorText(error)));
-    }, LOOK_EVERY_MS);
+    }, TEND_EVERY_MS);
     this.#tending.unref();
   }
 

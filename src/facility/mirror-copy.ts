@@ -127,12 +127,15 @@ async function makeCoreDirectory(
  * where nobody else can write, so that it is never seen, or left by a kill, as another's or unreadable.
  */
 async function makeLikeTop(partial: string, core: string, path: string): Promise<void> {
-  const { mode, uid, gid } = await inParentOf(core, path.split("/")[0] ?? "", (parent, name) =>
-    lstat(parent.place(name)),
-  );
+  const { mode, uid, gid } = await topOf(core, path);
   await mkdir(partial, 0o700);
   if (process.geteuid?.() === 0) await chown(partial, uid, gid);
   await chmod(partial, mode & 0o777);
+}
+
+/** raw, processed or shared at the core, which are the session account's. */
+async function topOf(core: string, path: string): Promise<Stats> {
+  return inParentOf(core, path.split("/")[0] ?? "", (parent, name) => lstat(parent.place(name)));
 }
 
 async function renameCopy(
@@ -192,7 +195,7 @@ async function copyIntoPlace(
 
 /** Copies what is there now; undefined if it is not, or no longer, the file of these facts. */
 async function copySource(
-  { beamline }: MirrorRoots,
+  { beamline, core }: MirrorRoots,
   path: string,
   facts: SourceFacts,
   partial: string,
@@ -201,7 +204,8 @@ async function copySource(
   try {
     const before = await source.stat();
     if (!before.isFile()) return undefined;
-    requireOwnFile(before);
+    const account = await topOf(core, path);
+    requireReadable(before, account);
     await requireRoom(before, partial);
     const failed = await copyContent(source, partial, before).then(
       () => undefined,
@@ -211,8 +215,10 @@ async function copySource(
     const copied = factsOf(after);
     if (copied === null || hasChanged(facts, copied)) return undefined;
     if (failed !== undefined) throw failed.error;
-    // Readable for all, as the copy's owner is another; only jobs' own files can be changed at the core.
-    await chmod(partial, (after.mode & 0o755) | 0o444);
+    requireReadable(after, account);
+    // The copy's owner is another; only jobs' own files can be changed at the core.
+    if (process.geteuid?.() === 0 && !isForAll(after)) await chown(partial, 0, account.gid);
+    await chmod(partial, (after.mode & 0o755) | (isForAll(after) ? 0o444 : 0o440));
     await utimes(partial, after.atimeMs / 1000, after.mtimeMs / 1000);
     return copied;
   } finally {
@@ -220,10 +226,14 @@ async function copySource(
   }
 }
 
-/** A second name of a file that not all may read can be anybody's, of a file that he may not read. */
-function requireOwnFile({ nlink, mode }: Stats): void {
-  if (nlink === 1 || (mode & 0o004) !== 0) return;
-  throw new Error("not copied: it has a second name, and is not readable for all");
+function isForAll({ mode }: Stats): boolean {
+  return (mode & 0o004) !== 0;
+}
+
+/** Who moved it there, or gave it a second name, may be somebody who may not read it: it is copied for its owner alone. */
+function requireReadable(file: Stats, account: Stats): void {
+  if (isForAll(file) || file.uid === account.uid) return;
+  throw new Error("not copied: not all may read it, and it is not the session account's (chmod o+r)");
 }
 
 /** A file may say that it is larger than any disk. */

@@ -1,5 +1,6 @@
 import {
   chmodSync,
+  chownSync,
   existsSync,
   linkSync,
   lstatSync,
@@ -92,17 +93,40 @@ describe("the copy to the core file system, in trees that others write in,", () 
     expect(readdirSync(core("raw"))).toEqual(["ordinary"]);
   });
 
-  it("takes no second name of a file that not all may read", async () => {
-    write(outside("secret"), "secret");
-    chmodSync(outside("secret"), 0o600);
-    linkSync(outside("secret"), beamline("raw/mine"));
-    write(outside("public"), "public");
-    chmodSync(outside("public"), 0o644);
-    linkSync(outside("public"), beamline("raw/theirs"));
+  it("copies what not all may read for the session's account alone", async () => {
+    write(beamline("raw/own"), "own");
+    chmodSync(beamline("raw/own"), 0o600);
+    write(beamline("raw/public"), "public");
+    chmodSync(beamline("raw/public"), 0o644);
     await copyAll();
-    expect(readdirSync(core("raw"))).toEqual(["theirs"]);
-    expect(said.join("\n")).toContain("raw/mine: not copied: it has a second name");
+    const modes = ["own", "public"].map((name) => lstatSync(core(`raw/${name}`)).mode & 0o777);
+    expect(modes).toEqual([0o640, 0o644]);
   });
+
+  it.runIf(process.geteuid?.() === 0)(
+    "takes nothing that somebody else may not let be read: it may only have been moved there, or have a second name",
+    async () => {
+      const [account, stranger] = [65_533, 65_534];
+      for (const top of ["raw", "processed", "shared"]) chownSync(core(top), account, account);
+      for (const [name, owner] of [
+        ["root", 0],
+        ["stranger", stranger],
+        ["own", account],
+      ] as const) {
+        write(outside(name), name);
+        chmodSync(outside(name), 0o640);
+        chownSync(outside(name), owner, owner);
+        linkSync(outside(name), beamline(`raw/${name}.linked`));
+        renameSync(outside(name), beamline(`raw/${name}`));
+      }
+      await copyAll();
+      expect(readdirSync(core("raw"))).toEqual(["own", "own.linked"]);
+      const { mode, uid, gid } = lstatSync(core("raw/own"));
+      expect([mode & 0o777, uid, gid]).toEqual([0o640, 0, account]);
+      expect(said.join("\n")).toContain("raw/root: not copied: not all may read it");
+      expect(said.join("\n")).toContain("raw/stranger.linked: not copied: not all may read it");
+    },
+  );
 
   it("is not held up by another's large files, and holes in them take no room", async () => {
     const other = mkdtempSync(join(tmpdir(), "mirror-other-"));
