@@ -92,9 +92,10 @@ class Search {
     return this.#names.filter((name) => !this.#outcomes.has(name));
   }
 
-  /** A job of the REST API's account may be found over SSH too: whoever has cancelled it is right. */
+  /** A job of the REST API's account may be found over SSH too: whoever has cancelled it, or knows who has, is right. */
   found(name: string, outcome: CancelOutcome): void {
-    const rank = (one: CancelOutcome | undefined) => (one === undefined ? 9 : CERTAIN.indexOf(one.outcome));
+    const rank = (one: CancelOutcome | undefined) =>
+      one === undefined ? Infinity : CERTAIN.indexOf(one.outcome) + (one.cancelledBy === null ? 0.5 : 0);
     if (rank(outcome) < rank(this.#outcomes.get(name))) this.#outcomes.set(name, { ...outcome, job: name });
   }
 

@@ -305,7 +305,8 @@ class Worker {
       link,
       topology,
       publish,
-      answer: (one: Publish) => publisher.publishOnce(one),
+      answer: (one: Omit<Publish, "body">, body: (most: number) => Buffer) =>
+        publisher.publishOnce({ ...one, body: body(Math.min(worker.maxEventBytes, publisher.maxBytes)) }),
       announce: messageEffects.announce,
       whenOpen: () => this.#admission.whenOpen(),
       log,

@@ -4,6 +4,7 @@ import type { Log } from "../log.ts";
 import { MAX_MESSAGE_BYTES, tooLarge } from "../messages/cloud-event.ts";
 import { CANCEL_ANSWER_TYPE, isJobCancel, type CancelAnswer } from "../messages/job-cancel.ts";
 import { derivedId } from "../messages/derived-id.ts";
+import { answerBytes } from "../messages/event-bytes.ts";
 import { messageEvent, type OutgoingEvent } from "../messages/job-event.ts";
 import { chainOriginOf, originOf, type Origin } from "../messages/origin.ts";
 import { copyProperties, receive, type Received } from "../messages/received.ts";
@@ -14,6 +15,9 @@ import { headersOf, historyOf, queuedTurnOf, turnHeaders, type History } from ".
 import type { Publish } from "./publisher.ts";
 import { WAIT_SECONDS, type Topology } from "./topology.ts";
 
+/** An answer's bytes, of which there are at most so many if they can be fewer. */
+type AnswerBody = (most: number) => Buffer;
+
 export interface IntakeEdges {
   link: BrokerLink;
   topology: Topology;
@@ -21,7 +25,7 @@ export interface IntakeEdges {
   queue: string;
   publish: (message: Publish) => Promise<void>;
   /** To a queue of a producer's, which may take nothing: without a second attempt. */
-  answer: (message: Publish) => Promise<void>;
+  answer: (message: Omit<Publish, "body">, body: AnswerBody) => Promise<void>;
   /** Messages held at once; most wait for their session's turn. */
   prefetch: number;
   handle: (received: ReceivedMessage) => Promise<void>;
@@ -147,7 +151,8 @@ export class Intake {
           await care.handle(name, async () => {
             const data = await this.#edges.cancel(received);
             const id = `${derivedId(origin.cause.source, origin.cause.id)}/cancel-answer`;
-            await this.#answer(message, { id, type: CANCEL_ANSWER_TYPE, data });
+            const body = Buffer.from(JSON.stringify(data));
+            await this.#answer(message, { id, type: CANCEL_ANSWER_TYPE }, () => body);
           });
         } else {
           await this.#edges.handle(received);
@@ -285,13 +290,14 @@ export class Intake {
     log.warn({ cause: origin.cause, code, hint }, `rejected: ${text}`);
     const event = troubleEvent("rejected", message, error, now());
     await announce(event);
-    await this.#answer(message, event);
+    await this.#answer(message, event, (most) => answerBytes(event.data, most));
   }
 
   /** To the producer's own queue, if it asked and its queue still exists; never to one of Mento's or of RabbitMQ's. */
   async #answer(
     message: Received,
-    event: Pick<OutgoingEvent, "id" | "type"> & { data: object },
+    { id, type }: Pick<OutgoingEvent, "id" | "type">,
+    body: AnswerBody,
   ): Promise<void> {
     const { replyTo, messageId, correlationId = messageId } = message.properties;
     if (replyTo === undefined) return;
@@ -303,17 +309,11 @@ export class Intake {
       return;
     }
     try {
-      await this.#edges.answer({
-        exchange: "",
-        routingKey: replyTo,
-        body: Buffer.from(JSON.stringify(event.data)),
-        properties: {
-          messageId: event.id,
-          type: event.type,
-          contentType: "application/json",
-          ...(correlationId === undefined ? {} : { correlationId }),
-        },
-      });
+      const properties = {
+        ...{ messageId: id, type, contentType: "application/json" },
+        ...(correlationId === undefined ? {} : { correlationId }),
+      };
+      await this.#edges.answer({ exchange: "", routingKey: replyTo, properties }, body);
     } catch (error) {
       // Its queue is gone, or full, or RabbitMQ takes no answer of that size: its own affair.
       const isTheirs =

@@ -1,5 +1,6 @@
 import { randomInt } from "node:crypto";
 import { createServer } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
 
 /** Below the range from which Linux takes ports for outgoing connections: none of those is in the way after a restart. */
 const LOWEST = 20_000;
@@ -12,6 +13,21 @@ export function isFree(port: number): Promise<boolean> {
     server.once("error", () => resolve(false));
     server.listen({ port, host: "127.0.0.1", exclusive: true }, () => server.close(() => resolve(true)));
   });
+}
+
+/** A server that has ended keeps its ports until the last of its threads has, which takes a moment on a busy machine. */
+const SOON_MS = 5_000;
+const LOOK_EVERY_MS = 50;
+
+/** True if nobody listens on any of these ports, or soon nobody does. */
+export async function areSoonFree(ports: readonly number[], withinMs = SOON_MS): Promise<boolean> {
+  const until = Date.now() + withinMs;
+  for (;;) {
+    const free = await Promise.all(ports.map(isFree));
+    if (free.every(Boolean)) return true;
+    if (Date.now() > until) return false;
+    await sleep(LOOK_EVERY_MS);
+  }
 }
 
 /** Free ports, random ones so that facilities that start at the same time rarely choose the same. */

@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { MentoError } from "../errors.ts";
 import type { Say } from "./packages.ts";
-import { chooseFreePorts, isFree } from "./ports.ts";
+import { areSoonFree, chooseFreePorts } from "./ports.ts";
 import { endProcesses, isRunning, startDetached, waitUntil } from "./processes.ts";
 import { type FacilityState, type Part, placesOf, writeState } from "./state.ts";
 
@@ -61,13 +61,13 @@ export async function startOnFreePorts(
 ): Promise<void> {
   for (let attempt = 1; ; attempt++) {
     await endServers(state, servers);
-    if (!(await areFree(state.ports[part]))) await renewPorts(state, part);
+    if (!(await areSoonFree(state.ports[part]))) await renewPorts(state, part);
     try {
       await start(state.ports[part]);
       return;
     } catch (error) {
       await endServers(state, servers);
-      if (attempt === 3 || (await areFree(state.ports[part]))) throw error;
+      if (attempt === 3 || (await areSoonFree(state.ports[part]))) throw error;
       say(`a port of ${part} is taken, trying others …`);
     }
   }
@@ -86,7 +86,7 @@ async function renewPorts(state: FacilityState, part: Part): Promise<void> {
   const isFixed = (port: number) => port === sshPort || port === restPort;
   state.ports[part] = present.map((port, place) => (isFixed(port) ? port : (others[place] ?? port)));
   const fixed = present.filter(isFixed);
-  if (!(await areFree(fixed))) throw portTaken(fixed);
+  if (!(await areSoonFree(fixed))) throw portTaken(fixed);
   writeState(state);
 }
 
@@ -96,11 +96,6 @@ function portTaken(ports: readonly number[]): MentoError {
     message: `Another program listens on port ${ports.join(" or ")}, which this facility was made with.`,
     hint: "End that program, or make a facility with another --ssh-port or --rest-port.",
   });
-}
-
-async function areFree(ports: readonly number[]): Promise<boolean> {
-  const free = await Promise.all(ports.map(isFree));
-  return free.every(Boolean);
 }
 
 export function logOf(state: FacilityState, name: string): string {

@@ -35,21 +35,31 @@ const STEPS_OF_RECORDS = STEPS.slice(0, 5);
 
 /** The bytes of an event to publish, at most so many. */
 export function eventBytes(event: CloudEvent & { data: EventData }, most: number): Buffer {
-  return fitted(event, most, STEPS);
+  return fitted(event.data, most, STEPS, (data) => ({ ...event, data }));
+}
+
+/** The bytes of an event's data alone, as a message's sender is answered with, at most so many. */
+export function answerBytes(answer: EventData, most: number): Buffer {
+  return fitted(answer, most, STEPS, (data) => data);
 }
 
 /** The same of a job's tracking record: at most so many, if what its message said is all that is too large. */
 export function recordBytes(record: { data: EventData }, most: number): Buffer {
-  return fitted(record, most, STEPS_OF_RECORDS);
+  return fitted(record.data, most, STEPS_OF_RECORDS, (data) => ({ ...record, data }));
 }
 
-function fitted(whole: { data: EventData }, most: number, steps: typeof STEPS): Buffer {
-  let { data } = whole;
-  let bytes = Buffer.from(writeJson(whole));
+function fitted(
+  whole: EventData,
+  most: number,
+  steps: typeof STEPS,
+  around: (data: EventData) => object,
+): Buffer {
+  let data = whole;
+  let bytes = Buffer.from(writeJson(around(data)));
   for (const step of steps) {
     if (bytes.byteLength <= most) break;
     data = step(data, bytes.byteLength - most);
-    bytes = Buffer.from(writeJson({ ...whole, data }));
+    bytes = Buffer.from(writeJson(around(data)));
   }
   return bytes;
 }

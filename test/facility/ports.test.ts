@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { createServer } from "node:net";
 import { describe, expect, it } from "vitest";
-import { chooseFreePorts, isFree } from "../../src/facility/ports.ts";
+import { areSoonFree, chooseFreePorts, isFree } from "../../src/facility/ports.ts";
 
 describe("ports", () => {
   it("are free only while nobody listens", async () => {
@@ -13,6 +13,15 @@ describe("ports", () => {
     server.close();
     await once(server, "close");
     expect(await isFree(port)).toBe(true);
+  });
+
+  it("of a server that is just ending are waited for", async () => {
+    const [port = 0, other = 0] = await chooseFreePorts(2, new Set());
+    const server = createServer().listen(port, "127.0.0.1");
+    await once(server, "listening");
+    expect(await areSoonFree([other, port], 100)).toBe(false);
+    setTimeout(() => server.close(), 300);
+    expect(await areSoonFree([other, port])).toBe(true);
   });
 
   it("are chosen all different, and none that is spoken for", async () => {

@@ -9,7 +9,7 @@ import { slurmRestSection, submitHostIn } from "../support/submit-host.ts";
 
 /** Of each method. */
 const ARGUMENTS = 100_000;
-const PER_MESSAGE = 10_000;
+const PER_MESSAGE = 5_000;
 
 const top = mkdtempSync("/tmp/mento-arguments-");
 const triggerOf = (method: JobMethod) => ({

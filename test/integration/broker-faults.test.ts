@@ -68,8 +68,9 @@ function limitTo(most: number): Promise<string> {
 
 /** Waits until the worker has logged this after the place in its log. */
 async function logged(from: number, what: RegExp): Promise<void> {
-  await eventually(`the worker logs ${what.source}; it said ${worker.log.slice(from)}`, () =>
-    what.test(worker.log.slice(from)) ? true : undefined,
+  await eventually(
+    () => `the worker logs ${what.source}; it said ${worker.log.slice(from)}`,
+    () => what.test(worker.log.slice(from)) || undefined,
   );
 }
 

@@ -67,7 +67,7 @@ describe("mento publish data-ready", () => {
     expect((await tryMento(["publish", "data-ready", "-c", site.configFile])).code).toBe(2);
     const { code, stderr } = await publish("--parameters", "[1]");
     expect(code).toBe(2);
-    expect(stderr).toContain("It must be a JSON object");
+    expect(stderr).toContain("--parameters cannot be used: it is not a JSON object");
   });
 
   it("says that no worker has run yet where there are no exchanges: exit 3", async () => {

@@ -98,6 +98,23 @@ describe("a message of 1 MiB makes no event larger than worker.maxEventBytes", (
     expect(Buffer.byteLength(JSON.stringify(event))).toBeLessThanOrEqual(20_000);
   });
 
+  it("nor an answer to its producer", async () => {
+    const channel = await client.link.consuming.createChannel();
+    const { queue } = await channel.assertQueue("", { exclusive: true });
+    const answer = new Promise<Buffer>((resolve) => {
+      void channel.consume(queue, (message) => resolve(message?.content ?? Buffer.alloc(0)), { noAck: true });
+    });
+    const paths = Array.from({ length: 250 }, (_, index) => `/${"x".repeat(4000)}${index}`);
+    await publish(JSON.stringify({ technique: "plain", path: paths }), { replyTo: queue });
+    const bytes = await answer;
+    expect(bytes.byteLength).toBeLessThanOrEqual(20_000);
+    expect(JSON.parse(bytes.toString())).toMatchObject({
+      error: { code: "path-outside-beamtime" },
+      pathsCut: expect.any(Number) as number,
+    });
+    await channel.close();
+  });
+
   it("of parameters that do not fit: the program has them, the event says that it has not", async () => {
     const id = randomUUID();
     await publish(data("plain", `,"parameters":{"x":"${"y".repeat(30_000)}"}`), { messageId: id });
