@@ -2,7 +2,10 @@ import { defineConfig } from "vitest/config";
 import { BaseSequencer, type TestSpecification } from "vitest/node";
 
 /** They wait for minutes: those that begin last would be waited for alone. */
-const LONG = ["cancel-faults", "reservations", "crash-points", "time-limit", "chaos", "rehearsal", "floods"];
+const LONG = [
+  ...["odd-programs", "broker-faults", "dead-letters", "floods", "cancel-faults", "crash-points"],
+  ...["hostile-messages", "reservations", "array", "time-limit", "chaos", "rehearsal"],
+];
 
 class LongFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
