@@ -6,7 +6,7 @@ import { FOR_A_WHILE } from "./squeue.ts";
 
 /** What Slurm says of reservations and nodes at one moment. */
 export interface SlurmNow {
-  /** The node's clock, seconds since 1970. */
+  /** The controller's clock, by which reservations begin and end; seconds since 1970. */
   at: number;
   reservations: ReadonlyMap<string, SlurmReservation>;
   nodes: ReadonlyMap<string, SlurmNode>;
@@ -51,14 +51,16 @@ export const PENDING_COMMAND = `${FOR_A_WHILE} ${OURS_PENDING} | ${COUNT_OURS}`;
 const SLURM_NOW_SECONDS = 20;
 
 /**
- * One remote call. Times as numbers: the node's clock and time zone are not the worker's. A controller that does not
- * answer has no jobs that wait, or many: it is not asked for the rest.
+ * One remote call. Times as numbers: the node's time zone is not the worker's, nor its clock the controller's, which says
+ * what it is where it says its configuration. A controller that does not answer has no jobs that wait, or many: it is not
+ * asked for the rest.
  */
 export const SLURM_NOW_COMMAND = within(
   SLURM_NOW_SECONDS,
   `date +@%s
 ours=$(${OURS_PENDING}) || exit 1
 echo "@pending $(printf '%s\\n' "$ours" | ${COUNT_OURS})"
+SLURM_TIME_FORMAT=%s scontrol show config | sed -n 's/^Configuration data as of \\([0-9]*\\)$/@\\1/p'
 SLURM_TIME_FORMAT=%s scontrol --oneliner show reservation || exit 1
 sinfo --all --noheader --Node --format='%N|%T|%f|%C' && echo @end`,
 );

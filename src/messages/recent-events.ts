@@ -1,6 +1,7 @@
 import type { CloudEvent } from "./cloud-event.ts";
+import { derivedId } from "./derived-id.ts";
 
-/** An event that is announced twice comes again soon: within far fewer others than this. 10 MB of ids. */
+/** An event that is announced twice comes again soon: within far fewer others than this. */
 const REMEMBERED = 50_000;
 
 /** The events that a client has had of late: the same id from the same source is the same event. */
@@ -14,7 +15,8 @@ export class RecentEvents {
 
   /** False if it was added before, and not so many others since. */
   add({ source, id }: Pick<CloudEvent, "source" | "id">): boolean {
-    const key = JSON.stringify([source, id]);
+    // As short for any id: 5 MB in all.
+    const key = derivedId(source, id);
     if (this.#seen.has(key)) return false;
     this.#seen.add(key);
     const [oldest] = this.#seen;

@@ -44,6 +44,11 @@ describe("what Slurm says now", () => {
     expect(now?.nodes.get("max-p11-001")).toMatchObject({ isUp: true, isIdle: false, idleCpus: 7 });
   });
 
+  it("is of the controller's time, if that is told, and not of the node's", () => {
+    const later = SAID.replace("ReservationName=11010000 ", "@1795301949\nReservationName=11010000 ");
+    expect(parseSlurmNow(later)).toMatchObject({ at: 1795301949 });
+  });
+
   it.each(["", "Unable to contact slurm controller", "@1795301349\n", SAID.replace("@end", "")])(
     "is unknown if the answer is %j",
     (answer) => {

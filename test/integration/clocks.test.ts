@@ -1,5 +1,7 @@
 import { spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
 import { EventSource } from "../support/event-source.ts";
 import { eventually } from "../support/eventually.ts";
@@ -8,6 +10,7 @@ import { MAIN } from "../support/mento.ts";
 import { OwnFacility } from "../support/own-facility.ts";
 import { askSlurm, nodeThere, there } from "../support/servers.ts";
 import { publishDataReady } from "../../src/broker/client.ts";
+import { placesOf } from "../../src/facility/state.ts";
 import { TestSite, facility, writeOnCore } from "../support/site.ts";
 
 const source = new EventSource(facility.broker.url);
@@ -80,6 +83,10 @@ it("jobs run and end, with times in their order, though broker, controller and n
   await own.setClock("rabbitmq", "-10m");
   await own.setClock("slurmctld", "+10m");
   await own.setClock("slurmd-max-p11-001", "-10m");
+  // What the account runs there, for the submit and in jobs, has the node's time.
+  const home = join(placesOf(own.facility.dir).homes, own.beamtime.account);
+  const exports = Object.entries(fakeTime("-10m")).map(([name, value]) => `export ${name}='${value ?? ""}'`);
+  writeFileSync(join(home, ".bashrc"), exports.join("\n"));
   const on = (technique: string, ...program: string[]) => ({
     name: technique,
     on: { technique },
@@ -87,7 +94,7 @@ it("jobs run and end, with times in their order, though broker, controller and n
   });
   const site = new TestSite(
     [
-      on("quick", "sleep", "1"),
+      on("quick", "sh", "-c", 'sleep 1; date +%s > "$MENTO_RESULTS_DIR/now"'),
       // Slurm alone can say that it ended.
       on("killed", "sh", "-c", "sleep 1; kill -9 $PPID; sleep 60"),
       on("cancelled", "sleep", "300"),
@@ -114,6 +121,8 @@ it("jobs run and end, with times in their order, though broker, controller and n
     await site.event("job.failed", killed, 60_000),
     await site.event("job.cancelled", cancelled, 60_000),
   ];
+  const nodesTime = Number(readFileSync(ends[0]?.data.results[0]?.path ?? "", "utf8"));
+  expect(Date.now() / 1000 - nodesTime).toBeGreaterThan(590);
   for (const { data, time } of ends) {
     const times = [data.times.submitted, data.times.started, data.times.ended].map((one) =>
       Date.parse(one ?? ""),

@@ -33,7 +33,7 @@ const submit = submitCommand(
 );
 
 it.each([
-  ["how reservations and nodes stand", SLURM_NOW_COMMAND, ["squeue", "scontrol", "sinfo"]],
+  ["how reservations and nodes stand", SLURM_NOW_COMMAND, ["squeue", "scontrol", "scontrol", "sinfo"]],
   ["how jobs stand", squeueCommand("bttest"), ["squeue"]],
   ["how a job has ended", exitCommand("1", "/none"), ["scontrol"]],
   ["to take a job, which it may have or not", submit, ["squeue", "sbatch", "squeue"]],

@@ -1,4 +1,5 @@
 import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { chmodSync, mkdtempSync, readFileSync, readlinkSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -7,6 +8,7 @@ import { eventually } from "./eventually.ts";
 import { fakeTime } from "./fake-time.ts";
 import type { TestBeamtime, TestFacility } from "./shared-facility.ts";
 import { mento, run } from "./mento.ts";
+import { there } from "./servers.ts";
 
 const RABBITMQCTL = "/usr/lib/rabbitmq/bin/rabbitmqctl";
 
@@ -92,11 +94,12 @@ export class OwnFacility {
       const state = statOf(pid);
       return state === undefined || state === "Z" ? true : undefined;
     });
-    const child = spawn(program, args, { cwd, env, stdio: "ignore" });
-    const ended = new Promise<void>((resolve) => child.once("exit", () => resolve()));
-    this.#clocks.push(() => {
+    const child = spawn(...there(program, args, { cwd }), { env, stdio: "ignore" });
+    await once(child, "spawn");
+    const ended = once(child, "exit");
+    this.#clocks.push(async () => {
       child.kill();
-      return ended;
+      await ended;
     });
   }
 
