@@ -134,9 +134,8 @@ export function planJob(
     stdin: trigger.stdin === undefined ? null : fillText(trigger.stdin, values),
     key: trigger.key === undefined ? null : fillText(trigger.key, values),
   };
-  for (const argument of [...plan.argv, ...Object.values(plan.env), plan.workdir ?? ""]) {
-    checkArgument(argument, trigger);
-  }
+  const variables = Object.entries(plan.env).map(([name, value]) => `${name}=${value}`);
+  for (const argument of [...plan.argv, ...variables, plan.workdir ?? ""]) checkArgument(argument, trigger);
   const given = [...plan.argv, ...Object.values(plan.env), plan.workdir ?? "", plan.stdin ?? ""];
   const givenBytes = checkedSize([...given, ...paths, writeJson(facts.parameters)], trigger);
   if (isHere && session?.isOpen === false) requireNoBeamlinePath(given, session);
@@ -273,17 +272,23 @@ function checkChain(chain: readonly ChainLink[], trigger: Trigger): void {
   });
 }
 
+/** Linux gives a program no longer one, with its NUL (execve(2), MAX_ARG_STRLEN); nor a longer `NAME=value`. */
+const LONGEST_ARGUMENT = 128 * 1024 - 1;
+
 function checkArgument(argument: string, trigger: Trigger): void {
-  const what = argument.includes("\0")
-    ? "a NUL byte, which no program can be given"
-    : argument.isWellFormed()
-      ? undefined
-      : "half of a surrogate pair, which is not a character";
-  if (what === undefined) return;
+  const bytes = Buffer.byteLength(argument);
+  const mistake = argument.includes("\0")
+    ? "would hold a NUL byte, which no program can be given"
+    : !argument.isWellFormed()
+      ? "would hold half of a surrogate pair, which is not a character"
+      : bytes > LONGEST_ARGUMENT
+        ? `would have ${bytes} bytes; ${LONGEST_ARGUMENT} are the most that Linux gives a program in one`
+        : undefined;
+  if (mistake === undefined) return;
   throw new Rejected({
     code: "wrong-argument",
-    message: `An argument of trigger ${trigger.name} would hold ${what}.`,
-    hint: "Correct the message's parameters.",
+    message: `An argument or variable of trigger ${trigger.name} ${mistake}.`,
+    hint: "Correct the message's parameters; a program finds all of them in the file $MENTO_PARAMETERS.",
   });
 }
 

@@ -20,9 +20,7 @@ const plan = (trigger: object, data: DataReady = { path: "/gpfs/current/raw/s1/a
 describe("planJob", () => {
   it.each([
     ["parameters", "'", {}],
-    ["an argument", "'", { run: ["p", "{{ parameters.a }}"] }],
     ["standard input", "\r", { stdin: "{{ parameters.a }}" }],
-    ["a variable", "\r", { env: { A: "{{ parameters.a }}" } }],
   ])(
     "refuses %s that would be many times as long when quoted, and takes as much of others",
     (_, odd, trigger) => {
@@ -32,6 +30,16 @@ describe("planJob", () => {
       expect(given("ü").facts.parameters["a"]).toHaveLength(500_000);
     },
   );
+
+  it.each([
+    ["an argument", 131_071, { run: ["p", "{{ parameters.a }}"] }],
+    ["a variable", 131_069, { env: { A: "{{ parameters.a }}" } }],
+  ])("refuses %s that Linux gives no program", (_, most, trigger) => {
+    const given = (a: string) => plan(trigger, { path: "/gpfs/current/raw/a", parameters: { a } });
+    expect(given("a".repeat(most)).jobId).not.toBe("");
+    expect(() => given("a".repeat(most + 1))).toThrow(/would have 131072 bytes; 131071 are the most/);
+    expect(() => given("ü".repeat(most / 2 + 1))).toThrow(/are the most that Linux gives a program/);
+  });
 
   it("fills the program, its environment, folder and input, with the path in all views", () => {
     const run = [
