@@ -97,7 +97,7 @@ export const ERROR_CODES = {
   deadline: "The job could not run before its deadline, or its reservation ended.",
   "launch-failed": "Slurm could not start the job on its node.",
   "not-prepared":
-    "Not all that the program is given could be written on its node (a full disk?): it did not run.",
+    "Not all that the program is given could be written on its node (a full disk?), or its data was replaced: it did not run.",
   lost: "Nothing was seen of the job for a long time; a person must look what became of it.",
   "reservation-deleted": "The job's reservation was deleted.",
   "slurm-forgot": "Slurm's controller was ended, and no longer knew the job, which had not begun.",

@@ -14,12 +14,12 @@ import { parseSlurmNow, SLURM_NOW_COMMAND, tooManyPending, type SlurmNow } from 
 import { MOST_BYTES, readCommand, readScript, valueOf } from "./jobs/sbatch-script.ts";
 import { slurmSeconds } from "./jobs/slurm-time.ts";
 import { requirePrivateFolder } from "./private-folder.ts";
-import type { JobMethod } from "./messages/job-event.ts";
 import type { Place, PlaceSlurm, UserScript } from "./methods/method.ts";
 import { overRest } from "./methods/slurm-rest.ts";
 import type { SessionShells } from "./session-shells.ts";
 import type { Shell } from "./shells/shell.ts";
 import type { SlurmRest } from "./slurm-rest/slurm-rest.ts";
+import { AS_WORKER } from "./triggers/plan.ts";
 import type { Trigger, TriggerSlurm } from "./triggers/trigger-config.ts";
 
 /** Slurm is asked for its reservations and nodes at most so often, whatever number of jobs there is. */
@@ -37,9 +37,6 @@ export type PlaceWish = Pick<Trigger, "method" | "slurm" | "destination"> & {
   /** How many jobs are to be submitted together; default 1. */
   jobs?: number;
 };
-
-/** What these write, the worker's account writes. */
-const HERE: readonly JobMethod[] = ["local-bash-script", "local-sbatch-script"];
 
 interface Surroundings {
   /** A shell on this host. */
@@ -85,11 +82,11 @@ export class SessionPlaces {
     notBefore = 0,
   ): Promise<Place> {
     const none = { slurm: withDefaults(wanted, null, otherwise), userScript: null, rest: this.#rest };
-    const common = { ...none, maxPending: null, notice: null };
+    const dataFolders = AS_WORKER.includes(method) ? { dataFolders: foldersOfData(this.#site, session) } : {};
+    const common = { ...none, maxPending: null, notice: null, ...dataFolders };
     const { shell, jobsDirectory: directory } = await this.jobsOf(session, { method, destination });
     if (session === null || method === "local-bash-script") {
-      const dataFolders = foldersOfData(this.#site, session);
-      return { ...common, shell, corePath: null, jobsDirectory: directory, slot: null, dataFolders };
+      return { ...common, shell, corePath: null, jobsDirectory: directory, slot: null };
     }
     const folders = { corePath: session.roots.core, jobsDirectory: directory };
     if (method === "remote-command") {
@@ -120,6 +117,7 @@ export class SessionPlaces {
     const slurm = withDefaults(wanted, userScript, otherwise);
     const place = {
       ...folders,
+      ...dataFolders,
       rest: this.#rest,
       userScript,
       slurm,
@@ -165,7 +163,7 @@ export class SessionPlaces {
   ): Promise<Pick<Place, "shell" | "jobsDirectory">> {
     const of = session === null ? null : { id: session.id, corePath: session.roots.core };
     const directory = jobsDirectoryOf(this.#site, method, of);
-    if (session === null || HERE.includes(method)) {
+    if (session === null || AS_WORKER.includes(method)) {
       this.#requirePrivateFolder(directory);
       return { shell: this.#here, jobsDirectory: directory };
     }

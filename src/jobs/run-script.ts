@@ -2,6 +2,8 @@ import { writeJson } from "../messages/json.ts";
 import { GIVE_BACK_ENVIRONMENT, KEEP_ENVIRONMENT } from "../shells/environment.ts";
 import { quote } from "../shells/quote.ts";
 import { fieldsOf } from "./answer-lines.ts";
+import { copyBack, type CopyBack } from "./copy-back.ts";
+import { linkCheck, type DataHere } from "./data-check.ts";
 import { globToRegex, plainRegex } from "./glob.ts";
 
 export interface RunScript {
@@ -33,22 +35,12 @@ export interface RunScript {
   log?: string | null;
   /** The program's, in octal; what is Mento's own is then for nobody else to write to. Default: the account's, for both. */
   umask?: string | undefined;
+  /** Looked at once more before the program runs, for a link may have come since the submit; null: it need not be. */
+  dataHere?: DataHere | null;
   /** `#SBATCH` lines that are carried over from a user's own script. */
   directives: readonly string[];
   /** Kept in the script's second line, so that the directory says what was asked. */
   request: unknown;
-}
-
-/** Where small results go on the beamline file system. */
-export interface CopyBack {
-  /** The session's folder there, as the node mounts it: nothing is written outside. */
-  root: string;
-  /** The folder below it. */
-  folder: string;
-  /** The session's folder as the beamline sees it. */
-  view: string;
-  maxBytes: number;
-  maxFiles: number;
 }
 
 /** An event is a message of at most 1 MiB: of further results it has the number. */
@@ -123,7 +115,7 @@ found=$directory/.found.$run
 rm -f "$directory/ended.$run" "$directory/results.$run" "$found" || unprepared directory
 printf %s ${quote(writeJson(job.parameters))} > "$directory/parameters.json" || unprepared parameters
 ${job.stdin === null ? "stdin=/dev/null" : `stdin="$directory/stdin"; printf %s ${literal(job.stdin)} > "$stdin" || unprepared "standard input"`}
-${job.umask === undefined ? 'mkdir -p "$results"' : `( umask ${job.umask}; mkdir -p "$results" )`} || unprepared "results folder"
+${dataHere(job)}${job.umask === undefined ? 'mkdir -p "$results"' : `( umask ${job.umask}; mkdir -p "$results" )`} || unprepared "results folder"
 # What an earlier run of the job has left is the job's.
 [ -f "$before" ] || { files > "$before.$run" && mv -f "$before.$run" "$before"; } || unprepared "list of the results folder"
 {
@@ -176,6 +168,16 @@ ${RECORD_END[job.launch]}
 trap - TERM HUP USR1 USR2
 [ "$code" -le 128 ] || kill -s "$((code - 128))" $$ 2>/dev/null
 ${job.launch === "rest" ? `case $code in ${NOT_RUN.another} | ${NOT_RUN.cancelled} | ${UNPREPARED}) code=1 ;; esac\n` : ""}exit "$code"
+`;
+}
+
+function dataHere({ dataHere = null }: RunScript): string {
+  if (dataHere === null) return "";
+  return `outside=$(
+say() { printf %s "$1"; exit; }
+${linkCheck(dataHere)}
+)
+[ -z "$outside" ] || not_run "since its submit data has become a link to \${outside#outside * }"
 `;
 }
 
@@ -261,9 +263,10 @@ record() {
   { true > "$spool/$job.$1"; } 2>/dev/null || true
 }
 
+unprepared() { not_run "its $1 could not be written on $(hostname): is there no room?"; }
 # Its exit code says the same, should there be no room for the record.
-unprepared() {
-  why="mento: the program was not run, for its $1 could not be written on $(hostname): is there no room?"
+not_run() {
+  why="mento: the program was not run, for $1"
   code=${UNPREPARED}
   # Whoever ends the job ends what prepares it too.
   [ -z "$stopped_by" ] || why="mento: stopped by $stopped_by before the program ran" code=143
@@ -322,69 +325,6 @@ results() {
 }
 with_sizes() { xargs -0 -r stat -L --printf='result=%s %n\\0'; }
 `;
-
-/**
- * Copies the results of a program that has succeeded, and prints those that it has copied. A file on the beamline file
- * system is written over only if it is the one that was copied there last: its size, time and inode are kept. It comes by
- * rename, whole or not at all.
- */
-function copyBack({ root, folder, view, maxBytes, maxFiles }: CopyBack): string {
-  return `
-root=${quote(root)} folder=${quote(folder)} view=${quote(view)}
-copies=\${spool%/*}/.copies
-copied_back() {
-  [ "$code" = 0 ] || { with_sizes; return; }
-  export root folder view copies results job
-  xargs -0 -r -s 1800000 sh -c '
-    bytes=0 files=0 more=
-    not_copied() { echo "mento: not copied to the beamline: $one: $1" >&2; }
-    look() { stat -c "%s %y %i" "$1"; }
-    is_inside() {
-      case $(readlink -m "$1")/ in
-        "$(readlink -f "$root")"/*) ;;
-        *) not_copied "$folder leads out of the beamtime"; return 1 ;;
-      esac
-    }
-    copy() {
-      inside=\${one#"$results"/}
-      [ "$inside" != "$one" ] || { not_copied "it is not in the results folder"; return; }
-      [ $((bytes + size)) -le ${maxBytes} ] || { not_copied "more than ${maxBytes} bytes in all"; return; }
-      [ $files -lt ${maxFiles} ] || {
-        [ -n "$more" ] || not_copied "more than ${maxFiles} files, and so it is with those behind it"
-        more=yes
-        return
-      }
-      target=$root/$folder/$inside
-      # A link may be there before, or come meanwhile: what is written is written into the folder that was looked at.
-      is_inside "\${target%/*}" && mkdir -p "\${target%/*}" && cd -P "\${target%/*}" && is_inside . || return
-      known=$copies/$(printf %s "$target" | sha256sum | cut -c -32)
-      name=\${target##*/}
-      # Whoever owns the folder can put another in place of ours: what is written goes into one that is ours alone.
-      private=$(mktemp -d "./.mento-$job.XXXXXXXX") && (
-        cd -P "$private" && [ -O . ] || exit
-        case $(stat -c %a .) in *700) cp -- "$one" part ;; *) exit 1 ;; esac
-      ) || {
-        rm -rf "$private"
-        not_copied "$target could not be written"
-        return
-      }
-      if [ -f "$known" ] && [ "$(look "./$name" 2>/dev/null)" = "$(cat "$known")" ]; then
-        mv -fT -- "$private/part" "./$name"
-      else
-        mv -nT -- "$private/part" "./$name"
-      fi
-      rmdir "$private" 2>/dev/null || { rm -rf "$private"; not_copied "$target is there, and not ours"; return; }
-      mkdir -p "$copies" && look "./$name" > "$known"
-      bytes=$((bytes + size)) files=$((files + 1))
-      printf "copied=%s\\\\0" "$view/$folder/$inside"
-    }
-    for one; do
-      size=$(stat -L -c %s "$one") || continue
-      printf "result=%s %s\\\\0" "$size" "$one"
-      copy
-    done' sh
-}`;
-}
 
 /** The fields of a record that the run script wrote, in order, as far as one has so many; a key may come more than once. */
 export function parseRecord(bytes: Uint8Array): [key: string, value: string][] {

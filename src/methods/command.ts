@@ -1,13 +1,12 @@
 import { Rejected } from "../errors.ts";
-import { lookId, type DataHere } from "../jobs/data-check.ts";
+import { lookId } from "../jobs/data-check.ts";
 import { LONGEST_SUBMIT_SECONDS } from "../jobs/directory.ts";
 import { parseSubmitAnswer } from "../jobs/submit-said.ts";
 import { launchCommand } from "../jobs/process.ts";
 import { jobScript } from "./job-script.ts";
-import type { JobPlan } from "../triggers/plan.ts";
 import { find } from "./find.ts";
 import type { Method, Place } from "./method.ts";
-import { conclude, dataOf, requestOf } from "./submit-answer.ts";
+import { conclude, dataHere, dataOf, requestOf } from "./submit-answer.ts";
 
 /** A process of its own, outside Slurm, on the host that the shell is on. */
 export const command: Method = {
@@ -42,11 +41,6 @@ export const command: Method = {
   },
   find,
 };
-
-/** Of a job on this host all that comes from its message or event; null: it runs elsewhere, as another account. */
-function dataHere({ paths, causeResults }: JobPlan, { dataFolders }: Place): DataHere | null {
-  return dataFolders === undefined ? null : { paths: [...paths, ...causeResults], folders: dataFolders };
-}
 
 function notAllowedHere({ path, real }: { path: string; real: string }, { dataFolders = [] }: Place) {
   return new Rejected({

@@ -1,6 +1,7 @@
 import { posix } from "node:path";
 import { directoryOf, spoolOf } from "../jobs/directory.ts";
-import { runScript, type CopyBack, type RunScript } from "../jobs/run-script.ts";
+import type { CopyBack } from "../jobs/copy-back.ts";
+import { runScript, type RunScript } from "../jobs/run-script.ts";
 import type { JobPlan } from "../triggers/plan.ts";
 import { RESULTS_FOLDER } from "../triggers/plan.ts";
 
@@ -8,7 +9,7 @@ import { RESULTS_FOLDER } from "../triggers/plan.ts";
 export function jobScript(
   plan: JobPlan,
   jobsDirectory: string,
-  how: Pick<RunScript, "launch" | "request"> & Partial<Pick<RunScript, "argv" | "directives">>,
+  how: Pick<RunScript, "launch" | "request"> & Partial<Pick<RunScript, "argv" | "directives" | "dataHere">>,
 ): string {
   const { jobId, trigger, facts, workdir, stdin, resultsDirectory } = plan;
   return runScript({

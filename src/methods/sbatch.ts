@@ -22,7 +22,7 @@ import type { TriggerSlurm } from "../triggers/trigger-config.ts";
 import { jobScript } from "./job-script.ts";
 import { find } from "./find.ts";
 import type { Method, Place, SubmitOptions } from "./method.ts";
-import { conclude, dataOf, requestOf, type Failed } from "./submit-answer.ts";
+import { conclude, dataHere, dataOf, requestOf, type Failed } from "./submit-answer.ts";
 
 /** `sbatch` on a host that has it; which host that is, the shell knows. */
 export const sbatch: Method = {
@@ -77,6 +77,7 @@ export function submitRequest(
     script: jobScript(plan, jobsDirectory, {
       launch: "slurm",
       request: { ...requestOf(plan, now), slot, ...(arrayId !== undefined && { array: arrayId }) },
+      dataHere: dataHere(plan, place),
       ...(userScript !== null && {
         argv: [`${directory}/program`, ...plan.argv.slice(1)],
         directives: carriedOver(userScript, args).lines,

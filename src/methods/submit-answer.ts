@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { Deferred, MentoError, Misconfigured, Rejected, Superseded } from "../errors.ts";
-import { lookId, type DataWanted } from "../jobs/data-check.ts";
+import { lookId, type DataHere, type DataWanted } from "../jobs/data-check.ts";
 import { directoryOf } from "../jobs/directory.ts";
 import type { SubmitAnswer } from "../jobs/submit-said.ts";
 import { FolderName } from "../jobs/tracking-record.ts";
@@ -42,6 +42,11 @@ export function dataOf(
 ): DataWanted | null {
   if (corePath === null || chain.length > 0 || paths.length === 0) return null;
   return { root: corePath, paths, bytes, companions: trigger.companions, isSettled };
+}
+
+/** Of a job that runs as the worker's account, all that comes from its message or event; null: it runs as another. */
+export function dataHere({ paths, causeResults }: JobPlan, { dataFolders }: Place): DataHere | null {
+  return dataFolders === undefined ? null : { paths: [...paths, ...causeResults], folders: dataFolders };
 }
 
 /** The remote call's answer, and all that it may be about. */

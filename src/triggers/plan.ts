@@ -75,6 +75,8 @@ export const RESULTS_FOLDER = "processed/onlineanalysis";
 
 /** Methods whose jobs run on this host, and see the beamline's file system. */
 export const HERE: readonly JobMethod[] = ["local-bash-script"];
+/** Methods whose jobs run as the worker's account: what they write goes where nobody else could have put a link. */
+export const AS_WORKER: readonly JobMethod[] = ["local-bash-script", "local-sbatch-script"];
 
 /** So many jobs may follow from one another: a longer chain is a circle, perhaps by way of another group. */
 export const LONGEST_CHAIN = 16;
@@ -112,7 +114,7 @@ export function planJob(
   const announcedPaths = input.paths.map((path) => viewOf(path, session?.roots, false));
   const [first] = paths;
   const resultsDirectory =
-    isHere || session === null || first === undefined
+    AS_WORKER.includes(trigger.method) || session === null || first === undefined
       ? null
       : resultsDirectoryFor(first, trigger.name, session.roots);
   const known = session && { id: session.id, corePath: session.roots.core };

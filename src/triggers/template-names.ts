@@ -95,8 +95,8 @@ export function scopeMistake({ base }: Named, { types, method }: TemplateScope):
   if (isOfJobs && types.every((type) => type === "data.ready")) {
     return "is of a job's event, and this trigger starts on data.ready; set on.type to job.completed, say";
   }
-  if (base === "results" && method === "local-bash-script") {
-    return "is a folder on the core file system; a job on this host has its own in $MENTO_RESULTS_DIR";
+  if (base === "results" && method.startsWith("local-")) {
+    return "is a folder on the core file system; a job of the worker's account has its own in $MENTO_RESULTS_DIR";
   }
   return undefined;
 }

@@ -134,7 +134,10 @@ const MEANINGLESS: Partial<Record<Trigger["method"], Partial<Record<keyof Trigge
     retries: "only jobs of Slurm are submitted again",
     slurm: "the job runs on a node, outside Slurm; for a job of Slurm leave out method",
   },
-  "local-sbatch-script": { destination: "sbatch runs on the worker's host" },
+  "local-sbatch-script": {
+    destination: "sbatch runs on the worker's host",
+    copyBack: "the job runs as the worker's account, and its results are in that one's folder",
+  },
   "slurm-rest-api": {
     destination: "the job is submitted over Slurm's REST API",
     retries: "only jobs that were submitted with sbatch are submitted again",

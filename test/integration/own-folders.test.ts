@@ -11,7 +11,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from "node:fs";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { publishDataReady } from "../../src/broker/client.ts";
 import { jobIdFor } from "../../src/triggers/plan.ts";
@@ -37,6 +37,15 @@ const triggers = [
     run: ["/bin/true"],
     // The reservation is for the beamtime's account alone.
     slurm: { reservation: 99, fallback: { partition: facility.slurm.partition } },
+  },
+  {
+    name: "show-from-here",
+    method: "local-sbatch-script",
+    run: show,
+    slurm: {
+      ...{ reservation: 99, fallback: { partition: facility.slurm.partition } },
+      extra: ["--begin=now+4"],
+    },
   },
   { name: "by-rest", method: "slurm-rest-api", run: ["/bin/sleep", "300"] },
   { name: "show", method: "local-bash-script", run: show },
@@ -85,6 +94,30 @@ describe("jobs that run as the worker's account", () => {
     expect(data.job.directory).toBe(join(folders.slurmJobs, beamtime.beamtimeId, data.job.id));
     expect(readFileSync(victim, "utf8")).toBe("a key\n");
     expect(readdirSync(prepared).sort()).toEqual([".failed", "run.sh"]);
+  });
+
+  it("have their results there too: what was prepared in the session's results is not met", async () => {
+    writeFileSync(victim, "a key\n");
+    const path = writeOnCore("not a key\n");
+    const results = join(beamtime.corePath, "processed/onlineanalysis/show-from-here");
+    const before = join(results, relative(join(beamtime.corePath, "raw"), path));
+    execFileSync(...there("mkdir", ["-p", before], { account: beamtime.account }));
+    execFileSync(...there("ln", ["-s", victim, join(before, "shown")], { account: beamtime.account }));
+    const { data } = await site.event("job.completed", await publish("show-from-here", site, path));
+    expect(data.results).toMatchObject([{ path: join(data.job.directory, "results/shown"), bytes: 10 }]);
+    expect(readFileSync(victim, "utf8")).toBe("a key\n");
+  });
+
+  it("do not run with data that has become a link to somewhere else while they waited in Slurm", async () => {
+    const path = writeOnCore();
+    const id = await publish("show-from-here", site, path);
+    await site.event("job.submitted", id);
+    rmSync(path);
+    symlinkSync(victim, path);
+    const { data } = await site.event("job.failed", id);
+    expect(data.exit).toMatchObject({ reason: "not-prepared" });
+    expect(data.error?.message).toContain(`since its submit data has become a link to ${victim}`);
+    expect(data.results).toEqual([]);
   });
 
   it.each(["from-here", "show"])("are not submitted (%s) where others could write", async (technique) => {

@@ -16,7 +16,8 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import fc from "fast-check";
 import { afterAll, describe, expect, it } from "vitest";
-import { NOT_RUN, type CopyBack, type RunScript } from "../../src/jobs/run-script.ts";
+import type { CopyBack } from "../../src/jobs/copy-back.ts";
+import { NOT_RUN, UNPREPARED, type RunScript } from "../../src/jobs/run-script.ts";
 import { asSlurmJob, JobsInShells } from "../support/jobs-in-shells.ts";
 
 const jobs = new JobsInShells();
@@ -37,6 +38,32 @@ describe("the run script, in a real shell", () => {
       results: [],
     });
     expect(existsSync(join(top, ".spool", `${jobId}.ended`))).toBe(false);
+  });
+
+  it("runs no program whose data has become a link to somewhere else since the submit", () => {
+    const data = join(top, "data");
+    mkdirSync(join(data, "raw"), { recursive: true });
+    writeFileSync(join(top, "secret"), "not for all");
+    const dataHere = { paths: [join(data, "raw/a"), join(data, "raw/b")], folders: [data] };
+    writeFileSync(join(data, "raw/a"), "data");
+    symlinkSync("a", join(data, "raw/b"));
+    const given = ["cat", ...dataHere.paths];
+    expect(run(given, { dataHere }).records?.ended).toMatchObject({ record: { code: 0 } });
+    rmSync(join(data, "raw/a"));
+    symlinkSync(join(top, "secret"), join(data, "raw/a"));
+    for (const folder of ["raw", "moved"]) {
+      const { status, records, directory } = run(given, { dataHere });
+      expect(status).toBe(UNPREPARED);
+      expect(records?.started).toBeUndefined();
+      expect(records?.ended?.log).toContain("since its submit data has become a link to ");
+      expect(readFileSync(join(directory, "job.log"), "utf8")).not.toContain("not for all");
+      // A folder on the way is no better.
+      if (folder === "moved") continue;
+      renameSync(join(data, "raw"), join(top, "moved"));
+      rmSync(join(top, "moved/a"));
+      writeFileSync(join(top, "moved/a"), "not for all");
+      symlinkSync(join(top, "moved"), join(data, "raw"));
+    }
   });
 
   it("submitted again by hand leaves the records of the job alone", () => {

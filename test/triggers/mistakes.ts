@@ -268,7 +268,7 @@ const byMeaning: [text: string, line: number, says: string][] = [
   [
     trigger("method: local-bash-script", 'run: [x, "{{ results }}"]'),
     4,
-    "a job on this host has its own in $MENTO_RESULTS_DIR",
+    "a job of the worker's account has its own in $MENTO_RESULTS_DIR",
   ],
   [trigger("method: slurm-rest-api"), 3, "needs the section slurmRest, with url and tokenFile"],
   [
