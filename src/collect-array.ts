@@ -40,6 +40,9 @@ interface Collection {
   timer: NodeJS.Timeout | undefined;
 }
 
+/** Of all that is held; what a larger message gives its job waits on the broker. */
+const MOST_HELD_BYTES = 64 * 1024 * 1024;
+const SMALL_BYTES = 64 * 1024;
 /** An array's scripts are one command; what one message gives its job is half of this at most. */
 const MOST_GIVEN_BYTES = 8 * 1024 * 1024;
 
@@ -55,6 +58,8 @@ export class ArrayCollector {
   readonly #collections = new Map<string, Collection>();
   /** Jobs of each session that wait, or are being submitted. */
   readonly #held = new Map<string, number>();
+  /** What messages give them, in all. */
+  #heldBytes = 0;
   #isHurried = false;
   #refusal: Error | undefined;
 
@@ -67,12 +72,14 @@ export class ArrayCollector {
   /** Throws what keeps this job from being submitted, or all of them: as `enter`, `placeFor` and `Method.submit`. */
   async collect(session: Session, plan: JobPlan, options: SubmitOptions): Promise<Collected> {
     if (this.#hasItsShare(session) && !(await this.#effects.isOnlySession(session))) throw busy(session);
+    const { givenBytes } = plan;
+    if (givenBytes > SMALL_BYTES && this.#heldBytes + givenBytes > MOST_HELD_BYTES) throw busy(session);
     if (this.#refusal !== undefined) throw this.#refusal;
-    this.#count(session, 1);
+    this.#count(session, 1, givenBytes);
     try {
       return await this.#wait(session, plan, options);
     } finally {
-      this.#count(session, -1);
+      this.#count(session, -1, -givenBytes);
     }
   }
 
@@ -84,7 +91,8 @@ export class ArrayCollector {
     return all >= most && held >= most / Math.max(this.#held.size, 1);
   }
 
-  #count({ id }: Session, change: number): void {
+  #count({ id }: Session, change: number, bytes: number): void {
+    this.#heldBytes += bytes;
     const held = (this.#held.get(id) ?? 0) + change;
     if (held > 0) this.#held.set(id, held);
     else this.#held.delete(id);

@@ -5,6 +5,7 @@ import type { Session } from "./beamtime/session.ts";
 import { submittedData } from "./jobs/event-data.ts";
 import type { Seats } from "./jobs/seats.ts";
 import type { TrackingRecord } from "./jobs/tracking-record.ts";
+import { turnToRead } from "./large-turns.ts";
 import type { Log } from "./log.ts";
 import { decodeMessage, type MessageProperties } from "./messages/cloud-event.ts";
 import { jobEvent, messageEvent, type MessageEventData, type OutgoingEvent } from "./messages/job-event.ts";
@@ -278,6 +279,7 @@ async function runTrigger(trigger: Trigger, resolved: Resolved, effects: IntakeE
  */
 async function submitOrQueue(trigger: Trigger, resolved: Resolved, effects: IntakeEffects): Promise<void> {
   const { input, received, session } = resolved;
+  await turnToRead(received.body.byteLength);
   const plan = planJob(input, trigger, session, effects.group, effects.jobsFolderOf);
   const turn = turnOf(plan, input, received.receivedAt, effects.group);
   const options: SubmitOptions = {

@@ -49,9 +49,10 @@ interface Door {
 
 /** The end of a job is told by the tracker, if it is in this worker; else it is looked for so often. */
 const LOOK_EVERY_MS = 1_000;
-/** Those that hide others are looked for so often, and so many let others pass then: 128 a second. */
+/** Those that hide others are looked for so often, and so many let others pass then: 128 a second, or 8 MiB of them. */
 const TEND_EVERY_MS = 500;
 const PASS_AT_ONCE = 64;
+const PASS_BYTES_AT_ONCE = 4 * 1024 * 1024;
 const TROUBLE_LASTS_MS = 2_000;
 /** RabbitMQ takes a delivery back after 30 minutes. */
 const HOLD_AT_MOST_MS = 15 * 60_000;
@@ -225,10 +226,13 @@ export class TriggerQueue {
       Date.now() - since > HOLD_AT_MOST_MS || received.cameBack !== undefined;
     for (const door of doors) for (const one of door.waiting.filter(isLate)) this.#putBack(door, one);
     if (held < prefetch || !(await this.#mayHideOthers(doors))) return;
-    for (let count = 0; count < PASS_AT_ONCE; count++) {
+    let bytes = 0;
+    for (let count = 0; count < PASS_AT_ONCE && bytes < PASS_BYTES_AT_ONCE; count++) {
       const [longest] = doors.sort((one, other) => other.waiting.length - one.waiting.length);
       const last = longest?.waiting.at(-1);
-      if (longest !== undefined && last !== undefined) this.#putBack(longest, last);
+      if (longest === undefined || last === undefined) return;
+      bytes += last.received.body.byteLength;
+      this.#putBack(longest, last);
     }
   }
 

@@ -15,6 +15,7 @@ import { careNameOfJob, JobsQueue } from "./jobs-queue.ts";
 import { handleMessage, type IntakeEffects, type ReceivedMessage } from "./handle-message.ts";
 import { leaveCommand } from "./jobs/seats.ts";
 import { requireOwnFolder, type TrackingRecord } from "./jobs/tracking-record.ts";
+import { turnToRead } from "./large-turns.ts";
 import type { Log } from "./log.ts";
 import { originOf } from "./messages/origin.ts";
 import { METHODS } from "./methods/methods.ts";
@@ -312,10 +313,11 @@ class Worker {
       log,
       now,
       care,
-      handle: (received: ReceivedMessage) =>
-        care.handle(careName(originOf(received.body, received.properties)), () =>
-          handleMessage(received, messageEffects),
-        ),
+      handle: async (received: ReceivedMessage) => {
+        await turnToRead(received.body.byteLength);
+        const name = careName(originOf(received.body, received.properties));
+        await care.handle(name, () => handleMessage(received, messageEffects));
+      },
       cancel: cancels.message,
     };
     const queues = await openTriggerQueues(triggers, edges, this.#sessions, this.#places);

@@ -113,6 +113,17 @@ it("what messages give the jobs of one array has 8 MiB at most", async () => {
   expect(arrays).toEqual([["0", "1"], ["2", "3"], ["4"]]);
 });
 
+it("what messages give all jobs that are held has 64 MiB at most: larger ones come again, small ones are taken", async () => {
+  const slow = trigger("slow", { size: 40, window: 300 });
+  free = new Promise(() => undefined);
+  isOnlySession = true;
+  for (let at = 0; at < 16; at++) void collect(`${at}`, slow, session("1"), 4 * 1024 * 1024);
+  expect(await collect("more", slow, session("1"), 4 * 1024 * 1024)).toContain("Many messages of 1 wait");
+  void collect("small", slow, session("1"), 1000);
+  await vi.advanceTimersByTimeAsync(0);
+  expect(turns).toBe(MOST_WAITING + 2);
+});
+
 describe("messages of many sessions", () => {
   it("do not fill the worker while they wait: the oldest array goes before its time", async () => {
     const slow = trigger("slow", { size: 4, window: 300 });

@@ -1,5 +1,6 @@
 import { Deferred, MentoError, Misconfigured, Rejected, Unavailable, errorText } from "../errors.ts";
 import type { ReceivedMessage } from "../handle-message.ts";
+import { turnToRead } from "../large-turns.ts";
 import type { Log } from "../log.ts";
 import { MAX_MESSAGE_BYTES, tooLarge } from "../messages/cloud-event.ts";
 import { CANCEL_ANSWER_TYPE, isJobCancel, type CancelAnswer } from "../messages/job-cancel.ts";
@@ -106,6 +107,7 @@ export class Intake {
 
   /** Never rejects: whatever fails here leaves the message un-acked on a lost link. */
   async #take(delivery: Delivery): Promise<void> {
+    await turnToRead(delivery.message.content.byteLength);
     const message = receive(delivery.message);
     const { care, log, now, topology } = this.#edges;
     const history = historyOf(message, now());
@@ -163,7 +165,7 @@ export class Intake {
       }
       delivery.ack();
     } catch (error) {
-      // Of a link that is lost already one line is enough.
+      // Of a lost link one line is enough.
       log[this.#isOver ? "debug" : "error"](
         { err: error, cause: origin.cause },
         "a message could not be put away; it is delivered again",
@@ -265,8 +267,8 @@ export class Intake {
       await publish({ ...copy, properties });
     } catch (error) {
       if (!(error instanceof MentoError) || error.code !== "publish-impossible") throw error;
-      const { messageId } = properties;
-      await publish({ ...copy, properties: { messageId: derivedId(messageId), headers: { ...ours } } });
+      const messageId = derivedId(properties.messageId);
+      await publish({ ...copy, properties: { messageId, headers: { ...ours } } });
     }
   }
 
@@ -316,10 +318,8 @@ export class Intake {
       await this.#edges.answer({ exchange: "", routingKey: replyTo, properties }, body);
     } catch (error) {
       // Its queue is gone, or full, or RabbitMQ takes no answer of that size: its own affair.
-      const isTheirs =
-        error instanceof MentoError &&
-        /^(nobody-listens|publish-refused|publish-impossible)$/.test(error.code);
-      if (!isTheirs) throw error;
+      const theirs = /^(nobody-listens|publish-refused|publish-impossible)$/;
+      if (!(error instanceof MentoError) || !theirs.test(error.code)) throw error;
       this.#edges.log.info({ replyTo, code: error.code }, "the producer does not take its answer");
     }
   }
@@ -383,7 +383,7 @@ function cameBackTooOften({ returned, returns }: History): boolean {
   return returned >= RENEW_AFTER_RETURNS || (returned > 0 && returns >= GIVE_UP_AFTER_RETURNS);
 }
 
-/** Workers that had the message ended, or lost the broker, before they had handled it: again and again. */
+/** Workers that had the message ended, or lost the broker, again and again. */
 function cameBack({ returns }: History): Rejected | Deferred {
   const details = {
     code: "worker-ended",

@@ -4,7 +4,7 @@ import { DATA_READY_TYPE, MAX_PATHS } from "./data-ready.ts";
 import { derivedId } from "./derived-id.ts";
 import { hashOf, isDeclaredEvent, ownProperty } from "./envelope.ts";
 import { attributesInHeaders } from "./header-attributes.ts";
-import { tryPlainJson } from "./json.ts";
+import { MAX_EVENT_VALUES, tryPlainJson } from "./json.ts";
 import { LONGEST_PATH } from "./path-text.ts";
 import type { Cause, MessageEventData } from "./job-event.ts";
 
@@ -15,7 +15,7 @@ const LONGEST_NAME = 100;
 
 /**
  * Of any message, whatever is wrong with it: never throws, and is bounded. What `decodeMessage` takes has the same source,
- * id and type here. A body that is too large to be a message is not read.
+ * id and type here. A body that is too large to be a message, or has more values than any event, is not read.
  */
 export function originOf(body: Uint8Array, properties: MessageProperties): Origin {
   const { attributes, data } = readBody(body, properties);
@@ -74,7 +74,9 @@ function causeOf({ source, id, type }: Cause): Cause {
 function readBody(body: Uint8Array, properties: MessageProperties) {
   const inHeaders = attributesInHeaders(properties.headers);
   const value =
-    body.byteLength > MAX_MESSAGE_BYTES ? {} : objectOrEmpty(tryPlainJson(new TextDecoder().decode(body)));
+    body.byteLength > MAX_MESSAGE_BYTES
+      ? {}
+      : objectOrEmpty(tryPlainJson(new TextDecoder().decode(body), MAX_EVENT_VALUES));
   if (isDeclaredEvent(properties) || (inHeaders === null && Object.hasOwn(value, "specversion"))) {
     return { attributes: value, data: dataOf(value) };
   }
@@ -83,7 +85,7 @@ function readBody(body: Uint8Array, properties: MessageProperties) {
 
 function dataOf({ data, data_base64: encoded }: Record<string, unknown>): Record<string, unknown> {
   if (typeof encoded !== "string") return objectOrEmpty(data);
-  return objectOrEmpty(tryPlainJson(Buffer.from(encoded, "base64").toString("utf8")));
+  return objectOrEmpty(tryPlainJson(Buffer.from(encoded, "base64").toString("utf8"), MAX_EVENT_VALUES));
 }
 
 function objectOrEmpty(value: unknown): Record<string, unknown> {

@@ -1,5 +1,5 @@
 import { pino } from "pino";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { isSameTrouble, LeftWaiting, openIntake } from "../../src/broker/intake.ts";
 import { LinkCare } from "../../src/broker/link-care.ts";
 import type { BrokerLink } from "../../src/broker/connection.ts";
@@ -259,6 +259,7 @@ describe("what is announced of a job's event that cannot start the next job", ()
 it("a message that waits for its turn when its worker stops is neither acked nor put away: the broker has it", async () => {
   const hand = linkByHand();
   let leave: (error: unknown) => void = () => undefined;
+  let isHandled = false;
   const intake = await openIntake({
     link: hand.link,
     topology: topologyFor("mento", "default"),
@@ -273,6 +274,7 @@ it("a message that waits for its turn when its worker stops is neither acked nor
         queuedTurn: { door: "d", order: "1-x", session: "1", beamline: null },
         onlyTrigger: "t",
       });
+      isHandled = true;
       return new Promise((_, reject) => (leave = reject));
     },
     announce: () => Promise.reject(new Error("nothing is to be announced")),
@@ -282,6 +284,7 @@ it("a message that waits for its turn when its worker stops is neither acked nor
   });
   hand.deliver({ "mento-door": "d", "mento-order": "1-x", "mento-session": "1", "mento-trigger": "t" });
   const stopped = intake.stop();
+  await vi.waitFor(() => expect(isHandled).toBe(true));
   leave(new LeftWaiting());
   await stopped;
   expect(hand.acks()).toBe(0);

@@ -1,3 +1,4 @@
+import { posix } from "node:path";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { brotliCompressSync, deflateSync, gzipSync } from "node:zlib";
@@ -5,6 +6,7 @@ import { Rejected } from "../../src/errors.ts";
 import { decodeMessage, MAX_MESSAGE_BYTES } from "../../src/messages/cloud-event.ts";
 import { validateDataReady } from "../../src/messages/data-ready.ts";
 import { writeJson } from "../../src/messages/json.ts";
+import { normalPath } from "../../src/messages/path-text.ts";
 import { readTriggerInput } from "../../src/messages/trigger-input.ts";
 import { carriedHeaders } from "../../src/messages/carried-headers.ts";
 import { amqpHeaders } from "../support/amqp-headers.ts";
@@ -351,6 +353,14 @@ describe("sizes", () => {
       "wrong-schema",
       "wrong-schema",
     ]);
+  });
+
+  it("a path that goes up often, or a list of them, takes no time to be found outside", () => {
+    const up = (times: number) => `/a${"/b".repeat(times)}${"/..".repeat(times)}/c`;
+    expect([32, 33, 800].map((times) => normalPath(up(times)))).toEqual(["/a/c", "", ""]);
+    expect(["/a/./b", "//a", "/a//b/", "a/../b", "/.a/b"].map(normalPath)).toEqual(
+      ["/a/./b", "//a", "/a//b/", "a/../b", "/.a/b"].map((path) => posix.normalize(path)),
+    );
   });
 
   it("a message has at most 1,000 paths", () => {

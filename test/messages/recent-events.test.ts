@@ -4,6 +4,12 @@ import { RecentEvents } from "../../src/messages/recent-events.ts";
 
 const event = fc.record({ source: fc.constantFrom("/a", "/b"), id: fc.nat(9).map(String) });
 
+it("takes an id that was used in two sessions for two jobs", () => {
+  const events = new RecentEvents();
+  const of = (directory: string) => ({ source: "/mento/a", id: "x/completed", data: { job: { directory } } });
+  expect([of("/1/x"), of("/2/x"), of("/1/x")].map((one) => events.add(one))).toEqual([true, true, false]);
+});
+
 it("each event is new once, as long as it is remembered", () => {
   fc.assert(
     fc.property(fc.array(event), (events) => {
