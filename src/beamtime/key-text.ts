@@ -47,14 +47,15 @@ export function privateKeyIn(bytes: Buffer, source: string): KeyText {
   return { key, type: parsed.type };
 }
 
-/** 16384 bits. */
-const LONGEST_MODULUS = 2048;
+/** 8192 bits: a signature with twice as many takes seconds. */
+const LONGEST_MODULUS = 1024;
 /** OpenSSL checks no signature of a longer one. */
 const LONGEST_PUBLIC_EXPONENT = 8;
 
 /**
  * OpenSSL signs with whatever numbers a file has, and nobody else is served meanwhile: with a prime of 64 kbit it takes
- * minutes. The primes of a key are together as long as its modulus, and no exponent is longer than what it is for.
+ * minutes. The primes of a key are together as long as its modulus, none much longer than the other, and no exponent is
+ * longer than what it is for.
  */
 function isInProportion(pem: string): boolean {
   try {
@@ -66,6 +67,7 @@ function isInProportion(pem: string): boolean {
       length("e") <= LONGEST_PUBLIC_EXPONENT &&
       length("d") <= length("n") &&
       length("p") + length("q") <= length("n") + 1 &&
+      Math.min(length("p"), length("q")) >= length("n") / 4 &&
       Math.max(length("dp"), length("qi")) <= length("p") &&
       length("dq") <= length("q")
     );

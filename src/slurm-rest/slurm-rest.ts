@@ -22,6 +22,8 @@ import {
 
 /** More than any cluster has; each takes its time to be read. */
 const MOST_NODES = 20_000;
+/** Slurm's MaxJobCount is 10,000 by default. */
+const MOST_JOBS = 200_000;
 
 export interface SlurmRestOptions {
   /** Where slurmrestd answers, with a path before `/slurm` if it has one: `https://slurm.example.org/sapi`. */
@@ -167,6 +169,12 @@ export class SlurmRest {
   async #own(listed: readonly unknown[] | undefined): Promise<JobList> {
     const user = await this.account();
     if (listed === undefined) throw this.#failure({ kind: "broken", why: "it lists no jobs" });
+    if (listed.length > MOST_JOBS) {
+      throw this.#failure({
+        kind: "broken",
+        why: `it lists ${listed.length} jobs; ${MOST_JOBS} are read at most`,
+      });
+    }
     const own = listed.filter((one) => mayBeOf(user, one)).map(decodeJob);
     const jobs = own.filter((job) => job !== undefined);
     return { jobs, isWhole: jobs.length === own.length };

@@ -94,6 +94,21 @@ describe("the text of a private key's file", () => {
       () => rsaWith({ n: long(4096), d: long(4096), p: long(2048), q: long(2048) }),
       /of lengths/,
     ],
+    [
+      "an RSA key of 16 kbit, which takes seconds to sign",
+      () => rsaWith({ n: long(2048), d: long(2048), p: long(1024), q: long(1024) }),
+      /of lengths/,
+    ],
+    [
+      "an RSA key of a long prime and a short one",
+      () =>
+        rsaWith({
+          n: long(1024),
+          d: long(1024),
+          ...{ p: long(900), q: long(124), dp: long(900), dq: long(124) },
+        }),
+      /of lengths/,
+    ],
     ["a million headers", () => text.replace("\n", `\n${"a: b\n".repeat(10_000)}`), /is no key/],
   ])("%s is named, with what to do", (_, content, words) => {
     const found = read(content());

@@ -119,6 +119,7 @@ describe.each(RECORDED)("a slurmrestd of $api", (recorded) => {
     ["no list", { errors: [] }, 200],
     ["no list, in place of one", { errors: [], jobs: null }, 200],
     ["nothing, with status 500", { errors: [], jobs: [] }, 500],
+    ["more than can be read", { errors: [], jobs: Array(200_001).fill(1) }, 200],
   ])("does not say by %s that there are no jobs", async (_, body, status) => {
     const { slurm } = await clientOf((asked) =>
       asked.path.includes("job")
