@@ -3,7 +3,12 @@ import type { ReceivedMessage } from "../handle-message.ts";
 import { turnToRead } from "../large-turns.ts";
 import type { Log } from "../log.ts";
 import { MAX_MESSAGE_BYTES, tooLarge } from "../messages/cloud-event.ts";
-import { CANCEL_ANSWER_TYPE, isJobCancel, type CancelAnswer } from "../messages/job-cancel.ts";
+import {
+  CANCEL_ANSWER_TYPE,
+  cancelAnswerBytes,
+  isJobCancel,
+  type CancelAnswer,
+} from "../messages/job-cancel.ts";
 import { derivedId } from "../messages/derived-id.ts";
 import { answerBytes } from "../messages/event-bytes.ts";
 import { messageEvent, type OutgoingEvent } from "../messages/job-event.ts";
@@ -153,8 +158,8 @@ export class Intake {
           await care.handle(name, async () => {
             const data = await this.#edges.cancel(received);
             const id = `${derivedId(origin.cause.source, origin.cause.id)}/cancel-answer`;
-            const body = Buffer.from(JSON.stringify(data));
-            await this.#answer(message, { id, type: CANCEL_ANSWER_TYPE }, () => body);
+            const body = (most: number) => cancelAnswerBytes(data, most);
+            await this.#answer(message, { id, type: CANCEL_ANSWER_TYPE }, body);
           });
         } else {
           await this.#edges.handle(received);

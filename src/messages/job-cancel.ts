@@ -47,8 +47,23 @@ export const CancelOutcome = z.strictObject({
 export type CancelOutcome = z.infer<typeof CancelOutcome>;
 
 /** `data` of the answer to a `mento.job.cancel.v1` message with `reply_to`. */
-export const CancelAnswer = z.strictObject({ outcomes: z.array(CancelOutcome) });
+export const CancelAnswer = z.strictObject({
+  outcomes: z.array(CancelOutcome),
+  outcomesCut: z.int().positive().optional().describe("So many more did not fit: ask again for these jobs."),
+});
 export type CancelAnswer = z.infer<typeof CancelAnswer>;
+
+/** The bytes of an answer, at most so many: outcomes that do not fit are counted. */
+export function cancelAnswerBytes({ outcomes }: CancelAnswer, most: number): Buffer {
+  let kept = outcomes.length;
+  for (;;) {
+    const cut = outcomes.length - kept;
+    const answer: CancelAnswer = { outcomes: outcomes.slice(0, kept), ...(cut > 0 && { outcomesCut: cut }) };
+    const bytes = Buffer.from(JSON.stringify(answer));
+    if (bytes.byteLength <= most || kept === 0) return bytes;
+    kept = Math.floor(kept * Math.min(most / bytes.byteLength, 0.9));
+  }
+}
 
 /** Also of a version that this Mento does not know. */
 export function isJobCancel(type: string): boolean {
