@@ -14,6 +14,7 @@ import { answerBytes } from "../messages/event-bytes.ts";
 import { messageEvent, type OutgoingEvent } from "../messages/job-event.ts";
 import { chainOriginOf, originOf, type Origin } from "../messages/origin.ts";
 import { copyProperties, receive, type Received } from "../messages/received.ts";
+import { cameBack, cameBackTooOften } from "./came-back.ts";
 import { brokerLost, type BrokerLink } from "./connection.ts";
 import { openConsumer, type Consumer, type Delivery } from "./consumer.ts";
 import { careName, type LinkCare } from "./link-care.ts";
@@ -48,14 +49,6 @@ export interface IntakeEdges {
 
 /** Errors in headers are cut here: RabbitMQ has limits for headers, and people for patience. */
 const MAX_HEADER_TEXT = 1000;
-
-/**
- * Where a policy limits deliveries, RabbitMQ gives up a message that has come back more often, whatever the reason: a copy
- * begins anew.
- */
-const RENEW_AFTER_RETURNS = 3;
-/** A message that ends every worker that takes it must not do so for ever. */
-const GIVE_UP_AFTER_RETURNS = 50;
 
 /** Not handled, and not to be acked: the broker has it when the link is closed. */
 export class LeftWaiting extends Error {}
@@ -382,22 +375,4 @@ function troubleEvent(
   const { origin, link } = chainOriginOf(body, properties);
   const data = { ...origin, error: { code, message, hint }, reasons: [] };
   return messageEvent(outcome, data, now, link === "" ? code : `${link}/${code}`);
-}
-
-function cameBackTooOften({ returned, returns }: History): boolean {
-  return returned >= RENEW_AFTER_RETURNS || (returned > 0 && returns >= GIVE_UP_AFTER_RETURNS);
-}
-
-/** Workers that had the message ended, or lost the broker, again and again. */
-function cameBack({ returns }: History): Rejected | Deferred {
-  const details = {
-    code: "worker-ended",
-    message: `${returns} times a worker had the message, and ended or lost the broker before it had handled it.`,
-  } as const;
-  if (returns < GIVE_UP_AFTER_RETURNS) {
-    const hint = "It is handled again.";
-    const waits = { giveUpAfterSeconds: Infinity, waitAtMostSeconds: 5 };
-    return new Deferred({ ...details, hint, ...waits, isSilent: true });
-  }
-  return new Rejected({ ...details, hint: "The workers' logs say how they ended; then replay the message." });
 }
