@@ -3,6 +3,7 @@ import { checkForm } from "./check-form.ts";
 import type { CloudEvent } from "./cloud-event.ts";
 import { MAX_PATHS, validateDataReady } from "./data-ready.ts";
 import { JobEventData, type Cause, type ChainLink, type MessageFacts } from "./job-event.ts";
+import { normalPath } from "./path-text.ts";
 
 /** What can start a trigger: the type of a message or event without `mento.` and version. */
 export const INPUT_TYPES = [
@@ -28,7 +29,7 @@ export interface TriggerInput {
   ready: string | null;
   beamline: string | null;
   beamtimeId: string | null;
-  /** As the message has them: in any view. */
+  /** In whichever view the message has them; without `..`, as far as that can be found out. */
   paths: readonly string[];
   /** Expected sizes in the order of `paths`. */
   bytes: readonly number[] | undefined;
@@ -74,7 +75,7 @@ function fromDataReady(event: CloudEvent): TriggerInput {
     ready: event.time ?? null,
     beamline: data.beamline ?? null,
     beamtimeId: data.beamtimeId ?? null,
-    paths,
+    paths: paths.map(withoutSteps),
     bytes,
     facts: {
       detector: detector ?? null,
@@ -84,6 +85,11 @@ function fromDataReady(event: CloudEvent): TriggerInput {
       parameters: parameters ?? {},
     },
   };
+}
+
+/** Once: all that looks at a path again finds it as it is. */
+function withoutSteps(path: string): string {
+  return normalPath(path) || path;
 }
 
 function fromJobEvent(event: CloudEvent, type: InputType): TriggerInput {
@@ -105,7 +111,7 @@ function fromJobEvent(event: CloudEvent, type: InputType): TriggerInput {
     ready: job.times.ready,
     beamline: job.session.beamline,
     beamtimeId: job.session.id,
-    paths: job.paths,
+    paths: job.paths.map(withoutSteps),
     // The data was whole when the first job was submitted.
     bytes: undefined,
     facts: job.message,
