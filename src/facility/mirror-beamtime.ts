@@ -275,6 +275,7 @@ export class BeamtimeMirror {
       const mayWait = quietAt > time && performance.now() - noticed.since < LONGEST_WAIT_MS;
       if (mayWait || this.#copies.isUnderWay(path)) {
         noticed.due = performance.now() + QUIET_MS;
+        if (mayWait) noticed.due = Math.min(noticed.due, quietAt);
         continue;
       }
       this.#noticed.delete(path);

@@ -224,14 +224,17 @@ describe("the copy of what not all may read", () => {
   it("is moved, and not made anew, when the file is moved to where not all may enter, and back", async () => {
     folder("raw/private", 0o700, owner);
     write("raw/f", { owner });
-    start();
-    await vi.waitFor(() => expect(names()).toEqual(["raw/f", "raw/private"]), SOON);
+    // A new file might still be written to, and is looked at a little later than that its old name is gone.
+    utimesSync(beamline("raw/f"), 1_000_000, 1_000_000);
+    await copyAll();
     const { ino } = lstatSync(core("raw/f"));
     renameSync(beamline("raw/f"), beamline("raw/private/f"));
-    await vi.waitFor(() => expect(names()).toEqual(["raw/private", "raw/private/f"]), SOON);
+    await copyAll();
+    expect(names()).toEqual(["raw/private", "raw/private/f"]);
     expect([modeOf("raw/private/f"), lstatSync(core("raw/private/f")).ino]).toEqual([0o640, ino]);
     renameSync(beamline("raw/private/f"), beamline("raw/f"));
-    await vi.waitFor(() => expect(names()).toEqual(["raw/f", "raw/private"]), SOON);
+    await copyAll();
+    expect(names()).toEqual(["raw/f", "raw/private"]);
     expect([modeOf("raw/f"), lstatSync(core("raw/f")).ino]).toEqual([0o644, ino]);
   });
 
