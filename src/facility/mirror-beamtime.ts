@@ -9,15 +9,25 @@ import {
   PRIVATE_KEY_PATH,
   PUBLIC_KEY_PATH,
 } from "./metadata-file.ts";
-import { doStep, isCode, isOurCopy, look, lookAmong, lookIn, type MirrorRoots } from "./mirror-copy.ts";
+import { MirrorCopies } from "./mirror-copies.ts";
+import {
+  accountOf,
+  doStep,
+  isCode,
+  isOurCopy,
+  look,
+  lookAmong,
+  lookIn,
+  type MirrorRoots,
+} from "./mirror-copy.ts";
 import { MirrorJournal } from "./mirror-journal.ts";
 import { hasChanged, planMirror, type SourceFacts, type Step } from "./mirror-plan.ts";
-import { HeldDirectory, LastDirectory } from "./mirror-tree.ts";
+import type { Readers } from "./mirror-readers.ts";
+import { HeldDirectory, LastDirectory, splitPath } from "./mirror-tree.ts";
 
 const TOPS = ["raw", "processed", "shared"];
 /** The start writes these to both file systems itself; a copy would make the secrets readable by all. */
 const NOT_COPIED = new Set([PRIVATE_KEY_PATH, PUBLIC_KEY_PATH, ASAPO_TOKEN_PATH, ASAPO_READ_TOKEN_PATH]);
-const COPIES_AT_ONCE = 4;
 /** A file counts as written when it has not changed for so long, or at the latest after `LONGEST_WAIT_MS`. */
 const QUIET_MS = 20;
 const LONGEST_WAIT_MS = 2000;
@@ -32,10 +42,16 @@ const MOST_NOTICED = 100_000;
 /** The kernel allows a number for all programs of one account. */
 const MOST_WATCHED = 4000;
 const MOST_COMPLAINTS = 1000;
+const CLOSED_FILE =
+  "not copied: not all may read it, and it is not the session account's (chmod o+r); a copy made before is removed";
+const CLOSED_DIRECTORY =
+  "not copied, nor what lies in it: not all may enter it, and it is not the session account's (chmod o+x); copies made before are removed";
 
 interface Noticed {
   since: number;
   due: number;
+  /** By inotify: of a directory, nobody has looked into it since. */
+  isTold: boolean;
 }
 
 /** What a walk found, up to so much memory. */
@@ -68,9 +84,10 @@ export class BeamtimeMirror {
   readonly #delayMs: number;
   readonly #say: (line: string) => void;
   readonly #mostTreeBytes: number;
+  readonly #account: Readers;
   readonly #watchers = new Map<string, FSWatcher>();
   readonly #noticed = new Map<string, Noticed>();
-  readonly #copying = new Map<string, Promise<void>>();
+  readonly #copies = new MirrorCopies((step) => this.#do(step, step.path));
   readonly #complaints = new Set<string>();
   /** What appeared, and may be a directory that is not watched yet. */
   #appeared = new Set<string>();
@@ -87,6 +104,7 @@ export class BeamtimeMirror {
   ) {
     this.#mostTreeBytes = mostTreeBytes;
     this.#roots = roots;
+    this.#account = accountOf(roots.core);
     this.#journal = new MirrorJournal(journalFile, (path, copied) => isOurCopy(roots.core, path, copied));
     this.#delayMs = delaySeconds * 1000;
     this.#say = say;
@@ -103,12 +121,12 @@ export class BeamtimeMirror {
     for (const watcher of this.#watchers.values()) watcher.close();
     // A file that is still being written when the beamtime ends gets a few chances, and then stays as it was.
     for (let round = 0; round < LAST_ROUNDS; round++) {
-      await Promise.all(this.#copying.values());
+      await this.#copies.done();
       await this.#rescan();
       if (this.#noticed.size === 0) return;
       await this.#work(Infinity);
     }
-    await Promise.all(this.#copying.values());
+    await this.#copies.done();
     for (const path of this.#noticed.keys()) this.#complain(path, "not copied: it changed until the end");
   }
 
@@ -132,9 +150,12 @@ export class BeamtimeMirror {
     });
   }
 
-  #notice(path: string, due = performance.now() + this.#delayMs): void {
-    if (NOT_COPIED.has(path) || this.#noticed.has(path)) return;
-    this.#noticed.set(path, { since: performance.now(), due });
+  #notice(path: string, due = performance.now() + this.#delayMs, isTold = false): void {
+    if (NOT_COPIED.has(path)) return;
+    const before = this.#noticed.get(path);
+    if (before !== undefined) before.isTold ||= isTold;
+    if (before !== undefined) return;
+    this.#noticed.set(path, { since: performance.now(), due, isTold });
     this.#wake();
   }
 
@@ -144,7 +165,8 @@ export class BeamtimeMirror {
     const seen = new Seen(this.#mostTreeBytes);
     for (const top of TOPS) await this.#readTree(top, seen);
     for (const [path, facts] of seen) {
-      if (hasChanged(this.#journal.manifest.get(path), facts)) this.#notice(path);
+      const known = this.#copies.waiting(path) ?? this.#journal.manifest.get(path);
+      if (hasChanged(known, facts)) this.#notice(path);
     }
     for (const path of this.#journal.manifest.keys()) if (!seen.has(path)) this.#notice(path);
     const took = performance.now() - started;
@@ -169,6 +191,11 @@ export class BeamtimeMirror {
   }
 
   async #walk(path: string, directory: HeldDirectory, seen: Seen): Promise<void> {
+    if (!this.#isForUs(directory.way)) {
+      // Of others it is said where they are looked at.
+      if (TOPS.includes(path)) this.#complain(path, CLOSED_DIRECTORY);
+      return;
+    }
     // First watched, then read: nothing falls between the two.
     this.#watch(path, directory);
     for await (const { name } of await openEntries(directory)) {
@@ -209,7 +236,7 @@ export class BeamtimeMirror {
     if (NOT_COPIED.has(path)) return;
     // The rescan finds what is let go here.
     if (this.#noticed.size >= MOST_NOTICED || this.#appeared.size >= MOST_NOTICED) return;
-    this.#notice(path);
+    this.#notice(path, performance.now() + this.#delayMs, true);
     if (!appeared) return;
     this.#appeared.add(path);
     this.#wake();
@@ -226,47 +253,71 @@ export class BeamtimeMirror {
     }
   }
 
-  /** Does what is due at `time`, with at most so many copies under way; waits for all but the copies. */
+  /** Does what is due at `time`; waits for all but the copies. */
   async #work(time: number): Promise<void> {
     const directories = new LastDirectory(this.#roots.beamline);
-    const seen = this.#lookAtNoticed(time, directories);
+    const seen = await this.#lookAtNoticed(time, directories);
     directories.close();
-    for (const step of planMirror(this.#journal.manifest, seen)) await this.#start(step);
+    for (const step of planMirror(this.#journal.manifest, seen)) {
+      if (step.do === "copy") this.#copies.add(step);
+      else await this.#do(step, step.do === "rename" ? step.to : step.path);
+    }
   }
 
-  #lookAtNoticed(time: number, directories: LastDirectory): Map<string, SourceFacts | null> {
+  async #lookAtNoticed(time: number, directories: LastDirectory): Promise<Map<string, SourceFacts | null>> {
     const seen = new Map<string, SourceFacts | null>();
     for (const [path, noticed] of this.#noticed) {
       if (noticed.due > time) continue;
-      if (this.#copying.has(path)) {
-        noticed.due = performance.now() + QUIET_MS;
-        continue;
-      }
       const facts = this.#look(path, directories);
+      if (facts?.kind === "file") await this.#closeCopy(path, facts);
       const quietAt =
         facts?.kind === "file" ? performance.now() + QUIET_MS - (Date.now() - facts.mtimeMs) : 0;
-      if (quietAt > time && performance.now() - noticed.since < LONGEST_WAIT_MS) {
-        noticed.due = Math.min(quietAt, performance.now() + QUIET_MS);
+      const mayWait = quietAt > time && performance.now() - noticed.since < LONGEST_WAIT_MS;
+      if (mayWait || this.#copies.isUnderWay(path)) {
+        noticed.due = performance.now() + QUIET_MS;
+        if (mayWait) noticed.due = Math.min(noticed.due, quietAt);
         continue;
       }
       this.#noticed.delete(path);
+      this.#copies.drop(path);
       if (facts === undefined) continue;
-      if (facts === null) this.#forgetWatcher(path);
-      seen.set(path, facts);
+      const ours = facts !== null && this.#isForUs(facts.readers) ? facts : null;
+      if (ours === null) this.#forgetWatcher(path);
+      else if (noticed.isTold && ours.kind === "directory") this.#readAgain(path, ours);
+      if (facts !== null && ours === null) this.#sayClosed(path, facts, directories);
+      seen.set(path, ours);
     }
     return seen;
+  }
+
+  /** What was closed at the beamline is so at the core too before anything that takes time, such as a newer copy. */
+  async #closeCopy(path: string, { mode, readers }: SourceFacts): Promise<void> {
+    const before = this.#journal.manifest.get(path);
+    if (before?.kind !== "file" || (before.mode & ~mode) === 0) return;
+    await this.#do({ do: "set-rights", path, facts: { ...before, mode: before.mode & mode, readers } }, path);
+  }
+
+  /** A directory that was opened: nobody has looked into it yet, or at how what lies in it can be reached now. */
+  #readAgain(path: string, facts: SourceFacts): void {
+    const before = this.#journal.manifest.get(path);
+    if (!hasChanged(before, facts)) return;
+    if (before !== undefined) this.#forgetWatcher(path);
+    this.#appeared.add(path);
+  }
+
+  #isForUs(readers: Readers): boolean {
+    return readers === "all" || (readers !== "nobody" && readers === this.#account);
+  }
+
+  /** Of a closed directory and all that lies in it, only the directory is named. */
+  #sayClosed(path: string, { kind }: SourceFacts, directories: LastDirectory): void {
+    if (!this.#isForUs(directories.open(splitPath(path).directory).way)) return;
+    this.#complain(path, kind === "file" ? CLOSED_FILE : CLOSED_DIRECTORY);
   }
 
   #forgetWatcher(directory: string): void {
     this.#watchers.get(directory)?.close();
     this.#watchers.delete(directory);
-  }
-
-  async #start(step: Step): Promise<void> {
-    if (step.do !== "copy") return this.#do(step, step.do === "rename" ? step.to : step.path);
-    while (this.#copying.size >= COPIES_AT_ONCE) await Promise.race(this.#copying.values());
-    const copying = this.#do(step, step.path).finally(() => this.#copying.delete(step.path));
-    this.#copying.set(step.path, copying);
   }
 
   async #do(step: Step, path: string): Promise<void> {

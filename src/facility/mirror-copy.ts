@@ -1,12 +1,14 @@
-import { type Stats, lstatSync } from "node:fs";
+import { closeSync, fchmodSync, fchownSync, fstatSync, lstatSync, openSync, type Stats } from "node:fs";
 import { chmod, chown, link, lstat, mkdir, rename, rmdir, statfs, unlink, utimes } from "node:fs/promises";
 import { join } from "node:path";
 import { copyContent } from "./mirror-content.ts";
 import type { Copied, MirrorJournal } from "./mirror-journal.ts";
 import { hasChanged, type SourceFacts, type Step } from "./mirror-plan.ts";
+import { modeOfCopy, mostOfDirectory, type Readers, readersInside, readersOfFile } from "./mirror-readers.ts";
 import {
-  type HeldDirectory,
+  HeldDirectory,
   type LastDirectory,
+  READ_FILE,
   splitPath,
   inParentOf,
   inParentOfSync,
@@ -23,26 +25,36 @@ export interface MirrorRoots {
 /** What became of a step; `again`: the source changed meanwhile. */
 export type Outcome = "done" | "again" | "not-ours";
 
-export function factsOf(stats: Stats): SourceFacts | null {
-  const kind = stats.isFile() ? "file" : stats.isDirectory() ? "directory" : undefined;
-  if (kind === undefined) return null;
-  return { kind, size: kind === "file" ? stats.size : 0, mtimeMs: stats.mtimeMs, inode: stats.ino };
+/** @param way who can reach the directory that it lies in */
+function factsOf(stats: Stats, way: Readers): SourceFacts | null {
+  const { size, mtimeMs, ino: inode } = stats;
+  if (stats.isFile()) {
+    const readers = readersOfFile(way, stats);
+    return { kind: "file", size, mtimeMs, inode, readers, mode: modeOfCopy(readers, stats) };
+  }
+  if (!stats.isDirectory()) return null;
+  const readers = readersInside(way, stats);
+  return { kind: "directory", size: 0, mtimeMs, inode, readers, mode: mostOfDirectory(readers, stats) };
 }
 
 /** The facts of a path below a root, `null` if nothing is there; links and devices count as nothing. */
 export function look(root: string, path: string): SourceFacts | null {
-  return factsOrNone(() => inParentOfSync(root, path, (place) => factsOf(lstatSync(place))));
+  return factsOrNone(() => inParentOfSync(root, path, lookNow));
 }
 
 /** The same of many paths. */
 export function lookAmong(directories: LastDirectory, path: string): SourceFacts | null {
   const { directory, name } = splitPath(path);
-  return factsOrNone(() => factsOf(lstatSync(directories.open(directory).place(name))));
+  return factsOrNone(() => lookNow(directories.open(directory), name));
 }
 
 /** The same of a name in a directory that is open. */
 export function lookIn(directory: HeldDirectory, name: string): SourceFacts | null {
-  return factsOrNone(() => factsOf(lstatSync(directory.place(name))));
+  return factsOrNone(() => lookNow(directory, name));
+}
+
+function lookNow(directory: HeldDirectory, name: string): SourceFacts | null {
+  return factsOf(lstatSync(directory.place(name)), directory.way);
 }
 
 function factsOrNone(facts: () => SourceFacts | null): SourceFacts | null {
@@ -57,21 +69,17 @@ function factsOrNone(facts: () => SourceFacts | null): SourceFacts | null {
 /** Whether what lies at the core is what was copied there, and not what a job made of it. */
 export function isOurCopy(core: string, path: string, copied: Copied | undefined): boolean {
   try {
-    return inParentOfSync(core, path, (place) => isCopy(lstatSync(place), copied));
+    return inParentOfSync(core, path, (parent, name) => isCopy(lstatSync(parent.place(name)), copied));
   } catch {
     return false;
   }
 }
 
 function isCopy(stats: Stats, copied: Copied | undefined): boolean {
-  const present = factsOf(stats);
-  if (present === null || present.kind !== copied?.kind) return false;
-  return present.kind === "directory" || isSameFile(present, copied);
-}
-
-/** Times are kept to the microsecond only. */
-function isSameFile(present: SourceFacts, copied: SourceFacts): boolean {
-  return present.size === copied.size && Math.abs(present.mtimeMs - copied.mtimeMs) < 1;
+  if (copied?.kind === "directory") return stats.isDirectory();
+  if (copied === undefined || !stats.isFile()) return false;
+  // Times are kept to the microsecond only.
+  return stats.size === copied.size && Math.abs(stats.mtimeMs - copied.mtimeMs) < 1;
 }
 
 let partials = 0;
@@ -85,6 +93,8 @@ export async function doStep(step: Step, roots: MirrorRoots, journal: MirrorJour
   switch (step.do) {
     case "make-directory":
       return makeCoreDirectory(step, roots, journal);
+    case "set-rights":
+      return setRights(step.path, step.facts, roots, journal);
     case "rename":
       return renameCopy(step, roots, journal);
     case "copy":
@@ -104,11 +114,12 @@ async function makeCoreDirectory(
   return inParentOf(roots.core, path, async (parent, name) => {
     const there = await lstatOrNone(parent.place(name));
     if (there !== undefined) {
-      if (there.isDirectory()) journal.add(path, { ...facts, theirs: true });
-      return there.isDirectory() ? "done" : "not-ours";
+      if (!there.isDirectory()) return "not-ours";
+      journal.add(path, { ...facts, theirs: there.mode & 0o777 });
+      return setRights(path, facts, roots, journal);
     }
     const partial = newPartial(roots);
-    await makeLikeTop(partial, roots.core, path);
+    await makeLikeTop(partial, roots.core, path, facts.mode);
     journal.add(path, facts);
     try {
       await rename(partial, parent.place(name));
@@ -126,16 +137,75 @@ async function makeCoreDirectory(
  * As raw, processed or shared themselves: jobs may write below processed wherever the beamline made a directory. Made
  * where nobody else can write, so that it is never seen, or left by a kill, as another's or unreadable.
  */
-async function makeLikeTop(partial: string, core: string, path: string): Promise<void> {
-  const { mode, uid, gid } = await topOf(core, path);
+async function makeLikeTop(partial: string, core: string, path: string, most: number): Promise<void> {
+  const { mode, uid, gid } = topOf(core, path);
   await mkdir(partial, 0o700);
   if (process.geteuid?.() === 0) await chown(partial, uid, gid);
-  await chmod(partial, mode & 0o777);
+  await chmod(partial, mode & most);
 }
 
 /** raw, processed or shared at the core, which are the session account's. */
-async function topOf(core: string, path: string): Promise<Stats> {
-  return inParentOf(core, path.split("/")[0] ?? "", (parent, name) => lstat(parent.place(name)));
+export function topOf(core: string, path: string): Stats {
+  const top = path.split("/")[0] ?? "";
+  return inParentOfSync(core, top, (parent, name) => lstatSync(parent.place(name)));
+}
+
+/** The session account's number, as far as the core file system is there. */
+export function accountOf(core: string): Readers {
+  try {
+    return topOf(core, "raw").uid;
+  } catch (error) {
+    if (isCode(error, "ENOENT", "ENOTDIR")) return "nobody";
+    throw error;
+  }
+}
+
+/**
+ * Without copying anything anew, and at once: a copy that is under way beside it keeps the journal too. A job may have
+ * put anything under the name, such as a second name of what is not its own, so what changes is held and known.
+ */
+function setRights(path: string, facts: SourceFacts, roots: MirrorRoots, journal: MirrorJournal): Outcome {
+  const copied = journal.manifest.get(path);
+  if (copied?.kind !== facts.kind) return "again";
+  try {
+    const top = topOf(roots.core, path);
+    const isDone = inParentOfSync(roots.core, path, (parent, name) =>
+      facts.kind === "directory"
+        ? setDirectoryRights(parent.enter(name), (copied.theirs ?? top.mode & 0o777) & facts.mode, top)
+        : setFileRights(openSync(parent.place(name), READ_FILE), copied, facts, top),
+    );
+    if (isDone) journal.add(path, { ...copied, ...facts });
+    else journal.forget(path);
+    return isDone ? "done" : "not-ours";
+  } catch (error) {
+    if (!isCode(error, "ENOENT", "ENOTDIR", "ELOOP")) throw error;
+    journal.forget(path);
+    return "again";
+  }
+}
+
+/** A directory that is not the session account's is not one that the copy or a job made: it stays as it is. */
+function setDirectoryRights(directory: HeldDirectory, mode: number, top: Stats): true {
+  try {
+    const there = fstatSync(directory.fd);
+    if (there.uid === top.uid && (there.mode & 0o777) !== mode) fchmodSync(directory.fd, mode);
+    return true;
+  } finally {
+    directory.close();
+  }
+}
+
+function setFileRights(fd: number, copied: Copied, { mode, readers }: SourceFacts, top: Stats): boolean {
+  try {
+    const there = fstatSync(fd);
+    if (there.ino !== copied.copyInode || there.uid !== process.geteuid?.() || !isCopy(there, copied))
+      return false;
+    fchmodSync(fd, mode);
+    if (there.uid === 0 && readers !== "all") fchownSync(fd, 0, top.gid);
+    return true;
+  } finally {
+    closeSync(fd);
+  }
 }
 
 async function renameCopy(
@@ -143,11 +213,14 @@ async function renameCopy(
   roots: MirrorRoots,
   journal: MirrorJournal,
 ): Promise<Outcome> {
-  if (!isOurCopy(roots.core, from, journal.manifest.get(from))) {
+  const before = journal.manifest.get(from);
+  const isOurs = before !== undefined && isOurCopy(roots.core, from, before);
+  // First closed, then shown where others may look.
+  if (!isOurs || (before.mode !== facts.mode && setRights(from, facts, roots, journal) !== "done")) {
     journal.forget(from);
-    return copyIntoPlace({ do: "copy", path: to, facts }, roots, journal);
+    return "again";
   }
-  journal.add(to, facts);
+  journal.add(to, { ...before, ...facts });
   const outcome = await inParentOf(roots.core, from, (source, oldName) =>
     inParentOf(roots.core, to, (target, newName) => linkNew(source.place(oldName), target.place(newName))),
   );
@@ -199,41 +272,34 @@ async function copySource(
   path: string,
   facts: SourceFacts,
   partial: string,
-): Promise<SourceFacts | undefined> {
-  const source = await inParentOf(beamline, path, (parent, name) => openFile(parent.place(name)));
+): Promise<Copied | undefined> {
+  const { source, way } = await inParentOf(beamline, path, async (parent, name) => {
+    return { source: await openFile(parent.place(name)), way: parent.way };
+  });
   try {
     const before = await source.stat();
-    if (!before.isFile()) return undefined;
-    const account = await topOf(core, path);
-    requireReadable(before, account);
+    const atFirst = factsOf(before, way);
+    if (atFirst === null || hasChanged(facts, atFirst)) return undefined;
     await requireRoom(before, partial);
     const failed = await copyContent(source, partial, before).then(
       () => undefined,
       (error: unknown) => ({ error }),
     );
     const after = await source.stat();
-    const copied = factsOf(after);
+    // A folder on the way may have been closed before the last was written.
+    const copied = factsOf(
+      after,
+      inParentOfSync(beamline, path, (parent) => parent.way),
+    );
     if (copied === null || hasChanged(facts, copied)) return undefined;
     if (failed !== undefined) throw failed.error;
-    requireReadable(after, account);
-    // The copy's owner is another; only jobs' own files can be changed at the core.
-    if (process.geteuid?.() === 0 && !isForAll(after)) await chown(partial, 0, account.gid);
-    await chmod(partial, (after.mode & 0o755) | (isForAll(after) ? 0o444 : 0o440));
+    if (process.geteuid?.() === 0 && copied.readers !== "all") await chown(partial, 0, topOf(core, path).gid);
+    await chmod(partial, copied.mode);
     await utimes(partial, after.atimeMs / 1000, after.mtimeMs / 1000);
-    return copied;
+    return { ...copied, copyInode: (await lstat(partial)).ino };
   } finally {
     await source.close();
   }
-}
-
-function isForAll({ mode }: Stats): boolean {
-  return (mode & 0o004) !== 0;
-}
-
-/** Who moved it there, or gave it a second name, may be somebody who may not read it: it is copied for its owner alone. */
-function requireReadable(file: Stats, account: Stats): void {
-  if (isForAll(file) || file.uid === account.uid) return;
-  throw new Error("not copied: not all may read it, and it is not the session account's (chmod o+r)");
 }
 
 /** A file may say that it is larger than any disk. */
@@ -264,7 +330,7 @@ async function linkNew(from: string, to: string): Promise<Outcome> {
 
 async function removeCopy(path: string, { core }: MirrorRoots, journal: MirrorJournal): Promise<Outcome> {
   const copied = journal.manifest.get(path);
-  if (copied !== undefined && copied.theirs !== true) {
+  if (copied !== undefined && copied.theirs === undefined) {
     try {
       await inParentOf(core, path, async (parent, name) => {
         const place = parent.place(name);

@@ -10,8 +10,12 @@ import {
 } from "node:fs";
 import type { SourceFacts } from "./mirror-plan.ts";
 
-/** What was copied, and whether a directory had been there before, so that it is not ours to remove. */
-export type Copied = SourceFacts & { theirs?: true };
+export type Copied = SourceFacts & {
+  /** The mode of a directory that had been there before, so that it is not ours to remove. */
+  theirs?: number;
+  /** The copy's own inode, of a file. */
+  copyInode?: number;
+};
 
 interface Line {
   path: string;

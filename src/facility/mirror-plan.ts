@@ -1,9 +1,14 @@
+import type { Readers } from "./mirror-readers.ts";
+
 /** What the copy needs to know of a file or directory at the beamline to see that it changed. */
 export interface SourceFacts {
   kind: "file" | "directory";
   size: number;
   mtimeMs: number;
   inode: number;
+  readers: Readers;
+  /** Of a file's copy; the most that a directory's may have. */
+  mode: number;
 }
 
 /** What the copy put on the core file system: by its path below the beamtime's root, as it was at the beamline. */
@@ -14,13 +19,15 @@ export type Seen = ReadonlyMap<string, SourceFacts | null>;
 
 export type Step =
   | { do: "make-directory"; path: string; facts: SourceFacts }
+  | { do: "set-rights"; path: string; facts: SourceFacts }
   | { do: "rename"; from: string; to: string; facts: SourceFacts }
   | { do: "copy"; path: string; facts: SourceFacts }
   | { do: "remove"; path: string };
 
 /**
  * The steps, in order, that make the core file system agree with what was seen. It removes nothing but what is in
- * the manifest, so nothing that a job wrote there. A file that moved is moved, not copied again.
+ * the manifest, so nothing that a job wrote there. A file that moved is moved, not copied again. What has been closed
+ * at the beamline comes before what takes time.
  */
 export function planMirror(manifest: Manifest, seen: Seen): Step[] {
   // Most changes are new files, and the manifest is long.
@@ -31,6 +38,7 @@ export function planMirror(manifest: Manifest, seen: Seen): Step[] {
   // A file whose name something else has taken is not moved: by then the new thing is there.
   const movable = gone.filter((path) => manifest.get(path)?.kind === "file" && seen.get(path) == null);
   const goneFiles = new Map(movable.map((path) => [fingerprint(manifest.get(path)), path]));
+  const rights: Step[] = [];
   const makes: Step[] = [];
   const renames: Step[] = [];
   const copies: Step[] = [];
@@ -38,6 +46,10 @@ export function planMirror(manifest: Manifest, seen: Seen): Step[] {
   for (const [path, facts] of [...seen].sort(byPath)) {
     const before = manifest.get(path);
     if (facts === null || !hasChanged(before, facts)) continue;
+    if (before?.kind === facts.kind && isSameContent(before, facts)) {
+      rights.push({ do: "set-rights", path, facts });
+      continue;
+    }
     const from = goneFiles.get(fingerprint(facts));
     if (facts.kind === "directory") makes.push({ do: "make-directory", path, facts });
     else if (before === undefined && from !== undefined && !renamed.has(from)) {
@@ -55,12 +67,17 @@ export function planMirror(manifest: Manifest, seen: Seen): Step[] {
   const isReplaced = (step: Step) => step.do === "remove" && seen.get(step.path) != null;
   const replaced = removes.filter(isReplaced);
   const others = removes.filter((step) => !isReplaced(step));
-  return [...replaced, ...makes, ...renames, ...copies, ...others];
+  return [...replaced, ...rights, ...makes, ...renames, ...others, ...copies];
 }
 
 export function hasChanged(before: SourceFacts | undefined, now: SourceFacts): boolean {
-  if (before?.kind !== now.kind) return true;
+  if (before?.kind !== now.kind || before.mode !== now.mode || before.readers !== now.readers) return true;
   return now.kind === "file" && (before.size !== now.size || before.mtimeMs !== now.mtimeMs);
+}
+
+/** Another file's rights, even if it has the same size and time, say nothing of what was copied. */
+function isSameContent(before: SourceFacts, now: SourceFacts): boolean {
+  return now.kind === "directory" || fingerprint(before) === fingerprint(now);
 }
 
 /** True if it is gone itself, has become something else, or lies in a directory that did. */

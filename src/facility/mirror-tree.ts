@@ -1,5 +1,6 @@
-import { closeSync, constants, openSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync } from "node:fs";
 import { open } from "node:fs/promises";
+import { type Readers, readersInside } from "./mirror-readers.ts";
 
 /** Deeper trees are not copied: each level is an open file while the tree is read. */
 export const DEEPEST = 64;
@@ -13,10 +14,13 @@ const DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOL
  */
 export class HeldDirectory {
   readonly fd: number;
+  /** Who can reach what lies in it, if everybody can reach the root. */
+  readonly way: Readers;
   readonly #depth: number;
 
-  private constructor(fd: number, depth: number) {
+  private constructor(fd: number, way: Readers, depth: number) {
     this.fd = fd;
+    this.way = way;
     this.#depth = depth;
   }
 
@@ -25,7 +29,7 @@ export class HeldDirectory {
    * @throws with code ENOENT or ENOTDIR (also for a link) if there is no such directory
    */
   static open(root: string, path: string): HeldDirectory {
-    let held = new HeldDirectory(openSync(root, DIRECTORY), 0);
+    let held = new HeldDirectory(openSync(root, DIRECTORY), "all", 0);
     for (const name of namesOf(path)) {
       try {
         const next = held.enter(name);
@@ -42,7 +46,8 @@ export class HeldDirectory {
   /** A directory in it; throws as `open` does. */
   enter(name: string): HeldDirectory {
     if (this.#depth === DEEPEST) throw new Error("not copied: it lies too deep");
-    return new HeldDirectory(openSync(this.place(name), DIRECTORY), this.#depth + 1);
+    const fd = openSync(this.place(name), DIRECTORY);
+    return new HeldDirectory(fd, readersInside(this.way, fstatSync(fd)), this.#depth + 1);
   }
 
   /** The directory itself, for what takes only paths. */
@@ -101,19 +106,25 @@ export async function inParentOf<T>(
 }
 
 /** The same, at once. */
-export function inParentOfSync<T>(root: string, path: string, work: (place: string) => T): T {
+export function inParentOfSync<T>(
+  root: string,
+  path: string,
+  work: (parent: HeldDirectory, name: string) => T,
+): T {
   const { directory, name } = splitPath(path);
   const parent = HeldDirectory.open(root, directory);
   try {
-    return work(parent.place(name));
+    return work(parent, name);
   } finally {
     parent.close();
   }
 }
 
-/** A file to be read, neither through a link nor waiting for a FIFO's writer. */
+/** Neither through a link nor waiting for a FIFO's writer. */
+export const READ_FILE = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+
 export function openFile(place: string) {
-  return open(place, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  return open(place, READ_FILE);
 }
 
 export function splitPath(path: string): { directory: string; name: string } {

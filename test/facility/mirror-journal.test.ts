@@ -2,12 +2,14 @@ import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, it } from "vitest";
-import { MirrorJournal } from "../../src/facility/mirror-journal.ts";
+import { type Copied, MirrorJournal } from "../../src/facility/mirror-journal.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "mento-journal-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-const file = (inode: number) => ({ kind: "file" as const, inode, size: 1, mtimeMs: 1 });
+const file = (inode: number): Copied => {
+  return { kind: "file", inode, size: 1, mtimeMs: 1, readers: "all", mode: 0o644, copyInode: inode };
+};
 
 it("a journal knows again what it had, whatever its names and however many pieces it is read in", () => {
   const path = join(folder, "long");

@@ -9,9 +9,12 @@ import {
 } from "../../src/facility/mirror-plan.ts";
 
 const file = (inode: number, size = 1, mtimeMs = 1000): SourceFacts => {
-  return { kind: "file", inode, size, mtimeMs };
+  return { kind: "file", inode, size, mtimeMs, readers: "all", mode: 0o644 };
 };
-const directory = (inode: number): SourceFacts => ({ kind: "directory", inode, size: 0, mtimeMs: 0 });
+const directory = (inode: number): SourceFacts => {
+  return { kind: "directory", inode, size: 0, mtimeMs: 0, readers: "all", mode: 0o777 };
+};
+const closed = (facts: SourceFacts): SourceFacts => ({ ...facts, readers: 1000, mode: facts.mode & 0o770 });
 const paths = (steps: Step[]) =>
   steps.map((step) => `${step.do} ${step.do === "rename" ? step.to : step.path}`);
 
@@ -33,6 +36,33 @@ describe("planMirror", () => {
     const manifest: Manifest = new Map([["raw/a.h5", file(1)]]);
     expect(paths(planMirror(manifest, new Map([["raw/a.h5", file(1, 2)]])))).toEqual(["copy raw/a.h5"]);
     expect(paths(planMirror(manifest, new Map([["raw/a.h5", file(1, 1, 2000)]])))).toEqual(["copy raw/a.h5"]);
+  });
+
+  it("sets the rights of what was closed or opened, and copies only what is another file", () => {
+    const manifest: Manifest = new Map([
+      ["raw/s", directory(1)],
+      ["raw/s/a", closed(file(2))],
+      ["raw/s/b", closed(file(3))],
+    ]);
+    const seen: Seen = new Map([
+      ["raw/s/b", file(4)],
+      ["raw/s/a", file(2)],
+      ["raw/s", closed(directory(1))],
+    ]);
+    expect(paths(planMirror(manifest, seen))).toEqual([
+      "set-rights raw/s",
+      "set-rights raw/s/a",
+      "copy raw/s/b",
+    ]);
+  });
+
+  it("removes what is gone before it copies", () => {
+    const manifest: Manifest = new Map([["raw/gone", file(1)]]);
+    const seen: Seen = new Map([
+      ["raw/a", file(2)],
+      ["raw/gone", null],
+    ]);
+    expect(paths(planMirror(manifest, seen))).toEqual(["remove raw/gone", "copy raw/a"]);
   });
 
   it("moves a file that was renamed, instead of copying it again", () => {
@@ -150,7 +180,8 @@ function someSeen() {
       entries.map(([path, seen], index): [string, SourceFacts | null] => {
         if (seen === null) return [path, null];
         const [isFile, inode, size] = seen;
-        return [path, isFile ? file(inode + index * 10, size) : directory(inode + index * 10)];
+        const facts = isFile ? file(inode + index * 10, size) : directory(inode + index * 10);
+        return [path, inode % 2 ? facts : closed(facts)];
       }),
     );
   });
