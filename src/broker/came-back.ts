@@ -3,9 +3,9 @@ import type { History } from "./message-history.ts";
 
 /**
  * Where a policy limits deliveries, RabbitMQ gives up a message that has come back more often, whatever the reason: a copy
- * begins anew.
+ * begins anew. At half the least limit that does no harm (doctor/broker-policies.ts), for the queue's own is not told.
  */
-const RENEW_AFTER_RETURNS = 3;
+const RENEW_AFTER_RETURNS = 2;
 /** A message that ends every worker that takes it must not do so for ever. */
 const GIVE_UP_AFTER_RETURNS = 50;
 
