@@ -14,7 +14,7 @@ import { eventually, TestSite, TestWorker, writeOnCore } from "../support/site.t
 let own: OwnFacility;
 let proxy: TcpProxy;
 let site: TestSite;
-/** One worker, and one subscription over the same wire, which meet everything here. */
+/** A worker, and one subscription over the same wire, which meet everything here. */
 let worker: TestWorker;
 let subscription: Awaited<ReturnType<typeof listen>>;
 const stopped = new AbortController();
@@ -76,6 +76,13 @@ async function logged(from: number, what: RegExp): Promise<void> {
 
 const readyAgain = (from: number) => logged(from, /"msg":"ready"/);
 
+/** With channels that have the broker's settings of now, and no memory of links that were lost. */
+async function startAgain(): Promise<void> {
+  expect(await worker.stop(), worker.log).toBe(0);
+  worker = new TestWorker(site.configFile);
+  await worker.ready();
+}
+
 describe("a worker goes on", () => {
   it.each(["SIGTERM", "SIGKILL"] as const)(
     "after the broker was ended by %s, and started again",
@@ -94,19 +101,14 @@ describe("a worker goes on", () => {
   it("after the broker has closed its channel for a late ack (406)", async () => {
     await own.rabbitmqctl("eval", "application:set_env(rabbit, consumer_timeout, 4000).");
     await own.rabbitmqctl("eval", "application:set_env(rabbit, channel_tick_interval, 1000).");
-    // Channels have the timeout that held when they were opened.
-    let from = worker.log.length;
-    await own.rabbitmqctl("close_all_connections", "for a test");
-    await readyAgain(from);
-    from = worker.log.length;
+    await startAgain();
+    const from = worker.log.length;
     // Its record is held as long as it runs.
     const id = await publish("sleep");
     await logged(from, /PRECONDITION_FAILED - delivery acknowledgement/);
     await site.completesOnce(id);
     await own.rabbitmqctl("eval", "application:set_env(rabbit, consumer_timeout, 1800000).");
-    from = worker.log.length;
-    await own.rabbitmqctl("close_all_connections", "for a test");
-    await readyAgain(from);
+    await startAgain();
   });
 
   it("after the broker has closed its channel for the size of an event (406), which it then cuts, as it does the next", async () => {
@@ -121,10 +123,8 @@ describe("a worker goes on", () => {
     };
     expect(JSON.stringify(await ignored()).length).toBeGreaterThan(bytes);
     await limitTo(bytes);
-    let from = worker.log.length;
-    await own.rabbitmqctl("close_all_connections", "for a test");
-    await readyAgain(from);
-    from = worker.log.length;
+    await startAgain();
+    const from = worker.log.length;
     for (let messages = 0; messages < 3; messages++) {
       const event = await ignored();
       expect(JSON.stringify(event).length).toBeLessThanOrEqual(bytes);
@@ -132,18 +132,14 @@ describe("a worker goes on", () => {
     }
     expect(worker.log.slice(from).match(/PRECONDITION_FAILED - message size/g)).toHaveLength(1);
     await limitTo(134_217_728);
-    from = worker.log.length;
-    await own.rabbitmqctl("close_all_connections", "for a test");
-    await readyAgain(from);
+    await startAgain();
     await site.completesOnce(await publish("quick"));
   });
 
   it("after the broker has refused the record of a job for its size (406): the job is watched, and runs once", async () => {
     const bytes = 20_000;
     await limitTo(bytes);
-    let from = worker.log.length;
-    await own.rabbitmqctl("close_all_connections", "for a test");
-    await readyAgain(from);
+    await startAgain();
     const path = writeOnCore("data\n", own);
     const messages = ["a", "b"].map((letter) => ({
       ...{ path, technique: "quick" },
@@ -159,9 +155,7 @@ describe("a worker goes on", () => {
       expect((await site.event("job.completed", id)).data).toMatchObject({ parametersCut: true });
     }
     await limitTo(134_217_728);
-    from = worker.log.length;
-    await own.rabbitmqctl("close_all_connections", "for a test");
-    await readyAgain(from);
+    await startAgain();
     await site.completesOnce(await publish("quick"));
   });
 
