@@ -27,7 +27,7 @@ const TRIGGERS = [
 const localJobs = mkdtempSync(join(tmpdir(), "mento-local-jobs-"));
 
 beforeAll(async () => {
-  own = await OwnFacility.start();
+  own = await OwnFacility.start({ broker: "own" });
   site = new TestSite(TRIGGERS, { worker: { reconcileSeconds: 1 }, site: { localJobs } }, own);
   worker = await site.startWorker();
 });
@@ -112,6 +112,24 @@ describe("an account whose squeue takes its time", () => {
     expect(await cancel(data.job.id)).toMatchObject({ code: 0, outcome: { outcome: "cancelled" } });
     // What is not answered within 20 s, `timeout` ends.
     expect(Date.now() - before).toBeLessThan(15_000);
+    await endsCancelled(id, null);
+  });
+});
+
+describe("while RabbitMQ takes no messages", () => {
+  it("a job of the open beamtime is cancelled all the same, without its history", async () => {
+    const id = await publish("sleep");
+    const { data } = await site.event("job.started", id);
+    await own.rabbitmqctl("set_vm_memory_high_watermark", "0.0001");
+    try {
+      expect(await cancel(data.job.id)).toMatchObject({ code: 0, outcome: { outcome: "cancelled" } });
+      expect(await cancel("nosuchjob")).toMatchObject({
+        code: 3,
+        outcome: { outcome: "failed", error: { code: "publish-unconfirmed" } },
+      });
+    } finally {
+      await own.rabbitmqctl("set_vm_memory_high_watermark", "0.4");
+    }
     await endsCancelled(id, null);
   });
 });
