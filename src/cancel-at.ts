@@ -1,7 +1,8 @@
 import { hostname } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { accountHere } from "./account-here.ts";
-import { MentoError, Unavailable } from "./errors.ts";
+import { failed, outOfReach, refused, slurmSilent, unknown } from "./cancel-outcomes.ts";
+import { MentoError } from "./errors.ts";
 import { accountingCommand, parseAccounting } from "./jobs/accounting.ts";
 import { lastLines } from "./jobs/answer-lines.ts";
 import {
@@ -22,7 +23,7 @@ import {
 } from "./jobs/cancel.ts";
 import type { CancelRequest } from "./jobs/cancel-request.ts";
 import { directoryOf } from "./jobs/directory.ts";
-import { endFromSlurmAlone, isTerminal } from "./jobs/job.ts";
+import { endFromSlurmAlone } from "./jobs/job.ts";
 import {
   cancelProcessesCommand,
   parseCancelled,
@@ -33,7 +34,7 @@ import {
 import { isWordOn } from "./jobs/watched.ts";
 import { requirePrivateFolder } from "./private-folder.ts";
 import type { CancelOutcome } from "./messages/job-cancel.ts";
-import type { JobEventData, JobMethod } from "./messages/job-event.ts";
+import type { JobMethod } from "./messages/job-event.ts";
 import { isWorthRetrying } from "./resubmit.ts";
 import type { SlurmRest } from "./slurm-rest/slurm-rest.ts";
 import type { Shell } from "./shells/shell.ts";
@@ -144,7 +145,7 @@ async function lookAt(place: CancelPlace, jobIds: readonly string[]): Promise<Ca
   }
   throw new MentoError({
     code: "cancel-refused",
-    message: `The job directories in ${place.jobsDirectory} cannot be read on ${shell.host}: ${end.stderr.trim()}.`,
+    message: `The job directories in ${place.jobsDirectory} cannot be read on ${shell.host}: ${lastLines(end.stderr).at(-1) ?? ""}.`,
     hint: `Can ${shell.account} read and write there?`,
   });
 }
@@ -276,10 +277,14 @@ async function cancelProcesses(
   return outcomes;
 }
 
-/** Of a process that only its records can be asked for: its host shares the folder of its directory with this one. */
+/**
+ * Of a process that only its records can be asked for: its host shares the folder of its directory with this one, or is
+ * none that its account can have anybody connect to.
+ */
 function outcomeElsewhere(job: FoundJob, host: string): CancelOutcome {
   const standing = standingOfProcess(job, undefined);
-  return standing.kind === "ended" ? outcomeOf(job, standing, false) : failed(job.id, runsOn(host, job.id));
+  if (standing.kind === "ended") return outcomeOf(job, standing, false);
+  return outOfReach(job.id, host, job.method === "remote-command");
 }
 
 async function standingsOn(shell: Shell, jobs: readonly FoundJob[]): Promise<Map<FoundJob, Standing>> {
@@ -351,49 +356,4 @@ function outcomeOf({ id, records }: FoundJob, standing: Standing, isAsked: boole
       if (cancelledBy === null) return failed(id, refused(id, "its directory cannot be written to"));
       return { ...common, outcome: "cancelled", cancelledBy };
   }
-}
-
-/** By its last event; undefined if that was not its end. A lost job may live. */
-export function goneSince({ job, exit, times, cancelledBy }: JobEventData): CancelOutcome | undefined {
-  const { id, state } = job;
-  if (!isTerminal(state) || state === "lost") return undefined;
-  const { code, signal, reason } = exit ?? { code: null, signal: null, reason: null };
-  const end = { state, code, signal, reason, at: times.ended };
-  return { job: id, id, outcome: "gone", end, cancelledBy, error: null };
-}
-
-export function unknown(job: string, message: string, hint: string): CancelOutcome {
-  const error = { code: "job-unknown", message, hint } as const;
-  return { job, id: null, outcome: "unknown", end: null, cancelledBy: null, error };
-}
-
-/** @throws what is no error of ours */
-export function failed(job: string, error: unknown): CancelOutcome {
-  if (!(error instanceof MentoError)) throw error;
-  const { code, message, hint } = error;
-  return { job, id: job, outcome: "failed", end: null, cancelledBy: null, error: { code, message, hint } };
-}
-
-function slurmSilent({ host }: Shell): Unavailable {
-  return new Unavailable({
-    code: "slurm-unavailable",
-    message: `Slurm on ${host} does not answer: whether the job lives is not known.`,
-    hint: "Try again when it does; `squeue` on the node says more.",
-  });
-}
-
-function runsOn(host: string, id: string): Unavailable {
-  return new Unavailable({
-    code: "worker-silent",
-    message: `Job ${id} is a process on ${host}, and can be cancelled there alone.`,
-    hint: `Run \`mento cancel ${id}\` on ${host}.`,
-  });
-}
-
-function refused(id: string, said: string): MentoError {
-  return new MentoError({
-    code: "cancel-refused",
-    message: `Job ${id} still lives: ${lastLines(said).at(-1) || "nobody says why"}.`,
-    hint: "Try it with scancel, or kill, as the account that the job runs as.",
-  });
 }

@@ -158,6 +158,11 @@ export function slurmJobs(site: MentoConfig["site"]): string {
   return site.slurmJobs ?? posix.join(stateFolder(), "slurm-jobs");
 }
 
+/** The nodes that triggers name. */
+export function destinationsOf({ triggers }: MentoConfig): string[] {
+  return triggers.flatMap(({ destination }) => destination ?? []);
+}
+
 function stateFolder(): string {
   return posix.join(process.env["XDG_STATE_HOME"] ?? posix.join(homedir(), ".local/state"), "mento");
 }

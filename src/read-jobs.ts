@@ -69,7 +69,7 @@ export async function* readJobs(
     const end = await shell.run(
       readRecordsCommand(jobsDirectory, ids, { roots: rootsOf(results), cancelRequests }),
     );
-    const read = parseRecords(end.stdout);
+    const read = parseRecords(end.stdout, ids);
     const isLate = TIMED_OUT.includes(end.code);
     const later: Watched[] = [];
     for (const [at, watched] of batch.entries()) {

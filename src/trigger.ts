@@ -271,7 +271,7 @@ export class Trigger {
 
   #cancel(data: JobEventData, reason: string | null): Promise<CancelOutcome> {
     const [site, sessions, shells] = [this.#config.site, this.#sessions, this.#shells];
-    const effects = { site, sessions, shells, here: this.#here, rest: this.#slurmRest };
+    const effects = { site, sessions, shells, here: this.#here, rest: this.#slurmRest, destinations: [] };
     return cancelKnown(data, requestFromHere(reason), effects);
   }
 

@@ -6,7 +6,7 @@ import type { Publisher } from "./broker/publisher.ts";
 import { topologyFor, type Topology } from "./broker/topology.ts";
 import { cancelJobs } from "./cancel-jobs.ts";
 import { askHost, cancelHere } from "./cancel-on-host.ts";
-import { localJobsDirectory, type MentoConfig } from "./config.ts";
+import { destinationsOf, localJobsDirectory, type MentoConfig } from "./config.ts";
 import { handleCancel } from "./handle-cancel.ts";
 import type { ReceivedMessage } from "./handle-message.ts";
 import type { Log } from "./log.ts";
@@ -36,6 +36,7 @@ export function cancelling(parts: CancelParts) {
   const { config, here, link, publisher, log } = parts;
   const effects = {
     ...{ site: config.site, sessions: parts.sessions, shells: parts.shells, here, rest: parts.rest },
+    destinations: destinationsOf(config),
     lastEvents: (names: readonly string[]) => lastJobEvents(parts, names),
     askHost: (...[host, group, job, request]: Parameters<Parameters<typeof cancelJobs>[2]["askHost"]>) => {
       const queue = topologyFor(config.broker.prefix, group, host).hostJobsQueue;

@@ -5,7 +5,8 @@ import { topologyFor } from "../broker/topology.ts";
 import { requestFromHere } from "../cancel-at.ts";
 import { cancelJobs } from "../cancel-jobs.ts";
 import { askHost } from "../cancel-on-host.ts";
-import type { ErrorCode } from "../errors.ts";
+import { destinationsOf } from "../config.ts";
+import { Unavailable, type ErrorCode } from "../errors.ts";
 import type { CancelOutcome } from "../messages/job-cancel.ts";
 import { openSlurmRest } from "../open-slurm-rest.ts";
 import { LocalShell } from "../shells/local.ts";
@@ -41,14 +42,15 @@ async function cancel(jobs: string[], options: CancelOptions): Promise<void> {
   const config = openConfig(options.config);
   const open = openSessions(config);
   let connecting: Promise<BrokerClient> | undefined;
-  // Only for jobs that are not where those of open sessions are: the command works while the broker is away.
+  // For jobs of open sessions the command works while the broker is away.
   const client = () => (connecting ??= connectFromConfig(config, "cancel"));
   try {
     const { sessions, shells } = open;
     const here = new LocalShell(config.ssh.commandTimeoutMs);
     const outcomes = await cancelJobs(jobs, requestFromHere(options.reason ?? null), {
       ...{ site: config.site, sessions, shells, here, rest: openSlurmRest(config.slurmRest) },
-      lastEvents: async (names) => lastJobEvents(await client(), names),
+      destinations: destinationsOf(config),
+      lastEvents: async (names) => unlessBlocked(await client(), (one) => lastJobEvents(one, names)),
       askHost: async (host, group, job, wanted) => {
         const { link, publisher } = await client();
         const queue = topologyFor(config.broker.prefix, group, host).hostJobsQueue;
@@ -64,6 +66,22 @@ async function cancel(jobs: string[], options: CancelOptions): Promise<void> {
     await (await connecting?.catch(() => undefined))?.close();
     open.close();
   }
+  // A place that nobody waits for, where an account takes its time, is still being looked at.
+  process.exit();
+}
+
+/** Whoever reads the history publishes a mark, which a broker that is short of memory or disk may take hours later. */
+function unlessBlocked<T>(client: BrokerClient, read: (client: BrokerClient) => Promise<T>): Promise<T> {
+  const reading = read(client);
+  const blocked = client.link.whenBlocked().then((reason) => {
+    if (reason === undefined) return reading;
+    throw new Unavailable({
+      code: "publish-unconfirmed",
+      message: `RabbitMQ takes no messages for the moment (${reason}): its history cannot be read to the end.`,
+      hint: "Try again when it does.",
+    });
+  });
+  return Promise.race([reading, blocked]);
 }
 
 /** Those of a server that is out of reach. */

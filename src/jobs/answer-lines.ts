@@ -17,6 +17,23 @@ export function* answerLines(text: string): Generator<string, void, undefined> {
   }
 }
 
+const NEW_LINE = 0x0a;
+
+/**
+ * Lines that begin with a mark of ours and a space: what else stands there is skipped, whatever it is. They may be as long
+ * as the content of a file, which the command that prints them has limited, and are not text of any encoding.
+ */
+export function* markedLines(output: Buffer, mark: string): Generator<string, void, undefined> {
+  const begin = `${mark} `;
+  let at = output.indexOf(begin);
+  for (let count = 0; count < MOST_LINES && at >= 0; count++) {
+    const end = output.indexOf(NEW_LINE, at);
+    if (end < 0) return;
+    if (at === 0 || output[at - 1] === NEW_LINE) yield output.toString("latin1", at, end);
+    at = output.indexOf(begin, end);
+  }
+}
+
 /** The last lines of what a program has printed, where it says why it failed: it may print any number before. */
 export function lastLines(text: string): string[] {
   return text.slice(-LONGEST_LINE).trim().split("\n");

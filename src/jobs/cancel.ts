@@ -1,7 +1,8 @@
 import { z } from "zod";
 import { JobMethod } from "../messages/job-event.ts";
-import { parsePlainJson } from "../messages/json.ts";
+import { tryPlainJson } from "../messages/json.ts";
 import { quote, quoteAll } from "../shells/quote.ts";
+import { fieldsOf, markedLines } from "./answer-lines.ts";
 import { BOUNDED_FILE, READ_SECONDS, REQUEST_BYTES, within } from "./bounded-file.ts";
 import { ACCEPTED_FUNCTION, askFunction, type CancelRequest } from "./cancel-request.ts";
 import { directoryOf, markerOf } from "./directory.ts";
@@ -19,6 +20,7 @@ import {
 import { parseRecords, printRecordsCommand, type JobRecords } from "./records.ts";
 import { REQUEST_PREFIX } from "./run-script.ts";
 import { parseSqueue, partTask, squeueCommand, type SlurmJob } from "./squeue.ts";
+import { MOST_REQUEST_VALUES } from "./submit-said.ts";
 import { isWordOn, type JobWord } from "./watched.ts";
 
 /** Jobs of one folder of job directories. */
@@ -69,6 +71,7 @@ export type Standing =
 const NO_SLURM = "mento-slurm-does-not-answer";
 /** What is behind it is not Slurm's. */
 const DIRECTORIES = "mento-directories";
+const REQUEST_LINE = "mento-request";
 const SQUEUE_SECONDS = 20;
 /** `scancel` tries again by itself, for minutes. */
 const SCANCEL_SECONDS = 40;
@@ -93,7 +96,7 @@ function printRequests(jobsDirectory: string, jobIds: readonly string[]): string
 ${BOUNDED_FILE}
 for id in ${quoteAll(jobIds)}; do
   [ -d "$id" ] && [ ! -L "$id" ] && [ -w "$id" ] || continue
-  printf 'mento-request %s %s\\n' "$id" "$(content "$id/run.sh" ${REQUEST_BYTES} | sed -n '2{p;q}' | base64 -w 0)"
+  printf '${REQUEST_LINE} %s %s\\n' "$id" "$(content "$id/run.sh" ${REQUEST_BYTES} | sed -n '2{p;q}' | base64 -w 0)"
 done`;
 }
 
@@ -148,49 +151,75 @@ const Request = z.object({
   array: z.string().optional(),
 });
 
-/** @param known Slurm's jobs, if they were asked for in another way */
+/**
+ * What {@link lookCommand} has printed, or a program that the account has put in the way: anything, as long as it likes.
+ *
+ * @param known Slurm's jobs, if they were asked for in another way
+ */
 export function parseLook(
   output: Buffer,
   { jobsDirectory, jobIds, account }: CancelJobs,
   known?: CancelLook["slurm"],
 ): CancelLook {
-  const [fromSlurm = "", fromDirectories] = output.toString("utf8").split(`${DIRECTORIES}\n`, 2);
-  const isKnown = account !== null && fromDirectories !== undefined && !fromSlurm.includes(NO_SLURM);
-  const slurm = known ?? (isKnown ? parseSqueue(fromSlurm) : undefined);
-  const lines = (fromDirectories ?? "").matchAll(/^mento-request (\S+) (\S*)$/gm);
-  const requests = new Map(
-    [...lines].map(([, id = "", line = ""]) => [id, Buffer.from(line, "base64").toString("utf8")]),
-  );
-  const records = parseRecords(output);
+  const at = output.indexOf(`${DIRECTORIES}\n`);
+  const [fromSlurm, fromDirectories] =
+    at < 0 ? [output, NOTHING] : [output.subarray(0, at), output.subarray(at)];
+  const isKnown = account !== null && at >= 0 && !fromSlurm.includes(NO_SLURM);
+  const slurm = known ?? (isKnown ? parseSqueue(fromSlurm.toString("utf8")) : undefined);
+  const requests = requestsIn(fromDirectories, jobIds);
+  const records = parseRecords(fromDirectories, jobIds);
+  const marked = byMarker(slurm, jobIds);
   const found = new Map<string, FoundJob>();
   for (const id of jobIds) {
     const directory = directoryOf(jobsDirectory, id);
     const { records: written = {}, readAt = null } = records.get(id) ?? {};
-    const line = requests.get(id);
-    const request = readRequest(line ?? "");
-    const job = { id, directory, array: request.array };
-    const runId = written.submitted?.runId;
-    const inSlurm = [...(slurm?.values() ?? [])].filter((one) =>
-      one.id === runId ? isWordOn(job, one) : one.comment === markerOf(id),
-    );
-    if (line === undefined && inSlurm.length === 0) continue;
+    const encoded = requests.get(id);
+    const request = readRequest(encoded ?? "");
+    const inSlurm = marked.get(markerOf(id)) ?? [];
+    const named = slurm?.get(written.submitted?.runId ?? "");
+    const isMore = named !== undefined && !inSlurm.includes(named);
+    if (isMore && isWordOn({ id, directory, array: request.array }, named)) inSlurm.unshift(named);
+    if (encoded === undefined && inSlurm.length === 0) continue;
     found.set(id, { id, directory, records: written, readAt, inSlurm, ...request });
   }
   return { found, slurm };
 }
 
-function readRequest(line: string): Pick<FoundJob, "method" | "submittedAt" | "array"> {
-  try {
-    const { method, submittedAt, array } = Request.parse(parsePlainJson(line.slice(REQUEST_PREFIX.length)));
-    return { method, submittedAt, array };
-  } catch {
-    return { method: undefined, submittedAt: undefined, array: undefined };
+const NOTHING = Buffer.alloc(0);
+/** As what a job is in Slurm at once: it may have been submitted again. */
+const MOST_IN_SLURM = 64;
+
+/** In base64, as they were printed. */
+function requestsIn(output: Buffer, jobIds: readonly string[]): Map<string, string> {
+  const wanted = new Set(jobIds);
+  const requests = new Map<string, string>();
+  for (const line of markedLines(output, REQUEST_LINE)) {
+    const [, id = "", encoded] = fieldsOf(line, " ", 3);
+    if (encoded !== undefined && wanted.has(id) && !requests.has(id)) requests.set(id, encoded);
   }
+  return requests;
+}
+
+/** Jobs of Slurm by the markers of these jobs. */
+function byMarker(slurm: CancelLook["slurm"], jobIds: readonly string[]): Map<string, SlurmJob[]> {
+  const marked = new Map<string, SlurmJob[]>(jobIds.map((id) => [markerOf(id), []]));
+  for (const job of slurm?.values() ?? []) {
+    const ones = marked.get(job.comment);
+    if (ones !== undefined && ones.length < MOST_IN_SLURM) ones.push(job);
+  }
+  return marked;
+}
+
+function readRequest(encoded: string): Pick<FoundJob, "method" | "submittedAt" | "array"> {
+  const text = Buffer.from(encoded, "base64").toString("utf8", REQUEST_PREFIX.length, REQUEST_BYTES);
+  const { method, submittedAt, array } =
+    Request.safeParse(tryPlainJson(text, MOST_REQUEST_VALUES)).data ?? {};
+  return { method, submittedAt, array };
 }
 
 /** Our job's id by Slurm's; undefined if Slurm's job is not of ours. */
 export function ownIdOf(job: SlurmJob): string | undefined {
-  return /^mento:([A-Za-z0-9_-]+)$/.exec(job.comment)?.[1];
+  return /^mento:([A-Za-z0-9][A-Za-z0-9_-]{0,99})$/.exec(job.comment)?.[1];
 }
 
 /** A job that has recorded how it ended by itself has ended so, whatever Slurm is still at. */

@@ -135,5 +135,10 @@ ${calls.join("\n")}`;
 
 /** The numbers of those that got the signal. */
 export function parseCancelled(output: string): Set<string> {
-  return new Set([...output.matchAll(/^mento-cancelled (\d+)$/gm)].map(([, pid = ""]) => pid));
+  const cancelled = new Set<string>();
+  for (const line of answerLines(output)) {
+    const [, pid] = /^mento-cancelled (\d{1,10})$/.exec(line) ?? [];
+    if (pid !== undefined) cancelled.add(pid);
+  }
+  return cancelled;
 }

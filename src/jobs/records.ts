@@ -1,5 +1,5 @@
 import { quote, quoteAll } from "../shells/quote.ts";
-import { fieldsOf } from "./answer-lines.ts";
+import { fieldsOf, markedLines } from "./answer-lines.ts";
 import { BOUNDED_FILE, READ_SECONDS, SUBMITTED_BYTES, within } from "./bounded-file.ts";
 import { CANCEL_REQUEST_BYTES, parseCancelRequest, type AskedToCancel } from "./cancel-request.ts";
 import { spoolOf } from "./directory.ts";
@@ -39,7 +39,6 @@ const REAL_PATHS_BYTES = 512 * 1024;
 const MOST_REAL_PATHS = 2 * MAX_RESULTS;
 /** More is not of our command. */
 const READ_AT_MOST = 8 * 1024 * 1024;
-const NEW_LINE = 0x0a;
 
 export interface ReadMore {
   /** The real paths of these folders and of results are printed too, as symbolic links have them on this host. */
@@ -144,14 +143,21 @@ export interface ReadJob {
   realPaths: string[];
 }
 
-/** By the jobs' ids; who is not in it was not read. Reads any bytes in one pass, and believes no length in them. */
-export function parseRecords(output: Buffer): Map<string, ReadJob> {
+/**
+ * By the jobs' ids; who is not in it was not read. Reads any bytes in one pass, and believes no length in them.
+ *
+ * @param jobIds those that were asked for; default: all that are there
+ */
+export function parseRecords(output: Buffer, jobIds?: readonly string[]): Map<string, ReadJob> {
+  const wanted = jobIds && new Set(jobIds);
   const found = new Map<string, ReadJob>();
   const kindsOf = new Map<string, Map<string, string[]>>();
-  for (const line of linesOf(output.subarray(0, READ_AT_MOST))) {
+  // What stands before may be as long as the records.
+  const from = Math.max(0, output.indexOf(`${HEADER} `));
+  for (const line of markedLines(output.subarray(from, from + READ_AT_MOST), HEADER)) {
     const [, id = "", kind = "", run = "", encoded = ""] = line.split(" ", 5);
     if (kind === "begin") {
-      if (found.has(id)) continue;
+      if (found.has(id) || wanted?.has(id) === false) continue;
       found.set(id, { records: undefined, refused: [], readAt: null, realPaths: [] });
       kindsOf.set(id, new Map());
       continue;
@@ -167,17 +173,6 @@ export function parseRecords(output: Buffer): Map<string, ReadJob> {
     }
   }
   return found;
-}
-
-/** Lines of ours, one after the other: a shell that is not ours may print millions of others. */
-function* linesOf(output: Buffer): Generator<string> {
-  const header = `${HEADER} `;
-  for (let at = output.indexOf(header); at >= 0;) {
-    const end = output.indexOf("\n", at);
-    if (end < 0) return;
-    if (at === 0 || output[at - 1] === NEW_LINE) yield output.toString("latin1", at, end);
-    at = output.indexOf(header, end);
-  }
 }
 
 function recordsFrom(kinds: ReadonlyMap<string, readonly string[]>): Pick<ReadJob, "records" | "refused"> {

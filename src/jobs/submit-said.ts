@@ -91,7 +91,7 @@ function lastAnswer(stdout: string): string {
 }
 
 /** A message's values, which can be arguments too, and its paths. */
-const MOST_VALUES = 2 * MAX_JSON_VALUES;
+export const MOST_REQUEST_VALUES = 2 * MAX_JSON_VALUES;
 
 /** What lies in a job directory: the lines of `submitted`, and the request. All of it is the account's word. */
 function parseDirectory(text: string): SubmitAnswer | undefined {
@@ -106,7 +106,7 @@ function parseDirectory(text: string): SubmitAnswer | undefined {
   const movedTo = again.length === 0 ? null : { reservation, partition };
   const from = requestAt + REQUEST_PREFIX.length;
   const request =
-    requestAt < 0 ? undefined : tryPlainJson(text.slice(from, from + REQUEST_BYTES), MOST_VALUES);
+    requestAt < 0 ? undefined : tryPlainJson(text.slice(from, from + REQUEST_BYTES), MOST_REQUEST_VALUES);
   return { kind: "submitted", runId, host, request, at, movedTo };
 }
 

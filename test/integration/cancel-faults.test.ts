@@ -1,6 +1,7 @@
 import { spawnSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
-import { chmodSync, existsSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { publishDataReady } from "../../src/broker/client.ts";
@@ -21,16 +22,19 @@ const TRIGGERS = [
   { name: "wide", run: ["/bin/true"], slurm: { nodes: 4, cpusPerTask: 8 } },
   // The script is killed with it: nothing records its end.
   { name: "silent", run: ["/bin/sh", "-c", "sleep 2; kill -KILL $PPID; kill -KILL $$"] },
+  { name: "here", run: ["/bin/sleep", "300"], method: "local-bash-script" },
 ].map((trigger) => ({ on: { technique: trigger.name }, ...trigger }));
+const localJobs = mkdtempSync(join(tmpdir(), "mento-local-jobs-"));
 
 beforeAll(async () => {
-  own = await OwnFacility.start();
-  site = new TestSite(TRIGGERS, { worker: { reconcileSeconds: 1 } }, own);
+  own = await OwnFacility.start({ broker: "own" });
+  site = new TestSite(TRIGGERS, { worker: { reconcileSeconds: 1 }, site: { localJobs } }, own);
   worker = await site.startWorker();
 });
 afterAll(async () => {
   await site.tearDown();
   await own.tearDown();
+  rmSync(localJobs, { recursive: true, force: true });
 });
 
 async function publish(technique: string, id = randomUUID()): Promise<string> {
@@ -96,6 +100,37 @@ describe("while slurmctld", () => {
     });
     expect((await cancel(data.job.id, "--reason", how)).outcome).toMatchObject({ outcome: "cancelled" });
     await endsCancelled(id, how);
+  });
+});
+
+describe("an account whose squeue takes its time", () => {
+  it("holds up no answer about a job that is not its own, nor the command's end", async () => {
+    const id = await publish("here");
+    const { data } = await site.event("job.started", id);
+    standIn("squeue", "sleep 100");
+    const before = Date.now();
+    expect(await cancel(data.job.id)).toMatchObject({ code: 0, outcome: { outcome: "cancelled" } });
+    // What is not answered within 20 s, `timeout` ends.
+    expect(Date.now() - before).toBeLessThan(15_000);
+    await endsCancelled(id, null);
+  });
+});
+
+describe("while RabbitMQ takes no messages", () => {
+  it("a job of the open beamtime is cancelled all the same, without its history", async () => {
+    const id = await publish("sleep");
+    const { data } = await site.event("job.started", id);
+    await own.rabbitmqctl("set_vm_memory_high_watermark", "0.0001");
+    try {
+      expect(await cancel(data.job.id)).toMatchObject({ code: 0, outcome: { outcome: "cancelled" } });
+      expect(await cancel("nosuchjob")).toMatchObject({
+        code: 3,
+        outcome: { outcome: "failed", error: { code: "publish-unconfirmed" } },
+      });
+    } finally {
+      await own.rabbitmqctl("set_vm_memory_high_watermark", "0.4");
+    }
+    await endsCancelled(id, null);
   });
 });
 

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { hostname, tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -246,6 +246,31 @@ describe.concurrent("mento cancel", () => {
     delete process.env["MENTO_SITE_LOCAL_JOBS"];
     expect((await cancelling).outcomes).toMatchObject([{ id: start.data.job.id, outcome: "cancelled" }]);
     await endsCancelled(id, { who: ME, reason: "from elsewhere" });
+  });
+
+  it("believes no folder that a beamtime's account has made for a job of another place", async () => {
+    const forge = (job: string) => {
+      const folder = join(beamtime.corePath, "scratch_cc/mento", job);
+      mkdirSync(folder);
+      chmodSync(folder, 0o777);
+    };
+    const [ended, sbatch, here] = await Promise.all([
+      publish("quick-here").then((id) => site.event("job.completed", id)),
+      startedJob("from-here"),
+      startedJob("here"),
+    ]);
+    const jobs = [ended, sbatch.start, here.start].map(({ data }) => data.job.id);
+    jobs.forEach(forge);
+    // As on another host: its worker alone reaches the process.
+    process.env["MENTO_SITE_LOCAL_JOBS"] = "/nonexistent";
+    const cancelling = cancel(...jobs);
+    delete process.env["MENTO_SITE_LOCAL_JOBS"];
+    expect((await cancelling).outcomes).toMatchObject([
+      { outcome: "gone", end: { state: "completed", code: 0 }, cancelledBy: null },
+      { outcome: "cancelled", cancelledBy: { who: ME } },
+      { outcome: "cancelled", cancelledBy: { who: ME } },
+    ]);
+    for (const { id } of [sbatch, here]) await endsCancelled(id, { who: ME, reason: null });
   });
 
   it("twice at once cancels once, and names one of both", async () => {

@@ -3,7 +3,7 @@ import { chooseReservation } from "../../src/beamtime/reservation.ts";
 import { parseAccounting } from "../../src/jobs/accounting.ts";
 import { lastLines } from "../../src/jobs/answer-lines.ts";
 import { parseLook } from "../../src/jobs/cancel.ts";
-import { parseProcesses } from "../../src/jobs/process.ts";
+import { parseCancelled, parseProcesses } from "../../src/jobs/process.ts";
 import { parseRecords } from "../../src/jobs/records.ts";
 import { parseRecord } from "../../src/jobs/run-script.ts";
 import { parseSlurmNow } from "../../src/jobs/slurm-now.ts";
@@ -12,6 +12,7 @@ import { parseExit, parseSqueue } from "../../src/jobs/squeue.ts";
 const MEBI = 1024 * 1024;
 /** While one session's answer is read, no other's is. */
 const SOON_MS = 30_000;
+const base64 = (text: string) => Buffer.from(text).toString("base64");
 const lines = (count: number, line: (number: number) => string) =>
   Array.from({ length: count }, (_, number) => line(number)).join("\n");
 
@@ -57,6 +58,45 @@ describe(
         ...{ jobsDirectory: "/j", jobIds, account: "a" },
       });
       expect(look.found.size).toBe(0);
+    });
+
+    it.each([
+      ["one job's request again and again", lines(700_000, () => "mento-request j1 e30=")],
+      ["requests of jobs of nobody", lines(600_000, (number) => `mento-request x${number} e30=`)],
+      [
+        "records of jobs of nobody",
+        lines(350_000, (number) => `mento-record x${number} begin\nmento-record x${number} end 1`),
+      ],
+      [
+        "a request of nothing",
+        `mento-request j1 ${base64(`# mento-request: [${"[],".repeat(3_900_000)}1]`)}`,
+      ],
+    ])("of jobs that are to be cancelled, %s", (_, said) => {
+      const jobIds = Array.from({ length: 1_000 }, (_one, number) => `j${number}`);
+      const output = Buffer.from(`mento-directories\n${said}\n`);
+      const before = performance.now();
+      const { found } = parseLook(output, { jobsDirectory: "/j", jobIds, account: "a" });
+      // A tenth of it on a machine that does nothing else.
+      expect(performance.now() - before).toBeLessThan(600);
+      expect(found.size).toBeLessThanOrEqual(1);
+      expect(found.get("j1")?.method).toBeUndefined();
+    });
+
+    it("of jobs that are to be cancelled, all of Slurm's under one name", () => {
+      const jobIds = Array.from({ length: 1_000 }, (_one, number) => `j${number}`);
+      const said = lines(140_000, (number) => `${number}|RUNNING|1|2|n|mento:j1|/d|${"r".repeat(60)}`);
+      const before = performance.now();
+      const { found } = parseLook(Buffer.from(`${said}\nmento-directories\n`), {
+        ...{ jobsDirectory: "/j", jobIds, account: "a" },
+      });
+      expect(performance.now() - before).toBeLessThan(600);
+      expect(found.get("j1")?.inSlurm.length).toBeLessThanOrEqual(64);
+    });
+
+    it("processes that were cancelled, without end", () => {
+      expect(
+        parseCancelled(lines(900_000, (number) => `mento-cancelled ${number}`)).size,
+      ).toBeLessThanOrEqual(65_536);
     });
 
     it.each([
