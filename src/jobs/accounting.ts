@@ -34,7 +34,8 @@ SLURM_BITSTR_LEN=0 timeout ${ACCOUNTING_SECONDS} sacct -n -P -X -u ${quote(accou
 
 /**
  * @param wanted the jobs that were asked for: a task that has no entry of its own has that of its array's tasks which
- *   never began, if it is one of them; of a list that was cut it is, for each other task has its own
+ *   never began, if it is one of them; of a list that was cut it is, for each other task has its own, and so it is of an
+ *   entry that has no list, as a busy slurmdbd writes it
  */
 export function parseAccounting(output: string, wanted: readonly string[]): Map<string, AccountedJob> {
   const jobs = new Map<string, AccountedJob>();
@@ -57,7 +58,8 @@ export function parseAccounting(output: string, wanted: readonly string[]): Map<
   }
   for (const id of wanted.filter((one) => !jobs.has(one))) {
     const index = Number(id.split("_")[1]);
-    const [, job] = together.get(arrayJobOf(id))?.find(([list]) => list.has(index) !== false) ?? [];
+    const [, ofList] = together.get(arrayJobOf(id))?.find(([list]) => list.has(index) !== false) ?? [];
+    const job = ofList ?? jobs.get(arrayJobOf(id));
     if (job !== undefined) jobs.set(id, { ...job, id });
   }
   return jobs;

@@ -55,7 +55,7 @@ it("tasks of an array that somebody has cancelled while no worker looked are ann
   slurm("scancel", "--state=PENDING", array);
   await eventually(
     "accounting has them together",
-    () => /_\[.*\]\|CANCELLED/.test(tellsOf(array)) || undefined,
+    () => /^\d+(_\[.*\])?\|CANCELLED/m.test(tellsOf(array)) || undefined,
     60_000,
   ).catch((error: unknown) => {
     throw new Error(`${String(error)}: ${tellsOf(array)}`);

@@ -79,6 +79,16 @@ describe("accounting", () => {
     ]);
   });
 
+  // Slurm 22.05.8 with a slow slurmdbd: the tasks that never began, as `1|CANCELLED by 0`.
+  it("takes an array's entry without a list for its tasks that have none of their own", () => {
+    const said = "1_0|RUNNING|0:0|n1||\n1|CANCELLED by 0|0:0|None assigned||\n";
+    const jobs = parseAccounting(said, ["1_0", "1_4", "2_1"]);
+    expect([...jobs].filter(([id]) => id !== "1").map(([id, { state }]) => [id, state])).toEqual([
+      ["1_0", "RUNNING"],
+      ["1_4", "CANCELLED by 0"],
+    ]);
+  });
+
   it("knows any list that Slurm writes, whole or cut anywhere", () => {
     const range = fc.tuple(fc.nat(30), fc.nat(8), fc.integer({ min: 1, max: 4 }));
     fc.assert(
