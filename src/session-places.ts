@@ -1,3 +1,4 @@
+import { posix } from "node:path";
 import { chooseReservation, type Slot } from "./beamtime/reservation.ts";
 import { requireOnline, type OnlineSession, type Session } from "./beamtime/session.ts";
 import {
@@ -82,8 +83,10 @@ export class SessionPlaces {
     notBefore = 0,
   ): Promise<Place> {
     const none = { slurm: withDefaults(wanted, null, otherwise), userScript: null, rest: this.#rest };
-    const dataFolders = AS_WORKER.includes(method) ? { dataFolders: foldersOfData(this.#site, session) } : {};
-    const common = { ...none, maxPending: null, notice: null, ...dataFolders };
+    const dataHere = AS_WORKER.includes(method)
+      ? { dataHere: { folders: foldersOfData(this.#site, session), secrets: secretsOf(session) } }
+      : {};
+    const common = { ...none, maxPending: null, notice: null, ...dataHere };
     const { shell, jobsDirectory: directory } = await this.jobsOf(session, { method, destination });
     if (session === null || method === "local-bash-script") {
       return { ...common, shell, corePath: null, jobsDirectory: directory, slot: null };
@@ -117,7 +120,7 @@ export class SessionPlaces {
     const slurm = withDefaults(wanted, userScript, otherwise);
     const place = {
       ...folders,
-      ...dataFolders,
+      ...dataHere,
       rest: this.#rest,
       userScript,
       slurm,
@@ -263,6 +266,28 @@ function foldersOfData(site: MentoConfig["site"], session: Session | null): stri
   const ofSession = session === null ? localData(site) : [beamline, core, node];
   const folders = [...ofSession, localJobsDirectory(site), slurmJobs(site)];
   return folders.filter((folder) => folder !== undefined);
+}
+
+/** The session's private key and tokens, which lie among its data, in each of its views. */
+function secretsOf(session: Session | null): string[] {
+  if (session === null) return [];
+  const { roots, online, asapo } = session;
+  const key = keyOf(online);
+  const inSession = [asapo?.tokenPath, asapo?.readOnlyTokenPath, key?.inside].filter((one) => one != null);
+  const views = [roots.beamline, roots.core, roots.node];
+  return views.flatMap((root) => inSession.map((path) => posix.join(root, path))).concat(key?.file ?? []);
+}
+
+function keyOf(online: Session["online"]): { file: string; inside: string | null } | undefined {
+  try {
+    const { file, within } = online?.privateKey ?? {};
+    return file === undefined
+      ? undefined
+      : { file, inside: within == null ? null : posix.relative(within, file) };
+  } catch {
+    // The metadata file names none.
+    return undefined;
+  }
 }
 
 const DEFAULT_TIME = "01:00:00";

@@ -30,6 +30,8 @@ export function prepareDirectory(directory: string): string {
   }
   const { log, sessions, mirror, gpfs, beamline, core } = placesOf(dir);
   for (const place of [log, sessions, mirror, gpfs, beamline, core]) makeDirectory(place);
+  // Names of all files, also of closed folders.
+  chmodSync(mirror, 0o700);
   return dir;
 }
 

@@ -1,4 +1,4 @@
-import { writeFileSync } from "node:fs";
+import { chmodSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { RABBITMQ_SERVER, type Say } from "./packages.ts";
 import { secondsSince } from "./processes.ts";
@@ -49,6 +49,8 @@ async function startEpmd(state: FacilityState, ports: readonly number[]): Promis
 async function startNode(state: FacilityState, ports: readonly number[]): Promise<void> {
   const home = join(state.dir, "rabbitmq");
   makeDirectory(home);
+  // It has all messages and events.
+  chmodSync(home, 0o700);
   const [port, managementPort, distributionPort, epmdPort] = ports;
   const configuration = [
     `listeners.tcp.1 = 127.0.0.1:${port}`,

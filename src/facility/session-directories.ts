@@ -13,8 +13,14 @@ export function makeBeamlineDirectories(dir: string, name: string, undo: Undo): 
   const root = join(placesOf(dir).gpfs, ".sessions", name);
   undo.push(() => removeTree(root));
   makeDirectory(root);
+  chmodSync(root, 0o700);
   for (const top of ["raw", "processed", "shared", "scratch_bl"]) makeWithMode(join(root, top), 0o1777);
   return root;
+}
+
+/** When what nobody else may put there, such as the key, is in its place. */
+export function openBeamlineDirectories(root: string): void {
+  chmodSync(root, 0o755);
 }
 
 /** Only the session's account, or who runs the facility, writes on the core file system. */

@@ -14,7 +14,12 @@ import {
   freeNodes,
   listReservations,
 } from "./reservations.ts";
-import { linkSession, makeBeamlineDirectories, makeCoreDirectories } from "./session-directories.ts";
+import {
+  linkSession,
+  makeBeamlineDirectories,
+  makeCoreDirectories,
+  openBeamlineDirectories,
+} from "./session-directories.ts";
 import { allowLogin, forbidLogin, makeSecrets, placeSecrets, removeSecrets } from "./session-secrets.ts";
 import {
   type OpenSession,
@@ -118,6 +123,7 @@ async function start(
   await makeSecrets(dir, session);
   const workerUid = readState(dir)?.serving?.workerUid ?? undefined;
   for (const root of roots) placeSecrets(dir, session, root, workerUid);
+  if (beamlinePath !== null) openBeamlineDirectories(beamlinePath);
   if (account !== null) {
     say("[Maxwell Online Analysis Resources]");
     allowLogin(dir, session);

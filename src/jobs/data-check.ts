@@ -110,10 +110,15 @@ export interface DataHere {
   paths: readonly string[];
   /** No path may lead out of all of these, also by symbolic links. */
   folders: readonly string[];
+  /** Nor to one of these, by whatever name. */
+  secrets: readonly string[];
 }
 
-/** Shell that answers `outside <index> <real path>`, as {@link dataCheck} does, or goes on. It needs `say`. */
-export function linkCheck({ paths, folders }: DataHere): string {
+/**
+ * Shell that answers `outside <index> <real path>`, as {@link dataCheck} does, or goes on. It needs `say`. A master's data
+ * files are looked at with it, for its reader opens them.
+ */
+export function linkCheck({ paths, folders, secrets }: DataHere): string {
   const known = folders.map(
     (folder, at) => `folder${at}=/dev/null; ! cd -P ${quote(folder)} 2>/dev/null || folder${at}=\${PWD%/}`,
   );
@@ -121,7 +126,12 @@ export function linkCheck({ paths, folders }: DataHere): string {
   const checks = paths.map((path, index) => {
     const { dir, base } = /(^|\/)\.\.?\/?$/.test(path) ? { dir: path, base: "" } : posix.parse(path);
     if (!path.startsWith("/")) return `say ${quote(`outside ${index} ${path.replaceAll("\n", " ")}`)}`;
-    return `given ${index} ${quote(dir)} ${quote(base)}`;
+    const stem = MASTER.exec(base)?.[1];
+    const beside =
+      stem === undefined
+        ? ""
+        : `\ncd -P ${quote(dir)} 2>/dev/null && for f in ./${quote(stem)}_data_*; do given ${index} . "\${f#./}"; done`;
+    return `given ${index} ${quote(dir)} ${quote(base)}${beside}`;
   });
   return `${known.join("\n")}
 given() {
@@ -130,6 +140,9 @@ given() {
   real=$PWD/$3
   [ ! -L "./$3" ] || real=$(readlink -m "./$3")
   case $real/ in ${patterns.length === 0 ? "''" : patterns.join(" | ")}) ;; *) say "outside $1 $(printf %s "$real" | tr '\\n' ' ')" ;; esac
+  for secret in ${secrets.map(quote).join(" ")}; do
+    [ ! "$real" -ef "$secret" ] || say "outside $1 $(printf %s "$real" | tr '\\n' ' ')"
+  done
 }
 ${checks.join("\n")}`;
 }

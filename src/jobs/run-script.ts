@@ -116,7 +116,7 @@ rm -f "$directory/ended.$run" "$directory/results.$run" "$found" || unprepared d
 printf %s ${quote(writeJson(job.parameters))} > "$directory/parameters.json" || unprepared parameters
 ${job.stdin === null ? "stdin=/dev/null" : `stdin="$directory/stdin"; printf %s ${literal(job.stdin)} > "$stdin" || unprepared "standard input"`}
 ${dataHere(job)}${job.umask === undefined ? 'mkdir -p "$results"' : `( umask ${job.umask}; mkdir -p "$results" )`} || unprepared "results folder"
-# What an earlier run of the job has left is the job's.
+${job.launch === "rest" ? `[ ! -L "$results" ] && [ -O "$results" ] || not_run "its results folder, $results, is another account's"\n` : ""}# What an earlier run of the job has left is the job's.
 [ -f "$before" ] || { files > "$before.$run" && mv -f "$before.$run" "$before"; } || unprepared "list of the results folder"
 {
   field at "$(now)"
@@ -229,6 +229,8 @@ const RUN: Record<RunScript["launch"], (job: RunScript) => string> = {
 [ "$run" = by-hand ] || {
   [ ! -f "$directory/.cancelled" ] || exit ${NOT_RUN.cancelled}
   mkdir -p "$directory" "$spool" || exit ${UNPREPARED}
+  # Of the session's account, which could have prepared it, where the token is another's.
+  [ ! -L "$directory" ] && [ -O "$directory" ] || { echo "mento: the program was not run, for $directory is another account's" >&2; exit ${UNPREPARED}; }
   [ -f "$directory/run.sh" ] || { cat "$0" > "$directory/.run.$run" && mv -f "$directory/.run.$run" "$directory/run.sh"; } || exit ${UNPREPARED}
   echo "$run" > "$directory/.submitted.$run" || exit ${UNPREPARED}
   ln "$directory/.submitted.$run" "$directory/submitted" 2>/dev/null

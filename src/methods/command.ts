@@ -42,10 +42,10 @@ export const command: Method = {
   find,
 };
 
-function notAllowedHere({ path, real }: { path: string; real: string }, { dataFolders = [] }: Place) {
+function notAllowedHere({ path, real }: { path: string; real: string }, place: Place) {
   return new Rejected({
     code: "path-outside-beamtime",
-    message: `${path} is ${real}, which jobs here may not be given while no session is open: it lies in none of ${dataFolders.join(", ")}.`,
+    message: `${path} is ${real}, which jobs here may not be given while no session is open: it lies in none of ${place.dataHere?.folders.join(", ") ?? ""}.`,
     hint: "Name its folder in site.localData of the configuration, or open a session that it lies in.",
   });
 }

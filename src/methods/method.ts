@@ -1,5 +1,6 @@
 import type { Slot } from "../beamtime/reservation.ts";
 import type { MentoError } from "../errors.ts";
+import type { DataHere } from "../jobs/data-check.ts";
 import type { Seats } from "../jobs/seats.ts";
 import type { EventError } from "../messages/job-event.ts";
 import type { JobPlan } from "../triggers/plan.ts";
@@ -23,8 +24,8 @@ export interface Place {
   corePath: string | null;
   /** The folder of all its job directories. */
   jobsDirectory: string;
-  /** Of a job on this host: folders that what it is given must lie in. */
-  dataFolders?: readonly string[];
+  /** Of a job that runs as the worker's account: where what it is given must lie. */
+  dataHere?: Omit<DataHere, "paths">;
   /** Of a process: hosts that it can be on, whatever its directory says. */
   hosts?: readonly string[];
   /** Where requests to cancel its jobs are, if not in their directories. */

@@ -45,8 +45,8 @@ export function dataOf(
 }
 
 /** Of a job that runs as the worker's account, all that comes from its message or event; null: it runs as another. */
-export function dataHere({ paths, causeResults }: JobPlan, { dataFolders }: Place): DataHere | null {
-  return dataFolders === undefined ? null : { paths: [...paths, ...causeResults], folders: dataFolders };
+export function dataHere({ paths, causeResults }: JobPlan, { dataHere }: Place): DataHere | null {
+  return dataHere === undefined ? null : { ...dataHere, paths: [...paths, ...causeResults] };
 }
 
 /** The remote call's answer, and all that it may be about. */

@@ -2,6 +2,7 @@ import { spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { connect } from "amqplib";
 import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
 import { EventSource } from "../support/event-source.ts";
 import { eventually } from "../support/eventually.ts";
@@ -81,6 +82,15 @@ it("jobs run and end, with times in their order, though broker, controller and n
   const own = await OwnFacility.start({ broker: "own", nodes: 1 });
   closing.push(() => own.tearDown());
   await own.setClock("rabbitmq", "-10m");
+  await eventually(
+    "the broker takes clients",
+    async () => {
+      const broker = await connect(own.facility.broker.url).catch(() => undefined);
+      await broker?.close();
+      return broker && true;
+    },
+    100_000,
+  );
   await own.setClock("slurmctld", "+10m");
   await own.setClock("slurmd-max-p11-001", "-10m");
   // What the account runs there, for the submit and in jobs, has the node's time.

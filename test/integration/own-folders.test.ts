@@ -142,6 +142,15 @@ describe("jobs that run as the worker's account", () => {
 });
 
 describe("a job on the worker's host", () => {
+  it("is not given its session's private key", async () => {
+    const { path } = writeData();
+    symlinkSync("../shared/id_rsa", `${path}.key`);
+    for (const one of [`${path}.key`, join(facility.roots.gpfs, "current/shared/id_rsa")]) {
+      const { data } = await site.event("message.rejected", await publish("show", site, one));
+      expect(data.error).toMatchObject({ code: "path-outside-beamtime" });
+    }
+  });
+
   it("is given nothing that a link leads to outside its session", async () => {
     const { path } = writeData();
     symlinkSync("/etc/hostname", `${path}.link`);

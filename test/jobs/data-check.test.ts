@@ -1,5 +1,6 @@
 import { execFileSync } from "node:child_process";
 import {
+  linkSync,
   mkdirSync,
   mkdtempSync,
   rmSync,
@@ -218,7 +219,8 @@ describe("what a job on the worker's host is given", () => {
     expect(said[1]).toBe(said[0]);
     return said[0]?.trim() ?? "";
   };
-  const giving = (...paths: string[]) => given({ paths, folders: [join(top, "no such folder"), root] });
+  const giving = (...paths: string[]) =>
+    given({ paths, folders: [join(top, "no such folder"), root], secrets: [join(root, "shared/id_rsa")] });
 
   it("may be any file or folder below one of the folders, written lately or not there", () => {
     symlinkSync("a.h5", join(root, "raw/link.h5"));
@@ -242,12 +244,30 @@ describe("what a job on the worker's host is given", () => {
     }
   });
 
+  it("is no secret of its session's, by whatever name", () => {
+    mkdirSync(join(root, "shared"), { recursive: true });
+    const secret = write("shared/id_rsa");
+    symlinkSync("../shared/id_rsa", join(root, "raw/scan_1.dat"));
+    linkSync(secret, join(root, "raw/scan_2.dat"));
+    for (const path of [secret, join(root, "raw/scan_1.dat"), join(root, "raw/scan_2.dat")])
+      expect(giving(write("raw/a.h5"), path)).toMatch(/^outside 1 .*(id_rsa|scan_2.dat)$/);
+    expect(giving(write("shared/id_rsa.pub"))).toBe("good");
+  });
+
+  it("leads out by no data file of a master either", () => {
+    const master = write("raw/s 1_master.h5");
+    write("raw/s 1_data_000001.h5");
+    expect(giving(master)).toBe("good");
+    symlinkSync("/etc/passwd", join(root, "raw/s 1_data_000002.h5"));
+    expect(giving(master)).toBe("outside 0 /etc/passwd");
+  });
+
   it("is not outside itself, nor relative", () => {
     expect(giving("/etc/passwd")).toBe("outside 0 /etc/passwd");
     expect(giving(`${root}/raw/../../../../../../../../etc/passwd`)).toBe("outside 0 /etc/passwd");
     expect(giving(`${root}/..`)).toMatch(/^outside 0 /);
     expect(giving("etc/passwd")).toBe("outside 0 etc/passwd");
-    expect(given({ paths: [write("raw/a.h5")], folders: [] })).toMatch(/^outside 0 /);
+    expect(given({ paths: [write("raw/a.h5")], folders: [], secrets: [] })).toMatch(/^outside 0 /);
   });
 
   it("may have any name", () => {
@@ -266,7 +286,7 @@ describe("what a job on the worker's host is given", () => {
         const folder = mkdtempSync(join(root, "names-"));
         const paths = names.map((one) => join(folder, one));
         for (const path of paths) writeFileSync(path, "");
-        expect(given({ paths, folders: [folder] })).toBe("good");
+        expect(given({ paths, folders: [folder], secrets: [] })).toBe("good");
       }),
       { numRuns: 10 },
     );

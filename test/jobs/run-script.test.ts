@@ -44,7 +44,7 @@ describe("the run script, in a real shell", () => {
     const data = join(top, "data");
     mkdirSync(join(data, "raw"), { recursive: true });
     writeFileSync(join(top, "secret"), "not for all");
-    const dataHere = { paths: [join(data, "raw/a"), join(data, "raw/b")], folders: [data] };
+    const dataHere = { paths: [join(data, "raw/a"), join(data, "raw/b")], folders: [data], secrets: [] };
     writeFileSync(join(data, "raw/a"), "data");
     symlinkSync("a", join(data, "raw/b"));
     const given = ["cat", ...dataHere.paths];
