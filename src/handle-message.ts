@@ -6,6 +6,7 @@ import { submittedData } from "./jobs/event-data.ts";
 import type { Seats } from "./jobs/seats.ts";
 import type { TrackingRecord } from "./jobs/tracking-record.ts";
 import { turnToRead } from "./large-turns.ts";
+import { matchInTurns } from "./match-in-turns.ts";
 import type { Log } from "./log.ts";
 import { decodeMessage, type MessageProperties } from "./messages/cloud-event.ts";
 import { jobEvent, messageEvent, type MessageEventData, type OutgoingEvent } from "./messages/job-event.ts";
@@ -14,7 +15,6 @@ import { readTriggerInput, requireFromEvents, type TriggerInput } from "./messag
 import type { Method, Place, SubmitOptions } from "./methods/method.ts";
 import { notesOf } from "./methods/sbatch.ts";
 import type { PlaceWish } from "./session-places.ts";
-import { matchTriggers } from "./triggers/match.ts";
 import { HERE, jobIdFor, planJob, type JobPlan, type JobsFolderOf } from "./triggers/plan.ts";
 import type { Trigger } from "./triggers/trigger-config.ts";
 import { hasTurns, turnOf, type Turn } from "./triggers/turns.ts";
@@ -91,7 +91,7 @@ export async function handleMessage(received: ReceivedMessage, effects: IntakeEf
   requireFromEvents(input, received.isFromEvents);
   const { matched, unmatched } =
     received.onlyTrigger === undefined
-      ? matchTriggers(input, effects.triggers)
+      ? await matchInTurns(input, received.body.byteLength, effects.triggers)
       : { matched: [triggerNamed(received.onlyTrigger, effects.triggers)], unmatched: [] };
   const { turn } = received;
   if (typeof turn === "object") {

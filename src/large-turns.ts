@@ -1,7 +1,7 @@
 import { setImmediate } from "node:timers/promises";
 
-/** What is smaller is read within a millisecond. */
-const LARGE_BYTES = 64 * 1024;
+/** What is smaller is read within milliseconds, whatever it holds. */
+const LARGE_BYTES = 4 * 1024;
 
 let last: Promise<void> = Promise.resolve();
 

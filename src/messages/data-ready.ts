@@ -15,6 +15,8 @@ const path = text.max(LONGEST_PATH);
 
 /** Of one message: more is work for an hour, and belongs into several messages or a folder. */
 export const MAX_PATHS = 1000;
+/** Of all paths together: each is held against the globs of each trigger. */
+const MOST_PATH_CHARACTERS = 256 * 1024;
 
 export const BeamtimeId = z
   .string()
@@ -73,6 +75,12 @@ export function validateDataReady(event: CloudEvent): DataReadyMessage {
   if (checked.mistake !== undefined) throw wrongData(checked.mistake);
   const { data } = checked;
   const paths = typeof data.path === "string" ? [data.path] : data.path;
+  const characters = paths.reduce((sum, one) => sum + one.length, 0);
+  if (characters > MOST_PATH_CHARACTERS) {
+    throw wrongData(
+      `data.path: has ${characters} characters in all; ${MOST_PATH_CHARACTERS} are the most: send several messages`,
+    );
+  }
   const bytes = typeof data.bytes === "number" ? [data.bytes] : data.bytes;
   if (bytes !== undefined && bytes.length !== paths.length) {
     throw wrongData(`data.bytes: has ${bytes.length} sizes for ${paths.length} paths; give one size a path`);

@@ -334,7 +334,7 @@ describe("messages of many times what a worker reads", () => {
 describe("a message that would make a script of many times its size", () => {
   it.each([
     ["parameters", { path: join(beamtime.corePath, "raw/a"), parameters: { a: "'".repeat(1_000_000) } }],
-    ["paths", { path: Array<string>(900).fill(join(beamtime.corePath, "'".repeat(800))) }],
+    ["paths", { path: Array<string>(300).fill(join(beamtime.corePath, "'".repeat(740))) }],
   ])("of its %s is rejected, and keeps others waiting for nothing", async (_, data) => {
     const before = lostLinks();
     const body = json({ technique: "powder", ...data });

@@ -26,6 +26,15 @@ describe("validateDataReady", () => {
     expect(validateDataReady(event({ path: "/a", bytes: 7 }))).toMatchObject({ paths: ["/a"], bytes: [7] });
   });
 
+  it("takes paths of 262,144 characters in all", () => {
+    const paths = Array.from({ length: 64 }, () => `/${"a".repeat(4095)}`);
+    expect(validateDataReady(event({ path: paths })).paths).toHaveLength(64);
+    expect(rejection({ path: [...paths, "/"] })).toMatchObject({
+      code: "wrong-schema",
+      message: expect.stringContaining("has 262145 characters in all; 262144 are the most") as string,
+    });
+  });
+
   it("names every mistake and its place", () => {
     const error = rejection({ path: 5, beamtimeId: "../x", filename: "a" });
     expect(error.code).toBe("wrong-schema");
