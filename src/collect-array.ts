@@ -48,8 +48,9 @@ const MOST_GIVEN_BYTES = 8 * 1024 * 1024;
 
 /**
  * Jobs that wait for others of their trigger and session, to become one array with them: until `size` are there, or
- * `window` has passed since the first; sooner, if that many messages wait for other arrays. They wait without a turn, for those who have one would keep the others out. Their
- * messages are un-acked meanwhile: if the worker ends, none is lost, for nothing was done yet.
+ * `window` has passed since the first; sooner, if that many messages wait for other arrays. They wait without a turn, for
+ * those who have one would keep the others out. Their messages are un-acked meanwhile: if the worker ends, none is lost,
+ * for nothing was done yet.
  */
 export class ArrayCollector {
   readonly #effects: ArrayEffects;

@@ -32,7 +32,7 @@ beforeAll(async () => {
   const client = await connectBroker({ url: [cluster.urlOf(1), cluster.urlOf(2)], prefix: site.prefix });
   stopped.signal.addEventListener("abort", () => void client.close());
   subscription = await listen(client);
-});
+}, 240_000);
 
 afterAll(async () => {
   expect(worker.process.exitCode, worker.log).toBeNull();

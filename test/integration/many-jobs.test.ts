@@ -70,7 +70,7 @@ it("jobs that Slurm holds, more than a worker watches at once, keep no new job's
     async () => (await channel.checkQueue(queue)).messageCount <= TASKS || undefined,
   );
   const ids = await Promise.all(Array.from({ length: 20 }, publish));
-  await Promise.all(ids.map((id) => site.event("job.completed", id, 60_000)));
+  await Promise.all(ids.map((id) => site.event("job.completed", id, 150_000)));
   expect(site.events.filter(({ type }) => type.includes("lost"))).toEqual([]);
   await site.workers[1]?.stop();
   let left = 0;
@@ -81,4 +81,4 @@ it("jobs that Slurm holds, more than a worker watches at once, keep no new job's
       return left >= ARRAYS * TASKS || undefined;
     },
   );
-}, 240_000);
+}, 400_000);

@@ -33,11 +33,15 @@ export class RabbitmqCluster {
 
   /** Resolves when all nodes are in it, and take clients. */
   async isWhole(): Promise<void> {
-    await eventually("the nodes have formed a cluster", async () => {
-      const overview = (await this.#ask("/overview")) as { listeners: { protocol: string }[] } | undefined;
-      const amqp = overview?.listeners.filter(({ protocol }) => protocol === "amqp");
-      return amqp?.length === NODES.length ? true : undefined;
-    });
+    await eventually(
+      "the nodes have formed a cluster",
+      async () => {
+        const overview = (await this.#ask("/overview")) as { listeners: { protocol: string }[] } | undefined;
+        const amqp = overview?.listeners.filter(({ protocol }) => protocol === "amqp");
+        return amqp?.length === NODES.length ? true : undefined;
+      },
+      150_000,
+    );
   }
 
   urlOf(node: Node): string {
