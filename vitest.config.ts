@@ -36,7 +36,7 @@ export default defineConfig({
         test: {
           name: "unit",
           // Some start hundreds of processes.
-          testTimeout: 120_000,
+          testTimeout: 300_000,
           include: ["test/**/*.test.ts"],
           exclude: ["test/integration/**", "test/containers/**"],
         },
@@ -47,8 +47,8 @@ export default defineConfig({
           name: "integration",
           include: ["test/integration/**/*.test.ts"],
           globalSetup: "test/support/global-setup.ts",
-          testTimeout: 120_000,
-          hookTimeout: 120_000,
+          testTimeout: 300_000,
+          hookTimeout: 300_000,
         },
       },
       // What needs a Docker engine: `npm run test:containers` alone runs it.

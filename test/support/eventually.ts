@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from "node:timers/promises";
 
-/** Waits until `look` gives something; an error that names `what` after the time. */
+/** Waits until `look` gives something; an error that names `what` after the time, which is long: machines may be slow. */
 export async function eventually<T>(
   what: string | (() => string),
   look: () => T | undefined | Promise<T | undefined>,
-  milliseconds = 60_000,
+  milliseconds = 150_000,
 ): Promise<T> {
   const until = Date.now() + milliseconds;
   for (;;) {
