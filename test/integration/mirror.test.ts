@@ -1,6 +1,5 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import {
-  appendFileSync,
   chmodSync,
   existsSync,
   mkdirSync,
@@ -51,6 +50,8 @@ describe("the copy of all sessions", () => {
     closing: boolean;
   }
 
+  let output: { said: Buffer[] };
+
   function openSession(id: string): Session {
     const session = {
       id,
@@ -72,10 +73,11 @@ describe("the copy of all sessions", () => {
 
   function startDaemon(): void {
     daemon = spawn(process.execPath, [DAEMON, dir, "0"], { stdio: ["ignore", "pipe", "inherit"] });
-    daemon.stdout?.on("data", (piece: Buffer) => appendFileSync(join(dir, "log"), piece));
+    const { said } = output;
+    daemon.stdout?.on("data", (piece: Buffer) => said.push(piece));
   }
 
-  const log = () => readFileSync(join(dir, "log"), "utf8");
+  const log = () => Buffer.concat(output.said).toString();
 
   async function copies({ beamlinePath, corePath }: Session, name: string): Promise<void> {
     writeFileSync(join(beamlinePath, "raw", name), name);
@@ -86,7 +88,8 @@ describe("the copy of all sessions", () => {
   beforeEach(() => {
     dir = mkdtempSync(join(tmpdir(), "mento-mirror-"));
     for (const place of ["sessions", "mirror", "gpfs", "asap3"]) mkdirSync(join(dir, place));
-    writeFileSync(join(dir, "log"), "");
+    // What one says after its end is no other test's.
+    output = { said: [] };
   });
   afterEach(() => {
     daemon.kill("SIGKILL");
