@@ -7,7 +7,7 @@ import { isHostRequest } from "./cancel-on-host.ts";
 import { MentoError, Unavailable, errorText } from "./errors.ts";
 import { readTrackingRecord, writeTrackingRecord, type TrackingRecord } from "./jobs/tracking-record.ts";
 import type { Log } from "./log.ts";
-import { HeldRecords } from "./held-records.ts";
+import { HeldRecords, MAX_HELD } from "./held-records.ts";
 import { turnToRead } from "./large-turns.ts";
 import { receive } from "./messages/received.ts";
 
@@ -61,37 +61,24 @@ export class JobsQueue {
     const { link, topology } = this.#parts;
     const consumers: Consumer[] = [];
     for (const queue of [topology.jobsQueue, topology.hostJobsQueue]) {
-      let widening = Promise.resolve();
       const held = new HeldRecords({
-        // One after the other: what is set while a consumer begins does not hold for it.
-        widen: (prefetch) => {
-          widening = widening.then(() => this.#widen(opening, prefetch));
-        },
         waiting: () => this.#waiting(queue),
         handOn: (count) => effects.handOn(count, (record) => this.#queueOf(record) === queue),
         lost: link.lost,
       });
-      const opening = openConsumer(link, queue, held.prefetch, (delivery) => {
-        const letGo = held.take(delivery.message.content.byteLength);
-        const settle = (how: () => void) => () => {
-          letGo();
-          how();
-        };
-        const [ack, deadLetter] = [settle(delivery.ack), settle(delivery.deadLetter)];
-        void this.#take(queue, { ...delivery, ack, deadLetter }, effects);
-      });
-      consumers.push(await opening);
+      consumers.push(
+        await openConsumer(link, queue, MAX_HELD, (delivery) => {
+          const letGo = held.take();
+          const settle = (how: () => void) => () => {
+            letGo();
+            how();
+          };
+          const [ack, deadLetter] = [settle(delivery.ack), settle(delivery.deadLetter)];
+          void this.#take(queue, { ...delivery, ack, deadLetter }, effects);
+        }),
+      );
     }
     return consumers;
-  }
-
-  /** Never rejects. */
-  async #widen(consumer: Promise<Consumer>, prefetch: number): Promise<void> {
-    try {
-      await (await consumer).setPrefetch(prefetch);
-    } catch (error) {
-      this.#parts.link.fail(error instanceof MentoError ? error : brokerLost(errorText(error), error));
-    }
   }
 
   async #waiting(queue: string): Promise<number> {

@@ -176,8 +176,13 @@ function dataHere({ dataHere = null }: RunScript): string {
   return `outside=$(
 say() { printf %s "$1"; exit; }
 ${linkCheck(dataHere)}
+printf inside
 )
-[ -z "$outside" ] || not_run "since its submit data has become a link to \${outside#outside * }"
+case $outside in
+  inside) ;;
+  outside*) not_run "since its submit data has become a link to \${outside#outside * }" ;;
+  *) not_run "its data could not be looked at once more" ;;
+esac
 `;
 }
 

@@ -66,6 +66,20 @@ describe("the run script, in a real shell", () => {
     }
   });
 
+  it("runs no program if its data cannot be looked at again", () => {
+    const data = join(top, "unseen");
+    mkdirSync(data);
+    writeFileSync(join(data, "a"), "data");
+    symlinkSync("a", join(data, "b"));
+    const bin = join(top, "ending");
+    mkdirSync(bin);
+    writeFileSync(join(bin, "readlink"), "#!/bin/sh\nkill -9 $PPID\n", { mode: 0o755 });
+    const dataHere = { paths: [join(data, "b")], folders: [data], secrets: [] };
+    const { status, records } = run(["true"], { dataHere }, `${bin}:`);
+    expect(status).toBe(UNPREPARED);
+    expect(records?.ended?.log).toContain("its data could not be looked at once more");
+  });
+
   it("submitted again by hand leaves the records of the job alone", () => {
     const { records, jobId, script } = run(["sh", "-c", "exit $((SLURM_JOB_ID - 4711))"]);
     expect(spawnSync("sh", [script], { env: asSlurmJob("4714") }).status).toBe(3);
