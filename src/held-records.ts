@@ -1,11 +1,16 @@
 import { setTimeout as sleep } from "node:timers/promises";
 
-/** Tracking records of one queue that a worker holds at most. */
+/** Tracking records of one queue that a worker holds at most, give or take {@link RECORDS_AT_ONCE}. */
 export const MAX_HELD = 5_000;
+/** The bytes of those together. One has 1 MiB at most, as its events have. */
+export const MAX_HELD_BYTES = 128 * 1024 * 1024;
+/** So many are asked for at once: between, a worker looks at how much it holds. */
+export const RECORDS_AT_ONCE = 64;
 const LOOK_EVERY_MS = 5_000;
-const HAND_ON_AT_MOST = 1_000;
 
 export interface HeldRecordsEffects {
+  /** Has {@link RECORDS_AT_ONCE} more records delivered, however many are un-acked. */
+  ask(): Promise<void>;
   /** So many records wait in the queue. */
   waiting(): Promise<number>;
   /** Has so many records go back to the queue's end. */
@@ -16,12 +21,17 @@ export interface HeldRecordsEffects {
 
 /**
  * The records of one queue that a worker holds. While it holds as many as it may, and others wait, it lets go of some: no
- * number of old jobs keeps a new one from being watched.
+ * number of old jobs, and no size of their messages, keeps a new one from being watched.
  */
 export class HeldRecords {
   readonly #effects: HeldRecordsEffects;
   readonly #gone = new AbortController();
   #count = 0;
+  #bytes = 0;
+  /** How often records were asked for, and how many of the last ones may still come. */
+  #asked = 0;
+  #toCome = RECORDS_AT_ONCE;
+  #isAsking = false;
   #isTakingTurns = false;
 
   constructor(effects: HeldRecordsEffects) {
@@ -30,24 +40,48 @@ export class HeldRecords {
   }
 
   /** @returns to be called when it is let go; more than once does no harm */
-  take(): () => void {
+  take(bytes: number): () => void {
     this.#count += 1;
-    if (this.#count >= MAX_HELD) void this.#takeTurns();
+    this.#bytes += bytes;
+    this.#toCome -= 1;
+    const asked = this.#asked;
+    void this.#askForMore();
+    if (this.#isFull) void this.#takeTurns();
     let isHeld = true;
     return () => {
-      if (isHeld) this.#count -= 1;
+      if (!isHeld) return;
       isHeld = false;
+      this.#count -= 1;
+      this.#bytes -= bytes;
+      // RabbitMQ sends another for it.
+      if (asked === this.#asked) this.#toCome += 1;
+      void this.#askForMore();
     };
+  }
+
+  get #isFull(): boolean {
+    return this.#count >= MAX_HELD || this.#bytes >= MAX_HELD_BYTES;
+  }
+
+  async #askForMore(): Promise<void> {
+    if (this.#toCome > 0 || this.#isFull || this.#isAsking || this.#gone.signal.aborted) return;
+    this.#isAsking = true;
+    this.#asked += 1;
+    this.#toCome = RECORDS_AT_ONCE;
+    // A link that does not answer is lost.
+    await this.#effects.ask().catch(() => undefined);
+    this.#isAsking = false;
+    void this.#askForMore();
   }
 
   async #takeTurns(): Promise<void> {
     if (this.#isTakingTurns) return;
     this.#isTakingTurns = true;
     const { signal } = this.#gone;
-    while (this.#count >= MAX_HELD && !signal.aborted) {
+    while (this.#isFull && !signal.aborted) {
       // A link that cannot tell is lost soon.
       const waiting = await this.#effects.waiting().catch(() => 0);
-      if (waiting > 0) this.#effects.handOn(Math.min(waiting, HAND_ON_AT_MOST));
+      if (waiting > 0) this.#effects.handOn(Math.min(waiting, Math.ceil(this.#count / 5)));
       await sleep(LOOK_EVERY_MS, undefined, { signal }).catch(() => undefined);
     }
     this.#isTakingTurns = false;

@@ -7,7 +7,7 @@ import { isHostRequest } from "./cancel-on-host.ts";
 import { MentoError, Unavailable, errorText } from "./errors.ts";
 import { readTrackingRecord, writeTrackingRecord, type TrackingRecord } from "./jobs/tracking-record.ts";
 import type { Log } from "./log.ts";
-import { HeldRecords, MAX_HELD } from "./held-records.ts";
+import { HeldRecords, RECORDS_AT_ONCE } from "./held-records.ts";
 import { turnToRead } from "./large-turns.ts";
 import { receive } from "./messages/received.ts";
 
@@ -57,28 +57,41 @@ export class JobsQueue {
     await this.#putAside(this.#queueOf(record), writeTrackingRecord(record), why);
   }
 
-  async open(effects: JobsQueueEffects): Promise<Consumer[]> {
-    const { link, topology } = this.#parts;
-    const consumers: Consumer[] = [];
-    for (const queue of [topology.jobsQueue, topology.hostJobsQueue]) {
-      const held = new HeldRecords({
-        waiting: () => this.#waiting(queue),
-        handOn: (count) => effects.handOn(count, (record) => this.#queueOf(record) === queue),
-        lost: link.lost,
-      });
-      consumers.push(
-        await openConsumer(link, queue, MAX_HELD, (delivery) => {
-          const letGo = held.take();
-          const settle = (how: () => void) => () => {
-            letGo();
-            how();
-          };
-          const [ack, deadLetter] = [settle(delivery.ack), settle(delivery.deadLetter)];
-          void this.#take(queue, { ...delivery, ack, deadLetter }, effects);
-        }),
-      );
-    }
-    return consumers;
+  async open(effects: JobsQueueEffects): Promise<Pick<Consumer, "pause">[]> {
+    const { jobsQueue, hostJobsQueue } = this.#parts.topology;
+    return [await this.#consume(jobsQueue, effects), await this.#consume(hostJobsQueue, effects)];
+  }
+
+  async #consume(queue: string, effects: JobsQueueEffects): Promise<Pick<Consumer, "pause">> {
+    const { link } = this.#parts;
+    let isOver = false;
+    const held = new HeldRecords({
+      ask: async () => {
+        const consumer = await opened;
+        // RabbitMQ counts what is un-acked anew for each consumer.
+        if (!isOver) await consumer.setPrefetch(RECORDS_AT_ONCE);
+        if (isOver) await consumer.pause();
+      },
+      waiting: () => this.#waiting(queue),
+      handOn: (count) => effects.handOn(count, (record) => this.#queueOf(record) === queue),
+      lost: link.lost,
+    });
+    const opened = openConsumer(link, queue, RECORDS_AT_ONCE, (delivery) => {
+      const letGo = held.take(delivery.message.content.byteLength);
+      const settle = (how: () => void) => () => {
+        letGo();
+        how();
+      };
+      const [ack, deadLetter] = [settle(delivery.ack), settle(delivery.deadLetter)];
+      void this.#take(queue, { ...delivery, ack, deadLetter }, effects);
+    });
+    const consumer = await opened;
+    return {
+      pause: async () => {
+        isOver = true;
+        await consumer.pause();
+      },
+    };
   }
 
   async #waiting(queue: string): Promise<number> {

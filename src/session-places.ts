@@ -20,6 +20,7 @@ import { overRest } from "./methods/slurm-rest.ts";
 import type { SessionShells } from "./session-shells.ts";
 import type { Shell } from "./shells/shell.ts";
 import type { SlurmRest } from "./slurm-rest/slurm-rest.ts";
+import { tokenOfAnother } from "./slurm-rest/token.ts";
 import { AS_WORKER } from "./triggers/plan.ts";
 import type { Trigger, TriggerSlurm } from "./triggers/trigger-config.ts";
 
@@ -142,6 +143,10 @@ export class SessionPlaces {
   ): Promise<Pick<Place, "slot" | "notice" | "maxPending">> {
     if (this.#rest === null) throw new Error("the configuration has no slurmRest");
     const most = this.#maxPending;
+    const account = session.online?.account ?? null;
+    const user = await this.#rest.account();
+    // The session's account owns the folders above: it could lead another's writing anywhere.
+    if (account !== null && user !== account) throw tokenOfAnother(user, account);
     const [now, userScript] = await Promise.all([
       this.#rest.now(notBefore),
       this.#userScript(program, shell),

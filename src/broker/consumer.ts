@@ -66,10 +66,12 @@ export async function openConsumer(
       settled = true;
       how();
     };
+    // All that they need: a body must not be held for as long as its message is.
+    const delivered = { fields: message.fields } as ConsumeMessage;
     handle({
       message,
-      ack: () => settle(() => tryAck(channel, message)),
-      deadLetter: () => settle(() => unlessClosed(() => channel.nack(message, false, false))),
+      ack: () => settle(() => tryAck(channel, delivered)),
+      deadLetter: () => settle(() => unlessClosed(() => channel.nack(delivered, false, false))),
     });
   };
   const resume = async () => {

@@ -3,9 +3,9 @@ import { z } from "zod";
 import { Rejected } from "../errors.ts";
 import { describeIssues } from "../messages/check-form.ts";
 import { BeamtimeId } from "../messages/data-ready.ts";
-import { JobEventData } from "../messages/job-event.ts";
+import { JobEventData, type MessageFacts } from "../messages/job-event.ts";
 import { recordBytes } from "../messages/event-bytes.ts";
-import { parseJson } from "../messages/json.ts";
+import { parseJson, writeJson } from "../messages/json.ts";
 import { TriggerSlurm } from "../triggers/trigger-config.ts";
 import { normalPath } from "../messages/path-text.ts";
 
@@ -85,7 +85,22 @@ export function readTrackingRecord(content: Buffer): TrackingRecord {
   const parsed = WrittenRecord.safeParse(written);
   if (!parsed.success) throw unfit(describeIssues(parsed.error, written));
   const { data } = parsed.data;
-  return { ...parsed.data, data, jobsDirectory: posix.dirname(data.job.directory) };
+  return {
+    ...parsed.data,
+    data: { ...data, message: withParametersAsText(data.message) },
+    jobsDirectory: posix.dirname(data.job.directory),
+  };
+}
+
+/** As objects they would have many times the bytes of their text, for as long as the job is watched. */
+function withParametersAsText(message: MessageFacts): MessageFacts {
+  const text = Buffer.from(writeJson(message.parameters));
+  return {
+    ...message,
+    get parameters() {
+      return parseJson(text.toString()) as MessageFacts["parameters"];
+    },
+  };
 }
 
 /** @throws Rejected `record-unfit` if the record names another folder, or data elsewhere */

@@ -126,6 +126,13 @@ function lastWords(stderr: string, code: unknown): string {
   return line === "" || /SLURM_JWT|eyJ/.test(line) ? `exit code ${String(code)}` : line.slice(0, 200);
 }
 
+export function tokenOfAnother(user: string, account: string): Deferred {
+  return noToken(
+    `The token for Slurm's REST server is of ${user}, and the session's account is ${account}.`,
+    `Give slurmRest a token of ${account}: a job of another account would write where ${account} can lay links.`,
+  );
+}
+
 export function noToken(message: string, hint: string): Deferred {
   return new Deferred({ code: "slurm-rest-token", message, hint, giveUpAfterSeconds: 24 * 3600 });
 }

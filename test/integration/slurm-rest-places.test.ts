@@ -115,6 +115,31 @@ it("runs in the partition that the trigger names where no reservation fits, and 
   expect(data.error?.code).toBe("no-reservation-fits");
 });
 
+it("waits while the token is of another account than the session's, and nothing is submitted", async () => {
+  const on = { technique: "others" };
+  const slurmRest = {
+    url: own.facility.slurm.restUrl,
+    tokenCommand: tokenCommand(own.facility, "nobody", 3000),
+  };
+  const others = new TestSite(
+    [{ name: "others", on, method: "slurm-rest-api", run: ["/bin/true"] }],
+    { slurmRest },
+    own,
+  );
+  try {
+    await others.startWorker();
+    const { id } = await publishDataReady(await others.client(), { path: writeOnCore("data\n", own), ...on });
+    const { data } = await others.event("message.deferred", id);
+    expect(data.error).toMatchObject({ code: "slurm-rest-token" });
+    expect(data.error?.message).toBe(
+      `The token for Slurm's REST server is of nobody, and the session's account is ${own.beamtime.account}.`,
+    );
+    expect(slurm("squeue", "--noheader", "--states=all", "--format=%j")).not.toContain("others");
+  } finally {
+    await others.tearDown();
+  }
+});
+
 it("is told what sbatch would be", async () => {
   const { data } = await site.event("job.submitted", await publish("last"));
   const job = shown(data.slurm.jobId);
