@@ -3,7 +3,7 @@
  * Programs match on `code`; the list below is the one that `README.md shows.
  */
 
-import { cut } from "./messages/cut.ts";
+import { cut } from "./text/cut.ts";
 
 export const ERROR_CODES = {
   // A message that will never work as it is.

@@ -1,5 +1,5 @@
 import { pino, type Logger } from "pino";
-import { escapedInJson } from "./terminal.ts";
+import { escapedInJson } from "./text/terminal.ts";
 
 export type Log = Logger;
 

@@ -3,7 +3,7 @@ import { writeSync } from "node:fs";
 
 // Imported here and not above: what cannot be loaded is said in words as well, such as where too few files may be open.
 try {
-  const { runCommandLine } = await import("./command-line.ts");
+  const { runCommandLine } = await import("./commands/command-line.ts");
   await runCommandLine();
 } catch (error) {
   const message = error instanceof Error ? error.message : String(error);

@@ -15,67 +15,93 @@ function importsOf(file: string, kind: "all" | "values"): string[] {
     .map(([, , , path = ""]) => normalize(join(file, "..", path)));
 }
 
-const folderOf = (file: string) => (file.includes("/") ? (file.split("/")[0] ?? "") : file);
-
-/** Pure: what messages, triggers, paths and jobs mean. */
-const CORE = [
-  "errors.ts",
-  "messages/",
-  "triggers/",
-  "jobs/",
-  "beamtime/paths.ts",
-  "beamtime/constraint.ts",
-  "beamtime/reservation.ts",
-  "beamtime/metadata.ts",
-  "beamtime/online-analysis.ts",
-  "shells/quote.ts",
-  "shells/environment.ts",
+/**
+ * The rooms of the house, the lowest first. A file imports its own room, and rooms of lower rows; of those that stand in one
+ * row none imports another.
+ */
+const ROWS: readonly (readonly string[])[] = [
+  ["text", "files"],
+  ["errors.ts", "log.ts"],
+  ["messages", "shells"],
+  ["slurm", "broker"],
+  ["jobs", "beamtime"],
+  ["triggers"],
+  ["submission"],
+  ["tracking"],
+  ["intake", "cancel"],
+  ["config"],
+  ["worker", "library", "doctor", "facility"],
+  ["commands"],
+  ["main.ts", "index.ts"],
 ];
-const isCore = (file: string) =>
-  CORE.some((one) => file === one || (one.endsWith("/") && file.startsWith(one)));
-/** Edges: each owns one outside thing. Only the lines, the worker and the commands put them together. */
-const EDGES = ["broker", "beamtime", "shells", "methods", "slurm-rest", "facility"];
+const roomOf = (file: string) => (file.includes("/") ? (file.split("/")[0] ?? "") : file);
+const rowOf = (file: string) => ROWS.findIndex((rooms) => rooms.includes(roomOf(file)));
 
 describe("the direction of imports", () => {
-  it("the core imports the core, and types", () => {
-    for (const file of files.filter(isCore)) {
-      const outside = importsOf(file, "values").filter((one) => !isCore(one));
-      expect(outside, file).toEqual([]);
+  it("each file has a room, and four stand loose", () => {
+    expect(files.filter((file) => rowOf(file) < 0)).toEqual([]);
+    expect(files.filter((file) => !file.includes("/")).sort()).toEqual([
+      "errors.ts",
+      "index.ts",
+      "log.ts",
+      "main.ts",
+    ]);
+  });
+
+  it("a room imports only rooms of lower rows, types included", () => {
+    for (const file of files) {
+      const upwards = importsOf(file, "all").filter(
+        (one) => roomOf(one) !== roomOf(file) && rowOf(one) >= rowOf(file),
+      );
+      expect(upwards, file).toEqual([]);
     }
   });
 
-  it("no edge imports another edge but its types, and none the worker or a command", () => {
-    for (const file of files.filter((one) => !isCore(one) && EDGES.includes(folderOf(one)))) {
-      const others = importsOf(file, "values").filter((one) => {
-        const folder = folderOf(one);
-        if (isCore(one) || folder === folderOf(file)) return false;
-        return EDGES.includes(folder) || ["worker.ts", "main.ts", "index.ts", "commands"].includes(folder);
-      });
-      expect(others, file).toEqual([]);
+  it("only config and what stands above it knows the whole configuration", () => {
+    for (const file of files.filter((one) => rowOf(one) < rowOf("config/config.ts"))) {
+      expect(readFileSync(join(source, file), "utf8"), file).not.toMatch(/\bMentoConfig\b/);
     }
   });
 
-  it("only messages/json.ts parses JSON that others wrote, and config-yaml.ts YAML: no deeper than can be followed", () => {
+  it("the house has 12 floors at most", () => {
+    const heights = new Map<string, number>();
+    const heightOf = (room: string): number => {
+      const known = heights.get(room);
+      if (known !== undefined) return known;
+      const below = files
+        .filter((file) => roomOf(file) === room)
+        .flatMap((file) => importsOf(file, "all").map(roomOf))
+        .filter((other) => other !== room);
+      const height = 1 + Math.max(0, ...[...new Set(below)].map(heightOf));
+      heights.set(room, height);
+      return height;
+    };
+    expect(Math.max(...files.map((file) => heightOf(roomOf(file))))).toBeLessThanOrEqual(12);
+  });
+
+  it("only messages/json.ts parses JSON that others wrote, and config/config-yaml.ts YAML: no deeper than can be followed", () => {
     const own = ["facility/state.ts", "facility/lock.ts", "facility/mirror-journal.ts"];
-    const written = ["command-line.ts", "log.ts", "commands/open-sessions.ts"];
+    const written = ["commands/command-line.ts", "log.ts", "commands/open-sessions.ts"];
     const parsing = files.filter((file) =>
       /JSON\.parse\(|parseDocument\(|from "lossless-json"/.test(readFileSync(join(source, file), "utf8")),
     );
-    expect(parsing.sort()).toEqual(["messages/json.ts", "config-yaml.ts", ...own, ...written].sort());
+    expect(parsing.sort()).toEqual(["messages/json.ts", "config/config-yaml.ts", ...own, ...written].sort());
   });
 
   it("only terminal.ts writes to standard output and standard error, and so all of it is made plain", () => {
-    for (const file of files.filter((one) => one !== "terminal.ts" && one !== "command-line.ts")) {
+    for (const file of files.filter(
+      (one) => one !== "text/terminal.ts" && one !== "commands/command-line.ts",
+    )) {
       const text = readFileSync(join(source, file), "utf8");
       expect(text, file).not.toMatch(/\bconsole\.|\bstd(out|err)\.write\b|process\.std(out|err)\b/);
     }
-    const commandLine = readFileSync(join(source, "command-line.ts"), "utf8");
+    const commandLine = readFileSync(join(source, "commands/command-line.ts"), "utf8");
     expect(commandLine).not.toMatch(/\bconsole\.|\bstd(out|err)\.write\b/);
   });
 
   it("files that others may have put there are read by plain-file.ts only", () => {
     const OTHERS = [
-      ...["plain-file.ts", "command-line.ts", "doctor/path-checks.ts"],
+      ...["files/plain-file.ts", "commands/command-line.ts", "doctor/path-checks.ts"],
       // The system's, and those that only the facility writes to, which may be of any size.
       ...["accounts", "mirror-journal", "owned-processes", "processes", "server"].map(
         (one) => `facility/${one}.ts`,

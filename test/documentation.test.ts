@@ -1,11 +1,11 @@
 import { readFileSync, readdirSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
-import { parseConfig } from "../src/config-file.ts";
-import { MentoConfig } from "../src/config-schema.ts";
+import { parseConfig } from "../src/config/config-file.ts";
+import { MentoConfig } from "../src/config/config-schema.ts";
 import { z } from "zod";
 import { ERROR_CODES } from "../src/errors.ts";
-import { NOT_FROM_SCRIPT } from "../src/triggers/slurm-flags.ts";
+import { NOT_FROM_SCRIPT } from "../src/slurm/slurm-flags.ts";
 
 const read = (file: string) => readFileSync(new URL(`../${file}`, import.meta.url), "utf8");
 

@@ -1,6 +1,13 @@
 import { posix } from "node:path";
 import { Deferred, errorText } from "../errors.ts";
-import { isMissing, listFolder, NotPlain, readIfChanged, textOf, type FileRules } from "../plain-file.ts";
+import {
+  isMissing,
+  listFolder,
+  NotPlain,
+  readIfChanged,
+  textOf,
+  type FileRules,
+} from "../files/plain-file.ts";
 import { parseMetadata, unreadable, type BeamtimeMetadata } from "./metadata.ts";
 
 /** A metadata file and what it says. */

@@ -1,4 +1,4 @@
-import { expandHostlist, isHostName } from "../jobs/hostlist.ts";
+import { expandHostlist, isHostName } from "../slurm/hostlist.ts";
 import { LONGEST_PATH } from "../messages/path-text.ts";
 
 /** One reservation of a session. */

@@ -1,6 +1,6 @@
 import { posix } from "node:path";
 import { Rejected } from "../errors.ts";
-import { cut } from "../messages/cut.ts";
+import { cut } from "../text/cut.ts";
 import { normalPath } from "../messages/path-text.ts";
 
 /**

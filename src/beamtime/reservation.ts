@@ -1,5 +1,5 @@
-import { isAllowed, type SlurmNode, type SlurmNow, type SlurmReservation } from "../jobs/slurm-now.ts";
-import { slurmSeconds, slurmTime } from "../jobs/slurm-time.ts";
+import { isAllowed, type SlurmNode, type SlurmNow, type SlurmReservation } from "../slurm/slurm-now.ts";
+import { slurmSeconds, slurmTime } from "../slurm/slurm-time.ts";
 import { fitsConstraint } from "./constraint.ts";
 import type { SessionReservation } from "./online-analysis.ts";
 

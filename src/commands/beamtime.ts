@@ -5,9 +5,9 @@ import type { SessionRoots } from "../beamtime/paths.ts";
 import { requireOnline, type OnlineSession, type Sessions, type Session } from "../beamtime/session.ts";
 import { duration, isoTime, localTime } from "../doctor/words.ts";
 import { exitStatusOf, MentoError, type ErrorCode } from "../errors.ts";
-import type { SlurmNow } from "../jobs/slurm-now.ts";
+import type { SlurmNow } from "../slurm/slurm-now.ts";
 import { reservationsNow, type ReservationNow } from "../beamtime/reservation.ts";
-import { printJson, printLines } from "../terminal.ts";
+import { printJson, printLines } from "../text/terminal.ts";
 import { CONFIG_OPTION, openConfig } from "./open-config.ts";
 import { openSessions, type OpenSessions } from "./open-sessions.ts";
 

@@ -2,7 +2,7 @@ import { TextDecoder } from "node:util";
 import { MAX_MESSAGE_BYTES } from "../messages/cloud-event.ts";
 import { parseJson, shapeOf, writeJson } from "../messages/json.ts";
 import type { DeadLetter } from "../messages/dead-letter.ts";
-import { plainLine, plainText } from "../terminal.ts";
+import { plainLine, plainText } from "../text/terminal.ts";
 
 const LONGEST_ID = 100;
 /** So much of a body that is no message's text is shown. */

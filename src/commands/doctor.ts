@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { hostname } from "node:os";
 import { Command, InvalidArgumentError } from "commander";
 import type { Session } from "../beamtime/session.ts";
-import { brokerCredentials, configFile, readConfig, type MentoConfig } from "../config.ts";
+import { brokerCredentials, configFile, readConfig, type MentoConfig } from "../config/config.ts";
 import { topologyFor } from "../broker/topology.ts";
 import { checkBroker } from "../doctor/broker-check.ts";
 import { checkPolicies } from "../doctor/broker-policies.ts";
@@ -17,7 +17,7 @@ import {
 import { checkSession } from "../doctor/session-checks.ts";
 import { count } from "../doctor/words.ts";
 import { MentoError } from "../errors.ts";
-import { printJson, printLines } from "../terminal.ts";
+import { printJson, printLines } from "../text/terminal.ts";
 import { hasTurns } from "../triggers/turns.ts";
 import { CONFIG_OPTION } from "./open-config.ts";
 import { openSessions, type OpenSessions } from "./open-sessions.ts";

@@ -1,6 +1,6 @@
 import type { CloudEvent } from "../messages/cloud-event.ts";
 import { JobEventData, MessageEventData, type CancelledBy } from "../messages/job-event.ts";
-import { plainLine } from "../terminal.ts";
+import { plainLine } from "../text/terminal.ts";
 
 /** A message or an error can be as long as its sender likes. */
 const LONGEST_FACT = 1000;

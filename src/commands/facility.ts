@@ -14,7 +14,7 @@ import type { TypedOptions } from "../facility/start-options.ts";
 import { stopBeamtime, stopCommissioning } from "../facility/stop-session.ts";
 import type { OpenSession } from "../facility/state.ts";
 import { wrongUsage } from "../facility/wrong-usage.ts";
-import { printJson, printLine, printLines, sayLine } from "../terminal.ts";
+import { printJson, printLine, printLines, sayLine } from "../text/terminal.ts";
 
 /** `mento facility …`: all that a beamline has around Mento, on one machine. */
 export function facilityCommand(): Command {

@@ -7,9 +7,9 @@ import { describeBroker } from "../facility/rabbitmq.ts";
 import { describeSlurm } from "../facility/slurm.ts";
 import { describeSshd } from "../facility/sshd.ts";
 import { placesOf, readState } from "../facility/state.ts";
-import { knownHostsHere } from "../known-hosts-here.ts";
-import { writePlainFile } from "../plain-file.ts";
-import { printLine } from "../terminal.ts";
+import { knownHostsHere } from "../shells/known-hosts-here.ts";
+import { writePlainFile } from "../files/plain-file.ts";
+import { printLine } from "../text/terminal.ts";
 
 /** Editors complete and check by it. */
 const SCHEMA = new URL("../../schemas/mento-config.json", import.meta.url).href;

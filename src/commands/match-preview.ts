@@ -1,15 +1,16 @@
 import { posix } from "node:path";
 import { Sessions } from "../beamtime/session.ts";
-import { jobsDirectoryOf, type MentoConfig } from "../config.ts";
+import type { MentoConfig } from "../config/config.ts";
+import { jobsDirectoryOf } from "../jobs/site-folders.ts";
 import { MentoError, Rejected } from "../errors.ts";
-import { requireBeamline } from "../handle-message.ts";
+import { requireBeamline } from "../intake/handle-message.ts";
 import type { TriggerInput } from "../messages/trigger-input.ts";
 import { quote } from "../shells/quote.ts";
 import { normalPath } from "../messages/path-text.ts";
 import { matchTriggers } from "../triggers/match.ts";
 import { HERE, planJob, type JobPlan, type PlanSession } from "../triggers/plan.ts";
 import type { Trigger } from "../triggers/trigger-config.ts";
-import { plainText } from "../terminal.ts";
+import { plainText } from "../text/terminal.ts";
 
 /** What one trigger would make of a message; as `mento match --json` prints it. */
 export interface Preview {

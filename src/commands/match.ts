@@ -1,7 +1,7 @@
 import { Command, Option } from "commander";
 import { decodeMessage } from "../messages/cloud-event.ts";
 import { INPUT_TYPES, readTriggerInput, type InputType } from "../messages/trigger-input.ts";
-import { printJson, printLines, sayLine } from "../terminal.ts";
+import { printJson, printLines, sayLine } from "../text/terminal.ts";
 import { previewLines, previewsOf, sessionFor } from "./match-preview.ts";
 import { CONFIG_OPTION, openConfig } from "./open-config.ts";
 import { readInput } from "./read-input.ts";

@@ -1,4 +1,4 @@
-import type { MentoConfig } from "../config.ts";
+import type { MentoConfig } from "../config/config.ts";
 import { isTerminal } from "../jobs/job.ts";
 import type { CloudEvent } from "../messages/cloud-event.ts";
 import { JobEventData, MessageEventData, type JobState } from "../messages/job-event.ts";

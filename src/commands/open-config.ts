@@ -1,8 +1,8 @@
 import { existsSync } from "node:fs";
 import { connectBroker, type BrokerClient } from "../broker/client.ts";
-import { brokerCredentials, configFile, loadConfig, type MentoConfig } from "../config.ts";
+import { brokerCredentials, configFile, loadConfig, type MentoConfig } from "../config/config.ts";
 import type { MentoError } from "../errors.ts";
-import { sayLine } from "../terminal.ts";
+import { sayLine } from "../text/terminal.ts";
 
 /** `-c` of every command that needs a configuration. */
 export const CONFIG_OPTION = [

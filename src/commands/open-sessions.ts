@@ -1,12 +1,12 @@
 import { pino } from "pino";
 import { Sessions } from "../beamtime/session.ts";
-import type { MentoConfig } from "../config.ts";
+import type { MentoConfig } from "../config/config.ts";
 import type { Log } from "../log.ts";
-import { RuntimeDirectory } from "../runtime-directory.ts";
-import { SessionPlaces } from "../session-places.ts";
+import { RuntimeDirectory } from "../shells/runtime-directory.ts";
+import { SessionPlaces } from "../submission/session-places.ts";
 import { LocalShell } from "../shells/local.ts";
-import { SessionShells } from "../session-shells.ts";
-import { sayLine } from "../terminal.ts";
+import { SessionShells } from "../submission/session-shells.ts";
+import { sayLine } from "../text/terminal.ts";
 
 /** The sessions of a configuration, and the way to their nodes, for as long as one command runs. */
 export interface OpenSessions {

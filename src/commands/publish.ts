@@ -2,13 +2,13 @@ import { Command, InvalidArgumentError } from "commander";
 import { publishDataReady } from "../broker/client.ts";
 import { subscribe, type Subscription } from "../broker/subscribe.ts";
 import { errorText, Misconfigured } from "../errors.ts";
-import { cut } from "../messages/cut.ts";
+import { cut } from "../text/cut.ts";
 import type { DataReady } from "../messages/data-ready.ts";
 import { parseJson, type JsonValue } from "../messages/json.ts";
-import { printJson, printLine, sayLine } from "../terminal.ts";
+import { printJson, printLine, sayLine } from "../text/terminal.ts";
 import { eventLine } from "./event-line.ts";
 import { MessageEnds } from "./message-ends.ts";
-import { textOf } from "../plain-file.ts";
+import { textOf } from "../files/plain-file.ts";
 import { CONFIG_OPTION, connectFromConfig, openConfig, troubleTeller } from "./open-config.ts";
 import { readInput } from "./read-input.ts";
 

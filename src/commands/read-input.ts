@@ -1,6 +1,6 @@
 import { statSync } from "node:fs";
 import { Misconfigured, errorText } from "../errors.ts";
-import { readGivenFile, readUpToSync, type FileRules } from "../plain-file.ts";
+import { readGivenFile, readUpToSync, type FileRules } from "../files/plain-file.ts";
 
 /** More than any message or configuration. */
 const INPUT: FileRules & { pipes: true } = { maxBytes: 16 * 1024 * 1024, links: "follow", pipes: true };

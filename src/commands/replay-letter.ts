@@ -3,7 +3,7 @@ import { headersOfReplay, type DeadLetter } from "../messages/dead-letter.ts";
 import { idOfNextRun, sentAgain, type Outgoing } from "../messages/sent-again.ts";
 import type { Trigger } from "../triggers/trigger-config.ts";
 import { outlookLine, outlookOf, type Outlook } from "./outlook.ts";
-import { plainLine } from "../terminal.ts";
+import { plainLine } from "../text/terminal.ts";
 
 /** What became of one letter; with `--json`, a line. */
 export interface Outcome {

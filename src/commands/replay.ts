@@ -12,7 +12,7 @@ import type { Trigger } from "../triggers/trigger-config.ts";
 import { fileOf } from "./event-line.ts";
 import { CONFIG_OPTION, connectFromConfig, openConfig } from "./open-config.ts";
 import { outlookOf, requireTrigger } from "./outlook.ts";
-import { plainLine, printJson, printLine, sayLine } from "../terminal.ts";
+import { plainLine, printJson, printLine, sayLine } from "../text/terminal.ts";
 import { callAgain, pacer, RATE_OPTION, sinceOption, timeOption } from "./replay-options.ts";
 
 interface ReplayOptions {

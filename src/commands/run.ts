@@ -1,10 +1,10 @@
 import { Command, Option } from "commander";
 import { Misconfigured } from "../errors.ts";
-import type { EndedJob, Job } from "../job.ts";
+import type { EndedJob, Job } from "../library/job.ts";
 import { JobMethod } from "../messages/job-event.ts";
-import { showSubmit } from "../methods/show-submit.ts";
-import { Trigger, type RunOptions } from "../trigger.ts";
-import { printJson, printLine, printOutput, printText, sayLine } from "../terminal.ts";
+import { showSubmit } from "../submission/show-submit.ts";
+import { Trigger, type RunOptions } from "../library/trigger.ts";
+import { printJson, printLine, printOutput, printText, sayLine } from "../text/terminal.ts";
 import { throwForPeople } from "./beamtime.ts";
 import { eventLine } from "./event-line.ts";
 import { CONFIG_OPTION } from "./open-config.ts";

@@ -1,12 +1,12 @@
 import { Command, Option } from "commander";
-import { parseConfig } from "../config-file.ts";
+import { parseConfig } from "../config/config-file.ts";
 import { Rejected } from "../errors.ts";
 import { decodeMessage } from "../messages/cloud-event.ts";
 import { isJobCancel, readJobCancel } from "../messages/job-cancel.ts";
 import { readTriggerInput } from "../messages/trigger-input.ts";
-import { openSecret } from "../config.ts";
-import { textOf } from "../plain-file.ts";
-import { printLine, printLines } from "../terminal.ts";
+import { openSecret } from "../config/config.ts";
+import { textOf } from "../files/plain-file.ts";
+import { printLine, printLines } from "../text/terminal.ts";
 import { modeOfInput, readInput } from "./read-input.ts";
 
 export function validateCommand(): Command {

@@ -1,7 +1,7 @@
 import { Command, InvalidArgumentError } from "commander";
 import { subscribe } from "../broker/subscribe.ts";
 import { EVENT_TYPE_FORMS, isEventType } from "../messages/event-filter.ts";
-import { printJson, printLine, sayLine } from "../terminal.ts";
+import { printJson, printLine, sayLine } from "../text/terminal.ts";
 import { eventLine } from "./event-line.ts";
 import { CONFIG_OPTION, connectFromConfig, openConfig, troubleTeller } from "./open-config.ts";
 import { sinceOption } from "./replay-options.ts";

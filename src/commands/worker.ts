@@ -1,10 +1,10 @@
 import { existsSync } from "node:fs";
 import { Command } from "commander";
-import { configFile, readConfig, type MentoConfig, type ReadConfig } from "../config.ts";
-import { editedConfig } from "../edited-config.ts";
+import { configFile, readConfig, type MentoConfig, type ReadConfig } from "../config/config.ts";
+import { editedConfig } from "../config/edited-config.ts";
 import { errorText, MentoError } from "../errors.ts";
 import { openLog } from "../log.ts";
-import { runWorker } from "../worker.ts";
+import { runWorker } from "../worker/worker.ts";
 import { CONFIG_OPTION } from "./open-config.ts";
 import { signalStatus } from "./signal-status.ts";
 

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { openLink, type BrokerAddress } from "../broker/connection.ts";
 import { brokerTime } from "../broker/broker-time.ts";
 import { declareTopology, lookAtTopology, topologyFor } from "../broker/topology.ts";
-import type { MentoConfig } from "../config.ts";
+import type { MentoConfig } from "../config/config.ts";
 import { hasTurns } from "../triggers/turns.ts";
 import type { Finding } from "./checklist.ts";
 import { differenceOf, WARN_SECONDS } from "./node-checks.ts";

@@ -9,7 +9,7 @@ import type { Session } from "../beamtime/session.ts";
 import { errorText } from "../errors.ts";
 import { quote, quoteAll } from "../shells/quote.ts";
 import type { Shell } from "../shells/shell.ts";
-import { sayLine } from "../terminal.ts";
+import { sayLine } from "../text/terminal.ts";
 import type { Finding } from "./checklist.ts";
 
 const LOOK_EVERY_MS = 200;

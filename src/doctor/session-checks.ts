@@ -1,9 +1,10 @@
 import type { PrivateKey } from "../beamtime/private-key.ts";
 import { requireOnline, type OnlineSession, type Session } from "../beamtime/session.ts";
-import { jobsDirectory, type MentoConfig } from "../config.ts";
+import type { MentoConfig } from "../config/config.ts";
+import { jobsDirectory } from "../jobs/site-folders.ts";
 import { MentoError } from "../errors.ts";
 import { reservationsNow, type ReservationNow } from "../beamtime/reservation.ts";
-import type { SessionShells } from "../session-shells.ts";
+import type { SessionShells } from "../submission/session-shells.ts";
 import type { SshShell } from "../shells/ssh.ts";
 import type { Checklist, Done, Finding } from "./checklist.ts";
 import { checkClock, judgeHostKeys, judgeLogins, tryNodes, type NodeAnswer } from "./node-checks.ts";

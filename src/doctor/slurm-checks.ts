@@ -1,8 +1,8 @@
-import { lastLines } from "../jobs/answer-lines.ts";
-import { parseSlurmNow, SLURM_NOW_COMMAND, type SlurmNow } from "../jobs/slurm-now.ts";
+import { lastLines } from "../shells/answer-lines.ts";
+import { parseSlurmNow, SLURM_NOW_COMMAND, type SlurmNow } from "../slurm/slurm-now.ts";
 import type { ReservationNow } from "../beamtime/reservation.ts";
-import { TIMED_OUT } from "../jobs/bounded-file.ts";
-import { FOR_A_WHILE, SQUEUE } from "../jobs/squeue.ts";
+import { TIMED_OUT } from "../shells/bounded-file.ts";
+import { FOR_A_WHILE, SQUEUE } from "../slurm/squeue.ts";
 import { quote, quoteAll } from "../shells/quote.ts";
 import type { CommandEnd, Shell } from "../shells/shell.ts";
 import type { Finding } from "./checklist.ts";

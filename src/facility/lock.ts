@@ -1,7 +1,7 @@
 import { existsSync, linkSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { errorText, MentoError } from "../errors.ts";
-import { isMissing } from "../plain-file.ts";
+import { isMissing } from "../files/plain-file.ts";
 import { identify, isRunning, type ProcessIdentity, waitUntil } from "./processes.ts";
 import { readText } from "./state.ts";
 import { wrongUsage } from "./wrong-usage.ts";

@@ -2,7 +2,7 @@ import { type Dir, type FSWatcher, watch } from "node:fs";
 import { opendir } from "node:fs/promises";
 import { basename } from "node:path";
 import { errorText } from "../errors.ts";
-import { plainLine } from "../terminal.ts";
+import { plainLine } from "../text/terminal.ts";
 import {
   ASAPO_READ_TOKEN_PATH,
   ASAPO_TOKEN_PATH,

@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { errorText } from "../errors.ts";
-import { logLine } from "../terminal.ts";
+import { logLine } from "../text/terminal.ts";
 import { DIES_WITH_PARENT } from "./processes.ts";
 import { type OpenSession, placesOf, readSessions } from "./state.ts";
 

@@ -1,4 +1,4 @@
-import { logLine } from "../terminal.ts";
+import { logLine } from "../text/terminal.ts";
 import { BeamtimeMirror } from "./mirror-beamtime.ts";
 
 /**

@@ -1,6 +1,6 @@
 import { chmodSync, chownSync, existsSync, mkdirSync, readlinkSync, rmSync, symlinkSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { isMissing } from "../plain-file.ts";
+import { isMissing } from "../files/plain-file.ts";
 import { runChecked } from "./processes.ts";
 import { type Account, makeDirectory, type OpenSession, placesOf } from "./state.ts";
 import type { Undo } from "./undo.ts";

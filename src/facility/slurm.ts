@@ -3,7 +3,7 @@ import { lookup } from "node:dns/promises";
 import { existsSync, rmSync, writeFileSync } from "node:fs";
 import { hostname, userInfo } from "node:os";
 import { join } from "node:path";
-import { expandHostlist } from "../jobs/hostlist.ts";
+import { expandHostlist } from "../slurm/hostlist.ts";
 import { NODES, PARTITION } from "./nodes.ts";
 import { ownedProcesses } from "./owned-processes.ts";
 import type { Say } from "./packages.ts";

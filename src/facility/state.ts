@@ -13,7 +13,7 @@ import {
 } from "node:fs";
 import { dirname, join } from "node:path";
 import { errorText, type Misconfigured } from "../errors.ts";
-import { readGivenFile, textOf } from "../plain-file.ts";
+import { readGivenFile, textOf } from "../files/plain-file.ts";
 import type { Resources } from "./nodes.ts";
 import type { ProcessIdentity } from "./processes.ts";
 import { wrongUsage } from "./wrong-usage.ts";

@@ -1,5 +1,5 @@
 import { quote, quoteAll } from "../shells/quote.ts";
-import { SUBMITTED_BYTES } from "./bounded-file.ts";
+import { SUBMITTED_BYTES } from "../shells/bounded-file.ts";
 import { dataCheck } from "./data-check.ts";
 import {
   arraysOf,
@@ -14,7 +14,7 @@ import {
 } from "./directory.ts";
 import { printScript, SET_AT } from "./run-script.ts";
 import { parseSubmitAnswer, type SubmitAnswer } from "./submit-said.ts";
-import { PENDING_COMMAND } from "./slurm-now.ts";
+import { PENDING_COMMAND } from "../slurm/slurm-now.ts";
 
 /**
  * Submit many at once: one remote call makes the directories of all jobs, each its own lock as ever (directory.ts), and

@@ -2,8 +2,8 @@ import { z } from "zod";
 import { JobMethod } from "../messages/job-event.ts";
 import { tryPlainJson } from "../messages/json.ts";
 import { quote, quoteAll } from "../shells/quote.ts";
-import { fieldsOf, markedLines } from "./answer-lines.ts";
-import { BOUNDED_FILE, READ_SECONDS, REQUEST_BYTES, within } from "./bounded-file.ts";
+import { fieldsOf, markedLines } from "../shells/answer-lines.ts";
+import { BOUNDED_FILE, READ_SECONDS, REQUEST_BYTES, within } from "../shells/bounded-file.ts";
 import { ACCEPTED_FUNCTION, askFunction, type CancelRequest } from "./cancel-request.ts";
 import { directoryOf, markerOf } from "./directory.ts";
 import {
@@ -11,17 +11,16 @@ import {
   endFromBoth,
   endFromRecord,
   endFromRecordAlone,
-  endFromSlurm,
   endFromSlurmAlone,
   hasBegun,
-  meaningOf,
   type JobEnd,
 } from "./job.ts";
 import { parseRecords, printRecordsCommand, type JobRecords } from "./records.ts";
 import { REQUEST_PREFIX } from "./run-script.ts";
-import { parseSqueue, partTask, squeueCommand, type SlurmJob } from "./squeue.ts";
+import { parseSqueue, partTask, squeueCommand, type SlurmJob } from "../slurm/squeue.ts";
 import { MOST_REQUEST_VALUES } from "./submit-said.ts";
-import { isWordOn, type JobWord } from "./watched.ts";
+import { endFromSlurm, meaningOf, type JobWord } from "../slurm/job-states.ts";
+import { isWordOn } from "./is-ours.ts";
 
 /** Jobs of one folder of job directories. */
 export interface CancelJobs {

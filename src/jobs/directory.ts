@@ -1,10 +1,11 @@
 import { quote, quoteAll } from "../shells/quote.ts";
-import { BOUNDED_FILE, REQUEST_BYTES, SUBMITTED_BYTES } from "./bounded-file.ts";
+import { ACCOUNTING_SECONDS } from "../slurm/accounting.ts";
+import { BOUNDED_FILE, REQUEST_BYTES, SUBMITTED_BYTES } from "../shells/bounded-file.ts";
 import { dataCheck, type DataWanted } from "./data-check.ts";
-import { ASK_SBATCH } from "./sbatch-call.ts";
+import { ASK_SBATCH } from "../slurm/sbatch-call.ts";
 import { printScript, SET_AT, SET_TURN } from "./run-script.ts";
-import { PENDING_COMMAND } from "./slurm-now.ts";
-import { cancelOne, SQUEUE } from "./squeue.ts";
+import { PENDING_COMMAND } from "../slurm/slurm-now.ts";
+import { cancelOne, SQUEUE } from "../slurm/squeue.ts";
 import { leaveCommand, takeSeats, type Seats } from "./seats.ts";
 
 /**
@@ -56,9 +57,6 @@ export const LONGEST_SUBMIT_SECONDS = 150;
 
 /** Between the two looks that must not find a job before it is submitted again. */
 const BETWEEN_LOOKS_SECONDS = 10;
-
-/** Accounting that hangs must not hold up a command. */
-export const ACCOUNTING_SECONDS = 20;
 
 export function directoryOf(jobsDirectory: string, jobId: string): string {
   return `${jobsDirectory}/${jobId}`;

@@ -1,9 +1,9 @@
 import { quote, quoteAll } from "../shells/quote.ts";
-import { SUBMITTED_BYTES } from "./bounded-file.ts";
+import { SUBMITTED_BYTES } from "../shells/bounded-file.ts";
 import { ACCEPTED_FUNCTION } from "./cancel-request.ts";
 import { CUT_OFF_AFTER_SECONDS, functions } from "./directory.ts";
 import { REPLACED_BEFORE, slotLine, STARTED_ANEW, type ResubmitRequest } from "./resubmit-command.ts";
-import { SQUEUE } from "./squeue.ts";
+import { SQUEUE } from "../slurm/squeue.ts";
 
 /** Slurm drops a job MinJobAge after its end: a look must come so much earlier to show that it was never there. */
 const BEFORE_DROPPED_SECONDS = 30;

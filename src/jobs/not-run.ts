@@ -1,6 +1,6 @@
 import { markerOf } from "./directory.ts";
 import { NOT_RUN } from "./run-script.ts";
-import type { JobWord } from "./watched.ts";
+import type { JobWord } from "../slurm/job-states.ts";
 
 /** What Slurm's REST API says of a job. */
 type Listed = Pick<JobWord, "comment" | "exitCode">;

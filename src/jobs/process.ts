@@ -1,14 +1,14 @@
 import { AS_ACCOUNT } from "../shells/environment.ts";
 import { quote } from "../shells/quote.ts";
-import { answerLines, fieldsOf } from "./answer-lines.ts";
-import { BOUNDED_FILE } from "./bounded-file.ts";
+import { answerLines, fieldsOf } from "../shells/answer-lines.ts";
+import { BOUNDED_FILE } from "../shells/bounded-file.ts";
 import { askFunction, type CancelRequest } from "./cancel-request.ts";
 import { dataCheck, linkCheck, type DataHere, type DataWanted } from "./data-check.ts";
 import { checkLog, functions, linkLog, spoolOf, type JobDirectory } from "./directory.ts";
 import { STARTED_BYTES } from "./record-schema.ts";
 import { LAUNCHED, printScript, SET_AT, UNPREPARED } from "./run-script.ts";
 import { takeSeats, type Seats } from "./seats.ts";
-import type { JobWord } from "./watched.ts";
+import type { JobWord } from "../slurm/job-states.ts";
 
 /**
  * Jobs outside Slurm: processes of their own on a host, which go on when whoever started them is gone. Starting one twice

@@ -3,6 +3,9 @@ import { ExitReason } from "../messages/job-event.ts";
 import type { EndRecord } from "./job.ts";
 import { MAX_RESULTS, parseRecord } from "./run-script.ts";
 
+/** Part of a folder's name in the jobs directory. */
+export const FolderName = z.string().regex(/^[A-Za-z0-9_][A-Za-z0-9._-]{0,199}$/, "must be a plain name");
+
 /** Larger than anything that a run script writes. */
 export const STARTED_BYTES = 4096;
 /** An event is a message of at most 1 MiB: results behind this are cut. */

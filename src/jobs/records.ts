@@ -1,6 +1,6 @@
 import { quote, quoteAll } from "../shells/quote.ts";
-import { fieldsOf, markedLines } from "./answer-lines.ts";
-import { BOUNDED_FILE, READ_SECONDS, SUBMITTED_BYTES, within } from "./bounded-file.ts";
+import { fieldsOf, markedLines } from "../shells/answer-lines.ts";
+import { BOUNDED_FILE, READ_SECONDS, SUBMITTED_BYTES, within } from "../shells/bounded-file.ts";
 import { CANCEL_REQUEST_BYTES, parseCancelRequest, type AskedToCancel } from "./cancel-request.ts";
 import { spoolOf } from "./directory.ts";
 import {

@@ -1,8 +1,8 @@
 import type { ExitReason } from "../messages/job-event.ts";
 import { quote, quoteAll } from "../shells/quote.ts";
-import { SUBMITTED_BYTES } from "./bounded-file.ts";
+import { SUBMITTED_BYTES } from "../shells/bounded-file.ts";
 import { CUT_OFF_AFTER_SECONDS, functions, type JobDirectory } from "./directory.ts";
-import { cancelWaiting, SQUEUE } from "./squeue.ts";
+import { cancelWaiting, SQUEUE } from "../slurm/squeue.ts";
 
 /** All that comes before it takes less: two looks of `squeue`, a `scontrol` and a `scancel`, each with its own limit. */
 const SUBMIT_AGAIN_WITHIN_SECONDS = 110;

@@ -1,7 +1,7 @@
 import { quote } from "../shells/quote.ts";
-import { BOUNDED_FILE, SUBMITTED_BYTES, within } from "./bounded-file.ts";
+import { BOUNDED_FILE, SUBMITTED_BYTES, within } from "../shells/bounded-file.ts";
 import { IS_RUNNING } from "./process.ts";
-import { SQUEUE } from "./squeue.ts";
+import { SQUEUE } from "../slurm/squeue.ts";
 
 /** Less than whoever calls waits. */
 const REMOVE_SECONDS = 1700;

@@ -1,7 +1,7 @@
 import { writeJson } from "../messages/json.ts";
 import { GIVE_BACK_ENVIRONMENT, KEEP_ENVIRONMENT } from "../shells/environment.ts";
 import { quote } from "../shells/quote.ts";
-import { fieldsOf } from "./answer-lines.ts";
+import { fieldsOf } from "../shells/answer-lines.ts";
 import { copyBack, type CopyBack } from "./copy-back.ts";
 import { linkCheck, type DataHere } from "./data-check.ts";
 import { globToRegex, plainRegex } from "./glob.ts";

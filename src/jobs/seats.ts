@@ -1,5 +1,5 @@
 import { quote } from "../shells/quote.ts";
-import { BOUNDED_FILE, SUBMITTED_BYTES, within } from "./bounded-file.ts";
+import { BOUNDED_FILE, SUBMITTED_BYTES, within } from "../shells/bounded-file.ts";
 import { ENDED_BYTES } from "./record-schema.ts";
 
 /**

@@ -1,6 +1,6 @@
 import { MAX_JSON_VALUES, tryPlainJson } from "../messages/json.ts";
-import { fieldsOf } from "./answer-lines.ts";
-import { REQUEST_BYTES } from "./bounded-file.ts";
+import { fieldsOf } from "../shells/answer-lines.ts";
+import { REQUEST_BYTES } from "../shells/bounded-file.ts";
 import { parseSubmitted } from "./record-schema.ts";
 import { REQUEST_PREFIX } from "./run-script.ts";
 

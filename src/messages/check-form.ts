@@ -1,5 +1,5 @@
 import type { z } from "zod";
-import { cut } from "./cut.ts";
+import { cut } from "../text/cut.ts";
 
 const MOST_ISSUES = 10;
 const LONGEST_ISSUE = 200;

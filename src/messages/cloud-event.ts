@@ -2,7 +2,7 @@ import { z } from "zod";
 import { Rejected } from "../errors.ts";
 import { bodyText } from "./body-text.ts";
 import { describeIssues } from "./check-form.ts";
-import { cut } from "./cut.ts";
+import { cut } from "../text/cut.ts";
 import {
   checkAttributes,
   envelopeOf,

@@ -2,7 +2,7 @@ import { z } from "zod";
 import { Rejected } from "../errors.ts";
 import { checkForm } from "./check-form.ts";
 import type { CloudEvent } from "./cloud-event.ts";
-import { cut } from "./cut.ts";
+import { cut } from "../text/cut.ts";
 import { JsonValue } from "./json.ts";
 import { LONGEST_PATH } from "./path-text.ts";
 

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { Rejected } from "../errors.ts";
 import type { MessageProperties } from "./cloud-event.ts";
-import { cut } from "./cut.ts";
+import { cut } from "../text/cut.ts";
 import {
   attributesInHeaders,
   canonicalText,

@@ -1,5 +1,5 @@
 import type { CloudEvent } from "./cloud-event.ts";
-import { cut, cutId } from "./cut.ts";
+import { cut, cutId } from "../text/cut.ts";
 import type { OutgoingEvent } from "./job-event.ts";
 import { writeJson } from "./json.ts";
 

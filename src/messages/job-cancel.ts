@@ -2,7 +2,7 @@ import { z } from "zod";
 import { Rejected } from "../errors.ts";
 import { checkForm } from "./check-form.ts";
 import type { CloudEvent } from "./cloud-event.ts";
-import { cut } from "./cut.ts";
+import { cut } from "../text/cut.ts";
 import { CancelledBy, EventError, ExitReason, JobState } from "./job-event.ts";
 
 export const JOB_CANCEL_TYPE = "mento.job.cancel.v1";
@@ -91,4 +91,9 @@ export function readJobCancel(event: CloudEvent): { jobs: string[]; reason: stri
   }
   const { job, reason = null } = checked.data;
   return { jobs: typeof job === "string" ? [job] : job, reason };
+}
+
+/** Whether a message on a queue of tracking records is a request. */
+export function isHostRequest({ type }: { type?: unknown }): boolean {
+  return type === JOB_CANCEL_TYPE;
 }

@@ -1,5 +1,5 @@
 import { MAX_ID, MAX_MESSAGE_BYTES, type MessageProperties } from "./cloud-event.ts";
-import { cut, cutId } from "./cut.ts";
+import { cut, cutId } from "../text/cut.ts";
 import { DATA_READY_TYPE, MAX_PATHS } from "./data-ready.ts";
 import { derivedId } from "./derived-id.ts";
 import { hashOf, isDeclaredEvent, ownProperty } from "./envelope.ts";

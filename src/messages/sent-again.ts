@@ -1,5 +1,5 @@
 import { MAX_ID } from "./cloud-event.ts";
-import { cutId } from "./cut.ts";
+import { cutId } from "../text/cut.ts";
 import { shortId } from "./derived-id.ts";
 import { parseJson, writeJson } from "./json.ts";
 import { copyProperties, type OurHeaders, type Outgoing, type Received } from "./received.ts";

@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { appendFileSync } from "node:fs";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { Misconfigured, errorText } from "../errors.ts";
-import { isMissing, readGivenFile, readPlainFile, type FileRules } from "../plain-file.ts";
+import { isMissing, readGivenFile, readPlainFile, type FileRules } from "../files/plain-file.ts";
 import { isAbout, parseKnownHosts, typeOf, type KnownHostsLine } from "./known-hosts-file.ts";
 
 /** `SHA256:…`, as `ssh-keygen -lf` prints it. */

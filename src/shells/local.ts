@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { hostname } from "node:os";
-import { accountHere } from "../account-here.ts";
+import { accountHere } from "../files/account-here.ts";
 import { Unavailable } from "../errors.ts";
 import { MAX_OUTPUT_BYTES, Output, REST_MS } from "./output.ts";
 import { framed, newMark, readFramed } from "./script.ts";

@@ -1,6 +1,6 @@
 import { asList } from "./condition.ts";
 import { globFits } from "./fits.ts";
-import { meant } from "./nearest.ts";
+import { meant } from "../text/nearest.ts";
 import type { Trigger } from "./trigger-config.ts";
 
 /** A mistake of one trigger: where in it, and what would be right. */

@@ -1,7 +1,7 @@
 import { posix } from "node:path";
 import { isInSession, toBeamlinePath, toCorePath, type SessionRoots } from "../beamtime/paths.ts";
 import { Rejected } from "../errors.ts";
-import { cut } from "../messages/cut.ts";
+import { cut } from "../text/cut.ts";
 import type { JobEventData, JobResult } from "../messages/job-event.ts";
 import { normalPath } from "../messages/path-text.ts";
 

@@ -8,7 +8,7 @@ import {
   type SessionRoots,
 } from "../beamtime/paths.ts";
 import type { Cause, ChainLink, JobMethod, MessageFacts } from "../messages/job-event.ts";
-import { cut } from "../messages/cut.ts";
+import { cut } from "../text/cut.ts";
 import { writeJson } from "../messages/json.ts";
 import type { TriggerInput } from "../messages/trigger-input.ts";
 import { derivedId } from "../messages/derived-id.ts";

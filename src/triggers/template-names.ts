@@ -1,6 +1,6 @@
 import { JobResult, type JobMethod } from "../messages/job-event.ts";
 import type { InputType } from "../messages/trigger-input.ts";
-import { meant } from "./nearest.ts";
+import { meant } from "../text/nearest.ts";
 import { stepsOf } from "./value-name.ts";
 
 /** What a trigger's templates can name. Below `parameters`, any key of the message's parameters. */

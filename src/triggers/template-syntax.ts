@@ -1,5 +1,5 @@
 import { tryPlainJson } from "../messages/json.ts";
-import { meant } from "./nearest.ts";
+import { meant } from "../text/nearest.ts";
 
 /** `{{ name | default("…") | join(",") }}`: one place of a template. */
 export interface Place {

@@ -1,11 +1,16 @@
 import { z } from "zod";
-import { slurmSeconds } from "../jobs/slurm-time.ts";
+import { slurmSeconds } from "../slurm/slurm-time.ts";
 import { JobMethod } from "../messages/job-event.ts";
 import { ByteSize } from "./byte-size.ts";
 import { Exclusion, TriggerCondition } from "./condition.ts";
 import { globMistake } from "./glob-mistake.ts";
 import { listInsteadOf } from "./program-mistakes.ts";
-import { dependencyMistake, extraFlagMistake, memoryMistake, slurmTimeMistake } from "./slurm-flags.ts";
+import {
+  dependencyMistake,
+  extraFlagMistake,
+  memoryMistake,
+  slurmTimeMistake,
+} from "../slurm/slurm-flags.ts";
 
 /** A text that is right unless this says why not. */
 function checked(mistakeOf: (text: string) => string | undefined) {

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { chooseReservation, type ReservationWish } from "../../src/beamtime/reservation.ts";
 import type { SessionReservation } from "../../src/beamtime/online-analysis.ts";
-import { parseSlurmNow } from "../../src/jobs/slurm-now.ts";
+import { parseSlurmNow } from "../../src/slurm/slurm-now.ts";
 
 /** Recorded from Slurm 22.05.8: `date +@%s`, `SLURM_TIME_FORMAT=%s scontrol -o show reservation`, `sinfo`. */
 const SAID = `Welcome to Maxwell

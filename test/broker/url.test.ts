@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { brokerUrlMistake, readBrokerUrl } from "../../src/broker/url.ts";
-import { parseConfig } from "../../src/config-file.ts";
+import { parseConfig } from "../../src/config/config-file.ts";
 import { MentoError } from "../../src/errors.ts";
 
 describe("a url of RabbitMQ", () => {

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { OnlineSession } from "../../src/beamtime/session.ts";
 import { reservationReports, sessionLines, type SessionReport } from "../../src/commands/beamtime.ts";
-import type { SlurmNode, SlurmNow, SlurmReservation } from "../../src/jobs/slurm-now.ts";
+import type { SlurmNode, SlurmNow, SlurmReservation } from "../../src/slurm/slurm-now.ts";
 
 const AT = 1_800_000_000;
 const node = (name: string, changes: Partial<SlurmNode> = {}): [string, SlurmNode] => [

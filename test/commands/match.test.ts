@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { previewLines, previewsOf, sessionFor } from "../../src/commands/match-preview.ts";
-import { parseConfig } from "../../src/config-file.ts";
+import { parseConfig } from "../../src/config/config-file.ts";
 import { decodeMessage } from "../../src/messages/cloud-event.ts";
 import { readTriggerInput } from "../../src/messages/trigger-input.ts";
 import { jobEndedEvent } from "../triggers/job-ended.ts";

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { MessageEnds } from "../../src/commands/message-ends.ts";
-import { parseConfig } from "../../src/config-file.ts";
+import { parseConfig } from "../../src/config/config-file.ts";
 import type { CloudEvent } from "../../src/messages/cloud-event.ts";
 import {
   messageEvent,

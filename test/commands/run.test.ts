@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 import { exitStatusOfJob } from "../../src/commands/run.ts";
-import type { EndedJob } from "../../src/job.ts";
+import type { EndedJob } from "../../src/library/job.ts";
 
 it.each<[string, EndedJob["state"], EndedJob["exit"], number]>([
   ["a program that ended with 0", "completed", { code: 0, signal: null, reason: null }, 0],

@@ -15,7 +15,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { PrivateKeys } from "../../src/beamtime/private-key.ts";
 import { MentoError } from "../../src/errors.ts";
-import { RuntimeDirectory } from "../../src/runtime-directory.ts";
+import { RuntimeDirectory } from "../../src/shells/runtime-directory.ts";
 import { codeOf } from "../support/code-of.ts";
 
 let top: string;

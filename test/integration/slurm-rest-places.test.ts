@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { publishDataReady } from "../../src/broker/client.ts";
-import { Trigger, TriggerMethod } from "../../src/trigger.ts";
+import { Trigger, TriggerMethod } from "../../src/library/trigger.ts";
 import { OwnFacility } from "../support/own-facility.ts";
 import { askSlurm } from "../support/servers.ts";
 import { tokenCommand } from "../support/submit-host.ts";

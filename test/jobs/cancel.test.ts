@@ -9,7 +9,7 @@ import { askCommand, lookCommand, parseLook, standingInSlurm, type FoundJob } fr
 import { parseCancelRequest } from "../../src/jobs/cancel-request.ts";
 import { cancelProcessesCommand, parseCancelled, processesCommand } from "../../src/jobs/process.ts";
 import type { JobRecords } from "../../src/jobs/records.ts";
-import type { SlurmJob } from "../../src/jobs/squeue.ts";
+import type { SlurmJob } from "../../src/slurm/squeue.ts";
 import { eventually } from "../support/eventually.ts";
 
 const top = mkdtempSync(join(tmpdir(), "mento-cancel it's-"));

@@ -1,13 +1,13 @@
 import { describe, expect, it } from "vitest";
 import { chooseReservation } from "../../src/beamtime/reservation.ts";
-import { parseAccounting } from "../../src/jobs/accounting.ts";
-import { lastLines } from "../../src/jobs/answer-lines.ts";
+import { parseAccounting } from "../../src/slurm/accounting.ts";
+import { lastLines } from "../../src/shells/answer-lines.ts";
 import { parseLook } from "../../src/jobs/cancel.ts";
 import { parseCancelled, parseProcesses } from "../../src/jobs/process.ts";
 import { parseRecords } from "../../src/jobs/records.ts";
 import { parseRecord } from "../../src/jobs/run-script.ts";
-import { parseSlurmNow } from "../../src/jobs/slurm-now.ts";
-import { parseExit, parseSqueue } from "../../src/jobs/squeue.ts";
+import { parseSlurmNow } from "../../src/slurm/slurm-now.ts";
+import { parseExit, parseSqueue } from "../../src/slurm/squeue.ts";
 
 const MEBI = 1024 * 1024;
 /** While one session's answer is read, no other's is. */

@@ -5,11 +5,10 @@ import {
   endFromBoth,
   endFromRecord,
   endFromRecordAlone,
-  endFromSlurm,
   endFromSlurmAlone,
-  meaningOf,
   type SlurmEnd,
 } from "../../src/jobs/job.ts";
+import { endFromSlurm, meaningOf } from "../../src/slurm/job-states.ts";
 
 const record = (code: number, stoppedBy: string | null = null) => ({
   ...{ at: "", code, stoppedBy },

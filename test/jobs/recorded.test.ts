@@ -1,9 +1,10 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { parseAccounting } from "../../src/jobs/accounting.ts";
-import { endFromRecord, meaningOf, SLURM_STATES } from "../../src/jobs/job.ts";
-import { parseSqueue } from "../../src/jobs/squeue.ts";
-import { judge, type Known } from "../../src/jobs/verdict.ts";
+import { parseAccounting } from "../../src/slurm/accounting.ts";
+import { endFromRecord } from "../../src/jobs/job.ts";
+import { parseSqueue } from "../../src/slurm/squeue.ts";
+import { judge, type Known } from "../../src/tracking/verdict.ts";
+import { meaningOf, SLURM_STATES } from "../../src/slurm/job-states.ts";
 
 interface State {
   long: string;

@@ -15,9 +15,9 @@ import { afterAll, describe, expect, it } from "vitest";
 import { ENDED_BYTES } from "../../src/jobs/record-schema.ts";
 import { withPlausibleTimes } from "../../src/jobs/record-times.ts";
 import { parseRecords, readRecordsCommand, type JobRecords } from "../../src/jobs/records.ts";
-import { ReadRate } from "../../src/jobs/read-rate.ts";
-import { resultsOf } from "../../src/jobs/results.ts";
-import { endedData, startedData } from "../../src/jobs/event-data.ts";
+import { ReadRate } from "../../src/tracking/read-rate.ts";
+import { resultsOf } from "../../src/tracking/results.ts";
+import { endedData, startedData } from "../../src/tracking/event-data.ts";
 import { JobEventData } from "../../src/messages/job-event.ts";
 import { jobData } from "../support/job-data.ts";
 

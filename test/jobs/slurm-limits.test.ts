@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { cancelInSlurmCommand, lookCommand } from "../../src/jobs/cancel.ts";
 import { adoptCommand, submitCommand } from "../../src/jobs/directory.ts";
-import { SLURM_NOW_COMMAND } from "../../src/jobs/slurm-now.ts";
-import { cancelHeldCommand, exitCommand, squeueCommand } from "../../src/jobs/squeue.ts";
+import { SLURM_NOW_COMMAND } from "../../src/slurm/slurm-now.ts";
+import { cancelHeldCommand, exitCommand, squeueCommand } from "../../src/slurm/squeue.ts";
 import { quote } from "../../src/shells/quote.ts";
 import { FakePrograms } from "../support/fake-programs.ts";
 

@@ -3,10 +3,10 @@ import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { NO_RESULTS } from "../../src/jobs/results.ts";
+import { NO_RESULTS } from "../../src/tracking/results.ts";
 import { arrayCommand, parseArrayAnswers } from "../../src/jobs/array.ts";
 import { submitCommand, type SubmitRequest } from "../../src/jobs/directory.ts";
-import { endedData, startedData } from "../../src/jobs/event-data.ts";
+import { endedData, startedData } from "../../src/tracking/event-data.ts";
 import { launchCommand } from "../../src/jobs/process.ts";
 import { timeThere, withPlausibleTimes } from "../../src/jobs/record-times.ts";
 import type { JobRecords } from "../../src/jobs/records.ts";

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { cut, cutId } from "../../src/messages/cut.ts";
+import { cut, cutId } from "../../src/text/cut.ts";
 import { eventBytes, LEAST_EVENT_BYTES } from "../../src/messages/event-bytes.ts";
 import { JobEventData, MessageEventData } from "../../src/messages/job-event.ts";
 import { jobEndedEvent } from "../triggers/job-ended.ts";

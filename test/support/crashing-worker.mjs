@@ -1,8 +1,8 @@
 // A worker that dies at one point of its lines: node crashing-worker.mjs CONFIG POINT. It prints each that it passes.
 import { writeSync } from "node:fs";
-import { loadConfig } from "../../dist/config.js";
+import { loadConfig } from "../../dist/config/config.js";
 import { openLog } from "../../dist/log.js";
-import { runWorker } from "../../dist/worker.js";
+import { runWorker } from "../../dist/worker/worker.js";
 
 const [configFile = "", fatal] = process.argv.slice(2);
 

@@ -1,8 +1,8 @@
 import { spawnSync } from "node:child_process";
 import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { showSubmit } from "../../src/methods/show-submit.ts";
-import type { Trigger } from "../../src/trigger.ts";
+import { showSubmit } from "../../src/submission/show-submit.ts";
+import type { Trigger } from "../../src/library/trigger.ts";
 import { there } from "./servers.ts";
 import type { Place } from "./site.ts";
 

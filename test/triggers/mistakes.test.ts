@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { parseConfig } from "../../src/config-file.ts";
+import { parseConfig } from "../../src/config/config-file.ts";
 import { MISTAKEN } from "./mistakes.ts";
 
 describe("a mistake in a trigger", () => {

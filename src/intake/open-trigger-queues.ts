@@ -1,0 +1,81 @@
+import type { Admission } from "./admission.ts";
+import type { Sessions } from "../beamtime/session.ts";
+import { openIntake, type IntakeEdges } from "./intake.ts";
+import { Superseded } from "../errors.ts";
+import type { IntakeEffects } from "./handle-message.ts";
+import { parseSubmitAnswer } from "../jobs/submit-said.ts";
+import { overtakenCommand, parseOvertaken, roomCommand } from "../jobs/seats.ts";
+import { noTurnYet } from "../submission/submit-answer.ts";
+import type { SessionPlaces } from "../submission/session-places.ts";
+import { TriggerQueue } from "./trigger-queue.ts";
+import { HERE } from "../triggers/plan.ts";
+import type { Trigger } from "../triggers/trigger-config.ts";
+import { hasTurns } from "../triggers/turns.ts";
+
+/** Messages of one trigger that a worker holds at most while they wait. */
+const PREFETCH = 128;
+
+export interface TriggerQueues {
+  /** A job has ended: there may be room. */
+  wake(): void;
+  /** Leaves those that wait to the broker, as when the link is lost; resolves when what is under way is finished. */
+  stop(): Promise<void>;
+}
+
+/** Takes messages from the queues of all triggers whose jobs are counted. */
+export async function openTriggerQueues(
+  triggers: readonly Trigger[],
+  intake: Omit<IntakeEdges, "queue" | "prefetch">,
+  sessions: Sessions,
+  places: SessionPlaces,
+): Promise<TriggerQueues> {
+  const queues: { queue: TriggerQueue; trigger: Trigger }[] = [];
+  const isOutranked = (session: string | null, priority: number) =>
+    queues.some(({ queue, trigger }) => trigger.priority > priority && queue.waitsForSession(session));
+  const intakes: { stop(): Promise<void> }[] = [];
+  for (const trigger of triggers.filter(hasTurns)) {
+    const name = intake.topology.triggerQueue(trigger.name);
+    const queue = new TriggerQueue({
+      trigger,
+      prefetch: PREFETCH,
+      handle: intake.handle,
+      jobsThere: async ({ session: id, door }, jobIds) => {
+        const session = id === null ? null : await sessions.find(id);
+        const { shell, jobsDirectory } = await places.jobsOf(session, trigger);
+        const end = await shell.run(overtakenCommand(jobsDirectory, jobIds, door));
+        const there = parseOvertaken(end.stdout.toString("utf8"));
+        if (there === undefined) throw new Error(`a look at job directories failed: ${end.stderr.trim()}`);
+        return there;
+      },
+      putBack: async ({ copyFor }, turn) =>
+        intake.publish({ exchange: "", routingKey: name, ...copyFor(trigger.name, turn) }),
+      isOutranked,
+      openSessions: async () => (await sessions.open()).open.map(({ id }) => id),
+      log: intake.log,
+    });
+    queues.push({ queue, trigger });
+    // Also while the next ones are opened, which then fails.
+    void intake.link.lost.then(() => queue.stop());
+    const edges = { ...intake, queue: name, prefetch: PREFETCH };
+    intakes.push(await openIntake({ ...edges, handle: (received) => queue.join(received) }));
+  }
+  return {
+    wake: () => queues.forEach(({ queue }) => queue.wake()),
+    stop: async () => {
+      queues.forEach(({ queue }) => queue.stop());
+      await Promise.all(intakes.map((one) => one.stop()));
+    },
+  };
+}
+
+/** Looks whether a job can have its seats now; Slurm is not asked, nor a node that is known to be away. */
+export function roomAt(places: SessionPlaces, admission: Admission): IntakeEffects["requireRoom"] {
+  return async (session, { trigger, jobId }, seats) => {
+    if (session !== null && !HERE.includes(trigger.method)) await admission.requireOpen(session);
+    const { shell, jobsDirectory } = await places.jobsOf(session, trigger);
+    const end = await shell.run(roomCommand(jobsDirectory, jobId, seats));
+    const answer = parseSubmitAnswer(end.stdout.toString("utf8"), []);
+    if (answer?.kind === "busy") throw noTurnYet(trigger.name, answer.of);
+    if (answer?.kind === "superseded") throw new Superseded(answer.by);
+  };
+}

@@ -1,0 +1,16 @@
+import { posix } from "node:path";
+import { arrayMarkerOf, arraysOf, markerOf } from "./directory.ts";
+
+/**
+ * Whether what is said of a Slurm id is said of our job, as itself or as a task of its array: another's may have the id by
+ * now. Accounting often keeps no comments.
+ */
+export function isWordOn(
+  { id, directory, array }: { id: string; directory: string; array: string | undefined },
+  word: { comment: string; directory: string },
+): boolean {
+  if (word.comment === markerOf(id) || word.directory === directory) return true;
+  if (array === undefined) return false;
+  const folder = `${arraysOf(posix.dirname(directory))}/${array}`;
+  return word.comment === arrayMarkerOf(array) || word.directory === folder;
+}

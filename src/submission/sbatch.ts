@@ -1,0 +1,221 @@
+import type { Slot } from "../beamtime/reservation.ts";
+import { Deferred, MentoError, Rejected, Unavailable } from "../errors.ts";
+import { lookId } from "../jobs/data-check.ts";
+import {
+  adoptCommand,
+  directoryOf,
+  findCommand,
+  markerOf,
+  recoverCommand,
+  submitCommand,
+  withdrawCommand,
+  LONGEST_SUBMIT_SECONDS,
+  type SubmitRequest,
+} from "../jobs/directory.ts";
+import { failureOf, meaningOfText, type Refusal, type SbatchFailure } from "../slurm/sbatch-refusals.ts";
+import { carriedOver } from "./sbatch-script.ts";
+import type { Seats } from "../jobs/seats.ts";
+import { parseSubmitAnswer } from "../jobs/submit-said.ts";
+import { cut } from "../text/cut.ts";
+import type { JobPlan } from "../triggers/plan.ts";
+import type { TriggerSlurm } from "../triggers/trigger-config.ts";
+import { jobScript } from "./job-script.ts";
+import { find } from "./find.ts";
+import type { Method, Place, SubmitOptions } from "./method.ts";
+import { conclude, dataHere, dataOf, requestOf, type Failed } from "./submit-answer.ts";
+
+/** `sbatch` on a host that has it; which host that is, the shell knows. */
+export const sbatch: Method = {
+  async submit(plan, place, options) {
+    const { jobsDirectory, shell, slot } = place;
+    const call = async (command: string) => {
+      const end = await shell.run(command, { timeout: LONGEST_SUBMIT_SECONDS * 1000 });
+      return { end, answer: parseSubmitAnswer(end.stdout.toString("utf8"), plan.paths) };
+    };
+    if (slot === null) throw new Error("a job of Slurm needs a slot");
+    if (slot instanceof MentoError) {
+      const job = { jobsDirectory, jobId: plan.jobId };
+      let { end, answer } = await call(findCommand(job));
+      if (answer?.kind === "in-flight") ({ end, answer } = await call(adoptCommand(job, shell.account)));
+      if (answer?.kind === "none") throw slot;
+      return conclude({ answer, end, plan, place, options, refusal });
+    }
+    const request = submitRequest(plan, place, slot, options);
+    let { end, answer } = await call(submitCommand(request, shell.account));
+    if (answer?.kind === "changing" && lookId(answer.look) === options.dataLook) {
+      const settled = { ...request, data: request.data && { ...request.data, isSettled: true } };
+      ({ end, answer } = await call(submitCommand(settled, shell.account)));
+    }
+    if (answer?.kind === "in-flight") ({ end, answer } = await call(recoverCommand(request, shell.account)));
+    return conclude({ answer, end, plan, place, options, refusal });
+  },
+  find,
+};
+
+/** With `arrayId`: for the job as a task of that array. */
+export function submitRequest(
+  plan: JobPlan,
+  place: Place,
+  slot: Slot,
+  { seats = null, now }: Pick<SubmitOptions, "seats" | "now">,
+  arrayId?: string,
+): SubmitRequest {
+  const { jobsDirectory, maxPending, userScript, slurm } = place;
+  const { trigger, jobId } = plan;
+  const directory = directoryOf(jobsDirectory, jobId);
+  const common = { marker: markerOf(jobId), directory, output: `${directory}/job.log` };
+  const args = sbatchArguments({ ...common, ...trigger, slurm, slot });
+  return {
+    jobsDirectory,
+    jobId,
+    maxPending,
+    seats,
+    program: userScript?.path ?? null,
+    log: plan.logFile,
+    data: dataOf(plan, place, seats !== null),
+    sbatchArguments: args,
+    script: jobScript(plan, jobsDirectory, {
+      launch: "slurm",
+      request: { ...requestOf(plan, now), slot, ...(arrayId !== undefined && { array: arrayId }) },
+      dataHere: dataHere(plan, place),
+      ...(userScript !== null && {
+        argv: [`${directory}/program`, ...plan.argv.slice(1)],
+        directives: carriedOver(userScript, args).lines,
+      }),
+    }),
+  };
+}
+
+const MOST_NOTES = 10;
+const LONGEST_NOTE = 200;
+
+/** For a person: which directives of the user's own script are left out, and why. */
+export function notesOf({ trigger }: JobPlan, { userScript, slurm, slot }: Place): string[] {
+  if (userScript === null || slot === null || slot instanceof MentoError) return [];
+  const nowhere = { marker: "", directory: "", output: "" };
+  const { notes } = carriedOver(userScript, sbatchArguments({ ...nowhere, ...trigger, slurm, slot }));
+  const more = notes.length > MOST_NOTES ? [`and ${notes.length - MOST_NOTES} more`] : [];
+  return [...notes.slice(0, MOST_NOTES), ...more].map((note) => cut(note, LONGEST_NOTE));
+}
+
+async function refusal(
+  { code, stderr }: Failed,
+  plan: JobPlan,
+  place: Place,
+  { seats = null }: SubmitOptions,
+): Promise<Error> {
+  const failure = failureOf(code, stderr);
+  await withdrawRefused(failure, [plan], place, seats);
+  return whyFailed(failure, code, plan, place);
+}
+
+/** Removes the directories of jobs that Slurm has refused; of no others. */
+export async function withdrawRefused(
+  { meaning }: SbatchFailure,
+  plans: readonly JobPlan[],
+  { shell, jobsDirectory }: Place,
+  seats: Seats | null,
+): Promise<void> {
+  if (meaning === undefined || meaning === "nobody") return;
+  await shell.run(plans.map(({ jobId }) => withdrawCommand(jobsDirectory, jobId, seats)).join("\n"));
+}
+
+/** What follows from what `sbatch` has said. */
+export function whyFailed(
+  { meaning, said }: SbatchFailure,
+  code: number,
+  plan: JobPlan,
+  place: Place,
+): Error {
+  const { host } = place.shell;
+  const words = said || "it said nothing";
+  if (meaning === "nobody") {
+    return new Unavailable({
+      code: "slurm-unavailable",
+      message: `Slurm's controller did not answer sbatch on ${host}: ${words}.`,
+      hint: "Mento tries again, and looks first whether the job was created all the same.",
+    });
+  }
+  if (meaning !== undefined) return refused(meaning, words, plan, place.userScript?.path);
+  const how =
+    code === 0 ? "ended well, but printed no job id, or more than one" : `ended with exit code ${code}`;
+  return new Deferred({
+    code: "submit-not-now",
+    message: `Whether Slurm has the job of trigger ${plan.trigger.name} is not known: sbatch on ${host} ${how} (${words}).`,
+    hint: "Mento looks for the job, and submits it again only if Slurm does not have it.",
+    giveUpAfterSeconds: UNCLEAR_AT_MOST_SECONDS,
+  });
+}
+
+const UNCLEAR_AT_MOST_SECONDS = 24 * 3600;
+
+/** Slurm's words, of what is known to be a refusal, in words for the person who reads them. */
+export function whyRefused(said: string, plan: JobPlan): Error {
+  return refused(meaningOfText(said) ?? "later", said, plan);
+}
+
+function refused(meaning: Refusal, said: string, plan: JobPlan, script?: string): Error {
+  if (meaning === "never") {
+    return new Rejected({
+      code: "submit-refused",
+      message: `Slurm refused the job of trigger ${plan.trigger.name}: ${said}.`,
+      hint: `Correct the trigger's slurm section${script === undefined ? "" : `, or the #SBATCH lines of ${script}`}, then replay the message.`,
+    });
+  }
+  return new Deferred({
+    code: "submit-not-now",
+    message: `Slurm does not take the job of trigger ${plan.trigger.name} at the moment: ${said}.`,
+    hint: "Mento tries again; `scontrol show reservation` says how the reservation stands.",
+    giveUpAfterSeconds: 3600,
+  });
+}
+
+/** Without its multifactor plugin Slurm's priorities differ by 1 from job to job: a step is more than a flood of jobs. */
+const NICE_PER_STEP = 1000;
+
+/** How far others pass a job: what Slurm is told of its trigger's priority. */
+export function niceOf(priority: number): number | null {
+  return priority < 0 ? -priority * NICE_PER_STEP : null;
+}
+
+/** What `sbatch` is told of a job. */
+export function sbatchArguments(job: {
+  marker: string;
+  directory: string;
+  output: string;
+  name: string;
+  slurm: TriggerSlurm;
+  priority: number;
+  slot: Slot;
+}): string[] {
+  const { slurm, slot, directory, marker, output, priority } = job;
+  const { reservation, partition, time } = slot;
+  const optional = (flag: string, value: string | number | null | undefined) =>
+    value == null ? [] : [`${flag}=${value}`];
+  return [
+    "--parsable",
+    `--job-name=${job.name}`,
+    `--comment=${marker}`,
+    `--chdir=${directory}`,
+    `--output=${output}`,
+    "--open-mode=append",
+    // A trigger runs once for a message: Slurm does not start it again by itself.
+    "--no-requeue",
+    ...optional("--reservation", reservation),
+    ...optional("--partition", partition),
+    `--time=${time}`,
+    ...optional("--nodes", slurm.nodes),
+    ...optional("--constraint", slurm.constraint),
+    ...optional("--cpus-per-task", slurm.cpusPerTask),
+    ...optional("--mem", slurm.memory),
+    ...optional("--ntasks", slurm.tasks),
+    ...optional("--gres", slurm.gres),
+    ...optional("--account", slurm.account),
+    ...optional("--qos", slurm.qos),
+    ...optional("--dependency", slurm.dependency),
+    ...(slurm.exclusive === true ? ["--exclusive"] : []),
+    // A plain account can only let others pass.
+    ...optional("--nice", niceOf(priority)),
+    ...(slurm.extra ?? []),
+  ];
+}

@@ -1,0 +1,140 @@
+import type { Slot } from "../beamtime/reservation.ts";
+import { Deferred, MentoError, Unavailable } from "../errors.ts";
+import { dataCheck } from "../jobs/data-check.ts";
+import { directoryOf, functions, markerOf } from "../jobs/directory.ts";
+import { runnerOf } from "../jobs/not-run.ts";
+import { parseSubmitAnswer } from "../jobs/submit-said.ts";
+import { countPending, tooManyPending } from "../slurm/slurm-now.ts";
+import { slurmSeconds } from "../slurm/slurm-time.ts";
+import { quote } from "../shells/quote.ts";
+import type { JobPlan } from "../triggers/plan.ts";
+import type { SlurmRest } from "../slurm/rest/slurm-rest.ts";
+import type { RestJob } from "../slurm/rest/versions.ts";
+import { jobScript } from "./job-script.ts";
+import type { Method, Place, SubmitOptions, SubmittedJob } from "./method.ts";
+import { niceOf, whyRefused } from "./sbatch.ts";
+import { conclude, dataOf, requestOf } from "./submit-answer.ts";
+
+/**
+ * Slurm's REST API alone, without a shell where the job runs: the job is looked up by its marker before it is submitted,
+ * and if two calls did so at the same instant, of their two jobs in Slurm one runs the program (jobs/run-script.ts). The
+ * job's folder is made by its script; it is read from here where the core file system can be.
+ */
+export const slurmRest: Method = {
+  async submit(plan, place, options) {
+    const { rest, slot, shell, maxPending } = place;
+    if (rest === null) throw new Error("the configuration has no slurmRest");
+    if (slot === null) throw new Error("a job of Slurm needs a slot");
+    const submitted = (slurmJobId: string, at: SubmittedJob["slot"]) => ({
+      ...{ slurmJobId, process: null, arrayId: null, slot: at, name: plan.trigger.name },
+      submittedAt: options.now.toISOString(),
+      directory: directoryOf(place.jobsDirectory, plan.jobId),
+    });
+    try {
+      const end = await shell.run(lookHere(plan, place));
+      const answer = parseSubmitAnswer(end.stdout.toString("utf8"), plan.paths);
+      const refusal = () => Promise.resolve(new Error("nothing was submitted"));
+      if (answer !== undefined && answer.kind !== "none" && answer.kind !== "in-flight") {
+        return await conclude({ answer, end, plan, place, options, refusal });
+      }
+      const { jobs, isWhole } = await rest.list();
+      const known = runnerOf(plan.jobId, jobs);
+      if (known !== undefined) {
+        const { id, reservation, partition } = known;
+        await keepCancelled(id, plan, place, rest);
+        return submitted(id, { reservation: reservation || null, partition: partition || null });
+      }
+      if (!isWhole) throw notSure("it lists a job that cannot be read, which may be this one.");
+      if (slot instanceof MentoError) throw slot;
+      if (maxPending !== null && countPending(jobs) >= maxPending) {
+        throw tooManyPending(await rest.account(), maxPending);
+      }
+      const outcome = await rest.submit(restJob(plan, place, slot, options));
+      if (outcome.kind === "submitted") {
+        await keepCancelled(outcome.slurmJobId, plan, place, rest);
+        return submitted(outcome.slurmJobId, slot);
+      }
+      const said = outcome.kind === "refused" ? outcome.error : outcome.why;
+      if (outcome.kind === "refused") throw whyRefused(said, plan);
+      throw notSure(said);
+    } catch (error) {
+      throw error instanceof Unavailable ? overRest(error) : error;
+    }
+  },
+};
+
+/** Trouble of this one way says nothing of the session's nodes: its other messages pass. */
+export function overRest(trouble: Unavailable): Deferred {
+  const { code, message, hint } = trouble;
+  const wait = code === "too-many-pending" ? FULL : { giveUpAfterSeconds: UNSURE_AT_MOST_SECONDS };
+  return new Deferred({ code, message, hint, ...wait, cause: trouble });
+}
+
+/** Slurm works, and each job that starts makes room. */
+const FULL = { giveUpAfterSeconds: Infinity, waitAtMostSeconds: 5 };
+const UNSURE_AT_MOST_SECONDS = 24 * 3600;
+
+/** A job that has written into its folder is known; data can be looked at, too, if the core file system is here. */
+function lookHere(plan: JobPlan, place: Place): string {
+  const data = place.slot instanceof MentoError ? null : dataOf(plan, place);
+  const check =
+    data === null
+      ? ""
+      : `if [ -r ${quote(data.root)} ] && [ -x ${quote(data.root)} ]; then
+:
+${dataCheck({ ...data, isSettled: true })}
+fi`;
+  return `${functions(place.jobsDirectory, plan.jobId)}
+answered
+${check}
+say none`;
+}
+
+/** A job that was to be cancelled before Slurm had it, or when it had another of the same marker. */
+async function keepCancelled(
+  slurmJobId: string,
+  { jobId }: JobPlan,
+  { shell, jobsDirectory, cancelRequests = jobsDirectory }: Place,
+  rest: SlurmRest,
+): Promise<void> {
+  const end = await shell.run(
+    `[ ! -f ${quote(directoryOf(cancelRequests, jobId))}/.cancelled ] || echo cancelled`,
+  );
+  if (end.stdout.toString("utf8").trim() === "cancelled") await rest.cancel(slurmJobId);
+}
+
+function restJob(plan: JobPlan, place: Place, slot: Slot, { now }: SubmitOptions): RestJob {
+  const { slurm, corePath, jobsDirectory } = place;
+  const { partition, reservation, time } = slot;
+  const { nodes, constraint, cpusPerTask, memory, tasks, gres, account, qos, dependency } = slurm;
+  const seconds = slurmSeconds(time);
+  return {
+    script: jobScript(plan, jobsDirectory, { launch: "rest", request: { ...requestOf(plan, now), slot } }),
+    name: plan.trigger.name,
+    comment: markerOf(plan.jobId),
+    directory: corePath ?? "/",
+    // The folder is not there yet: the script goes on in its log.
+    standardOutput: "/dev/null",
+    environment: { PATH: "/usr/local/bin:/usr/bin:/bin", LANG: "C.UTF-8" },
+    timeLimitMinutes: seconds === undefined ? null : Math.ceil(seconds / 60),
+    memoryMb: memory === undefined ? null : megabytes(memory),
+    ...{ partition, reservation, nodes, constraint, cpusPerTask, tasks, gres, account, qos, dependency },
+    exclusive: slurm.exclusive,
+    nice: niceOf(plan.trigger.priority),
+  };
+}
+
+/** sbatch's `--mem`: megabytes, unless K, G or T follows. */
+function megabytes(memory: string): number {
+  const power = ["K", "M", "G", "T"].indexOf(memory.at(-1) ?? "");
+  return Math.ceil(Number.parseInt(memory, 10) * 1024 ** (power < 0 ? 0 : power - 1));
+}
+
+function notSure(said: string): Deferred {
+  return new Deferred({
+    code: "slurm-unavailable",
+    message: `Slurm's REST API did not take the job: ${said}`,
+    hint: "Mento looks for the job, and tries again.",
+    giveUpAfterSeconds: UNSURE_AT_MOST_SECONDS,
+  });
+}

@@ -1,0 +1,228 @@
+import { z } from "zod";
+import { Deferred, MentoError, Misconfigured, Rejected, Superseded } from "../errors.ts";
+import { lookId, type DataHere, type DataWanted } from "../jobs/data-check.ts";
+import { directoryOf } from "../jobs/directory.ts";
+import type { SubmitAnswer } from "../jobs/submit-said.ts";
+import { FolderName } from "../jobs/record-schema.ts";
+import { lastLines } from "../shells/answer-lines.ts";
+import { tooManyPending } from "../slurm/slurm-now.ts";
+import { checkForm } from "../messages/check-form.ts";
+import { MAX_PATHS } from "../messages/data-ready.ts";
+import type { CommandEnd } from "../shells/shell.ts";
+import type { JobPlan } from "../triggers/plan.ts";
+import type { Place, SubmitOptions, SubmittedJob } from "./method.ts";
+
+/** Of a reservation, a partition, or a time. */
+const SlurmWord = z.string().regex(/^[!-~]{1,255}$/);
+
+/** What the run script's second line says of the submit that made the job: the account can have written it. */
+const SubmittedRequest = z.looseObject({
+  submittedAt: z.iso.datetime(),
+  paths: z.array(z.string()),
+  array: FolderName.optional(),
+  slot: z
+    .object({ reservation: SlurmWord.nullable(), partition: SlurmWord.nullable(), time: SlurmWord })
+    .optional(),
+});
+
+/** What the run script's second line says of a submit; its time becomes that of the host that writes it. */
+export function requestOf({ trigger, cause, paths, argv }: JobPlan, now: Date) {
+  const { name, method } = trigger;
+  return { submittedAt: now.toISOString(), trigger: name, method, cause, paths, argv };
+}
+
+/**
+ * The data that the job needs; null where nobody looks: here, and for what follows on a job that had it. What waits for
+ * its turn had settled before.
+ */
+export function dataOf(
+  { trigger, paths, bytes, chain }: JobPlan,
+  { corePath }: Place,
+  isSettled = false,
+): DataWanted | null {
+  if (corePath === null || chain.length > 0 || paths.length === 0) return null;
+  return { root: corePath, paths, bytes, companions: trigger.companions, isSettled };
+}
+
+/** Of a job that runs as the worker's account, all that comes from its message or event; null: it runs as another. */
+export function dataHere({ paths, causeResults }: JobPlan, { dataHere }: Place): DataHere | null {
+  return dataHere === undefined ? null : { ...dataHere, paths: [...paths, ...causeResults] };
+}
+
+/** The remote call's answer, and all that it may be about. */
+interface Concluded {
+  answer: SubmitAnswer | undefined;
+  end: CommandEnd;
+  plan: JobPlan;
+  place: Place;
+  options: SubmitOptions;
+  /** Why a submit failed, by what it has said. */
+  refusal: (failed: Failed, plan: JobPlan, place: Place, options: SubmitOptions) => Promise<Error>;
+}
+
+/** How an `sbatch` ended that gave no answer. */
+export interface Failed {
+  code: number;
+  stderr: string;
+}
+
+/** What follows from the answer: the job, or the reason why there is none. */
+export async function conclude({
+  answer,
+  end,
+  plan,
+  place,
+  options,
+  refusal,
+}: Concluded): Promise<SubmittedJob> {
+  const { dataTimeout, dataLook, now } = options;
+  const { jobsDirectory, shell, slot } = place;
+  switch (answer?.kind) {
+    case "submitted": {
+      const checked = checkForm(SubmittedRequest, answer.request, { paths: MAX_PATHS });
+      const earlier = "data" in checked ? checked.data : undefined;
+      if (earlier !== undefined && !sameList(earlier.paths, plan.paths)) throw idReused(plan, earlier.paths);
+      const isProcess = slot === null;
+      return {
+        slurmJobId: isProcess ? null : answer.runId,
+        process: isProcess ? { host: hostOf(answer.host, place), pid: Number(answer.runId) } : null,
+        submittedAt: earlier?.submittedAt ?? timeOf(answer.at) ?? now.toISOString(),
+        name: plan.trigger.name,
+        directory: directoryOf(jobsDirectory, plan.jobId),
+        arrayId: earlier?.array ?? null,
+        slot: answer.movedTo ?? earlier?.slot ?? (slot instanceof MentoError ? null : slot),
+      };
+    }
+    case "missing":
+      throw dataNotThere(answer.path, answer.found, plan, dataTimeout);
+    case "changing":
+      throw dataChanging(plan, lookId(answer.look), dataTimeout, dataLook === undefined);
+    case "outside":
+      throw new Rejected({
+        code: "path-outside-beamtime",
+        message: `${answer.path} leads out of the beamtime, by a symbolic link to ${answer.real}.`,
+        hint: "Send the path of data inside the beamtime.",
+      });
+    case "full":
+      throw tooManyPending(shell.account, place.maxPending ?? 0);
+    case "busy":
+      throw noTurnYet(plan.trigger.name, answer.of);
+    case "superseded":
+      throw new Superseded(answer.by);
+    case "in-flight":
+      throw new Deferred({
+        code: "submit-in-flight",
+        message: `Job ${plan.jobId} is being submitted by another call, or one was cut off.`,
+        hint: "Mento looks again, and finds out which.",
+        giveUpAfterSeconds: 24 * 3600,
+      });
+    case "no-log":
+      throw new Misconfigured({
+        code: "wrong-usage",
+        message: `On ${shell.host} the log file ${plan.logFile ?? ""} cannot be written: ${answer.why}.`,
+        hint: `It needs a folder that ${shell.account} can write to.`,
+      });
+    case "failed":
+      throw await refusal({ code: answer.exitCode, stderr: end.stderr }, plan, place, options);
+    default: {
+      const trouble = folderTrouble(end.stderr);
+      if (trouble !== undefined) throw notWritable(trouble, place);
+      throw new Deferred({
+        code: "submit-not-now",
+        message: `The submit on ${shell.host} gave no answer: ${lastLine(end.stderr) || `exit code ${end.code ?? "none"}`}.`,
+        hint: `Can ${shell.account} write to ${jobsDirectory}${slot === null ? "" : ", and is sbatch in its PATH"}?`,
+        giveUpAfterSeconds: 3600,
+      });
+    }
+  }
+}
+
+/** The account could name any host, and have the worker connect to it. Empty: it is not known. */
+function hostOf(said: string | null, { hosts }: Place): string {
+  return said !== null && (hosts?.includes(said) ?? true) ? said : "";
+}
+
+/** A host whose `date` says anything else has no time to tell. */
+function timeOf(said: string | null): string | undefined {
+  return z.iso.datetime().safeParse(said).data;
+}
+
+/** strerror(3), in the C locale, which our commands run in. */
+const FOLDER_TROUBLE = new RegExp(
+  [
+    ...["No space left on device", "Disk quota exceeded", "Read-only file system", "Permission denied"],
+    ...["Stale file handle", "Input/output error", "Transport endpoint is not connected", "File too large"],
+    ...["No such file or directory", "Not a directory", "Too many links"],
+  ].join("|"),
+);
+
+/** The line in which a program says why it could not write; the last one, for what comes first may be a consequence. */
+function folderTrouble(stderr: string): string | undefined {
+  const said = lastLines(stderr).filter((line) => FOLDER_TROUBLE.test(line));
+  return said.at(-1)?.trim();
+}
+
+function notWritable(said: string, { shell, jobsDirectory }: Place): Deferred {
+  const isTheJobs = said.includes(jobsDirectory);
+  // Another node may have room where this one has not.
+  if (!isTheJobs) shell.leaveHost?.();
+  const where = isTheJobs ? `to ${jobsDirectory}` : `what a submit needs`;
+  return new Deferred({
+    code: "folder-not-writable",
+    message: `On ${shell.host} ${shell.account} cannot write ${where}: ${said}.`,
+    hint: "Make room there, or have the quota, the mount or the permissions put right; Mento tries again.",
+    giveUpAfterSeconds: 24 * 3600,
+  });
+}
+
+/** Not now: as many of these jobs as may have not ended yet. */
+export function noTurnYet(trigger: string, of: "trigger" | "session"): Deferred {
+  const what = of === "trigger" ? `jobs of trigger ${trigger}` : `jobs of the session`;
+  return new Deferred({
+    code: of === "trigger" ? "trigger-full" : "session-full",
+    message: `As many ${what} as may have not ended yet.`,
+    hint: "The message waits for its turn; the trigger's concurrency says how many there may be.",
+    giveUpAfterSeconds: Infinity,
+    isSilent: true,
+  });
+}
+
+function dataNotThere(path: string, found: number | null, plan: JobPlan, giveUpAfterSeconds: number) {
+  const wanted = plan.bytes?.[plan.paths.indexOf(path)];
+  const state = found === null ? "is not there" : `has ${found} of ${wanted ?? "?"} bytes so far`;
+  return new Deferred({
+    code: "data-not-there",
+    message: `The data is not on the core file system yet: ${path} ${state}.`,
+    hint: "It is copied from the beamline with a delay; Mento looks again.",
+    giveUpAfterSeconds,
+  });
+}
+
+/** One look at fresh data says nothing yet: only a second that differs is worth an event. */
+function dataChanging(plan: JobPlan, look: string, giveUpAfterSeconds: number, isFirstLook: boolean) {
+  return new Deferred({
+    code: "data-changing",
+    message: `The data on the core file system is still being written: ${plan.paths.join(", ")}.`,
+    hint: "Mento looks until it stays the same; a message with `bytes` says when it is whole.",
+    giveUpAfterSeconds,
+    dataLook: look,
+    isSilent: isFirstLook,
+  });
+}
+
+export function lastLine(text: string): string {
+  return lastLines(text).at(-1) ?? "";
+}
+
+function sameList(one: readonly string[], other: readonly string[]): boolean {
+  return one.length === other.length && one.every((value, index) => value === other[index]);
+}
+
+function idReused(plan: JobPlan, paths: readonly string[]): Rejected {
+  const { id, source } = plan.cause;
+  return new Rejected({
+    code: "id-reused",
+    message: `The message's id ${id} from ${source} was used before, for ${paths[0] ?? "other data"}.`,
+    hint: "Give each message an id of its own, and each producer its own source (AMQP's app_id).",
+  });
+}

@@ -1,0 +1,33 @@
+import { newlyRefused, type Watched } from "./watched.ts";
+import type { Log } from "../log.ts";
+import { meaningOf } from "../slurm/job-states.ts";
+
+/** What a tracker says of single jobs in the log, each thing once. */
+export class JobWords {
+  readonly #log: Log;
+
+  constructor(log: Log) {
+    this.#log = log;
+  }
+
+  ofState(watched: Watched, state: string): void {
+    if (meaningOf(state) !== undefined || watched.unknownState === state) return;
+    watched.unknownState = state;
+    this.say(watched, `Slurm says ${state} of the job, which is not known here; it is watched on`);
+  }
+
+  once(watched: Watched, what: string): void {
+    if (watched.said !== what) this.say(watched, what);
+    watched.said = what;
+  }
+
+  refused(watched: Watched, refused: readonly string[]): void {
+    for (const what of newlyRefused(watched, refused)) {
+      this.say(watched, `what lies in its directory is left out: ${what}`);
+    }
+  }
+
+  say({ record: { data } }: Watched, what: string): void {
+    this.#log.warn({ job: data.job.id, slurmJob: data.slurm.jobId }, what);
+  }
+}

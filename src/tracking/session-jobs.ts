@@ -1,0 +1,41 @@
+import { Accounting } from "./ask-accounting.ts";
+import type { TrackingRecord } from "./tracking-record.ts";
+import type { Watched } from "./watched.ts";
+import type { Log } from "../log.ts";
+import type { TrackerEffects } from "./tracker-effects.ts";
+
+/** The jobs of one session and kind that a tracker watches together, by their ids. */
+export interface SessionJobs {
+  /** The first of them: all are seen from the same place. */
+  first: TrackingRecord;
+  jobsDirectory: string;
+  jobs: Map<string, Watched>;
+  accounting: Accounting;
+  /** Slurm may have lost them before they began. */
+  toLookFor: Watched[];
+}
+
+export function openSessionJobs(first: TrackingRecord, log: Log): SessionJobs {
+  const { jobsDirectory } = first;
+  return { first, jobsDirectory, jobs: new Map(), accounting: new Accounting(log), toLookFor: [] };
+}
+
+/** All are in one folder, and of one session: none of their records fits. */
+export async function putAside(
+  session: SessionJobs,
+  why: string,
+  effects: Pick<TrackerEffects, "putAside">,
+): Promise<void> {
+  for (const watched of [...session.jobs.values()]) {
+    await effects.putAside(watched.record, why);
+    letGo(watched, session);
+  }
+}
+
+/** The record may have been delivered again meanwhile: both deliveries are of this job, which is done with. */
+export function letGo(watched: Watched, { jobs }: SessionJobs): void {
+  const { id } = watched.record.data.job;
+  jobs.get(id)?.ack();
+  jobs.delete(id);
+  watched.ack();
+}

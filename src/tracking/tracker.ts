@@ -1,0 +1,383 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { errorText, MentoError, Rejected } from "../errors.ts";
+import { JobWords } from "./job-words.ts";
+import { markerOf } from "../jobs/directory.ts";
+import { endedData, lostData, startedData, type EndFacts } from "./event-data.ts";
+import { endFromRecord, hasBegun, type JobEnd } from "../jobs/job.ts";
+import { timeThere, withPlausibleTimes } from "../jobs/record-times.ts";
+import { NO_RESULTS, resultsOf } from "./results.ts";
+import { cancelHeldCommand, exitCommand, isCancelled, parseExit } from "../slurm/squeue.ts";
+import type { TrackingRecord } from "./tracking-record.ts";
+import { isAtRest, judge, LOOK_FIRST_MS } from "./verdict.ts";
+import { atRest, beginsAnew, isOurs, runIdOf, seenAtOf, watch, wordOn, type Watched } from "./watched.ts";
+import { jobEvent, type JobEventData } from "../messages/job-event.ts";
+import { jobsToRead, readJobs, takeNotifications, type Read } from "./read-jobs.ts";
+import {
+  endOfHeld,
+  endOfUnplaced,
+  isGivenUp,
+  isRetried,
+  mayMove,
+  movedRecord,
+  type Moved,
+} from "./resubmit.ts";
+import { letGo, openSessionJobs, putAside, type SessionJobs } from "./session-jobs.ts";
+import type { Sight } from "./sight.ts";
+import type { TrackerEffects } from "./tracker-effects.ts";
+import { endFromSlurm, type SlurmWord } from "../slurm/job-states.ts";
+
+/** Between two listings of a spool. */
+const TICK_MS = 400;
+/** While a job is stopped and Slurm must say why: a requeued one may wait for long. */
+const AWAIT_REASON_MS = 1_000;
+/** RabbitMQ takes a delivery back after 30 minutes; ours is renewed long before. */
+const RENEW_AFTER_MS = 10 * 60_000;
+const LOOK_AT_ONCE = 8;
+const LONGEST_BACKOFF_MS = 30_000;
+
+/**
+ * The line, second half: submitted jobs become their started and ended events. Jobs of one session are watched
+ * together: one listing of their spool a tick tells which have written a record, and one `squeue` now and then finds
+ * what no script could say. A query that fails says nothing: the jobs go on being watched.
+ */
+export class Tracker {
+  readonly #effects: TrackerEffects;
+  readonly #words: JobWords;
+  readonly #sessions = new Map<string, SessionJobs>();
+  readonly #loops = new Set<Promise<void>>();
+  readonly #stopped = new AbortController();
+
+  constructor(effects: TrackerEffects) {
+    this.#effects = effects;
+    this.#words = new JobWords(effects.log);
+  }
+
+  /** Watches a job until it has ended; then announces, then acks. */
+  take(record: TrackingRecord, ack: () => void): void {
+    const { session, job, process } = record.data;
+    const key = JSON.stringify([session.id, record.jobsDirectory, job.method, process?.host]);
+    const known = this.#sessions.get(key);
+    const one = known ?? openSessionJobs(record, this.#effects.log);
+    // A record delivered twice is one job: the newer delivery is the one to hold.
+    const old = one.jobs.get(job.id);
+    one.jobs.set(job.id, watch(record, ack, old, this.#effects.now()));
+    old?.ack();
+    if (known !== undefined) return;
+    this.#sessions.set(key, one);
+    const loop = this.#watch(one).finally(() => this.#sessions.delete(key));
+    this.#loops.add(loop);
+    void loop.finally(() => this.#loops.delete(loop));
+  }
+
+  /** So many records go back to the queue: those at rest, the ones first that were taken first. */
+  handOn(count: number, isMeant: (record: TrackingRecord) => boolean): void {
+    const meant = this.#all.filter(({ record }) => isMeant(record));
+    for (const watched of atRest(meant, this.#effects.now()).slice(0, count)) watched.isToGo = true;
+  }
+
+  get size(): number {
+    return this.#all.length;
+  }
+
+  get #all(): Watched[] {
+    return [...this.#sessions.values()].flatMap(({ jobs }) => [...jobs.values()]);
+  }
+
+  /** Lets go of all jobs; their un-acked records go to another tracker. */
+  async stop(): Promise<void> {
+    this.#stopped.abort();
+    await Promise.all(this.#loops);
+  }
+
+  async #watch(session: SessionJobs): Promise<void> {
+    const { log, now, reconcileSeconds } = this.#effects;
+    const { jobs, first } = session;
+    const stopped = this.#stopped.signal;
+    let failures = 0;
+    let failingSince = 0;
+    let reconciledAt = now().getTime();
+    while (jobs.size > 0 && !stopped.aborted) {
+      try {
+        const sight = await this.#effects.sightOf(first);
+        await takeNotifications(sight, session);
+        await this.#read(sight, session, jobsToRead(session, now()));
+        const awaitsReason = [...jobs.values()].some((one) => one.endRecord !== undefined);
+        const every = Math.min(awaitsReason ? AWAIT_REASON_MS : Infinity, reconcileSeconds * 1000);
+        if (now().getTime() - reconciledAt >= every) {
+          await this.#reconcile(sight, session);
+          reconciledAt = now().getTime();
+        }
+        failures = 0;
+      } catch (error) {
+        if (this.#stopped.signal.aborted) break;
+        if (error instanceof Rejected && error.code === "record-unfit")
+          await putAside(session, error.message, this.#effects);
+        failures += 1;
+        for (const watched of jobs.values()) watched.isAtRest = true;
+        if (failures === 1) {
+          failingSince = now().getTime();
+          log.warn(
+            { err: error, session: first.data.session.id, jobs: jobs.size },
+            `the jobs cannot be seen; they go on being watched: ${errorText(error)}`,
+          );
+        }
+      }
+      // Also while nothing can be seen of them: the broker waits for no node.
+      const areOutOfSight = failures > 0 && now().getTime() - failingSince > LOOK_FIRST_MS;
+      await this.#renewOrLose(session, areOutOfSight).catch((error: unknown) => {
+        log.warn({ err: error }, `tracking records could not be renewed: ${errorText(error)}`);
+      });
+      const wait = Math.min(TICK_MS * 2 ** failures, LONGEST_BACKOFF_MS);
+      await sleep(wait, undefined, { signal: stopped }).catch(() => undefined);
+    }
+  }
+
+  async #read(sight: Sight, session: SessionJobs, wanted: readonly Watched[]): Promise<void> {
+    for await (const read of readJobs(sight, session.jobsDirectory, wanted, this.#effects.now)) {
+      if (this.#stopped.signal.aborted) return;
+      read.watched.rung = false;
+      await this.#each(read.watched, () => this.#apply(read, sight, session));
+    }
+  }
+
+  /** Takes in what the run script wrote. */
+  async #apply(read: Read, sight: Sight, session: SessionJobs): Promise<void> {
+    const { watched, realPaths } = read;
+    const { job, times } = watched.record.data;
+    const now = this.#effects.now();
+    const there = timeThere(read.readAt, now);
+    watched.clockAhead = there.getTime() - now.getTime();
+    const { records, refused: wrong } = withPlausibleTimes(read.records ?? {}, times.submitted, there);
+    watched.cancelled = records.cancelled;
+    this.#words.refused(watched, [...read.refused, ...wrong]);
+    const { submitted } = records;
+    if (submitted !== undefined && submitted.runId !== runIdOf(watched.record)) {
+      if (mayMove(watched.record)) await this.#follow(watched, submitted, session);
+      else this.#words.refused(watched, [`submitted names another run, ${submitted.runId}`]);
+      return;
+    }
+    if (submitted !== undefined) watched.isBeingResubmitted = submitted.isBeingResubmitted;
+    if (records.started !== undefined) {
+      const { data } = watched.record;
+      const started = startedData(data, records.started);
+      const run = watched.record.retried === undefined ? "" : runIdOf(watched.record);
+      if (data.job.state === "submitted") await this.#announce(watched, started, run);
+      else watched.record = { ...watched.record, data: started };
+    }
+    if (records.ended === undefined) {
+      // If Slurm has started it again, what its first run left was no end.
+      watched.endRecord = undefined;
+      return;
+    }
+    const { record, recordedAt, log } = records.ended;
+    const { refused, ...found } = resultsOf(job, records.ended, realPaths, sight.results);
+    this.#words.refused(watched, refused);
+    const end = endFromRecord(record);
+    if (end !== undefined) {
+      await this.#end(watched, end, { at: record.at, found, log, slurmState: null }, session);
+    } else if (watched.endRecord?.recordedAt !== recordedAt) {
+      watched.endRecord = { record, recordedAt, found, log, since: now.getTime() };
+    }
+  }
+
+  /** One look at all jobs, and accounting for those that Slurm has forgotten: what no script could record. */
+  async #reconcile(sight: Sight, session: SessionJobs): Promise<void> {
+    const words = await sight.look([...session.jobs.values()].map(({ record }) => record));
+    const forgotten: Watched[] = [];
+    for (const watched of [...session.jobs.values()]) {
+      const word = wordOn(watched.record, words);
+      if (word === undefined || !isOurs(watched, word)) {
+        forgotten.push(watched);
+        continue;
+      }
+      watched.record = { ...watched.record, seenAt: this.#effects.now().toISOString() };
+      watched.forgottenSince = undefined;
+      await this.#each(watched, () =>
+        word.instead === undefined
+          ? this.#settle(watched, word, sight, session)
+          : this.#follow(watched, { ...word.instead, why: "reservation-deleted" }, session),
+      );
+    }
+    if (forgotten.length === 0) return;
+    const time = this.#effects.now().getTime();
+    const areNew = forgotten.some(({ forgottenSince }) => forgottenSince === undefined);
+    const forgottenJobs = forgotten.map(({ record }) => record.data);
+    if (sight.hasAccounting) session.accounting.ask(forgottenJobs, areNew, sight.shell, time);
+    for (const watched of forgotten) {
+      watched.rung = true;
+      if (watched.forgottenSince === undefined) {
+        watched.forgottenSince = time;
+        this.#words.say(watched, "Slurm no longer knows the job; it is watched on");
+      }
+      const word = session.accounting.of(runIdOf(watched.record));
+      // What accounting takes for running, and `squeue` does not know, is a record that was never closed.
+      const tells = word !== undefined && isOurs(watched, word) && endFromSlurm(word.state) !== undefined;
+      await this.#each(watched, () => this.#settle(watched, tells ? word : undefined, sight, session));
+    }
+    const { toLookFor } = session;
+    while (toLookFor.length > 0) {
+      await Promise.all(toLookFor.splice(0, LOOK_AT_ONCE).map((one) => this.#submitForgotten(one, time)));
+    }
+  }
+
+  /** Does what follows from Slurm's word on a job, or from its silence. */
+  async #settle(
+    watched: Watched,
+    word: SlurmWord | undefined,
+    sight: Sight,
+    session: SessionJobs,
+  ): Promise<void> {
+    const time = this.#effects.now().getTime();
+    const { endRecord, record } = watched;
+    const { times, job } = record.data;
+    const hasStarted = hasBegun(job.method, times.started !== null, word?.exitCode);
+    const known = { ...watched, hasStarted, seenAt: seenAtOf(record) };
+    if (watched.retrying !== undefined) {
+      await this.#resubmit(watched, sight, session);
+      return;
+    }
+    const lostAfterMs = this.#effects.lostAfterHours * 3600_000;
+    const verdict = judge(known, word, time, lostAfterMs);
+    watched.isAtRest = isAtRest(verdict, known, word, time - lostAfterMs);
+    if (verdict === "goes-on") {
+      if (word !== undefined) this.#words.ofState(watched, word.state);
+      watched.endedWithoutRecordSince = undefined;
+      if (word !== undefined) delete watched.record.heldSince;
+    } else if (verdict === "held") {
+      await this.#resubmit(watched, sight, session);
+    } else if (verdict === "look-again") {
+      watched.rung = true;
+      watched.endedWithoutRecordSince ??= time;
+    } else if (verdict === "ask-exit-code") {
+      const answer = await sight.shell.run(exitCommand(word?.id ?? runIdOf(watched.record), job.directory));
+      const said = parseExit(answer.stdout.toString("utf8"));
+      const exitCode = word?.exitCode ?? said.exitCode;
+      // Once more: the record may have come late.
+      await this.#read(sight, session, [watched]);
+      if (session.jobs.get(job.id) !== watched || word === undefined || exitCode === undefined) return;
+      await this.#settle(watched, { ...word, exitCode, log: said.log }, sight, session);
+    } else if (verdict === "look-if-forgotten") {
+      if (sight.hasAccounting) session.toLookFor.push(watched);
+    } else if (verdict === "lost") {
+      await this.#lose(watched, session);
+    } else {
+      // Slurm's own end time has no zone; ours is at most a look later.
+      const seen = new Date((watched.endedWithoutRecordSince ?? time) + watched.clockAhead);
+      const at = endRecord?.record.at ?? seen.toISOString();
+      const areUnknown = hasStarted || verdict.end.state === "completed";
+      const { found = { ...NO_RESULTS, areUnknown }, log = word?.log ?? "" } = endRecord ?? {};
+      const facts = { at, found, log, slurmState: verdict.slurmState };
+      if (isRetried(watched.record, verdict.end)) {
+        watched.retrying = { end: verdict.end, facts };
+        await this.#resubmit(watched, sight, session);
+      } else await this.#end(watched, ...endOfHeld(watched, verdict.end, facts), session);
+    }
+  }
+
+  /** Once its record on the queue says why: whoever finds it cancelled must know. */
+  async #cancelHeld(watched: Watched, { cancelHeld }: Sight, session: SessionJobs): Promise<void> {
+    const { record } = watched;
+    if (record.heldSince === undefined) {
+      watched.record = { ...record, heldSince: this.#effects.now().toISOString() };
+      await this.#handOn(watched, session);
+    } else await cancelHeld?.(runIdOf(record));
+  }
+
+  /** It could not run, or not to its end, and that was not its own fault: it is submitted again, or it has failed. */
+  async #resubmit(watched: Watched, sight: Sight, session: SessionJobs): Promise<void> {
+    if (sight.cancelHeld !== undefined) return this.#cancelHeld(watched, sight, session);
+    const now = this.#effects.now();
+    const { heldSince = now.toISOString() } = watched.record;
+    watched.record = { ...watched.record, heldSince };
+    const { job } = watched.record.data;
+    const { retrying } = watched;
+    const why = retrying?.end.reason ?? "reservation-deleted";
+    if (retrying && watched.cancelled) return this.#end(watched, retrying.end, retrying.facts, session);
+    try {
+      await this.#effects.resubmit(watched.record, now.getTime(), why);
+      watched.rung = true;
+    } catch (error) {
+      const isOver = isGivenUp(error, heldSince, now.getTime());
+      if (isOver && retrying !== undefined) {
+        await this.#end(watched, retrying.end, { ...retrying.facts, why: errorText(error) }, session);
+        return;
+      }
+      if (isOver) {
+        const answer = await sight.shell.run(cancelHeldCommand(runIdOf(watched.record), markerOf(job.id)));
+        // Somebody may have let it run meanwhile.
+        if (!isCancelled(answer.stdout.toString("utf8"))) return;
+        await this.#end(watched, ...endOfUnplaced(now, errorText(error)), session);
+      } else this.#words.once(watched, `the job cannot be submitted again yet (${why}): ${errorText(error)}`);
+    }
+  }
+
+  /** If it is proven that Slurm has lost it. */
+  async #submitForgotten(watched: Watched, time: number): Promise<void> {
+    await this.#effects.resubmit(watched.record, time, "slurm-forgot").catch((error: unknown) => {
+      this.#words.once(watched, `the job cannot be submitted again yet (slurm-forgot): ${errorText(error)}`);
+    });
+  }
+
+  /** It was submitted again: the record on the queue must say so before the old one is let go. */
+  async #follow(watched: Watched, submitted: Moved, session: SessionJobs): Promise<void> {
+    const moved = movedRecord(watched.record, submitted);
+    const said = { again: submitted.runId, traceparent: moved.traceparent };
+    await this.#effects.announce(jobEvent(moved.data, this.#effects.now(), said));
+    beginsAnew(watched, moved);
+    await this.#handOn(watched, session);
+  }
+
+  async #end(watched: Watched, end: JobEnd, facts: EndFacts, session: SessionJobs): Promise<void> {
+    const { record, cancelled } = watched;
+    await this.#effects.leaveSeats(record);
+    await this.#announce(watched, endedData(record.data, end, { ...facts, cancelled }));
+    letGo(watched, session);
+  }
+
+  async #lose(watched: Watched, session: SessionJobs): Promise<void> {
+    const seenAt = new Date(seenAtOf(watched.record)).toISOString();
+    await this.#effects.leaveSeats(watched.record).catch((error: unknown) => {
+      this.#words.say(watched, `its seat is not free yet: ${errorText(error)}`);
+    });
+    await this.#announce(watched, lostData(watched.record.data, seenAt));
+    this.#words.say(watched, "the job is lost: a person must look what became of it");
+    letGo(watched, session);
+  }
+
+  async #announce(watched: Watched, data: JobEventData, again = ""): Promise<void> {
+    const { traceparent } = watched.record;
+    await this.#effects.announce(jobEvent(data, this.#effects.now(), { again, traceparent }));
+    watched.record = { ...watched.record, data };
+  }
+
+  /** Publishes a copy of the record and acks the old; whoever gets the copy, which may be here already, watches on. */
+  async #handOn(watched: Watched, { jobs }: SessionJobs): Promise<void> {
+    await this.#effects.track(watched.record);
+    const { id } = watched.record.data.job;
+    if (jobs.get(id) === watched) jobs.delete(id);
+    watched.ack();
+  }
+
+  /** No delivery is held for long; and what has been out of sight for all too long is lost. */
+  async #renewOrLose(session: SessionJobs, areOutOfSight: boolean): Promise<void> {
+    const time = this.#effects.now().getTime();
+    const lostBefore = time - this.#effects.lostAfterHours * 3600_000;
+    for (const watched of [...session.jobs.values()]) {
+      const { takenAt, record, isToGo } = watched;
+      if (areOutOfSight && seenAtOf(record) < lostBefore) await this.#lose(watched, session);
+      else if (isToGo || time - takenAt > RENEW_AFTER_MS) {
+        await this.#handOn(watched, session);
+      }
+    }
+  }
+
+  /** A mistake about one job does not keep the others from being watched. */
+  async #each(watched: Watched, work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      if (error instanceof MentoError) throw error;
+      this.#effects.log.error({ err: error, job: watched.record.data.job.id }, errorText(error));
+    }
+  }
+}

@@ -1,0 +1,45 @@
+import { brokerLost, type BrokerLink } from "../broker/connection.ts";
+import type { Publisher } from "../broker/publisher.ts";
+import type { Topology } from "../broker/topology.ts";
+import type { MentoConfig } from "../config/config.ts";
+import { MentoError } from "../errors.ts";
+import type { Log } from "../log.ts";
+import { eventBytes } from "../messages/event-bytes.ts";
+import { toCloudEvent, type OutgoingEvent } from "../messages/job-event.ts";
+
+interface AnnounceParts {
+  link: BrokerLink;
+  publisher: Publisher;
+  topology: Topology;
+  worker: Pick<MentoConfig["worker"], "group" | "maxEventBytes">;
+  log: Log;
+}
+
+/** Publishes events as this worker's group, over one link. */
+export function announcing({ link, publisher, topology, worker, log }: AnnounceParts) {
+  const source = `/mento/${worker.group}`;
+  return async (event: OutgoingEvent): Promise<void> => {
+    const published = publisher.publish({
+      exchange: topology.eventsExchange,
+      routingKey: event.routingKey,
+      // What the broker has refused for its size is cut to what it takes, never sent again as it is.
+      body: eventBytes(toCloudEvent(event, source), Math.min(worker.maxEventBytes, publisher.maxBytes)),
+      properties: {
+        messageId: event.id,
+        type: event.type,
+        appId: source,
+        timestamp: Math.floor(Date.parse(event.time) / 1000),
+        contentType: "application/cloudevents+json",
+      },
+    });
+    await published.catch((error: unknown) => {
+      const { code } = error instanceof MentoError ? error : {};
+      // Somebody has deleted the history: a new link declares it again.
+      if (code === "nobody-listens") link.fail(brokerLost(`no queue takes ${event.type}`, error));
+      if (code !== "publish-refused" || !(error instanceof MentoError)) throw error;
+      // One client's full queue must not stop the beamline; the others have the event.
+      log.error({ event: event.id, code: error.code, hint: error.hint }, error.message);
+    });
+    log.info({ event: event.id, cause: event.data.cause }, event.type);
+  };
+}

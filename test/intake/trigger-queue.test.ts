@@ -1,0 +1,249 @@
+import { pino } from "pino";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { LeftWaiting } from "../../src/intake/intake.ts";
+import { Deferred, Rejected, Unavailable, type MentoError } from "../../src/errors.ts";
+import type { ReceivedMessage } from "../../src/intake/handle-message.ts";
+import { noTurnYet } from "../../src/submission/submit-answer.ts";
+import { TriggerQueue } from "../../src/intake/trigger-queue.ts";
+import { Trigger } from "../../src/triggers/trigger-config.ts";
+
+let free: number;
+let fullOf: "trigger" | "session";
+let trouble: Error | undefined;
+let there: Set<string>;
+let isLookBroken: boolean;
+let isOutranked: boolean;
+let openSessions: string[];
+/** What was done, in its order. */
+let done: string[];
+let tries: number;
+const queues: TriggerQueue[] = [];
+
+beforeEach(() => {
+  vi.useFakeTimers();
+  free = 0;
+  fullOf = "trigger";
+  trouble = undefined;
+  there = new Set();
+  isLookBroken = isOutranked = false;
+  openSessions = ["1"];
+  done = [];
+  tries = 0;
+});
+afterEach(() => {
+  for (const queue of queues.splice(0)) queue.stop();
+  vi.useRealTimers();
+});
+
+function open(config: object, prefetch = 64): TriggerQueue {
+  const queue = new TriggerQueue({
+    trigger: Trigger.parse({ name: "t", run: ["/bin/true"], ...config }),
+    prefetch,
+    handle: ({ turn, properties: { messageId = "" } }) => {
+      if (typeof turn === "object")
+        return Promise.resolve(void done.push(`${messageId} by ${turn.overtakenBy}`));
+      tries += 1;
+      if (trouble !== undefined) return Promise.reject(trouble);
+      if (there.has(messageId)) return Promise.resolve(void done.push(`${messageId} found`));
+      if (free === 0) return Promise.reject(noTurnYet("t", fullOf));
+      free -= 1;
+      return Promise.resolve(void done.push(messageId));
+    },
+    jobsThere: () => (isLookBroken ? Promise.reject(new Error("no look")) : Promise.resolve(there)),
+    putBack: ({ properties }) => Promise.resolve(void done.push(`${properties.messageId ?? ""} back`)),
+    isOutranked: () => isOutranked,
+    openSessions: () => Promise.resolve(openSessions),
+    log: pino({ level: "silent" }),
+  });
+  queues.push(queue);
+  return queue;
+}
+
+/** Messages named by their order; resolves to `acked` or what was thrown. */
+function join(
+  queue: TriggerQueue,
+  name: string,
+  door = "d",
+  order = `0-${name}`,
+  cameBack?: MentoError,
+): Promise<unknown> {
+  const received: ReceivedMessage = {
+    body: Buffer.from("{}"),
+    properties: { messageId: name },
+    isFromEvents: false,
+    receivedAt: new Date(),
+    dataLook: undefined,
+    onlyTrigger: "t",
+    queuedFor: [],
+    queuedTurn: { door, order, session: "1", beamline: "p11" },
+    cameBack,
+    copyFor: () => ({ body: Buffer.from(""), properties: { messageId: name } }),
+  };
+  return queue.join(received).then(
+    () => "acked",
+    (error: unknown) => error,
+  );
+}
+
+async function stateOf(work: Promise<unknown>): Promise<unknown> {
+  let state: unknown = "pending";
+  void work.then((value) => (state = value));
+  await vi.advanceTimersByTimeAsync(0);
+  return state;
+}
+
+describe("a trigger's queue", () => {
+  it("gives turns in the order of the messages, as seats become free", async () => {
+    const queue = open({ concurrency: 1 });
+    const works = ["b", "a", "c"].map((name) => join(queue, name));
+    await vi.advanceTimersByTimeAsync(5_000);
+    expect(done).toEqual([]);
+    for (const name of ["a", "b", "c"]) {
+      free = 1;
+      queue.wake();
+      await vi.advanceTimersByTimeAsync(0);
+      expect(done.at(-1)).toBe(name);
+    }
+    expect(await Promise.all(works)).toEqual(["acked", "acked", "acked"]);
+  });
+
+  it("finds a free seat by itself, and looks about once a second, whatever number waits", async () => {
+    const queue = open({ concurrency: 1 });
+    for (let number = 0; number < 50; number++) void join(queue, `m${100 + number}`);
+    await vi.advanceTimersByTimeAsync(10_000);
+    expect(tries).toBeLessThan(15);
+    free = 1;
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(done).toEqual(["m100"]);
+  });
+
+  it("runs the newest, and tells the others by which they were overtaken", async () => {
+    const queue = open({ latest: true });
+    const works = ["a", "c", "b", "d"].map((name) => join(queue, name));
+    expect(await stateOf(works[0] ?? Promise.resolve())).toBe("acked");
+    // The first was being tried when the others came.
+    expect(done.sort()).toEqual(["a by d", "b by c", "c by d"]);
+    free = 1;
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(done.at(-1)).toBe("d");
+    expect(await Promise.all(works)).toEqual(["acked", "acked", "acked", "acked"]);
+  });
+
+  it("does not call overtaken what was submitted before", async () => {
+    const queue = open({ latest: true });
+    there.add("a");
+    // The order's end is the job's id.
+    isLookBroken = true;
+    const work = join(queue, "b");
+    void join(queue, "a");
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(done).toEqual([]);
+    isLookBroken = false;
+    await vi.advanceTimersByTimeAsync(2_000);
+    expect(done).toEqual(["a found"]);
+    expect(await stateOf(work)).toBe("pending");
+  });
+
+  it("keeps doors apart", async () => {
+    const queue = open({ latest: true, key: "{{ detector }}" });
+    void join(queue, "a", "eiger");
+    void join(queue, "b", "lambda");
+    free = 2;
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(done.sort()).toEqual(["a", "b"]);
+  });
+
+  it("that holds a message twice lets the second go", async () => {
+    const queue = open({ concurrency: 1 });
+    const works = [join(queue, "a"), join(queue, "a", "d", "1-a")];
+    expect(await stateOf(works[1] ?? Promise.resolve())).toBe("acked");
+    free = 2;
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(done).toEqual(["a"]);
+  });
+
+  it("lets a message that cannot work go its way, and keeps those that wait for a node that is away", async () => {
+    const queue = open({ concurrency: 1 });
+    trouble = new Unavailable({ code: "ssh-unreachable", message: "away", hint: "" });
+    const work = join(queue, "a");
+    expect(await stateOf(work)).toBe("pending");
+    trouble = new Rejected({ code: "submit-refused", message: "no", hint: "" });
+    await vi.advanceTimersByTimeAsync(2_000);
+    expect(await stateOf(work)).toBe(trouble);
+    trouble = new Unavailable({ code: "broker-lost", message: "broken", hint: "" });
+    expect(await stateOf(join(queue, "b"))).toBe(trouble);
+  });
+
+  it("gives way to a higher priority while it is the session that is full", async () => {
+    const queue = open({ concurrency: { perSession: 1 } });
+    fullOf = "session";
+    void join(queue, "a");
+    await vi.advanceTimersByTimeAsync(0);
+    expect(queue.waitsForSession("1")).toBe(true);
+    expect(queue.waitsForSession("2")).toBe(false);
+    isOutranked = true;
+    free = 1;
+    await vi.advanceTimersByTimeAsync(5_000);
+    expect(done).toEqual([]);
+    isOutranked = false;
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(done).toEqual(["a"]);
+    expect(queue.waitsForSession("1")).toBe(false);
+  });
+
+  it("holds nothing for as long as RabbitMQ would take it back", async () => {
+    const queue = open({ concurrency: 1 });
+    const works = ["a", "b"].map((name) => join(queue, name));
+    await vi.advanceTimersByTimeAsync(14 * 60_000);
+    expect(done).toEqual([]);
+    await vi.advanceTimersByTimeAsync(2 * 60_000);
+    expect(done.sort()).toEqual(["a back", "b back"]);
+    expect(await Promise.all(works)).toEqual(["acked", "acked"]);
+  });
+
+  it("puts back what has only waited in workers that ended, and gives up none", async () => {
+    const queue = open({ concurrency: 1 });
+    const cameBack = new Deferred({
+      code: "worker-ended",
+      message: "",
+      hint: "",
+      giveUpAfterSeconds: Infinity,
+    });
+    const works = ["a", "b"].map((name) => join(queue, name, "d", `0-${name}`, cameBack));
+    await vi.advanceTimersByTimeAsync(2_000);
+    expect(done.sort()).toEqual(["a back", "b back"]);
+    expect(await Promise.all(works)).toEqual(["acked", "acked"]);
+  });
+
+  it("lets others be seen when all that it may hold wait, its last ones first, and else nobody", async () => {
+    const queue = open({ concurrency: 1 }, 4);
+    for (const name of ["a", "b", "c", "d"]) void join(queue, name);
+    await vi.advanceTimersByTimeAsync(3_000);
+    expect(done).toEqual([]);
+    openSessions = ["1", "2"];
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(done[0]).toBe("d back");
+  });
+
+  it("lets the next session's be seen when all that it may hold are of one that is over", async () => {
+    const queue = open({ concurrency: 1 }, 2);
+    openSessions = [];
+    for (const name of ["a", "b"]) void join(queue, name);
+    await vi.advanceTimersByTimeAsync(3_000);
+    expect(done).toEqual([]);
+    openSessions = ["2"];
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(done[0]).toBe("b back");
+  });
+
+  it("leaves to the broker what waits when it stops, and finishes what is under way", async () => {
+    const queue = open({ concurrency: 1 });
+    const works = ["a", "b"].map((name) => join(queue, name));
+    await vi.advanceTimersByTimeAsync(0);
+    queue.stop();
+    const ends = await Promise.all(works);
+    for (const end of ends) expect(end).toBeInstanceOf(LeftWaiting);
+    expect(await join(queue, "c")).toBeInstanceOf(LeftWaiting);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+});
