@@ -4,7 +4,7 @@ import { BaseSequencer, type TestSpecification } from "vitest/node";
 /** They wait for minutes: those that begin last would be waited for alone. */
 const LONG = [
   ...["odd-programs", "broker-faults", "dead-letters", "floods", "cancel-faults", "crash-points"],
-  ...["hostile-messages", "reservations", "array", "time-limit", "chaos", "rehearsal"],
+  ...["hostile-messages", "reservations", "array", "time-limit", "chaos", "rehearsal", "many-jobs"],
 ];
 
 class LongFirst extends BaseSequencer {

@@ -197,8 +197,18 @@ export class Superseded extends MentoError {
 /** Nobody can work now: the worker stops consuming until it can. No attempt of the message is used up. */
 export class Unavailable extends MentoError {}
 
+/** RabbitMQ cannot be worked with: whatever had the link to it starts over, and it delivers again what was not acked. */
+export class BrokerUnavailable extends Unavailable {}
+
 /** Something is set up wrongly. Repeating does not help; a person must change it. */
 export class Misconfigured extends MentoError {}
+
+/** What keeps everybody, or everybody of one session, from work: a node, Slurm, the configuration; not the broker. */
+export function isOutage(error: unknown): error is Unavailable | Misconfigured {
+  return (
+    (error instanceof Unavailable || error instanceof Misconfigured) && !(error instanceof BrokerUnavailable)
+  );
+}
 
 /** A command's exit status for it: 1 failed, 2 wrong usage or configuration, 3 a server is out of reach. */
 export function exitStatusOf(error: MentoError): number {

@@ -1,5 +1,5 @@
 import { IllegalOperationError, type ConfirmChannel as AmqpChannel, type Options } from "amqplib";
-import { MentoError, Unavailable, errorText } from "../errors.ts";
+import { BrokerUnavailable, errorText, MentoError } from "../errors.ts";
 import { brokerLost, type BrokerLink } from "./connection.ts";
 
 /** After this a publish counts as unknown, and the link as lost: 15 s. While the broker blocks, no time passes. */
@@ -180,8 +180,8 @@ function channelClosed(reason: string): MentoError {
   return exchange === undefined ? brokerLost(reason) : exchangeMissing(exchange);
 }
 
-function mayNotPublish(reason: string): Unavailable {
-  return new Unavailable({
+function mayNotPublish(reason: string): BrokerUnavailable {
+  return new BrokerUnavailable({
     code: "broker-refused",
     message: `RabbitMQ does not let this login publish there: ${reason}.`,
     hint: "Take the login of a detector, or of a worker: docs/security.md has the permissions of each.",
@@ -205,8 +205,8 @@ function nobodyListens(exchange: string, routingKey: string): MentoError {
   });
 }
 
-function unconfirmed(): Unavailable {
-  return new Unavailable({
+function unconfirmed(): BrokerUnavailable {
+  return new BrokerUnavailable({
     code: "publish-unconfirmed",
     message: `RabbitMQ did not confirm a message within ${CONFIRM_TIMEOUT_MS / 1000} s.`,
     hint: "The broker may be short of memory or disk; Mento publishes the message again under the same id.",

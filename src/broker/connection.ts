@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { connect, credentials, type ChannelModel } from "amqplib";
-import { MentoError, Unavailable, errorText } from "../errors.ts";
+import { BrokerUnavailable, errorText, MentoError } from "../errors.ts";
 import { leaveOutUnreadableHeaders } from "./readable-headers.ts";
 import { readBrokerUrl } from "./url.ts";
 
@@ -57,12 +57,12 @@ const ANSWER_TIMEOUT_MS = 60_000;
  */
 export async function openLink(address: BrokerAddress, stop?: AbortSignal): Promise<BrokerLink> {
   const urls = typeof address.url === "string" ? [address.url] : address.url;
-  const troubles: Unavailable[] = [];
+  const troubles: BrokerUnavailable[] = [];
   for (const url of urls) {
     try {
       return await openLinkTo(url, address, stop);
     } catch (error) {
-      if (!(error instanceof Unavailable)) throw error;
+      if (!(error instanceof BrokerUnavailable)) throw error;
       troubles.push(error);
     }
   }
@@ -70,12 +70,12 @@ export async function openLink(address: BrokerAddress, stop?: AbortSignal): Prom
 }
 
 /** A refusal is what a person can mend; else all are out of reach. */
-function ofAll(troubles: readonly Unavailable[]): Unavailable {
+function ofAll(troubles: readonly BrokerUnavailable[]): BrokerUnavailable {
   const [first] = troubles;
   const refused = troubles.find(({ code }) => code === "broker-refused");
   if (refused !== undefined) return refused;
   if (first !== undefined && troubles.length === 1) return first;
-  return new Unavailable({
+  return new BrokerUnavailable({
     code: "broker-unreachable",
     message: troubles.map(({ message }) => message).join(" ") || "No url of RabbitMQ is given.",
     hint: "Is one of them running, and is broker.url right?",
@@ -268,11 +268,11 @@ function placeOf(text: string): string {
   return `${host}:${port}${virtualHost === undefined ? "" : `, virtual host ${virtualHost}`}`;
 }
 
-function connectError(cause: unknown, place: string): Unavailable {
+function connectError(cause: unknown, place: string): BrokerUnavailable {
   const said = errorText(cause) || "no answer";
   // A virtual host that does not exist comes as `Expected ConnectionOpenOk; got <ConnectionClose channel:0>`.
   if (/got <ConnectionClose|vhost \S+ not found/i.test(said)) {
-    return new Unavailable({
+    return new BrokerUnavailable({
       code: "broker-refused",
       message: `RabbitMQ at ${place} has no such virtual host, or refuses this user in it: ${said}.`,
       hint: "The virtual host is the path of broker.url, and / is written without a path or as %2F; `rabbitmqctl list_vhosts` and `rabbitmqctl list_permissions -p VHOST` say what there is.",
@@ -280,14 +280,14 @@ function connectError(cause: unknown, place: string): Unavailable {
     });
   }
   if (/ACCESS.REFUSED|NOT.ALLOWED/.test(said)) {
-    return new Unavailable({
+    return new BrokerUnavailable({
       code: "broker-refused",
       message: `RabbitMQ at ${place} refused the login: ${said}.`,
       hint: "Check broker.url, broker.username and the password; the virtual host is the path of the url.",
       cause,
     });
   }
-  return new Unavailable({
+  return new BrokerUnavailable({
     code: "broker-unreachable",
     message: `RabbitMQ at ${place} cannot be reached: ${said}.`,
     hint: "Is it running, and is broker.url right?",
@@ -295,16 +295,16 @@ function connectError(cause: unknown, place: string): Unavailable {
   });
 }
 
-function hangs(place: string, what: string): Unavailable {
-  return new Unavailable({
+function hangs(place: string, what: string): BrokerUnavailable {
+  return new BrokerUnavailable({
     code: "broker-unreachable",
     message: `RabbitMQ at ${place} has not answered for ${ANSWER_TIMEOUT_MS / 1000} s: ${what}.`,
     hint: "It hangs, or most nodes of its cluster are away; Mento tries again.",
   });
 }
 
-export function brokerLost(what: string, cause?: unknown): Unavailable {
-  return new Unavailable({
+export function brokerLost(what: string, cause?: unknown): BrokerUnavailable {
+  return new BrokerUnavailable({
     code: "broker-lost",
     message: `The connection to RabbitMQ broke: ${what}.`,
     hint: "Mento connects again; nothing is lost.",

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { Unavailable } from "../errors.ts";
+import { BrokerUnavailable } from "../errors.ts";
 import { ConfirmChannel, sizeLimitOf, type Publish } from "./confirm-channel.ts";
 import type { BrokerLink } from "./connection.ts";
 
@@ -94,8 +94,8 @@ export class Publisher {
   }
 }
 
-function refused(target: string): Unavailable {
-  return new Unavailable({
+function refused(target: string): BrokerUnavailable {
+  return new BrokerUnavailable({
     code: "publish-refused",
     message: `RabbitMQ did not take a message for ${target}: a queue that is to have it takes none.`,
     hint: `Look for a queue of ${target} that is full, with x-overflow reject-publish, and empty or unbind it; or that has no leader.`,

@@ -1,5 +1,5 @@
 import type { Channel } from "amqplib";
-import { MentoError, Misconfigured, Unavailable, errorText } from "../errors.ts";
+import { BrokerUnavailable, errorText, MentoError, Misconfigured } from "../errors.ts";
 import { brokerLost, type BrokerLink } from "./connection.ts";
 
 /** Seconds that a message waits before it comes back: a queue for each. */
@@ -274,9 +274,9 @@ function inWords(cause: unknown): unknown {
 }
 
 /** For a moment after RabbitMQ's start: `home node 'rabbit@host' of durable queue … is down or inaccessible`. */
-function stillStarting(text: string, cause: unknown): Unavailable | undefined {
+function stillStarting(text: string, cause: unknown): BrokerUnavailable | undefined {
   if (!/home node .* is down or inaccessible/.test(text)) return undefined;
-  return new Unavailable({
+  return new BrokerUnavailable({
     code: "broker-unreachable",
     message: `RabbitMQ answers, but not all of its queues are there yet: ${text}.`,
     hint: "It has just started, or a node of its cluster is down; Mento tries again.",
@@ -284,9 +284,9 @@ function stillStarting(text: string, cause: unknown): Unavailable | undefined {
   });
 }
 
-function notAllowed(text: string, cause: unknown): Unavailable | undefined {
+function notAllowed(text: string, cause: unknown): BrokerUnavailable | undefined {
   if (!/ACCESS_REFUSED/.test(text)) return undefined;
-  return new Unavailable({
+  return new BrokerUnavailable({
     code: "broker-refused",
     message: `RabbitMQ does not let this login do that: ${text}.`,
     hint: "A worker needs configure, write and read permissions for Mento's names, a detector or viewer fewer: docs/security.md has the commands.",

@@ -168,7 +168,7 @@ export const Site = z.strictObject({
     .array(absolutePath)
     .optional()
     .describe(
-      "Folders whose files jobs on this host may be given while no session is open, beside those of `localJobs` and `slurmJobs`, which always count; default: `gpfs`.",
+      "Folders whose files jobs on this host may be given while no session is open, beside those of the job that they follow on; default: `gpfs`.",
     ),
   sessions: z
     .array(StaticSession)

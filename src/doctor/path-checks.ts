@@ -1,18 +1,21 @@
 import { randomUUID } from "node:crypto";
 import { existsSync } from "node:fs";
-import { readFile, rm, writeFile } from "node:fs/promises";
+import { rm, writeFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import { posix } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { toCorePath, toNodePath } from "../beamtime/paths.ts";
 import type { Session } from "../beamtime/session.ts";
 import { errorText } from "../errors.ts";
+import { readPlainFile, textOf, type FileRules } from "../files/plain-file.ts";
 import { quote, quoteAll } from "../shells/quote.ts";
 import type { Shell } from "../shells/shell.ts";
 import { sayLine } from "../text/terminal.ts";
 import type { Finding } from "./checklist.ts";
 
 const LOOK_EVERY_MS = 200;
+/** The account can put anything in its place. */
+const PROBE_FILE: FileRules = { maxBytes: 4096, links: "refuse" };
 
 /** A small file in the session, on all file systems that it can appear on. */
 interface TestFile {
@@ -101,8 +104,8 @@ export async function checkWriteBack(
       };
     }
     const seconds = await waitUntil(timeoutSeconds, stop, async () => {
-      const seen = await readFile(file.beamline, "utf8").catch(() => "");
-      return seen === file.content;
+      const seen = await readPlainFile(file.beamline, PROBE_FILE).catch(() => undefined);
+      return seen !== undefined && textOf(seen.bytes) === file.content;
     });
     if (seconds !== undefined) {
       const message = `what ${shell.host} writes to ${posix.dirname(file.node)} is seen here after ${seconds.toFixed(1)} s`;

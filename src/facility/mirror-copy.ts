@@ -295,7 +295,8 @@ async function copySource(
     if (failed !== undefined) throw failed.error;
     if (process.geteuid?.() === 0 && copied.readers !== "all") await chown(partial, 0, topOf(core, path).gid);
     await chmod(partial, copied.mode);
-    await utimes(partial, after.atimeMs / 1000, after.mtimeMs / 1000);
+    // As numbers, times before 1970 would be taken for now.
+    await utimes(partial, after.atime, after.mtime);
     return { ...copied, copyInode: (await lstat(partial)).ino };
   } finally {
     await source.close();

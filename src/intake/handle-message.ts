@@ -1,6 +1,14 @@
 import type { Trouble } from "./admission.ts";
 import type { Collected } from "./collect-array.ts";
-import { Deferred, MentoError, Misconfigured, Rejected, Superseded, Unavailable } from "../errors.ts";
+import {
+  Deferred,
+  isOutage,
+  MentoError,
+  Misconfigured,
+  Rejected,
+  Superseded,
+  Unavailable,
+} from "../errors.ts";
 import type { Session } from "../beamtime/session.ts";
 import type { Seats } from "../jobs/seats.ts";
 import type { TrackingRecord } from "../tracking/tracking-record.ts";
@@ -16,7 +24,7 @@ import { notesOf } from "../submission/sbatch.ts";
 import type { PlaceWish } from "../submission/session-places.ts";
 import { HERE, jobIdFor, planJob, type JobPlan, type JobsFolderOf } from "../triggers/plan.ts";
 import type { Trigger } from "../triggers/trigger-config.ts";
-import { hasTurns, turnOf, type Turn } from "../triggers/turns.ts";
+import { turnOf, type Turn } from "../triggers/turns.ts";
 import { submittedData } from "../submission/submitted-data.ts";
 
 export interface ReceivedMessage {
@@ -36,8 +44,6 @@ export interface ReceivedMessage {
   queuedTurn: QueuedTurn | undefined;
   /** Workers that had it have ended, so often that it is not to be tried now; there it can still wait. */
   cameBack?: MentoError | undefined;
-  /** Its turn in that queue has come, or a newer message has overtaken it. */
-  turn?: "now" | { overtakenBy: string };
   /** The message as it is put into the queue of a trigger. */
   copyFor: (trigger: string, turn: QueuedTurn) => Outgoing;
 }
@@ -93,23 +99,50 @@ export async function handleMessage(received: ReceivedMessage, effects: IntakeEf
     received.onlyTrigger === undefined
       ? await matchInTurns(input, received.body.byteLength, effects.triggers)
       : { matched: [triggerNamed(received.onlyTrigger, effects.triggers)], unmatched: [] };
-  const { turn } = received;
-  if (typeof turn === "object") {
-    for (const trigger of matched)
-      await announceSuperseded(trigger, turn.overtakenBy, input, received, effects);
-    return;
-  }
   if (matched.length === 0) {
     // Nobody needs to be told that the end of a job starts nothing.
     if (input.job === null) await effects.announce(ignoredEvent(input, unmatched, effects.now()));
     return;
   }
+  const wanted = matched.filter(({ name }) => !received.queuedFor.includes(name));
+  await submitAll(wanted, { input, received, hasTurn: false }, effects);
+}
 
-  const wanted = matched
-    .filter(({ name }) => !received.queuedFor.includes(name))
-    .sort((one, other) => other.priority - one.priority);
-  const here = wanted.filter(({ method }) => HERE.includes(method));
-  const elsewhere = wanted.filter((trigger) => !here.includes(trigger));
+/** A message that waited in the queue of this trigger: its turn has come, or a newer one has overtaken it. */
+export async function handleTurn(
+  received: ReceivedMessage,
+  trigger: Trigger,
+  turn: "now" | { overtakenBy: string },
+  effects: IntakeEffects,
+): Promise<void> {
+  const input = readTriggerInput(decodeMessage(received.body, received.properties));
+  requireFromEvents(input, received.isFromEvents);
+  const message = { input, received, hasTurn: true };
+  if (turn === "now") await submitAll([trigger], message, effects);
+  else await announceSuperseded(trigger, turn.overtakenBy, message, effects);
+}
+
+/** A message that was read. */
+interface Message {
+  input: TriggerInput;
+  received: ReceivedMessage;
+  /** Its turn in the queue of the trigger has come. */
+  hasTurn: boolean;
+}
+
+/**
+ * One trigger after the other, those on this host first, until nobody can work. Those whose jobs wait for others, to
+ * become arrays, may take their time beside that.
+ */
+async function submitAll(
+  triggers: readonly Trigger[],
+  message: Message,
+  effects: IntakeEffects,
+): Promise<void> {
+  const { input } = message;
+  const sorted = [...triggers].sort((one, other) => other.priority - one.priority);
+  const here = sorted.filter(isHere);
+  const elsewhere = sorted.filter((trigger) => !isHere(trigger));
   const failures: unknown[] = [];
   const session = await effects
     .findSession(input.beamtimeId ?? undefined, input.paths)
@@ -121,97 +154,50 @@ export async function handleMessage(received: ReceivedMessage, effects: IntakeEf
       return null;
     });
   if (session !== null) requireBeamline(input, session);
-  for (const trigger of here) {
-    const running = runTrigger(trigger, { input, received, session }, effects);
-    await running.catch((error: unknown) => failures.push(error));
+  const submit = async (trigger: Trigger) => {
+    const failing = submitTrigger(trigger, message, session, effects);
+    const failure = await failing.catch((error: unknown) =>
+      fateOf(error, trigger, message, session, effects),
+    );
+    if (failure !== undefined) failures.push(failure);
+    return failure;
+  };
+  const ready = session === null ? here : [...here, ...elsewhere];
+  const inArrays = ready.filter(({ array }) => array !== undefined).map(submit);
+  for (const trigger of ready.filter(({ array }) => array === undefined)) {
+    // Nobody can work. Else it may be this trigger's command alone, which keeps no other from its job.
+    if (isOutage(await submit(trigger)) && !isHere(trigger)) break;
   }
-  if (session !== null && elsewhere.length > 0) {
-    failures.push(...(await runTriggers(elsewhere, { input, received, session }, effects)));
-  }
+  await Promise.all(inArrays);
   if (failures.length > 0) throw worst(failures);
 }
 
-/** The triggers whose jobs run at the session's nodes: by themselves or in arrays, which may take their time. */
-async function runTriggers(
-  triggers: readonly Trigger[],
-  resolved: Resolved & { session: Session },
-  effects: IntakeEffects,
-): Promise<unknown[]> {
-  const alone = triggers.filter(({ array }) => array === undefined);
-  const inArrays = triggers.filter((trigger) => !alone.includes(trigger));
-  const failures: unknown[] = [];
-  const works = inArrays.map(async (trigger) => {
-    const failure = await tryTrigger(trigger, resolved, effects);
-    if (failure !== undefined) failures.push(failure);
-  });
-  if (alone.length > 0) {
-    const run = resolved.received.turn === "now" ? runAfterLook : runInTurn;
-    works.push(run(alone, resolved, effects, failures));
-  }
-  await Promise.all(works.map((work) => work.catch((error: unknown) => failures.push(error))));
-  return failures;
-}
+const isHere = ({ method }: Trigger) => HERE.includes(method);
 
-/** When their turn with their trigger has come: a look for room that is in vain takes no turn of the session's. */
-async function runAfterLook(
-  triggers: readonly Trigger[],
-  resolved: Resolved & { session: Session },
-  effects: IntakeEffects,
-  failures: unknown[],
-): Promise<void> {
-  for (const trigger of triggers) {
-    const enter = () => effects.enter(resolved.session, 1, trigger.priority);
-    const failure = await tryTrigger(trigger, { ...resolved, enter }, effects);
-    if (failure !== undefined) failures.push(failure);
-  }
-}
-
-/** In the session's turn, and until nobody can work. */
-async function runInTurn(
-  triggers: readonly Trigger[],
-  resolved: Resolved & { session: Session },
-  effects: IntakeEffects,
-  failures: unknown[],
-): Promise<void> {
-  const { session } = resolved;
-  const submits = triggers.filter((trigger) => !hasTurns(trigger));
-  const priority = Math.max(...triggers.map((trigger) => trigger.priority));
-  const leave = await effects.enter(session, submits.length, priority);
-  try {
-    for (const trigger of triggers) {
-      const failure = await tryTrigger(trigger, resolved, effects);
-      if (failure === undefined) continue;
-      failures.push(failure);
-      // Nobody can work. Else it may be this trigger's command alone, which keeps no other from its job.
-      if (isTroubleOfOthers(failure)) break;
-    }
-  } finally {
-    leave();
-  }
-}
-
-/** Runs a trigger, or says what becomes of the message. */
-async function tryTrigger(
+/** What becomes of a message because of what one trigger's submit threw; undefined: it was overtaken, and is done with. */
+async function fateOf(
+  error: unknown,
   trigger: Trigger,
-  resolved: Resolved & { session: Session },
+  message: Message,
+  session: Session | null,
   effects: IntakeEffects,
 ): Promise<unknown> {
-  const { session } = resolved;
-  try {
-    await runTrigger(trigger, resolved, effects);
-    return undefined;
-  } catch (error) {
-    if (!isTroubleOfOthers(error)) return endedIfClosed(error, session);
-    return effects.report(session, error);
+  if (error instanceof Superseded) {
+    const announcing = announceSuperseded(trigger, error.by, message, effects);
+    return announcing.then(
+      () => undefined,
+      (failure: unknown) => failure,
+    );
   }
+  if (session === null || isHere(trigger)) return error;
+  return isOutage(error) ? effects.report(session, error) : endedIfClosed(error, session);
 }
 
 /** Of this one trigger's job, which the event's id tells from others of the message. */
 async function announceSuperseded(
   { name }: Trigger,
   by: string,
-  input: TriggerInput,
-  { queuedTurn }: ReceivedMessage,
+  { input, received: { queuedTurn } }: Message,
   { announce, group, now }: IntakeEffects,
 ): Promise<void> {
   const { cause, paths } = input;
@@ -245,40 +231,20 @@ function triggerNamed(name: string, triggers: readonly Trigger[]): Trigger {
   });
 }
 
-/** The node or Slurm, not the message; the broker's trouble is the link's, and starts everything over. */
-function isTroubleOfOthers(error: unknown): error is Trouble {
-  if (!(error instanceof Unavailable || error instanceof Misconfigured)) return false;
-  return !/^(broker|publish)-/.test(error.code);
-}
-
-/** A message, and whose it is. */
-interface Resolved {
-  input: TriggerInput;
-  received: ReceivedMessage;
-  session: Session | null;
-  /** Waits for a turn of the session's, if it has none yet. */
-  enter?: () => Promise<() => void>;
-}
-
 /** The copy to the core file system is quick for beamtimes only (docs.desy.de/asap3, "Fast copy"). */
 const DATA_TIMEOUT_SECONDS = { beamtime: 600, commissioning: 1800 };
 
-async function runTrigger(trigger: Trigger, resolved: Resolved, effects: IntakeEffects): Promise<void> {
-  const { input, received } = resolved;
-  try {
-    await submitOrQueue(trigger, resolved, effects);
-  } catch (error) {
-    if (!(error instanceof Superseded)) throw error;
-    await announceSuperseded(trigger, error.by, input, received, effects);
-  }
-}
-
 /**
- * Plan, submit, record, announce: each step can be repeated, and each is confirmed before the next. A trigger whose jobs
- * are counted has a queue of its own, where a message whose data is whole waits for its turn.
+ * Plan, admit, submit, record, announce: each step can be repeated, and each is confirmed before the next. A trigger whose
+ * jobs are counted has a queue of its own, where a message whose data is whole waits for its turn.
  */
-async function submitOrQueue(trigger: Trigger, resolved: Resolved, effects: IntakeEffects): Promise<void> {
-  const { input, received, session } = resolved;
+async function submitTrigger(
+  trigger: Trigger,
+  message: Message,
+  session: Session | null,
+  effects: IntakeEffects,
+): Promise<void> {
+  const { input, received, hasTurn } = message;
   await turnToRead(received.body.byteLength);
   const plan = planJob(input, trigger, session, effects.group, effects.jobsFolderOf);
   const turn = turnOf(plan, input, received.receivedAt, effects.group);
@@ -288,12 +254,72 @@ async function submitOrQueue(trigger: Trigger, resolved: Resolved, effects: Inta
     seats: turn?.seats ?? null,
     now: effects.now(),
   };
-  const submitted =
-    trigger.array === undefined || session === null
-      ? await submitAlone(plan, turn, options, resolved, effects)
-      : await effects.collect(session, plan, options);
-  if (submitted === undefined) return;
-  const { job, place } = submitted;
+  const leave = await admit(plan, turn, message, session, effects);
+  let submitted: Collected;
+  try {
+    if (session !== null && trigger.array !== undefined) {
+      submitted = await effects.collect(session, plan, options);
+    } else {
+      const place = await effects.placeFor(session, { ...trigger, program: plan.argv[0] });
+      const method = effects.methods[trigger.method];
+      const mustWait = turn !== null && !hasTurn;
+      const found = mustWait ? await method.find?.(plan, place, options) : null;
+      if (mustWait && found == null) {
+        await waitInQueue(plan, turn, place, message, session, effects);
+        return;
+      }
+      submitted = { place, job: found ?? (await method.submit(plan, place, options)) };
+    }
+  } finally {
+    leave();
+  }
+  await recordAndAnnounce(plan, turn, submitted, message, effects);
+}
+
+/**
+ * Who may submit now: a job on this host may at once, one of an array when the array is submitted, all others when the
+ * session lets them; and one of a trigger that counts its jobs only if there is room for it.
+ *
+ * @returns to be called when it was submitted
+ */
+async function admit(
+  plan: JobPlan,
+  turn: Turn | null,
+  { received, hasTurn }: Message,
+  session: Session | null,
+  effects: IntakeEffects,
+): Promise<() => void> {
+  const { trigger } = plan;
+  if (turn !== null && hasTurn) await effects.requireRoom(session, plan, turn.seats);
+  if (received.cameBack !== undefined) throw received.cameBack;
+  if (session === null || isHere(trigger) || trigger.array !== undefined) return () => undefined;
+  const jobs = turn === null || hasTurn ? 1 : 0;
+  return effects.enter(session, jobs, trigger.priority);
+}
+
+/** Puts the message into the queue of the trigger, if its job could run at all. */
+async function waitInQueue(
+  { trigger }: JobPlan,
+  { door, order }: Turn,
+  { slot }: Place,
+  { received }: Message,
+  session: Session | null,
+  { queueFor }: IntakeEffects,
+): Promise<void> {
+  if (slot instanceof MentoError) throw slot;
+  const { beamline = null, id = null } = session ?? {};
+  await queueFor(trigger.name, received.copyFor(trigger.name, { door, order, beamline, session: id }));
+  received.queuedFor.push(trigger.name);
+}
+
+async function recordAndAnnounce(
+  plan: JobPlan,
+  turn: Turn | null,
+  { job, place }: Collected,
+  { input, received }: Message,
+  effects: IntakeEffects,
+): Promise<void> {
+  const { trigger, traceparent } = plan;
   const notes = notesOf(plan, place);
   const said = notes.length > 0 ? { notes } : {};
   effects.log.info({ job: plan.jobId, slurmJob: job.slurmJobId, process: job.process, ...said }, "submitted");
@@ -305,7 +331,7 @@ async function submitOrQueue(trigger: Trigger, resolved: Resolved, effects: Inta
   await effects.track({
     version: 1,
     data,
-    traceparent: plan.traceparent,
+    traceparent,
     jobsDirectory: place.jobsDirectory,
     slurm: place.slurm,
     ...(job.arrayId !== null && { arrayId: job.arrayId }),
@@ -313,50 +339,7 @@ async function submitOrQueue(trigger: Trigger, resolved: Resolved, effects: Inta
     priority: trigger.priority,
     ...(turn === null ? {} : { rows: turn.seats.rows.map(({ name }) => name) }),
   });
-  await effects.announce(jobEvent({ ...data, ...said }, effects.now(), { traceparent: plan.traceparent }));
-}
-
-/** Undefined: the message waits for its turn, in the queue of the trigger. */
-async function submitAlone(
-  plan: JobPlan,
-  turn: Turn | null,
-  options: SubmitOptions,
-  resolved: Resolved,
-  effects: IntakeEffects,
-): Promise<Collected | undefined> {
-  const mustWait = turn !== null && resolved.received.turn === undefined;
-  if (turn !== null && !mustWait) await effects.requireRoom(resolved.session, plan, turn.seats);
-  if (resolved.received.cameBack !== undefined) throw resolved.received.cameBack;
-  const leave = await resolved.enter?.();
-  try {
-    return await findOrSubmit(plan, mustWait ? turn : null, options, resolved, effects);
-  } finally {
-    leave?.();
-  }
-}
-
-async function findOrSubmit(
-  plan: JobPlan,
-  waitsAt: Turn | null,
-  options: SubmitOptions,
-  { received, session }: Resolved,
-  effects: IntakeEffects,
-): Promise<Collected | undefined> {
-  const { trigger, argv } = plan;
-  const place = await effects.placeFor(session, { ...trigger, program: argv[0] });
-  const method = effects.methods[trigger.method];
-  const found = waitsAt === null ? null : await method.find?.(plan, place, options);
-  if (waitsAt === null || found != null)
-    return { place, job: found ?? (await method.submit(plan, place, options)) };
-  if (place.slot instanceof MentoError) throw place.slot;
-  const { door, order } = waitsAt;
-  const { beamline = null, id = null } = session ?? {};
-  await effects.queueFor(
-    trigger.name,
-    received.copyFor(trigger.name, { door, order, beamline, session: id }),
-  );
-  received.queuedFor.push(trigger.name);
-  return undefined;
+  await effects.announce(jobEvent({ ...data, ...said }, effects.now(), { traceparent }));
 }
 
 /** One trigger's trouble does not keep the others from their jobs; of several, the one that can pass decides. */

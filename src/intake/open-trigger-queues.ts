@@ -2,7 +2,7 @@ import type { Admission } from "./admission.ts";
 import type { Sessions } from "../beamtime/session.ts";
 import { openIntake, type IntakeEdges } from "./intake.ts";
 import { Superseded } from "../errors.ts";
-import type { IntakeEffects } from "./handle-message.ts";
+import type { IntakeEffects, ReceivedMessage } from "./handle-message.ts";
 import { parseSubmitAnswer } from "../jobs/submit-said.ts";
 import { overtakenCommand, parseOvertaken, roomCommand } from "../jobs/seats.ts";
 import { noTurnYet } from "../submission/submit-answer.ts";
@@ -25,7 +25,13 @@ export interface TriggerQueues {
 /** Takes messages from the queues of all triggers whose jobs are counted. */
 export async function openTriggerQueues(
   triggers: readonly Trigger[],
-  intake: Omit<IntakeEdges, "queue" | "prefetch">,
+  intake: Omit<IntakeEdges, "queue" | "prefetch"> & {
+    handleTurn: (
+      received: ReceivedMessage,
+      trigger: Trigger,
+      turn: "now" | { overtakenBy: string },
+    ) => Promise<void>;
+  },
   sessions: Sessions,
   places: SessionPlaces,
 ): Promise<TriggerQueues> {
@@ -39,6 +45,7 @@ export async function openTriggerQueues(
       trigger,
       prefetch: PREFETCH,
       handle: intake.handle,
+      handleTurn: (received, turn) => intake.handleTurn(received, trigger, turn),
       jobsThere: async ({ session: id, door }, jobIds) => {
         const session = id === null ? null : await sessions.find(id);
         const { shell, jobsDirectory } = await places.jobsOf(session, trigger);

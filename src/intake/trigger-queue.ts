@@ -1,5 +1,5 @@
 import { LeftWaiting } from "./intake.ts";
-import { MentoError, Misconfigured, Unavailable, errorText } from "../errors.ts";
+import { errorText, isOutage, MentoError } from "../errors.ts";
 import type { QueuedTurn, ReceivedMessage } from "./handle-message.ts";
 import type { Log } from "../log.ts";
 import { originOf } from "../messages/origin.ts";
@@ -10,8 +10,10 @@ export interface TriggerQueueEdges {
   trigger: Trigger;
   /** So many messages the broker lets it hold. */
   prefetch: number;
-  /** Runs the trigger for a message whose turn it is, or announces that it was overtaken. */
+  /** Handles a message that says nothing of its turn. */
   handle: (received: ReceivedMessage) => Promise<void>;
+  /** Runs the trigger for a message whose turn it is, or announces that it was overtaken. */
+  handleTurn: (received: ReceivedMessage, turn: "now" | { overtakenBy: string }) => Promise<void>;
   /** Which of these jobs there are, all of one door. */
   jobsThere: (turn: QueuedTurn, jobIds: readonly string[]) => Promise<ReadonlySet<string>>;
   /** Puts it at the end of the queue, confirmed. */
@@ -159,7 +161,7 @@ export class TriggerQueue {
       door.isSessionFull = code === "session-full";
       const isFull = code === "trigger-full" || code === "session-full";
       if (error === undefined) next.done();
-      else if (!isFull && !isTroubleOfAll(error)) next.failed(error);
+      else if (!isFull && !isOutage(error)) next.failed(error);
       else if (this.#isStopped) next.failed(new LeftWaiting());
       else {
         this.#insert(door, next);
@@ -172,7 +174,7 @@ export class TriggerQueue {
 
   async #run({ received }: Waiting): Promise<unknown> {
     try {
-      await this.#edges.handle({ ...received, turn: "now" });
+      await this.#edges.handleTurn(received, "now");
       return undefined;
     } catch (error) {
       return error;
@@ -197,7 +199,7 @@ export class TriggerQueue {
           return;
         }
         const now = there.has(jobIdIn(turn.order)) ? "now" : { overtakenBy: by };
-        await this.#edges.handle({ ...received, turn: now }).then(done, failed);
+        await this.#edges.handleTurn(received, now).then(done, failed);
       });
       await Promise.all(work);
     }
@@ -248,12 +250,6 @@ export class TriggerQueue {
     door.waiting.splice(door.waiting.indexOf(one), 1);
     this.#edges.putBack(one.received, one.turn).then(one.done, one.failed);
   }
-}
-
-/** The node or Slurm: the message waits here until it is back. The broker's trouble starts everything over. */
-function isTroubleOfAll(error: unknown): boolean {
-  if (!(error instanceof Unavailable || error instanceof Misconfigured)) return false;
-  return !/^(broker|publish)-/.test(error.code);
 }
 
 /** Keeps no process alive. */

@@ -20,7 +20,7 @@ export interface CopyBack {
 export function copyBack({ root, folder, view, maxBytes, maxFiles }: CopyBack): string {
   return `
 root=${quote(root)} folder=${quote(folder)} view=${quote(view)}
-copies=\${spool%/*}/.copies
+copies=\${directory%/*}/.copies
 copied_back() {
   [ "$code" = 0 ] || { with_sizes; return; }
   export root folder view copies results job
@@ -63,7 +63,7 @@ copied_back() {
         mv -nT -- "$private/part" "./$name"
       fi
       rmdir "$private" 2>/dev/null || { rm -rf "$private"; not_copied "$target is there, and not ours"; return; }
-      mkdir -p "$copies" && look "./$name" > "$known"
+      mkdir -p "$copies" && [ ! -L "$copies" ] && [ -O "$copies" ] && look "./$name" > "$known"
       bytes=$((bytes + size)) files=$((files + 1))
       printf "copied=%s\\\\0" "$view/$folder/$inside"
     }

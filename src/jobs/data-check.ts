@@ -110,13 +110,13 @@ export interface DataHere {
   paths: readonly string[];
   /** No path may lead out of all of these, also by symbolic links. */
   folders: readonly string[];
-  /** Nor to one of these, by whatever name. */
+  /** Nor to one of these, by whatever name; to a copy of one; nor to a folder that one lies in. */
   secrets: readonly string[];
 }
 
 /**
  * Shell that answers `outside <index> <real path>`, as {@link dataCheck} does, or goes on. It needs `say`. A master's data
- * files are looked at with it, for its reader opens them.
+ * files are looked at with it, for its reader opens them: those that are called like it, and like what it is a link to.
  */
 export function linkCheck({ paths, folders, secrets }: DataHere): string {
   const known = folders.map(
@@ -126,25 +126,34 @@ export function linkCheck({ paths, folders, secrets }: DataHere): string {
   const checks = paths.map((path, index) => {
     const { dir, base } = /(^|\/)\.\.?\/?$/.test(path) ? { dir: path, base: "" } : posix.parse(path);
     if (!path.startsWith("/")) return `say ${quote(`outside ${index} ${path.replaceAll("\n", " ")}`)}`;
-    const stem = MASTER.exec(base)?.[1];
-    const beside =
-      stem === undefined
-        ? ""
-        : `\ncd -P ${quote(dir)} 2>/dev/null && for f in ./${quote(stem)}_data_*; do given ${index} . "\${f#./}"; done`;
-    return `given ${index} ${quote(dir)} ${quote(base)}${beside}`;
+    return `given ${index} ${quote(dir)} ${quote(base)} && beside ${index} ${quote(dir)} ${quote(base)}`;
   });
   return `${known.join("\n")}
 given() {
-  cd -P "$2" 2>/dev/null || return 0
-  [ -e "./$3" ] || [ -L "./$3" ] || return 0
+  cd -P "$2" 2>/dev/null || return
+  [ -e "./$3" ] || [ -L "./$3" ] || return
   real=$PWD/$3
   [ ! -L "./$3" ] || real=$(readlink -m "./$3")
-  case $real/ in ${patterns.length === 0 ? "''" : patterns.join(" | ")}) ;; *) say "outside $1 $(printf %s "$real" | tr '\\n' ' ')" ;; esac
+  case $real/ in ${patterns.length === 0 ? "''" : patterns.join(" | ")}) ;; *) outside "$1" ;; esac
   for secret in ${secrets.map(quote).join(" ")}; do
-    [ ! "$real" -ef "$secret" ] || say "outside $1 $(printf %s "$real" | tr '\\n' ' ')"
+    [ ! "$real" -ef "$secret" ] || outside "$1"
+    [ ! -f "$real" ] || [ ! -f "$secret" ] || ! cmp -s "$real" "$secret" 2>/dev/null || outside "$1"
+    [ ! -d "$real" ] || case $(readlink -m "$secret") in "\${real%/}"/*) outside "$1" ;; esac
   done
 }
-${checks.join("\n")}`;
+outside() { say "outside $1 $(printf %s "$real" | tr '\\n' ' ')"; }
+beside() {
+  named=$3 led=$real
+  data_files "$1" "$2" "$named"
+  [ "\${led##*/}" = "$named" ] && [ "\${led%/*}" -ef "$2" ] || data_files "$1" "\${led%/*}" "\${led##*/}"
+}
+data_files() {
+  case $3 in *_master.h5 | *_master.hdf5 | *_master.nxs) ;; *) return ;; esac
+  cd -P "$2" 2>/dev/null || return
+  for f in "./\${3%_master.*}"_data_*; do given "$1" . "\${f#./}"; done
+}
+${checks.join("\n")}
+:`;
 }
 
 /** Two looks that saw the same sizes and times have the same id. */

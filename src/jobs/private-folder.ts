@@ -1,4 +1,5 @@
-import { lstatSync, mkdirSync, readlinkSync, type Stats } from "node:fs";
+import { randomUUID } from "node:crypto";
+import { lstatSync, mkdirSync, readlinkSync, rmSync, type Stats } from "node:fs";
 import { posix } from "node:path";
 import { Deferred, errorText } from "../errors.ts";
 
@@ -12,7 +13,8 @@ const GIVE_UP_AFTER_SECONDS = 24 * 3600;
  * Makes the folder if it is not there, and makes sure that nobody but this account and root can put anything into it, or
  * something else into its place: what is written below it as this account then goes nowhere else. The folders above, and
  * links on the way, must be this account's or root's, and writable by no one else; like /tmp, a folder with the sticky bit
- * may be, for there others cannot rename what is not theirs. An ACL shows in the group's bits.
+ * may be, for there others cannot rename what is not theirs. An ACL shows in the group's bits; a default ACL, which gives
+ * others what is made in the folder, is tried.
  *
  * @throws Deferred `jobs-folder-unsafe`
  */
@@ -25,9 +27,24 @@ export function requirePrivateFolder(folder: string): void {
     made = requirePrivate(folder, folder);
     const { mode } = lstatSync(made);
     if ((mode & WRITABLE_BY_OTHERS) !== 0) throw unsafe(folder, describe(made));
+    if (givesToOthers(made))
+      throw unsafe(folder, `${made} has a default ACL that lets others write to what is made in it`);
   } catch (error) {
     if (error instanceof Deferred) throw error;
     throw unsafe(folder, errorText(error), error);
+  }
+}
+
+/** Below a default ACL the kernel asks no umask. */
+function givesToOthers(folder: string): boolean {
+  const before = process.umask(WRITABLE_BY_OTHERS);
+  const probe = posix.join(folder, `.probe-${randomUUID()}`);
+  try {
+    mkdirSync(probe, { mode: 0o777 });
+    return (lstatSync(probe).mode & WRITABLE_BY_OTHERS) !== 0;
+  } finally {
+    process.umask(before);
+    rmSync(probe, { recursive: true, force: true });
   }
 }
 
@@ -80,7 +97,7 @@ function unsafe(folder: string, why: string, cause?: unknown): Deferred {
   return new Deferred({
     code: "jobs-folder-unsafe",
     message: `Others could write into ${folder}, where this worker keeps jobs of its own account (uid ${process.getuid?.() ?? "?"}): ${why}.`,
-    hint: "Name a folder in site.slurmJobs or site.localJobs that only this account can write to, and whose parents only it or root can; or take the others' right away (chmod go-w, setfacl -b).",
+    hint: "Name a folder in site.slurmJobs or site.localJobs that only this account can write to, and whose parents only it or root can; or take the others' right away (setfacl -b, setfacl -k, chmod go-w).",
     giveUpAfterSeconds: GIVE_UP_AFTER_SECONDS,
     cause,
   });

@@ -115,7 +115,7 @@ found=$directory/.found.$run
 rm -f "$directory/ended.$run" "$directory/results.$run" "$found" || unprepared directory
 printf %s ${quote(writeJson(job.parameters))} > "$directory/parameters.json" || unprepared parameters
 ${job.stdin === null ? "stdin=/dev/null" : `stdin="$directory/stdin"; printf %s ${literal(job.stdin)} > "$stdin" || unprepared "standard input"`}
-${dataHere(job)}${job.umask === undefined ? 'mkdir -p "$results"' : `( umask ${job.umask}; mkdir -p "$results" )`} || unprepared "results folder"
+${dataHere(job)}mkdir -p "$results" || unprepared "results folder"
 ${job.launch === "rest" ? `[ ! -L "$results" ] && [ -O "$results" ] || not_run "its results folder, $results, is another account's"\n` : ""}# What an earlier run of the job has left is the job's.
 [ -f "$before" ] || { files > "$before.$run" && mv -f "$before.$run" "$before"; } || unprepared "list of the results folder"
 {
@@ -236,6 +236,8 @@ const RUN: Record<RunScript["launch"], (job: RunScript) => string> = {
   mkdir -p "$directory" "$spool" || exit ${UNPREPARED}
   # Of the session's account, which could have prepared it, where the token is another's.
   [ ! -L "$directory" ] && [ -O "$directory" ] || { echo "mento: the program was not run, for $directory is another account's" >&2; exit ${UNPREPARED}; }
+  # Only its owner may have something there that is written through.
+  [ ! -L "$spool" ] && [ -O "$spool" ] || spool=
   [ -f "$directory/run.sh" ] || { cat "$0" > "$directory/.run.$run" && mv -f "$directory/.run.$run" "$directory/run.sh"; } || exit ${UNPREPARED}
   echo "$run" > "$directory/.submitted.$run" || exit ${UNPREPARED}
   ln "$directory/.submitted.$run" "$directory/submitted" 2>/dev/null
@@ -267,7 +269,7 @@ field() { printf '%s=%s\\0' "$1" "$2"; }
 record() {
   cat > "$directory/.$1.$run" && mv -f "$directory/.$1.$run" "$directory/$1.$run" || return
   # Without the bell the record is found all the same, but later.
-  { true > "$spool/$job.$1"; } 2>/dev/null || true
+  [ -z "$spool" ] || { true > "$spool/$job.$1"; } 2>/dev/null || true
 }
 
 unprepared() { not_run "its $1 could not be written on $(hostname): is there no room?"; }

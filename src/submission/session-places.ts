@@ -5,8 +5,6 @@ import {
   cancelRequestsDirectory,
   jobsDirectoryOf,
   localData,
-  localJobsDirectory,
-  slurmJobs,
   type SiteFolders,
 } from "../jobs/site-folders.ts";
 import { Deferred, Rejected, Unavailable, type MentoError } from "../errors.ts";
@@ -265,12 +263,11 @@ function notOverRest({ path }: UserScript): Rejected {
   });
 }
 
-/** What jobs on this host may be given: files of their session, and what jobs before them have left. */
-function foldersOfData(site: SiteFolders, session: Session | null): string[] {
-  const { beamline, core, node } = session?.roots ?? {};
-  const ofSession = session === null ? localData(site) : [beamline, core, node];
-  const folders = [...ofSession, localJobsDirectory(site), slurmJobs(site)];
-  return folders.filter((folder) => folder !== undefined);
+/** What jobs on this host may be given, beside what the job before has left. */
+function foldersOfData(site: SiteFolders, session: Session | null): readonly string[] {
+  if (session === null) return localData(site);
+  const { beamline, core, node } = session.roots;
+  return [beamline, core, node];
 }
 
 /** The session's private key and tokens, which lie among its data, in each of its views. */

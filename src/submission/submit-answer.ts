@@ -45,8 +45,23 @@ export function dataOf(
 }
 
 /** Of a job that runs as the worker's account, all that comes from its message or event; null: it runs as another. */
-export function dataHere({ paths, causeResults }: JobPlan, { dataHere }: Place): DataHere | null {
-  return dataHere === undefined ? null : { ...dataHere, paths: [...paths, ...causeResults] };
+export function dataHere(plan: JobPlan, { dataHere }: Place): DataHere | null {
+  if (dataHere === undefined) return null;
+  const { paths, causeResults, causeDirectory } = plan;
+  if (causeDirectory === null) return { ...dataHere, paths: [...paths, ...causeResults] };
+  return {
+    ...dataHere,
+    folders: [...dataHere.folders, causeDirectory],
+    paths: [...paths, ...causeResults, ...namedBelow(causeDirectory, plan)],
+  };
+}
+
+/** Files of a folder that the program is told of, by `{{ cause.directory }}/NAME`. */
+function namedBelow(folder: string, { argv, env, workdir }: JobPlan): string[] {
+  return [...argv, ...Object.values(env), workdir ?? ""].flatMap((argument) => {
+    const at = argument.indexOf(folder);
+    return at < 0 ? [] : [argument.slice(at)];
+  });
 }
 
 /** The remote call's answer, and all that it may be about. */

@@ -2,8 +2,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 /** Tracking records of one queue that a worker holds at most, give or take {@link RECORDS_AT_ONCE}. */
 export const MAX_HELD = 5_000;
-/** The bytes of those together. One has 1 MiB at most, as its events have. */
-export const MAX_HELD_BYTES = 128 * 1024 * 1024;
+/** The bytes of those together, twice as many in memory if their texts are not Latin. One has 1 MiB at most. */
+export const MAX_HELD_BYTES = 64 * 1024 * 1024;
 /** So many are asked for at once: between, a worker looks at how much it holds. */
 export const RECORDS_AT_ONCE = 64;
 const LOOK_EVERY_MS = 5_000;
@@ -81,7 +81,9 @@ export class HeldRecords {
     while (this.#isFull && !signal.aborted) {
       // A link that cannot tell is lost soon.
       const waiting = await this.#effects.waiting().catch(() => 0);
-      if (waiting > 0) this.#effects.handOn(Math.min(waiting, Math.ceil(this.#count / 5)));
+      // Large ones are few.
+      const part = this.#count >= MAX_HELD ? 5 : 2;
+      if (waiting > 0) this.#effects.handOn(Math.min(waiting, Math.ceil(this.#count / part)));
       await sleep(LOOK_EVERY_MS, undefined, { signal }).catch(() => undefined);
     }
     this.#isTakingTurns = false;

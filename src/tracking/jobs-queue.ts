@@ -3,7 +3,7 @@ import { openConsumer, type Consumer, type Delivery } from "../broker/consumer.t
 import type { LinkCare } from "../broker/link-care.ts";
 import type { Publisher } from "../broker/publisher.ts";
 import type { Topology } from "../broker/topology.ts";
-import { MentoError, Unavailable, errorText } from "../errors.ts";
+import { BrokerUnavailable, MentoError, errorText } from "../errors.ts";
 import { readTrackingRecord, writeTrackingRecord, type TrackingRecord } from "./tracking-record.ts";
 import type { Log } from "../log.ts";
 import { HeldRecords, RECORDS_AT_ONCE } from "./held-records.ts";
@@ -96,7 +96,8 @@ export class JobsQueue {
 
   async #waiting(queue: string): Promise<number> {
     const { link } = this.#parts;
-    const channel = await link.answer(link.publishing.createChannel(), "opening a channel");
+    // On the one to publish RabbitMQ answers nothing during an alarm.
+    const channel = await link.answer(link.consuming.createChannel(), "opening a channel");
     channel.on("error", () => undefined);
     try {
       return (await link.answer(channel.checkQueue(queue), `looking at ${queue}`)).messageCount;
@@ -136,7 +137,7 @@ export class JobsQueue {
         }
         await effects.cancel(message);
       } catch (error) {
-        if (isBrokersTrouble(error)) throw error;
+        if (error instanceof BrokerUnavailable) throw error;
         await this.#putAside(queue, message.content, errorText(error));
       }
       ack();
@@ -177,8 +178,4 @@ export class JobsQueue {
 /** By which {@link LinkCare} knows a job that is watched. */
 export function careNameOfJob(id: string): string {
   return `job ${id}`;
-}
-
-function isBrokersTrouble(error: unknown): boolean {
-  return error instanceof Unavailable && /^(broker|publish)-/.test(error.code);
 }

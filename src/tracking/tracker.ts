@@ -69,10 +69,19 @@ export class Tracker {
     void loop.finally(() => this.#loops.delete(loop));
   }
 
-  /** So many records go back to the queue: those at rest, the ones first that were taken first. */
+  /**
+   * So many records go back to the queue: those at rest, the ones first that were taken first. Now, and not when their
+   * sessions are looked at next: an account can make that take long, and other sessions' jobs wait to be watched.
+   */
   handOn(count: number, isMeant: (record: TrackingRecord) => boolean): void {
-    const meant = this.#all.filter(({ record }) => isMeant(record));
-    for (const watched of atRest(meant, this.#effects.now()).slice(0, count)) watched.isToGo = true;
+    const meant = this.#all.filter(({ record, isToGo }) => !isToGo && isMeant(record));
+    for (const watched of atRest(meant, this.#effects.now()).slice(0, count)) {
+      watched.isToGo = true;
+      this.#handOn(watched).catch((error: unknown) => {
+        watched.isToGo = false;
+        this.#effects.log.warn({ err: error }, `a tracking record stays: ${errorText(error)}`);
+      });
+    }
   }
 
   get size(): number {
@@ -110,8 +119,11 @@ export class Tracker {
         failures = 0;
       } catch (error) {
         if (this.#stopped.signal.aborted) break;
-        if (error instanceof Rejected && error.code === "record-unfit")
-          await putAside(session, error.message, this.#effects);
+        if (error instanceof Rejected && error.code === "record-unfit") {
+          await putAside(session, error.message, this.#effects).catch((failure: unknown) => {
+            log.error({ err: failure }, `tracking records could not be put aside: ${errorText(failure)}`);
+          });
+        }
         failures += 1;
         for (const watched of jobs.values()) watched.isAtRest = true;
         if (failures === 1) {
@@ -152,7 +164,7 @@ export class Tracker {
     this.#words.refused(watched, [...read.refused, ...wrong]);
     const { submitted } = records;
     if (submitted !== undefined && submitted.runId !== runIdOf(watched.record)) {
-      if (mayMove(watched.record)) await this.#follow(watched, submitted, session);
+      if (mayMove(watched.record)) await this.#follow(watched, submitted);
       else this.#words.refused(watched, [`submitted names another run, ${submitted.runId}`]);
       return;
     }
@@ -195,7 +207,7 @@ export class Tracker {
       await this.#each(watched, () =>
         word.instead === undefined
           ? this.#settle(watched, word, sight, session)
-          : this.#follow(watched, { ...word.instead, why: "reservation-deleted" }, session),
+          : this.#follow(watched, { ...word.instead, why: "reservation-deleted" }),
       );
     }
     if (forgotten.length === 0) return;
@@ -275,17 +287,17 @@ export class Tracker {
   }
 
   /** Once its record on the queue says why: whoever finds it cancelled must know. */
-  async #cancelHeld(watched: Watched, { cancelHeld }: Sight, session: SessionJobs): Promise<void> {
+  async #cancelHeld(watched: Watched, { cancelHeld }: Sight): Promise<void> {
     const { record } = watched;
     if (record.heldSince === undefined) {
       watched.record = { ...record, heldSince: this.#effects.now().toISOString() };
-      await this.#handOn(watched, session);
+      await this.#handOn(watched);
     } else await cancelHeld?.(runIdOf(record));
   }
 
   /** It could not run, or not to its end, and that was not its own fault: it is submitted again, or it has failed. */
   async #resubmit(watched: Watched, sight: Sight, session: SessionJobs): Promise<void> {
-    if (sight.cancelHeld !== undefined) return this.#cancelHeld(watched, sight, session);
+    if (sight.cancelHeld !== undefined) return this.#cancelHeld(watched, sight);
     const now = this.#effects.now();
     const { heldSince = now.toISOString() } = watched.record;
     watched.record = { ...watched.record, heldSince };
@@ -319,12 +331,12 @@ export class Tracker {
   }
 
   /** It was submitted again: the record on the queue must say so before the old one is let go. */
-  async #follow(watched: Watched, submitted: Moved, session: SessionJobs): Promise<void> {
+  async #follow(watched: Watched, submitted: Moved): Promise<void> {
     const moved = movedRecord(watched.record, submitted);
     const said = { again: submitted.runId, traceparent: moved.traceparent };
     await this.#effects.announce(jobEvent(moved.data, this.#effects.now(), said));
     beginsAnew(watched, moved);
-    await this.#handOn(watched, session);
+    await this.#handOn(watched);
   }
 
   async #end(watched: Watched, end: JobEnd, facts: EndFacts, session: SessionJobs): Promise<void> {
@@ -351,10 +363,10 @@ export class Tracker {
   }
 
   /** Publishes a copy of the record and acks the old; whoever gets the copy, which may be here already, watches on. */
-  async #handOn(watched: Watched, { jobs }: SessionJobs): Promise<void> {
+  async #handOn(watched: Watched): Promise<void> {
     await this.#effects.track(watched.record);
     const { id } = watched.record.data.job;
-    if (jobs.get(id) === watched) jobs.delete(id);
+    for (const { jobs } of this.#sessions.values()) if (jobs.get(id) === watched) jobs.delete(id);
     watched.ack();
   }
 
@@ -363,16 +375,17 @@ export class Tracker {
     const time = this.#effects.now().getTime();
     const lostBefore = time - this.#effects.lostAfterHours * 3600_000;
     for (const watched of [...session.jobs.values()]) {
-      const { takenAt, record, isToGo } = watched;
+      const { takenAt, record } = watched;
       if (areOutOfSight && seenAtOf(record) < lostBefore) await this.#lose(watched, session);
-      else if (isToGo || time - takenAt > RENEW_AFTER_MS) {
-        await this.#handOn(watched, session);
+      else if (!watched.isToGo && time - takenAt > RENEW_AFTER_MS) {
+        await this.#handOn(watched);
       }
     }
   }
 
   /** A mistake about one job does not keep the others from being watched. */
   async #each(watched: Watched, work: () => Promise<void>): Promise<void> {
+    if (watched.isToGo) return;
     try {
       await work();
     } catch (error) {

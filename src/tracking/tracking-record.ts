@@ -24,7 +24,8 @@ const JobPlace = z.looseObject({
       .regex(/^[1-9][0-9]{0,9}(_[0-9]{1,9})?$/, "must be a job's number")
       .nullable(),
   }),
-  process: z.looseObject({ host: FolderName, pid: z.int().min(2) }).nullable(),
+  // Of a process on a host that is none of its session's the host is not known.
+  process: z.looseObject({ host: z.union([z.literal(""), FolderName]), pid: z.int().min(2) }).nullable(),
   session: z.looseObject({ id: BeamtimeId.nullable() }),
 });
 

@@ -14,7 +14,7 @@ export interface Watched {
   takenAt: number;
   /** What was seen of it last changes nothing: another worker can watch on as well. */
   isAtRest: boolean;
-  /** It is to go back to the queue, for others wait there. */
+  /** It is going back to the queue, for others wait there: whoever gets it next watches on. */
   isToGo: boolean;
   /** By how much the clock of the host where its records lie is ahead of this one's, in milliseconds. */
   clockAhead: number;

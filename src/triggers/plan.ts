@@ -44,6 +44,8 @@ export interface JobPlan {
   bytes: readonly number[] | undefined;
   /** Results of the job that it follows on, in each view that the event has. */
   causeResults: string[];
+  /** The directory of the job that it follows on. */
+  causeDirectory: string | null;
   /** The program and its arguments, literal. */
   argv: string[];
   env: Record<string, string>;
@@ -160,6 +162,7 @@ export function planJob(
     causeResults: (input.job?.results ?? []).flatMap(({ path, beamlinePath }) =>
       beamlinePath === null || beamlinePath === path ? [path] : [path, beamlinePath],
     ),
+    causeDirectory: (input.job && checkedDirectory(input.job, session?.roots, jobsFolder)) ?? null,
   };
   return { ...planned, ...plan, resultsDirectory, logFile: null, givenBytes };
 }

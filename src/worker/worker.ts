@@ -13,7 +13,12 @@ import { jobsDirectoryOf } from "../jobs/site-folders.ts";
 import { openSlurmRest } from "../slurm/rest/open-slurm-rest.ts";
 import { Deferred, Unavailable, errorText } from "../errors.ts";
 import { careNameOfJob, JobsQueue } from "../tracking/jobs-queue.ts";
-import { handleMessage, type IntakeEffects, type ReceivedMessage } from "../intake/handle-message.ts";
+import {
+  handleMessage,
+  handleTurn,
+  type IntakeEffects,
+  type ReceivedMessage,
+} from "../intake/handle-message.ts";
 import { leaveCommand } from "../jobs/seats.ts";
 import { requireOwnFolder, type TrackingRecord } from "../tracking/tracking-record.ts";
 import { turnToRead } from "../messages/large-turns.ts";
@@ -303,6 +308,10 @@ class Worker {
       now,
     });
     const { publish } = this.#between("message", { publish: (one: Publish) => publisher.publish(one) });
+    const withCare = async ({ body, properties }: ReceivedMessage, work: () => Promise<void>) => {
+      await turnToRead(body.byteLength);
+      await care.handle(careName(originOf(body, properties)), work);
+    };
     const edges = {
       link,
       topology,
@@ -314,11 +323,10 @@ class Worker {
       log,
       now,
       care,
-      handle: async (received: ReceivedMessage) => {
-        await turnToRead(received.body.byteLength);
-        const name = careName(originOf(received.body, received.properties));
-        await care.handle(name, () => handleMessage(received, messageEffects));
-      },
+      handle: (received: ReceivedMessage) =>
+        withCare(received, () => handleMessage(received, messageEffects)),
+      handleTurn: (received: ReceivedMessage, trigger: Trigger, turn: "now" | { overtakenBy: string }) =>
+        withCare(received, () => handleTurn(received, trigger, turn, messageEffects)),
       cancel: cancels.message,
     };
     const queues = await openTriggerQueues(triggers, edges, this.#sessions, this.#places);

@@ -82,6 +82,20 @@ describe("the copy to the core file system", () => {
     await vi.waitFor(() => expect(readdirSync(core("raw"))).toEqual([]), { timeout: 20_000 });
   });
 
+  it("follows a file whose time is before 1970", async () => {
+    startMirror();
+    const old = beamline("raw/old.dat");
+    write(old, "old");
+    utimesSync(old, new Date("1965-01-01T00:00:00Z"), new Date("1965-01-01T00:00:00.250Z"));
+    const copied = () => readFileSync(core("raw/old.dat"), "utf8");
+    await vi.waitFor(() => expect(copied()).toBe("old"), { timeout: 20_000 });
+    writeFileSync(old, "corrected");
+    await vi.waitFor(() => expect(copied()).toBe("corrected"), { timeout: 20_000 });
+    utimesSync(old, new Date("1966-01-01T00:00:00Z"), new Date("1966-01-01T00:00:00Z"));
+    rmSync(old);
+    await vi.waitFor(() => expect(exists(core("raw/old.dat"))).toBe(false), { timeout: 20_000 });
+  });
+
   it("never overwrites or removes what a job wrote", async () => {
     write(core("processed/s1/result.txt"), "the job's");
     startMirror();

@@ -4,6 +4,7 @@ import type { Session } from "../../src/beamtime/session.ts";
 import { Deferred, MentoError, Superseded, Unavailable } from "../../src/errors.ts";
 import {
   handleMessage,
+  handleTurn,
   type IntakeEffects,
   type QueuedTurn,
   type ReceivedMessage,
@@ -137,7 +138,7 @@ describe("a trigger that counts its jobs", () => {
 
   /** What is done with a message for two triggers, of which the second counts its jobs. */
   async function handle(
-    more: Partial<ReceivedMessage>,
+    { turn, ...more }: Partial<ReceivedMessage> & { turn?: "now" | { overtakenBy: string } },
     changes: Partial<IntakeEffects> = {},
     find = () => nothing,
   ) {
@@ -167,9 +168,10 @@ describe("a trigger that counts its jobs", () => {
       ...more,
     };
     const named = (name: string, config = {}) => Trigger.parse({ name, run: ["/bin/true"], ...config });
-    await handleMessage(received, {
+    const show = named("show", { latest: true, priority: 1 });
+    const effects: IntakeEffects = {
       group: "default",
-      triggers: [named("plain"), named("show", { latest: true, priority: 1 })],
+      triggers: [named("plain"), show],
       findSession: () => Promise.resolve(session),
       enter: (_, jobs, priority) => {
         did.push(`enter for ${jobs} at ${priority}`);
@@ -195,16 +197,18 @@ describe("a trigger that counts its jobs", () => {
       log: pino({ level: "silent" }),
       now: () => at,
       ...changes,
-    });
+    };
+    if (turn === undefined) await handleMessage(received, effects);
+    else await handleTurn(received, show, turn, effects);
     return { did, events, received };
   }
   const nothing = Symbol("nothing");
-  const turn = { door: "d", order: "0-x", session: "11010000", beamline: "p11" };
+  const queuedTurn = { door: "d", order: "0-x", session: "11010000", beamline: "p11" };
 
   it("gets a copy of the message into its queue, and keeps no other from its job", async () => {
     const { did, received } = await handle({});
     const others = ["submit plain", "track with 0 seats"];
-    expect(did).toEqual(["enter for 1 at 1", "queue show of 11010000 at p11", ...others]);
+    expect(did).toEqual(["enter for 0 at 1", "queue show of 11010000 at p11", "enter for 1 at 0", ...others]);
     expect(received.queuedFor).toEqual(["show"]);
     expect((await handle({ queuedFor: ["show"] })).did).toEqual(["enter for 1 at 0", ...others]);
   });
@@ -231,7 +235,7 @@ describe("a trigger that counts its jobs", () => {
   });
 
   it("submits when its turn has come, if there is room", async () => {
-    const { did } = await handle({ onlyTrigger: "show", turn: "now", queuedTurn: turn });
+    const { did } = await handle({ onlyTrigger: "show", turn: "now", queuedTurn });
     expect(did).toEqual(["look for show", "enter for 1 at 1", "submit show", "track with 1 seats"]);
   });
 
@@ -243,7 +247,7 @@ describe("a trigger that counts its jobs", () => {
       giveUpAfterSeconds: Infinity,
     });
     const full = noTurnYet("show", "trigger");
-    const more = { onlyTrigger: "show", turn: "now", queuedTurn: turn, cameBack } as const;
+    const more = { onlyTrigger: "show", turn: "now", queuedTurn, cameBack } as const;
     await expect(handle(more)).rejects.toBe(cameBack);
     await expect(handle(more, { requireRoom: () => Promise.reject(full) })).rejects.toBe(full);
   });
@@ -252,7 +256,7 @@ describe("a trigger that counts its jobs", () => {
     const full = noTurnYet("show", "trigger");
     const entered: string[] = [];
     const handled = handle(
-      { onlyTrigger: "show", turn: "now", queuedTurn: turn },
+      { onlyTrigger: "show", turn: "now", queuedTurn },
       {
         requireRoom: () => Promise.reject(full),
         enter: () => {
@@ -266,7 +270,7 @@ describe("a trigger that counts its jobs", () => {
   });
 
   it("announces what was overtaken, under an id that is the job's, the same each time", async () => {
-    const overtaken = { onlyTrigger: "show", turn: { overtakenBy: "2" }, queuedTurn: turn };
+    const overtaken = { onlyTrigger: "show", turn: { overtakenBy: "2" }, queuedTurn };
     const { did, events } = await handle(overtaken);
     expect(did).toEqual([]);
     expect(events).toMatchObject([
@@ -277,7 +281,7 @@ describe("a trigger that counts its jobs", () => {
       },
     ]);
     const late = await handle(
-      { onlyTrigger: "show", turn: "now", queuedTurn: turn },
+      { onlyTrigger: "show", turn: "now", queuedTurn },
       { requireRoom: () => Promise.reject(new Superseded("3")) },
     );
     expect(late.events.map(({ id }) => id)).toEqual(events.map(({ id }) => id));

@@ -17,7 +17,11 @@ it("a link that is lost while triggers' queues are opened leaves nobody who goes
   let lose: (why: MentoError) => void = () => undefined;
   const lost = new Promise<MentoError | undefined>((resolve) => (lose = resolve));
   const headers = { "mento-door": "d", "mento-order": "0-0-j", "mento-trigger": "a" };
-  const message = { content: Buffer.from("{}"), properties: { messageId: "m", headers }, fields: {} };
+  const message = {
+    content: Buffer.from("{}"),
+    properties: { messageId: "m", headers },
+    fields: { exchange: "" },
+  };
   const channel = {
     on: () => channel,
     accept: () => undefined,
@@ -49,7 +53,8 @@ it("a link that is lost while triggers' queues are opened leaves nobody who goes
     ["a", "b"].map((name) => Trigger.parse({ name, run: ["/bin/true"], concurrency: 1 })),
     {
       ...{ link, topology: topologyFor("mento", "default"), log: pino({ level: "silent" }) },
-      handle: () => {
+      handle: () => Promise.reject(new Error("not reached")),
+      handleTurn: () => {
         tries += 1;
         return Promise.reject(noTurnYet("a", "trigger"));
       },

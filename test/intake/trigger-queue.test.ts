@@ -1,7 +1,7 @@
 import { pino } from "pino";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { LeftWaiting } from "../../src/intake/intake.ts";
-import { Deferred, Rejected, Unavailable, type MentoError } from "../../src/errors.ts";
+import { BrokerUnavailable, Deferred, Rejected, Unavailable, type MentoError } from "../../src/errors.ts";
 import type { ReceivedMessage } from "../../src/intake/handle-message.ts";
 import { noTurnYet } from "../../src/submission/submit-answer.ts";
 import { TriggerQueue } from "../../src/intake/trigger-queue.ts";
@@ -39,9 +39,9 @@ function open(config: object, prefetch = 64): TriggerQueue {
   const queue = new TriggerQueue({
     trigger: Trigger.parse({ name: "t", run: ["/bin/true"], ...config }),
     prefetch,
-    handle: ({ turn, properties: { messageId = "" } }) => {
-      if (typeof turn === "object")
-        return Promise.resolve(void done.push(`${messageId} by ${turn.overtakenBy}`));
+    handle: () => Promise.reject(new Error("not reached")),
+    handleTurn: ({ properties: { messageId = "" } }, turn) => {
+      if (turn !== "now") return Promise.resolve(void done.push(`${messageId} by ${turn.overtakenBy}`));
       tries += 1;
       if (trouble !== undefined) return Promise.reject(trouble);
       if (there.has(messageId)) return Promise.resolve(void done.push(`${messageId} found`));
@@ -170,7 +170,7 @@ describe("a trigger's queue", () => {
     trouble = new Rejected({ code: "submit-refused", message: "no", hint: "" });
     await vi.advanceTimersByTimeAsync(2_000);
     expect(await stateOf(work)).toBe(trouble);
-    trouble = new Unavailable({ code: "broker-lost", message: "broken", hint: "" });
+    trouble = new BrokerUnavailable({ code: "broker-lost", message: "broken", hint: "" });
     expect(await stateOf(join(queue, "b"))).toBe(trouble);
   });
 

@@ -1,5 +1,6 @@
 import { randomBytes, randomUUID } from "node:crypto";
 import { posix } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { connect, type ChannelModel, type ConfirmChannel } from "amqplib";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { publishDataReady } from "../../src/broker/client.ts";
@@ -18,7 +19,7 @@ const sites: TestSite[] = [];
 let broker: ChannelModel;
 
 beforeAll(async () => {
-  own = await OwnFacility.start();
+  own = await OwnFacility.start({ broker: "own" });
   broker = await connect(own.facility.broker.url);
 });
 afterAll(async () => {
@@ -112,7 +113,7 @@ it("jobs that Slurm holds, more than a worker watches at once, keep no new job's
   await noneIsGone(held);
 }, 400_000);
 
-it("jobs whose messages are large do not fill a worker's memory, and keep no new job's end from being announced", async () => {
+it("jobs whose messages are large do not fill a worker's memory, and keep no new job's end from being announced, also after an alarm of the broker's", async () => {
   const site = newSite();
   // As objects they would take ten times as much as their text.
   const parameters = {
@@ -122,6 +123,13 @@ it("jobs whose messages are large do not fill a worker's memory, and keep no new
   const worker = await site.startWorker({ env: { NODE_OPTIONS: "--max-old-space-size=200" } });
   await newJobsEnd(site);
   expect((await held.channel.checkQueue(held.queue)).messageCount).toBeGreaterThan(0);
+  const from = worker.log.length;
+  await own.rabbitmqctl("set_vm_memory_high_watermark", "0.0001");
+  // Longer than an answer of the broker's is waited for.
+  await sleep(70_000);
+  await own.rabbitmqctl("set_vm_memory_high_watermark", "0.4");
+  await newJobsEnd(site);
+  expect(worker.log.slice(from)).not.toMatch(/"msg":"ready"/);
   expect(await worker.stop()).toBe(0);
   await noneIsGone(held);
 }, 400_000);

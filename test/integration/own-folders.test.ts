@@ -49,6 +49,11 @@ const triggers = [
   },
   { name: "by-rest", method: "slurm-rest-api", run: ["/bin/sleep", "300"] },
   { name: "show", method: "local-bash-script", run: show },
+  { name: "lay-link", run: ["/bin/ln", "-s", victim, "out.txt"] },
+  {
+    ...{ name: "follow", method: "local-bash-script", on: { type: "job.completed", trigger: "lay-link" } },
+    run: ["/bin/cat", "{{ cause.directory }}/out.txt"],
+  },
 ].map((trigger) => ({ on: { technique: trigger.name }, ...trigger }));
 const folders = { localJobs: join(top, "jobs"), slurmJobs: join(top, "slurm-jobs") };
 const slurmRest = slurmRestSection();
@@ -127,6 +132,24 @@ describe("jobs that run as the worker's account", () => {
     expect(readdirSync(open)).toEqual([]);
   });
 
+  it("are not submitted where an ACL gives others what is made in the folder, which its mode does not show", async () => {
+    const jobs = join(folders.slurmJobs, beamtime.beamtimeId);
+    mkdirSync(jobs, { recursive: true });
+    const attribute = `import os, struct
+entries = [(1, 7, -1), (2, 7, 4711), (4, 5, -1), (16, 7, -1), (32, 5, -1)]
+acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *one) for one in entries)
+os.setxattr(${JSON.stringify(jobs)}, "system.posix_acl_default", acl)`;
+    execFileSync("python3", ["-c", attribute]);
+    expect(statSync(jobs).mode & 0o777).toBe(0o755);
+    const { data } = await site.event("message.deferred", await publish("from-here"));
+    const remove = `import os; os.removexattr(${JSON.stringify(jobs)}, "system.posix_acl_default")`;
+    execFileSync("python3", ["-c", remove]);
+    expect(data.error?.code).toBe("jobs-folder-unsafe");
+    expect(data.error?.message).toContain("default ACL");
+    expect(data.error?.hint).toContain("setfacl -k");
+    await site.event("job.completed", data.cause.id);
+  });
+
   it("over the REST API are cancelled without a word in their own folder", async () => {
     const { data } = await site.event("job.started", await publish("by-rest"));
     const { id, directory } = data.job;
@@ -149,6 +172,24 @@ describe("a job on the worker's host", () => {
       const { data } = await site.event("message.rejected", await publish("show", site, one));
       expect(data.error).toMatchObject({ code: "path-outside-beamtime" });
     }
+  });
+
+  it("is not given what another's job has left, by a link", async () => {
+    writeFileSync(join(elsewhere, "secret.dat"), "12345");
+    const id = await publish("show", closed, join(elsewhere, "secret.dat"));
+    const other = await closed.event("job.completed", id);
+    const { path } = writeData();
+    symlinkSync(join(other.data.job.directory, "job.log"), `${path}.log`);
+    const { data } = await site.event("message.rejected", await publish("show", site, `${path}.log`));
+    expect(data.error).toMatchObject({ code: "path-outside-beamtime" });
+  });
+
+  it("is not given what a link leads to in the folder of the job that it follows on", async () => {
+    writeFileSync(victim, "a key\n");
+    const { data } = await site.event("job.completed", await publish("lay-link"));
+    const rejected = await site.event("message.rejected", data.cause.id);
+    expect(rejected.data.error).toMatchObject({ code: "path-outside-beamtime" });
+    expect(rejected.data.error?.message).toContain(victim);
   });
 
   it("is given nothing that a link leads to outside its session", async () => {

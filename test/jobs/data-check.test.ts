@@ -225,7 +225,7 @@ describe("what a job on the worker's host is given", () => {
   it("may be any file or folder below one of the folders, written lately or not there", () => {
     symlinkSync("a.h5", join(root, "raw/link.h5"));
     const paths = ["raw/link.h5", "raw", "raw/none.h5", "none/at/all"].map((name) => join(root, name));
-    expect(giving(write("raw/a.h5", "data", 0), ...paths, root)).toBe("good");
+    expect(giving(write("raw/a.h5", "data", 0), ...paths)).toBe("good");
   });
 
   it("leads out of them by no link, in whichever part of the path, also to what is not there", () => {
@@ -246,7 +246,7 @@ describe("what a job on the worker's host is given", () => {
 
   it("is no secret of its session's, by whatever name", () => {
     mkdirSync(join(root, "shared"), { recursive: true });
-    const secret = write("shared/id_rsa");
+    const secret = write("shared/id_rsa", "a key");
     symlinkSync("../shared/id_rsa", join(root, "raw/scan_1.dat"));
     linkSync(secret, join(root, "raw/scan_2.dat"));
     for (const path of [secret, join(root, "raw/scan_1.dat"), join(root, "raw/scan_2.dat")])
@@ -254,11 +254,41 @@ describe("what a job on the worker's host is given", () => {
     expect(giving(write("shared/id_rsa.pub"))).toBe("good");
   });
 
+  it("is no copy of such a secret, wherever it was moved, and no folder that it lies in", () => {
+    mkdirSync(join(root, "shared"), { recursive: true });
+    write("shared/id_rsa", "a key");
+    const copy = write("raw/k.dat", "a key");
+    symlinkSync("k.dat", join(root, "raw/link.dat"));
+    symlinkSync("../shared", join(root, "raw/folder"));
+    expect(giving(copy)).toBe(`outside 0 ${copy}`);
+    expect(giving(join(root, "raw/link.dat"))).toBe(`outside 0 ${copy}`);
+    for (const folder of ["shared", "raw/folder", "."])
+      expect(giving(join(root, folder))).toMatch(/^outside 0 /);
+    expect(giving(join(root, "raw"), write("raw/other.dat", "b key"))).toBe("good");
+  });
+
+  it("is not compared with what cannot be read to its end", () => {
+    mkdirSync(join(root, "shared"), { recursive: true });
+    write("shared/id_rsa", "a key");
+    execFileSync("mkfifo", [join(root, "raw/fifo")]);
+    expect(giving(join(root, "raw/fifo"))).toBe("good");
+  });
+
   it("leads out by no data file of a master either", () => {
     const master = write("raw/s 1_master.h5");
     write("raw/s 1_data_000001.h5");
     expect(giving(master)).toBe("good");
     symlinkSync("/etc/passwd", join(root, "raw/s 1_data_000002.h5"));
+    expect(giving(master)).toBe("outside 0 /etc/passwd");
+  });
+
+  it("nor by one that lies beside what a master is a link to, called like that", () => {
+    mkdirSync(join(root, "raw/real"), { recursive: true });
+    write("raw/real/b_master.h5");
+    symlinkSync("real/b_master.h5", join(root, "raw/a_master.h5"));
+    const master = join(root, "raw/a_master.h5");
+    expect(giving(master)).toBe("good");
+    symlinkSync("/etc/passwd", join(root, "raw/real/b_data_000001.h5"));
     expect(giving(master)).toBe("outside 0 /etc/passwd");
   });
 

@@ -2,6 +2,7 @@ import { spawn, spawnSync } from "node:child_process";
 import {
   existsSync,
   mkdirSync,
+  mkdtempSync,
   readdirSync,
   readFileSync,
   readlinkSync,
@@ -122,7 +123,7 @@ describe("the run script, in a real shell", () => {
           expect([name, statSync(join(directory, name)).mode & 0o777 & ours]).toEqual([name, 0]);
         }
         const modes = ["", "a", "a/b"].map((name) => statSync(join(resultsDirectory, name)).mode & 0o777);
-        expect(modes).toEqual([0o777 & ~programs, 0o777 & ~programs, 0o666 & ~programs]);
+        expect(modes).toEqual([0o777 & ~ours, 0o777 & ~programs, 0o666 & ~programs]);
       } finally {
         process.umask(before);
       }
@@ -383,6 +384,17 @@ describe("the run script of a job over Slurm's REST API", () => {
       expect(codes).toEqual([1]);
       expect(readFileSync(join(directory, "ended.4711"), "utf8")).toContain(`code=${code}\0`);
     }
+  });
+
+  it("rings no bell through a link that stands in the place of the folder for it", () => {
+    const elsewhere = mkdtempSync(join(top, "elsewhere-"));
+    const spool = join(top, "prepared-spool");
+    symlinkSync(elsewhere, spool);
+    const { codes, directory } = runIt(["4711"], { spool });
+    expect(codes).toEqual([0]);
+    expect(readFileSync(join(directory, "job.log"), "utf8")).toBe("ran\n");
+    expect(existsSync(join(directory, "ended.4711"))).toBe(true);
+    expect(readdirSync(elsewhere)).toEqual([]);
   });
 
   it("writes the program's output where it was asked to", () => {

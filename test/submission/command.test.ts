@@ -13,7 +13,15 @@ const plan: JobPlan = {
   facts: { detector: null, technique: null, scan: null, sample: null, parameters: {} },
   traceparent: "00-0-0-01",
   ...{ session: null, beamline: null, sessionId: null, env: {}, workdir: null, stdin: null, key: null },
-  ...{ logFile: null, givenBytes: 0, paths: [], announcedPaths: [], bytes: undefined, causeResults: [] },
+  ...{
+    logFile: null,
+    givenBytes: 0,
+    paths: [],
+    announcedPaths: [],
+    bytes: undefined,
+    causeResults: [],
+    causeDirectory: null,
+  },
   argv: ["/bin/true"],
   resultsDirectory: null,
 };

@@ -25,7 +25,15 @@ function planOf(jobId: string, argumentBytes: number): JobPlan {
       logFile: null,
       givenBytes: 0,
     },
-    ...{ env: {}, paths: [], announcedPaths: [], bytes: undefined, causeResults: [], resultsDirectory: null },
+    ...{
+      env: {},
+      paths: [],
+      announcedPaths: [],
+      bytes: undefined,
+      causeResults: [],
+      causeDirectory: null,
+      resultsDirectory: null,
+    },
     argv: ["/bin/true", "x".repeat(argumentBytes)],
   };
 }

@@ -27,6 +27,7 @@ const plan: JobPlan = {
   announcedPaths: ["/c/raw/a.h5"],
   bytes: undefined,
   causeResults: [],
+  causeDirectory: null,
   argv: ["/bin/true"],
   resultsDirectory: "/c/processed/a",
 };

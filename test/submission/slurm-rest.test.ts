@@ -66,6 +66,7 @@ async function submit(
       announcedPaths: [],
       bytes: undefined,
       causeResults: [],
+      causeDirectory: null,
       argv: ["/bin/true"],
     },
     resultsDirectory: "/c/processed/a",

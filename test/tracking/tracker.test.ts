@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { pino } from "pino";
 import { afterEach, describe, expect, it, vi } from "vitest";
-import { Unavailable } from "../../src/errors.ts";
+import { BrokerUnavailable, Rejected, Unavailable } from "../../src/errors.ts";
 import type { TrackingRecord } from "../../src/tracking/tracking-record.ts";
 import type { OutgoingEvent } from "../../src/messages/job-event.ts";
 import type { Shell } from "../../src/shells/shell.ts";
@@ -75,6 +75,27 @@ function open(changes: Partial<TrackerEffects> = {}) {
   return { tracker, events, renewed, clock, acks, take };
 }
 
+describe("a tracker of jobs whose records do not fit", () => {
+  it("goes on trying to put them aside where that fails, and puts them aside in the end", async () => {
+    const unfit = new Rejected({ code: "record-unfit", message: "it does not fit", hint: "" });
+    const put: string[] = [];
+    let tries = 0;
+    const { tracker, acks, take } = open({
+      sightOf: () => Promise.reject(unfit),
+      putAside: (_, why) => {
+        tries += 1;
+        if (tries < 3)
+          return Promise.reject(new BrokerUnavailable({ code: "publish-refused", message: "", hint: "" }));
+        return Promise.resolve(void put.push(why));
+      },
+    });
+    take();
+    await vi.waitFor(() => expect(put).toEqual(["it does not fit"]), 20_000);
+    expect(tracker.size).toBe(0);
+    expect([...acks]).toEqual([1]);
+  });
+});
+
 describe("a tracker whose node is away", () => {
   it("keeps the job, announces nothing, and renews its record in time all the same", async () => {
     const { tracker, events, renewed, clock, acks, take } = open();
@@ -112,6 +133,39 @@ describe("a tracker that is to let go of jobs, for others wait", () => {
     tracker.handOn(2, () => false);
     await sleep(600);
     expect(tracker.size).toBe(1);
+  });
+
+  it("does not wait for a session whose node takes its time", async () => {
+    let isAsked = false;
+    const { tracker, clock, renewed, acks, take } = open({
+      sightOf: () => {
+        isAsked = true;
+        return new Promise(() => undefined);
+      },
+    });
+    trackers.splice(trackers.indexOf(tracker), 1);
+    take({ submitted: new Date(clock.now).toISOString() });
+    await vi.waitFor(() => expect(isAsked).toBe(true));
+    clock.now += 7 * 60_000;
+    tracker.handOn(1, () => true);
+    await vi.waitFor(() => expect(renewed).toHaveLength(1));
+    expect([tracker.size, ...acks]).toEqual([0, 1]);
+  });
+
+  it("holds what it could not hand on", async () => {
+    let isBroken = true;
+    const { tracker, clock, acks, take } = open({
+      ...sees("4711|PENDING|0:00|1:00||mento:k3f7|/j/k3f7|JobHeldUser\n"),
+      track: () => (isBroken ? Promise.reject(new Error("not now")) : Promise.resolve()),
+    });
+    take({ submitted: new Date(clock.now).toISOString() });
+    clock.now += 7 * 60_000;
+    tracker.handOn(1, () => true);
+    await sleep(100);
+    expect([tracker.size, acks.size]).toEqual([1, 0]);
+    isBroken = false;
+    tracker.handOn(1, () => true);
+    await vi.waitFor(() => expect([tracker.size, acks.size]).toEqual([0, 1]));
   });
 
   it("keeps what is about to be settled, but not for ever", async () => {

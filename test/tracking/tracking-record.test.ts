@@ -42,6 +42,11 @@ describe("a tracking record", () => {
     expect(few.paths.length + (few.pathsCut ?? 0)).toBe(1000);
   });
 
+  it("may be of a process on a host that is not known", () => {
+    const process = { host: "", pid: 4711 };
+    expect(read({ ...written, data: { ...data, process } })).toMatchObject({ data: { process } });
+  });
+
   it.each(["UNLIMITED", "infinite", "-1", "0", "1-0:30"])("may have a script's own time, %s", (time) => {
     const slurm = { fallback: "wait" as const, time, timeMin: time };
     expect(read(JSON.parse(writeTrackingRecord({ ...record, slurm }).toString()))).toMatchObject({ slurm });
