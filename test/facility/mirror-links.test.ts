@@ -145,7 +145,8 @@ describe("the copy to the core file system, in trees that others write in,", () 
     };
     const small = new BeamtimeMirror(roots, join(other, "journal"), 0, (line) => said.push(line));
     const besides = small.run();
-    await vi.waitFor(() => expect(readdirSync(join(dir, "partial")).length).toBeGreaterThan(0));
+    const begun = () => [...readdirSync(join(dir, "partial")), ...readdirSync(core("raw"))].length;
+    await vi.waitFor(() => expect(begun()).toBeGreaterThan(0), 20_000);
     for (let number = 1; number <= 3; number++) {
       writeFileSync(join(other, `beamline/raw/${number}`), "small");
       await vi.waitFor(() => expect(existsSync(join(other, `core/raw/${number}`))).toBe(true), {
