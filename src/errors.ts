@@ -1,6 +1,6 @@
 /**
  * Every error that Mento reports: a stable code, a sentence for the person who reads it, and what to do.
- * Programs match on `code`; the list below is the one that `README.md shows.
+ * Programs match on `code`; the list below is the one that `docs/errors.md shows.
  */
 
 import { cut } from "./text/cut.ts";

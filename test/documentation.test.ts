@@ -13,9 +13,10 @@ const list = (folder: string) => readdirSync(new URL(`../${folder}`, import.meta
 const pipelines = list("examples/pipelines").filter((one) => !one.includes("."));
 
 describe("the documentation", () => {
-  it("lists every error code with its meaning, and no other", () => {
-    const rows = [...read("README.md").matchAll(/^\| `([a-z0-9-]+)` +\| (.*?) +\|$/gm)];
+  it("lists every error code with its meaning and what to do, and no other", () => {
+    const rows = [...read("docs/errors.md").matchAll(/^\| `([a-z0-9-]+)` +\| (.*?) +\| (.*?) +\|$/gm)];
     expect(Object.fromEntries(rows.map(([, code, meaning]) => [code, meaning]))).toEqual(ERROR_CODES);
+    for (const [, code, , whatToDo] of rows) expect(whatToDo, code).toMatch(/^[A-Z].*\.$/);
   });
 
   it("names every key of the configuration", () => {
@@ -57,6 +58,10 @@ describe("the documentation", () => {
       expect(read("examples/pipelines/README.md")).toContain(`[${name}](${name}/mento.yaml)`);
     },
   );
+
+  it("has a README that can be read at a glance", () => {
+    expect(read("README.md").split("\n").length).toBeLessThanOrEqual(150);
+  });
 
   it("links to files that exist", () => {
     const files = [

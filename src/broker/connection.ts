@@ -125,7 +125,7 @@ async function openConnection(
   const username = address.username ?? read.username ?? "guest";
   const password = address.password ?? read.password ?? "guest";
   const url = new URL(read.href);
-  url.searchParams.set("heartbeat", String(HEARTBEAT_SECONDS));
+  if (!url.searchParams.has("heartbeat")) url.searchParams.set("heartbeat", String(HEARTBEAT_SECONDS));
   try {
     const options = {
       timeout: CONNECT_TIMEOUT_MS,

@@ -62,8 +62,11 @@ function mistakeOfHost(place: string): string | undefined {
 }
 
 function mistakeOfPath(path: string): string | undefined {
-  const virtualHost = path.split("?")[0]?.slice(1) ?? "";
-  return virtualHost.includes("/") ? "has a / in its virtual host, which is written %2F there" : undefined;
+  const [virtualHost = "", query = ""] = path.split("?");
+  if (virtualHost.slice(1).includes("/")) return "has a / in its virtual host, which is written %2F there";
+  const heartbeat = new URLSearchParams(query).get("heartbeat");
+  const isHeartbeat = heartbeat === null || (/^\d{1,3}$/.test(heartbeat) && Number(heartbeat) >= 1);
+  return isHeartbeat ? undefined : "has a heartbeat that is no number of seconds from 1 to 999";
 }
 
 function notAUrl(url: string): string | undefined {

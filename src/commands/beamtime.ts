@@ -18,7 +18,7 @@ export function beamtimeCommand(): Command {
     .option(...CONFIG_OPTION)
     .option("--json", "one JSON object a line, one for each session")
     .action(showSessions);
-  return new Command("beamtime").description("beamtimes and commissioning runs").addCommand(show);
+  return new Command("beamtime").addCommand(show);
 }
 
 async function showSessions(

@@ -23,9 +23,7 @@ interface CancelOptions {
 
 export function cancelCommand(): Command {
   return new Command("cancel")
-    .description(
-      "cancel jobs; says of each whether it was cancelled, was gone already and how, or is unknown",
-    )
+
     .argument("<job...>", "ids of jobs, as events have them, or Slurm's")
     .option(...CONFIG_OPTION)
     .option("--reason <text>", "why; the event job.cancelled has it, beside who called this command", reason)

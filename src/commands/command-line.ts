@@ -4,22 +4,66 @@ import { isFileSystemStuck } from "../files/plain-file.ts";
 import { reportError } from "./report-error.ts";
 import { sayLine, writeOutput, writeSaid } from "../text/terminal.ts";
 
-/** Only the one that is asked for is loaded: all of them take half a second. */
+/** Only the one that is asked for is loaded: all of them take a quarter of a second. */
 const COMMANDS = {
-  worker: async () => (await import("./worker.ts")).workerCommand(),
-  publish: async () => (await import("./publish.ts")).publishCommand(),
-  watch: async () => (await import("./watch.ts")).watchCommand(),
-  run: async () => (await import("./run.ts")).runCommand(),
-  cancel: async () => (await import("./cancel.ts")).cancelCommand(),
-  dead: async () => (await import("./dead.ts")).deadCommand(),
-  replay: async () => (await import("./replay.ts")).replayCommand(),
-  validate: async () => (await import("./validate.ts")).validateCommand(),
-  match: async () => (await import("./match.ts")).matchCommand(),
-  init: async () => (await import("./init.ts")).initCommand(),
-  beamtime: async () => (await import("./beamtime.ts")).beamtimeCommand(),
-  ssh: async () => (await import("./ssh.ts")).sshCommand(),
-  doctor: async () => (await import("./doctor.ts")).doctorCommand(),
-  facility: async () => (await import("./facility.ts")).facilityCommand(),
+  worker: {
+    description: "take messages, submit jobs, watch them, announce their ends; until SIGTERM or Ctrl-C",
+    load: async () => (await import("./worker.ts")).workerCommand(),
+  },
+  publish: {
+    description: "publish a message",
+    load: async () => (await import("./publish.ts")).publishCommand(),
+  },
+  watch: {
+    description: "print events as they happen, one line each, until Ctrl-C",
+    load: async () => (await import("./watch.ts")).watchCommand(),
+  },
+  run: {
+    description: "run a program as a job of the open beamtime, and end as it ends",
+    load: async () => (await import("./run.ts")).runCommand(),
+  },
+  cancel: {
+    description:
+      "cancel jobs; says of each whether it was cancelled, was gone already and how, or is unknown",
+    load: async () => (await import("./cancel.ts")).cancelCommand(),
+  },
+  dead: {
+    description: "messages that could not work: why, and what becomes of them",
+    load: async () => (await import("./dead.ts")).deadCommand(),
+  },
+  replay: {
+    description:
+      "run a trigger on the data-ready messages of the past; what it has run already is not run again",
+    load: async () => (await import("./replay.ts")).replayCommand(),
+  },
+  validate: {
+    description: "check a message or a configuration: says what is wrong, where, and what would be right",
+    load: async () => (await import("./validate.ts")).validateCommand(),
+  },
+  match: {
+    description: "say what each trigger would make of a message: the program that would run, or why not",
+    load: async () => (await import("./match.ts")).matchCommand(),
+  },
+  init: {
+    description: "write a commented mento.yaml that works against the open beamtime",
+    load: async () => (await import("./init.ts")).initCommand(),
+  },
+  beamtime: {
+    description: "beamtimes and commissioning runs",
+    load: async () => (await import("./beamtime.ts")).beamtimeCommand(),
+  },
+  ssh: {
+    description: "open a shell on a reserved node as the beamtime's account, or run a command there",
+    load: async () => (await import("./ssh.ts")).sshCommand(),
+  },
+  doctor: {
+    description: "check everything between a message and its job, and say what is wrong and what to do",
+    load: async () => (await import("./doctor.ts")).doctorCommand(),
+  },
+  facility: {
+    description: "RabbitMQ, Slurm, sshd and two file systems on this machine, to try Mento on",
+    load: async () => (await import("./facility.ts")).facilityCommand(),
+  },
 };
 
 /** Runs the command that the arguments ask for; sets the exit status. */
@@ -41,7 +85,8 @@ export async function runCommandLine(): Promise<void> {
   });
 
   try {
-    const program = await programFor(process.argv[2] ?? "");
+    const [first = "", second = ""] = process.argv.slice(2);
+    const program = await programFor(first === "help" ? second : first);
     await program.parseAsync();
   } catch (error) {
     process.exitCode = reportError(error);
@@ -59,9 +104,9 @@ async function programFor(asked: string): Promise<Command> {
     // `mento run ls -l`: options behind the program are the program's.
     .enablePositionalOptions()
     .showHelpAfterError("(mento --help lists the commands)");
-  const isCommand = Object.hasOwn(COMMANDS, asked);
-  for (const [name, load] of Object.entries(COMMANDS)) {
-    if (!isCommand || name === asked) program.addCommand(await load());
+  for (const [name, { description, load }] of Object.entries(COMMANDS)) {
+    const command = name === asked ? await load() : new Command(name);
+    program.addCommand(command.description(description));
   }
   prepare(program);
   return program;

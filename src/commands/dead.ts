@@ -57,9 +57,7 @@ export function deadCommand(): Command {
     .option("--all", "all that are there now")
     .option("--json", "one JSON object a line")
     .action(dropLetters);
-  const command = new Command("dead").description(
-    "messages that could not work: why, and what becomes of them",
-  );
+  const command = new Command("dead");
   for (const one of [list, show, replay, drop]) command.addCommand(one);
   return command;
 }

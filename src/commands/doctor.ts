@@ -32,7 +32,7 @@ interface DoctorOptions {
 
 export function doctorCommand(): Command {
   return new Command("doctor")
-    .description("check everything between a message and its job, and say what is wrong and what to do")
+
     .option(...CONFIG_OPTION)
     .option("--json", "one JSON object a line, one for each check")
     .option("--session <id>", "only this one; default: every session that is open")

@@ -19,7 +19,7 @@ import { printJson, printLine, printLines, sayLine } from "../text/terminal.ts";
 /** `mento facility …`: all that a beamline has around Mento, on one machine. */
 export function facilityCommand(): Command {
   return new Command("facility")
-    .description("RabbitMQ, Slurm, sshd and two file systems on this machine, to try Mento on")
+
     .addCommand(upCommand())
     .addCommand(downCommand())
     .addCommand(statusCommand())

@@ -29,7 +29,7 @@ interface Site {
 
 export function initCommand(): Command {
   return new Command("init")
-    .description("write a commented mento.yaml that works against the open beamtime")
+
     .argument("[file]", "the file to write", "mento.yaml")
     .option("--facility <dir>", "for the facility on one machine that `mento facility up` has made there")
     .option("--force", "write over a file that exists")

@@ -14,7 +14,7 @@ interface MatchOptions {
 
 export function matchCommand(): Command {
   return new Command("match")
-    .description("say what each trigger would make of a message: the program that would run, or why not")
+
     .argument("<file>", "a message or a job's event, or - for standard input")
     .option(...CONFIG_OPTION)
     .addOption(

@@ -57,7 +57,7 @@ export function publishCommand(): Command {
     .option("--timeout <seconds>", "how long --wait waits", seconds, 3600)
     .option("--json", "one JSON object a line")
     .action(publish);
-  return new Command("publish").description("publish a message").addCommand(dataReady);
+  return new Command("publish").addCommand(dataReady);
 }
 
 async function publish(options: PublishOptions): Promise<void> {

@@ -28,9 +28,7 @@ interface ReplayOptions {
 
 export function replayCommand(): Command {
   return new Command("replay")
-    .description(
-      "run a trigger on the data-ready messages of the past; what it has run already is not run again",
-    )
+
     .option(...CONFIG_OPTION)
     .requiredOption("--since <time>", "90s, 30m, 2h, 3d ago, or 2026-11-21T20:15:00Z", (text) =>
       sinceOption(text),

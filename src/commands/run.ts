@@ -34,7 +34,7 @@ limit; with 1, 2 or 3 if it could not run at all.
 
 export function runCommand(): Command {
   return new Command("run")
-    .description("run a program as a job of the open beamtime, and end as it ends")
+
     .usage("[options] [--] <program> [argument...]")
     .argument(
       "[program...]",

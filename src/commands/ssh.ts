@@ -16,7 +16,7 @@ import { signalStatus } from "./signal-status.ts";
 
 export function sshCommand(): Command {
   return new Command("ssh")
-    .description("open a shell on a reserved node as the beamtime's account, or run a command there")
+
     .usage("[options] [node] [-- command...]")
     .argument("[node]", "default: the first reserved node that answers")
     .argument("[command...]", "each word arrives as it stands; no shell reads it")

@@ -11,7 +11,7 @@ import { modeOfInput, readInput } from "./read-input.ts";
 
 export function validateCommand(): Command {
   return new Command("validate")
-    .description("check a message or a configuration: says what is wrong, where, and what would be right")
+
     .argument("<file>", "a file, or - for standard input")
     .addOption(
       new Option("--as <kind>", "what it is; else told from its content").choices(["message", "config"]),

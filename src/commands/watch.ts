@@ -18,7 +18,7 @@ interface WatchOptions {
 
 export function watchCommand(): Command {
   return new Command("watch")
-    .description("print events as they happen, one line each, until Ctrl-C")
+
     .option(...CONFIG_OPTION)
     .option("--json", "one JSON object a line, as sent")
     .option(

@@ -10,7 +10,7 @@ import { signalStatus } from "./signal-status.ts";
 
 export function workerCommand(): Command {
   return new Command("worker")
-    .description("take messages, submit jobs, watch them, announce their ends; until SIGTERM or Ctrl-C")
+
     .option(...CONFIG_OPTION)
     .option(
       "--watch",

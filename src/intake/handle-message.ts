@@ -304,11 +304,14 @@ async function waitInQueue(
   { slot }: Place,
   { received }: Message,
   session: Session | null,
-  { queueFor }: IntakeEffects,
+  effects: IntakeEffects,
 ): Promise<void> {
   if (slot instanceof MentoError) throw slot;
   const { beamline = null, id = null } = session ?? {};
-  await queueFor(trigger.name, received.copyFor(trigger.name, { door, order, beamline, session: id }));
+  await effects.queueFor(
+    trigger.name,
+    received.copyFor(trigger.name, { door, order, beamline, session: id }),
+  );
   received.queuedFor.push(trigger.name);
 }
 

@@ -34,6 +34,25 @@ export function unknownTriggers(
   );
 }
 
+/** `results[0].beamlinePath` of jobs whose results are not copied to the beamline: there is none. */
+export function uncopiedResults(triggers: Triggers, group: string): TriggerMistake[] {
+  return triggers.flatMap(({ index, trigger: { on, run } }) => {
+    if (asList(on.group ?? group).some((one) => one !== group)) return [];
+    const causes = asList(on.trigger).flatMap((wanted) =>
+      triggers.flatMap(({ trigger }) => (globFits(wanted, trigger.name) ? [trigger] : [])),
+    );
+    const isSeen = ({ method, copyBack }: Trigger) => method === "local-bash-script" || copyBack !== undefined;
+    const [cause] = causes;
+    if (cause === undefined || causes.some(isSeen)) return [];
+    return run.flatMap((template, place) => {
+      const named = /results\[\d+\]\.beamlinePath/.exec(template)?.[0];
+      if (named === undefined) return [];
+      const message = `${named}: the results of ${cause.name} are not copied to the beamline; give it copyBack, or take ${named.replace("beamlinePath", "path")}`;
+      return [{ trigger: index, place: ["run", place], message }];
+    });
+  });
+}
+
 /** Triggers that start one another for ever: each circle once, at its first trigger. */
 export function circles(triggers: Triggers, group: string): TriggerMistake[] {
   const startedBy = new Map(

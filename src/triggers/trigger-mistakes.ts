@@ -1,5 +1,5 @@
 import type { InputType } from "../messages/trigger-input.ts";
-import { circles, unknownTriggers, type TriggerMistake, type Triggers } from "./chains.ts";
+import { circles, uncopiedResults, unknownTriggers, type TriggerMistake, type Triggers } from "./chains.ts";
 import { DATA_FIELDS, JOB_FIELDS, asList } from "./condition.ts";
 import { inputMistake, programMistakes } from "./program-mistakes.ts";
 import { templateMistake } from "./template.ts";
@@ -34,6 +34,7 @@ export function triggerMistakes(
       ];
     }),
     ...unknownTriggers(triggers, names, group),
+    ...uncopiedResults(triggers, group),
     ...circles(triggers, group),
   ];
 }
@@ -60,11 +61,19 @@ function mistakesOf(trigger: Trigger, raw: Record<string, unknown>): Mistake[] {
     ...conditionMistakes(trigger),
     ...meaninglessKeys(trigger, raw),
     ...programMistakes(trigger.run).map(({ place, message }) => ({ place: ["run", place], message })),
+    ...relativeProgram(trigger),
     ...inputMistakes(trigger),
     ...templateMistakes(trigger),
     ...ownVariables(trigger),
     ...arrayMistakes(trigger),
   ];
+}
+
+/** A program begins in its job's directory, which is new; without a slash it is looked for on the PATH. */
+function relativeProgram({ run: [program = ""], workdir }: Trigger): Mistake[] {
+  if (workdir !== undefined || !/^[^/{]+\//.test(program)) return [];
+  const message = `${program} would be looked for in the job's directory, which is new; write its absolute path, or set workdir`;
+  return [{ place: ["run", 0], message }];
 }
 
 function inputMistakes({ run, stdin }: Trigger): Mistake[] {

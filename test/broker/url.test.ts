@@ -18,6 +18,8 @@ describe("a url of RabbitMQ", () => {
     ["amqp://user:1?2@host/", /written %2F, %3F and %23/],
     ["amqp://user:1#2@host/", /written %2F, %3F and %23/],
     ["amqp://user:p@host/a#b", /#, which is written %23/],
+    ["amqp://host/v?heartbeat=0", /a heartbeat that is no number of seconds from 1 to 999/],
+    ["amqp://host/v?heartbeat=1e3", /heartbeat/],
     ["amqp://user:p@host/a/b", /\/ in its virtual host, which is written %2F/],
     ["amqp://", /names no host/],
     ["amqp:///v", /names no host/],

@@ -20,12 +20,13 @@ const TRIGGERS = `triggers:
     run: [integrate, "{{ path }}", --out, "{{ results }}", --title, "{{ sample | default('no sample') }}"]
     env: { OMP_NUM_THREADS: "8" }
     workdir: "{{ corePath }}/shared"
+    copyBack: { to: processed/onlineanalysis }
   - name: geometry
     run: [fit, "{{ parameters.poni }}"]
   - name: plot
     on: { type: job.completed, trigger: azimuthal }
     method: local-bash-script
-    run: [./plot.sh, "{{ results[0].beamlinePath }}"]
+    run: [/opt/viewer/plot, "{{ results[0].beamlinePath }}"]
     stdin: "{{ technique }}"
 `;
 
@@ -106,7 +107,7 @@ describe("mento match", () => {
     const { lines } = await match(ended());
     expect(lines.slice(-3)).toEqual([
       expect.stringMatching(/^plot: would run \(local-bash-script/),
-      "    ./plot.sh '/nonexistent/gpfs/current/a\\u{1b}[2J.png'",
+      "    /opt/viewer/plot '/nonexistent/gpfs/current/a\\u{1b}[2J.png'",
       "    with saxs on its standard input",
     ]);
     const other = await match(ended("p09"));

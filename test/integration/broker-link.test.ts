@@ -5,6 +5,7 @@ import { openLink } from "../../src/broker/connection.ts";
 import { declareTopology, topologyFor } from "../../src/broker/topology.ts";
 import { MentoError } from "../../src/errors.ts";
 import { TcpProxy } from "../../src/facility/tcp-proxy.ts";
+import { askBroker } from "../support/ask-broker.ts";
 import { codeOf } from "../support/code-of.ts";
 import { eventually } from "../support/eventually.ts";
 import { facility } from "../support/site.ts";
@@ -42,6 +43,28 @@ describe("a link", () => {
   it("that one node refuses is refused: the others would need no other password", async () => {
     const wrong = facility.broker.url.replace(/:[^:@]*@/, ":wrong@");
     expect(await codeOf(openLink({ url: [NOBODY, wrong], name }))).toBe("broker-refused");
+  });
+
+  it("has the heartbeat that its url asks for, else one of 10 s", async () => {
+    for (const [query, timeout] of [
+      ["?heartbeat=7", 7],
+      ["", 10],
+    ] as const) {
+      const own = `mento test ${randomUUID()}`;
+      const link = await openLink({ url: facility.broker.url + query, name: own });
+      const [first] = await eventually("RabbitMQ knows the connections", async () => {
+        const all = (await askBroker("GET", "connections")) as {
+          timeout: number;
+          client_properties: { connection_name?: string };
+        }[];
+        const ours = all.filter(({ client_properties: { connection_name: one = "" } }) =>
+          one.startsWith(own),
+        );
+        return ours.length > 0 ? ours : undefined;
+      });
+      expect(first?.timeout).toBe(timeout);
+      await link.close();
+    }
   });
 
   it("is no longer waited for when the worker is to stop", async () => {

@@ -170,11 +170,13 @@ it("each step of the two lines that leaves the worker is such a point", () => {
     [...passed.values()].flat().map((point) => point.split(/[ :]/)[0]?.split(".").at(-1)),
   );
   // These need a fault of their own, and have tests of their own: see reservations, broker-faults and admission.
-  const elsewhere = ["resubmit", "report"];
-  for (const file of ["handle-message.ts", "track-jobs.ts"]) {
+  const elsewhere = ["resubmit", "report", "putAside"];
+  for (const file of ["intake/handle-message.ts", "tracking/tracker.ts"]) {
     const source = readFileSync(new URL(`../../src/${file}`, import.meta.url), "utf8");
     const steps = [
-      ...source.matchAll(/await (?:this\.#)?(?:effects\.|shell\.)(\w+)(?:\[[^\]]*\]\.(\w+))?\(/g),
+      ...source.matchAll(
+        /(?:\beffects\s*\.|await (?:this\.#)?shell\.)(?!now\()(\w+)(?:\[[^\]]*\]\.(\w+))?\(/g,
+      ),
     ];
     for (const [step, name = "", method] of steps) {
       if (elsewhere.includes(name)) continue;

@@ -1,3 +1,4 @@
+import { spawn } from "node:child_process";
 import {
   chmodSync,
   mkdirSync,
@@ -12,7 +13,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { runNode, tryMento } from "../support/mento.ts";
+import { eventually } from "../support/eventually.ts";
+import { run, runNode, tryMento } from "../support/mento.ts";
+import { nodeThere, there } from "../support/servers.ts";
 import { beamtime, facility, TestSite } from "../support/site.ts";
 
 const project = fileURLToPath(new URL("../../", import.meta.url));
@@ -84,6 +87,48 @@ describe.each(snippets("docs/library.md", "sh").flatMap(({ code }) => code.trim(
     });
   },
 );
+
+describe("the README", () => {
+  it("shows a job of a program's own that runs", async () => {
+    const [first] = snippets("README.md", "ts");
+    const module = join(folder, "readme-1.mjs");
+    writeFileSync(module, `${here(first?.code ?? "")}\nconsole.log(state, results.length);`);
+    const { stdout, stderr } = await runNode([module], { env });
+    expect([stderr, stdout]).toEqual(["", "completed 0\n"]);
+  });
+
+  it("shows a subscription that is given events, and a message that the worker gets", async () => {
+    const [, second] = snippets("README.md", "ts");
+    const module = join(folder, "readme-2.mjs");
+    writeFileSync(module, here(second?.code ?? ""));
+    const child = spawn(...there(nodeThere(), [module], {}), { stdio: "pipe" });
+    let out = "";
+    for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk) => (out += String(chunk)));
+    await eventually(
+      () => `an event: ${out}`,
+      () => out.includes("state: 'completed'") || undefined,
+    );
+    child.kill();
+    await eventually("the worker has had the message", () => ofReadme().length > 0 || undefined);
+  });
+
+  it("shows a producer in Python that works", async () => {
+    const before = ofReadme().length;
+    const [code] = snippets("README.md", "python");
+    const script = join(folder, "readme.py");
+    writeFileSync(script, here(code?.code ?? "").replace('"mento.data"', `"${site.prefix}.data"`));
+    const { code: exit, stderr } = await run("/usr/bin/python3", [script], {
+      env: { MENTO_BROKER_URL: facility.broker.url },
+    });
+    expect([exit, stderr]).toEqual([0, ""]);
+    await eventually("the worker has had the message", () => ofReadme().length > before || undefined);
+  });
+
+  const ofReadme = () =>
+    site.events.filter(
+      ({ type, data }) => type.includes("ignored") && String(data.paths).includes("scan_0001"),
+    );
+});
 
 it("tells the broker of a job that a program has run", () => {
   const ofLibrary = site.events.filter(({ source }) => source.startsWith("/library/"));

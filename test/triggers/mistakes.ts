@@ -21,6 +21,13 @@ const byMeaning: [text: string, line: number, says: string][] = [
     3,
     "jobs of an array take no turns: leave it out, or latest and concurrency; array.limit says how many of an array run at once",
   ],
+  [trigger('run: [./plot.sh, "{{ path }}"]'), 3, "./plot.sh would be looked for in the job's directory"],
+  [trigger("run: [bin/plot]"), 3, "write its absolute path, or set workdir"],
+  [
+    trigger("on: { type: job.completed, trigger: b }", 'run: [prog, "{{ results[0].beamlinePath }}"]') + B,
+    4,
+    "results[0].beamlinePath: the results of b are not copied to the beamline; give it copyBack, or take results[0].path",
+  ],
   // Conditions
   [trigger("on: { scan: { min: 9, max: 5 } }"), 3, "min 9 is greater than max 5: nothing can fit"],
   [trigger("on: { scan: {} }"), 3, "must have min or max, or exists"],
