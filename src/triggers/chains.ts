@@ -41,7 +41,8 @@ export function uncopiedResults(triggers: Triggers, group: string): TriggerMista
     const causes = asList(on.trigger).flatMap((wanted) =>
       triggers.flatMap(({ trigger }) => (globFits(wanted, trigger.name) ? [trigger] : [])),
     );
-    const isSeen = ({ method, copyBack }: Trigger) => method === "local-bash-script" || copyBack !== undefined;
+    const isSeen = ({ method, copyBack }: Trigger) =>
+      method === "local-bash-script" || copyBack !== undefined;
     const [cause] = causes;
     if (cause === undefined || causes.some(isSeen)) return [];
     return run.flatMap((template, place) => {
