@@ -2,7 +2,7 @@ import { renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { accountHere } from "../files/account-here.ts";
 import { Deferred, MentoError, errorText } from "../errors.ts";
-import { NoAnswer } from "../files/file-turns.ts";
+import { NoAnswer } from "../files/file-queue.ts";
 import { isMissing, readIfChanged, type FileRules } from "../files/plain-file.ts";
 import type { RuntimeDirectory } from "../shells/runtime-directory.ts";
 import { privateKeyIn, type KeyText } from "./key-text.ts";

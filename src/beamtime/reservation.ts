@@ -17,7 +17,7 @@ export interface ReservationWish {
 }
 
 /** Where a job is to run. */
-export interface Slot {
+export interface Allocation {
   /** null for a job outside any reservation. */
   reservation: string | null;
   /** null: Slurm's default. */
@@ -26,7 +26,7 @@ export interface Slot {
   time: string;
 }
 
-export type Choice = { slot: Slot } | { reasons: string[] };
+export type Choice = { allocation: Allocation } | { reasons: string[] };
 
 /** A job that starts a moment later must still end in time. */
 const MARGIN_SECONDS = 60;
@@ -36,21 +36,27 @@ const MARGIN_SECONDS = 60;
  * fit. Reservations of more than one kind are named `<session id>`, `<session id>_1`, … (docs.desy.de/asap3,
  * "Online Analysis Resources"); one that Slurm has and the metadata file does not name counts too.
  */
-export function chooseReservation(wish: ReservationWish, session: SessionResources, now: SlurmNow): Choice {
-  const fitting: { slot: Slot; idleNodes: number; idleCpus: number }[] = [];
+export function chooseReservation(
+  requirements: ReservationWish,
+  session: SessionResources,
+  now: SlurmNow,
+): Choice {
+  const fitting: { allocation: Allocation; idleNodes: number; idleCpus: number }[] = [];
   const reasons: string[] = [];
   const first = session.reservations[0]?.name ?? "";
-  const isKnown = [...now.nodes.values()].some((node) => !lacks(node, wish));
+  const isKnown = [...now.nodes.values()].some((node) => !lacks(node, requirements));
   for (const one of reservationsNow(session, now)) {
     const { name } = one;
     const looked =
-      name === null ? unreserved(one, wish) : look({ ...one, name }, { first, isKnown }, wish, now);
+      name === null
+        ? unreserved(one, requirements)
+        : look({ ...one, name }, { first, isKnown }, requirements, now);
     if (typeof looked === "string") reasons.push(looked);
     else fitting.push(looked);
   }
   // A stable sort: of equals, the metadata file's first.
   const [best] = fitting.sort((a, b) => b.idleNodes - a.idleNodes || b.idleCpus - a.idleCpus);
-  return best === undefined ? { reasons } : { slot: best.slot };
+  return best === undefined ? { reasons } : { allocation: best.allocation };
 }
 
 /** A session's account, and the reservations that its metadata file names. */
@@ -92,14 +98,18 @@ function isNumbered(name: string, first: string): boolean {
 }
 
 /** A site without reservations: the partition alone. */
-function unreserved({ partition }: SessionReservation, wish: ReservationWish) {
-  if (wish.reservation !== undefined)
-    return `${partition ?? "the session"} is no reservation, and ${wish.reservation} is asked for`;
-  if (wish.partition !== undefined && partition !== null && wish.partition !== partition) {
-    return `${partition} is not the partition ${wish.partition}`;
+function unreserved({ partition }: SessionReservation, requirements: ReservationWish) {
+  if (requirements.reservation !== undefined)
+    return `${partition ?? "the session"} is no reservation, and ${requirements.reservation} is asked for`;
+  if (requirements.partition !== undefined && partition !== null && requirements.partition !== partition) {
+    return `${partition} is not the partition ${requirements.partition}`;
   }
   return {
-    slot: { reservation: null, partition: partition ?? wish.partition ?? null, time: wish.time },
+    allocation: {
+      reservation: null,
+      partition: partition ?? requirements.partition ?? null,
+      time: requirements.time,
+    },
     idleNodes: 0,
     idleCpus: 0,
   };
@@ -109,33 +119,33 @@ function unreserved({ partition }: SessionReservation, wish: ReservationWish) {
 function look(
   one: ReservationNow & { name: string },
   { first, isKnown }: { first: string; isKnown: boolean },
-  wish: ReservationWish,
+  requirements: ReservationWish,
   now: SlurmNow,
 ) {
   const { name, slurm } = one;
-  if (!isAskedFor(name, first, wish.reservation)) {
-    return `${name} is not the one asked for (${wish.reservation ?? ""})`;
+  if (!isAskedFor(name, first, requirements.reservation)) {
+    return `${name} is not the one asked for (${requirements.reservation ?? ""})`;
   }
   if (slurm === undefined) return `Slurm has no reservation ${name}`;
-  const partition = slurm.partition ?? one.partition ?? wish.partition ?? null;
-  if (wish.partition !== undefined && wish.partition !== partition) {
-    return `${name} is in partition ${partition ?? ""}, not in ${wish.partition}`;
+  const partition = slurm.partition ?? one.partition ?? requirements.partition ?? null;
+  if (requirements.partition !== undefined && requirements.partition !== partition) {
+    return `${name} is in partition ${partition ?? ""}, not in ${requirements.partition}`;
   }
   if (slurm.end <= now.at) return `${name} has ended`;
   if (slurm.start > now.at) return `${name} begins in ${words(slurm.start - now.at)}`;
-  const time = fittedTime(wish, slurm.end - now.at);
+  const time = fittedTime(requirements, slurm.end - now.at);
   if (time === undefined) {
-    const least = wish.timeMin === undefined ? wish.time : `${wish.timeMin} at least`;
+    const least = requirements.timeMin === undefined ? requirements.time : `${requirements.timeMin} at least`;
     return `${name} ends in ${words(slurm.end - now.at)}, and the job asks for ${least}`;
   }
-  const nodes = slurm.nodes.flatMap((node) => nodeFor(node, { isKnown, wish, now }));
-  const wanted = wish.nodes ?? 1;
+  const nodes = slurm.nodes.flatMap((node) => nodeFor(node, { isKnown, requirements, now }));
+  const wanted = requirements.nodes ?? 1;
   if (nodes.length < wanted) {
-    const asked = `${wanted} node${wanted === 1 ? "" : "s"}${wish.constraint === undefined ? "" : ` with ${wish.constraint}`}`;
+    const asked = `${wanted} node${wanted === 1 ? "" : "s"}${requirements.constraint === undefined ? "" : ` with ${requirements.constraint}`}`;
     return `${name} has ${nodes.length === 0 ? "none" : `only ${nodes.length}`} of ${asked} (${slurm.nodes.join(", ") || "no nodes"})`;
   }
   return {
-    slot: { reservation: name, partition, time },
+    allocation: { reservation: name, partition, time },
     idleNodes: nodes.filter(({ isIdle }) => isIdle).length,
     idleCpus: nodes.reduce((sum, { idleCpus }) => sum + idleCpus, 0),
   };
@@ -154,11 +164,11 @@ function isAskedFor(name: string, first: string, asked: string | number | undefi
  */
 function nodeFor(
   name: string,
-  { isKnown, wish, now }: { isKnown: boolean; wish: ReservationWish; now: SlurmNow },
+  { isKnown, requirements, now }: { isKnown: boolean; requirements: ReservationWish; now: SlurmNow },
 ): Pick<SlurmNode, "isIdle" | "idleCpus">[] {
   const node = now.nodes.get(name);
   if (node === undefined) return [{ isIdle: false, idleCpus: 0 }];
-  return !node.isUp || (isKnown && lacks(node, wish)) ? [] : [node];
+  return !node.isUp || (isKnown && lacks(node, requirements)) ? [] : [node];
 }
 
 function lacks({ features }: SlurmNode, { constraint }: ReservationWish): boolean {

@@ -37,10 +37,10 @@ import type { JobMethod } from "../messages/job-event.ts";
 import { isWorthRetrying } from "../tracking/resubmit.ts";
 import type { SlurmRest } from "../slurm/rest/slurm-rest.ts";
 import type { Shell } from "../shells/shell.ts";
-import { isWordOn } from "../jobs/is-ours.ts";
+import { isReportOn } from "../jobs/is-ours.ts";
 
 /** A folder of job directories, and the way to it. */
-export interface CancelPlace {
+export interface CancelTarget {
   jobsDirectory: string;
   /** Of the account that the jobs there are of. */
   shell: Shell;
@@ -77,14 +77,14 @@ const DAY_SECONDS = 24 * 3600;
  * @throws Unavailable `ssh-unreachable`, `ssh-lost` and whatever else the shell throws, if nothing could be found out
  */
 export async function cancelAt(
-  place: CancelPlace,
+  target: CancelTarget,
   jobIds: readonly string[],
   request: CancelRequest,
 ): Promise<Map<string, CancelOutcome>> {
-  const { methods } = place;
+  const { methods } = target;
   const isKnownHere = ({ inSlurm }: FoundJob) =>
     inSlurm.length > 0 || !methods.some((method) => BESIDE_OTHERS.includes(method));
-  const look = await lookAt(place, jobIds);
+  const look = await lookAt(target, jobIds);
   const found = [...look.found.values()]
     .map((job) => ({ ...job, method: job.method ?? (isKnownHere(job) ? methods[0] : undefined) }))
     .filter(({ method }) => method !== undefined && methods.includes(method));
@@ -99,31 +99,31 @@ export async function cancelAt(
   };
 
   const isProcess = ({ method }: FoundJob) => method !== undefined && !BY_SLURM.includes(method);
-  const started = await stopUnstarted(found.filter(isProcess), place, request);
+  const started = await stopUnstarted(found.filter(isProcess), target, request);
   for (const host of new Set(started.map(hostOf))) {
     const jobs = started.filter((job) => hostOf(job) === host);
     await take(jobs, async () => {
       // The look at it, and the request, are all that there is to do of one that has not started.
       if (host === "")
         return new Map(jobs.map((job) => [job.id, outcomeOf(job, { kind: "in-flight" }, true)]));
-      const shell = await place.shellOn(host);
+      const shell = await target.shellOn(host);
       if (shell === undefined) return new Map(jobs.map((job) => [job.id, outcomeElsewhere(job, host)]));
-      return cancelProcesses(jobs, shell, place, request);
+      return cancelProcesses(jobs, shell, target, request);
     });
   }
   const inSlurm = found.filter((job) => !isProcess(job));
   const ids = inSlurm.map(({ id }) => id);
-  await take(inSlurm, () => cancelInSlurm(place, ids, request, look));
+  await take(inSlurm, () => cancelInSlurm(target, ids, request, look));
   return outcomes;
 }
 
 /** Mento's ids by Slurm's, for those that Slurm knows of the account; null: another program's. */
 export async function ownIds(
-  place: CancelPlace,
+  target: CancelTarget,
   slurmJobIds: readonly string[],
 ): Promise<Map<string, string | null>> {
-  const { slurm } = await lookAt(place, []);
-  if (slurm === undefined) throw slurmSilent(place.shell);
+  const { slurm } = await lookAt(target, []);
+  if (slurm === undefined) throw slurmSilent(target.shell);
   return new Map(
     slurmJobIds.flatMap((slurmJobId) => {
       const job = slurm.get(slurmJobId);
@@ -132,9 +132,9 @@ export async function ownIds(
   );
 }
 
-async function lookAt(place: CancelPlace, jobIds: readonly string[]): Promise<CancelLook> {
-  const { shell, rest } = place;
-  const jobs = jobsOf(place, jobIds);
+async function lookAt(target: CancelTarget, jobIds: readonly string[]): Promise<CancelLook> {
+  const { shell, rest } = target;
+  const jobs = jobsOf(target, jobIds);
   const list = rest == null ? undefined : await rest.list();
   const listed = list && new Map(list.jobs.map((job) => [job.id, job]));
   const end = await shell.run(lookCommand(jobs), { timeout: LONGEST_CANCEL_SECONDS * 1000 });
@@ -145,24 +145,24 @@ async function lookAt(place: CancelPlace, jobIds: readonly string[]): Promise<Ca
   }
   throw new MentoError({
     code: "cancel-refused",
-    message: `The job directories in ${place.jobsDirectory} cannot be read on ${shell.host}: ${lastLines(end.stderr).at(-1) ?? ""}.`,
+    message: `The job directories in ${target.jobsDirectory} cannot be read on ${shell.host}: ${lastLines(end.stderr).at(-1) ?? ""}.`,
     hint: `Can ${shell.account} read and write there?`,
   });
 }
 
-function jobsOf(place: CancelPlace, jobIds: readonly string[]): CancelJobs {
-  const { jobsDirectory, shell, methods, rest, cancelRequests } = place;
+function jobsOf(target: CancelTarget, jobIds: readonly string[]): CancelJobs {
+  const { jobsDirectory, shell, methods, rest, cancelRequests } = target;
   const isAsked = rest == null && methods.some((method) => BY_SLURM.includes(method));
   return { jobsDirectory, jobIds, account: isAsked ? shell.account : null, cancelRequests };
 }
 
 async function cancelInSlurm(
-  place: CancelPlace,
+  target: CancelTarget,
   jobIds: readonly string[],
   request: CancelRequest,
   before: CancelLook,
 ): Promise<Map<string, CancelOutcome>> {
-  const { shell } = place;
+  const { shell } = target;
   const outcomes = new Map<string, CancelOutcome>();
   const asked = new Set<string>();
   let look = before;
@@ -176,7 +176,7 @@ async function cancelInSlurm(
       else if (look.slurm === undefined && standing.kind !== "ended") {
         outcomes.set(job.id, failed(job.id, slurmSilent(shell)));
       } else if (mayComeAgain(standing) && !isAsked) living.set(job.id, []);
-      else if (standing.kind === "forgotten" && !isAsked && place.rest == null) {
+      else if (standing.kind === "forgotten" && !isAsked && target.rest == null) {
         const outcome = await askAccounting(job, shell);
         // A worker may be about to submit it again: not if its directory says so.
         if (outcome.outcome === "unknown" && mayBeSubmittedAgain(job)) living.set(job.id, []);
@@ -190,7 +190,7 @@ async function cancelInSlurm(
     }
     if (tried > 0) await sleep(BETWEEN_TRIES_MS);
     for (const id of living.keys()) asked.add(id);
-    ({ look, said } = await cancelThere(place, living, request));
+    ({ look, said } = await cancelThere(target, living, request));
   }
 }
 
@@ -207,40 +207,40 @@ function mayComeAgain(standing: Standing): boolean {
 }
 
 async function cancelThere(
-  place: CancelPlace,
+  target: CancelTarget,
   living: Living,
   request: CancelRequest,
 ): Promise<{ look: CancelLook; said: string }> {
-  const { shell, jobsDirectory, rest } = place;
-  const jobs = jobsOf(place, [...living.keys()]);
+  const { shell, jobsDirectory, rest } = target;
+  const jobs = jobsOf(target, [...living.keys()]);
   if (rest == null) {
     const command = cancelInSlurmCommand(jobs, living, request);
     const end = await shell.run(command, { timeout: LONGEST_CANCEL_SECONDS * 1000 });
     return { look: parseLook(end.stdout, jobs), said: end.stderr };
   }
   // The directories are of whoever the jobs run as: this account writes nothing there.
-  const requests = place.cancelRequests ?? jobsDirectory;
+  const requests = target.cancelRequests ?? jobsDirectory;
   requirePrivateFolder(requests);
   const asked = jobs.jobIds.map((id) => directoryOf(requests, id));
   await shell.run(askCommand(asked, request));
   for (const slurmJobId of [...living.values()].flat()) await rest.cancel(slurmJobId);
   const inSlurm = jobs.jobIds.filter((id) => living.get(id)?.length);
   await shell.run(acceptedCommand(requests, inSlurm));
-  return { look: await lookAt(place, jobs.jobIds), said: "" };
+  return { look: await lookAt(target, jobs.jobIds), said: "" };
 }
 
 /** A run script looks for a request before its program starts. Returns the jobs as they are then. */
 async function stopUnstarted(
   jobs: readonly FoundJob[],
-  place: CancelPlace,
+  target: CancelTarget,
   request: CancelRequest,
 ): Promise<FoundJob[]> {
   const unstarted = jobs.filter(({ records }) => records.submitted === undefined);
   if (unstarted.length === 0) return [...jobs];
   const directories = unstarted.map(({ directory }) => directory);
-  await place.shell.run(askCommand(directories, request));
+  await target.shell.run(askCommand(directories, request));
   const { found } = await lookAt(
-    place,
+    target,
     unstarted.map(({ id }) => id),
   );
   return [...jobs.filter((job) => !unstarted.includes(job)), ...found.values()];
@@ -250,7 +250,7 @@ async function stopUnstarted(
 async function cancelProcesses(
   jobs: readonly FoundJob[],
   shell: Shell,
-  place: CancelPlace,
+  target: CancelTarget,
   request: CancelRequest,
 ): Promise<Map<string, CancelOutcome>> {
   const outcomes = new Map<string, CancelOutcome>();
@@ -263,7 +263,7 @@ async function cancelProcesses(
   const end = await shell.run(cancelProcessesCommand(living.map(processOf), request));
   const cancelled = parseCancelled(end.stdout.toString("utf8"));
   const { found } = await lookAt(
-    place,
+    target,
     living.map(({ id }) => id),
   );
   for (const [job, standing] of await standingsOn(shell, [...found.values()])) {
@@ -313,7 +313,7 @@ async function askAccounting(job: FoundJob, shell: Shell): Promise<CancelOutcome
     submittedAt === undefined ? Date.now() / 1000 - 14 * DAY_SECONDS : Date.parse(submittedAt) / 1000;
   const end = await shell.run(accountingCommand(shell.account, [runId], since - 3600));
   const word = parseAccounting(end.stdout.toString("utf8"), [runId]).get(runId);
-  const isOurs = word !== undefined && isWordOn(job, word);
+  const isOurs = word !== undefined && isReportOn(job, word);
   const hasStarted = records.started !== undefined;
   const isAsked = records.cancelled !== undefined;
   const found = isOurs ? endFromSlurmAlone({ ...word, hasStarted, isAsked, log: "" }) : undefined;

@@ -1,6 +1,6 @@
 import { requireOnline, type Session, type Sessions } from "../beamtime/session.ts";
 import { folderOf, type LastJobEvent } from "./job-history.ts";
-import { cancelAt, ownIds, type CancelPlace } from "./cancel-at.ts";
+import { cancelAt, ownIds, type CancelTarget } from "./cancel-at.ts";
 import { failed, goneSince, unknown } from "./cancel-outcomes.ts";
 import {
   cancelRequestsDirectory,
@@ -18,7 +18,7 @@ import type { SlurmRest } from "../slurm/rest/slurm-rest.ts";
 import type { Shell } from "../shells/shell.ts";
 
 /** The ways to the places where jobs are. */
-interface CancelWays {
+interface CancelReach {
   site: SiteFolders;
   sessions: Sessions;
   shells: SessionShells;
@@ -28,7 +28,7 @@ interface CancelWays {
   destinations: readonly string[];
 }
 
-export interface CancelEffects extends CancelWays {
+export interface CancelDeps extends CancelReach {
   /** What was last announced of jobs, by the names that are asked for. */
   lastEvents: (names: readonly string[]) => Promise<ReadonlyMap<string, LastJobEvent>>;
   /** Has a job cancelled by its host's worker, which alone can reach it. */
@@ -47,14 +47,14 @@ export interface CancelEffects extends CancelWays {
 export async function cancelJobs(
   names: readonly string[],
   request: CancelRequest,
-  effects: CancelEffects,
+  deps: CancelDeps,
 ): Promise<CancelOutcome[]> {
   const wanted = [...new Set(names)];
   const jobs = wanted.filter((name) => JobName.safeParse(name).success);
   if (jobs.length === 0) return wanted.map(nowhere);
   const [{ looks, broken }, { events, silence }] = await Promise.all([
-    lookInOpenSessions(jobs, request, effects),
-    readHistory(jobs, effects),
+    lookInOpenSessions(jobs, request, deps),
+    readHistory(jobs, deps),
   ]);
   const folderOfName = (name: string) => {
     const event = events.get(name);
@@ -71,7 +71,7 @@ export async function cancelJobs(
       const outcome =
         event === undefined
           ? (claimed ?? unfound(name, troubles))
-          : await byEvent(name, event, claimed, request, effects);
+          : await byEvent(name, event, claimed, request, deps);
       outcomes.set(name, outcome);
     }
   };
@@ -83,14 +83,14 @@ export async function cancelJobs(
 export async function cancelKnown(
   data: JobEventData,
   request: CancelRequest,
-  ways: CancelWays,
+  ways: CancelReach,
 ): Promise<CancelOutcome> {
   const { id, directory } = data.job;
   const ended = goneSince(data);
   if (ended !== undefined) return ended;
   try {
-    const place = await placeOfJob(data, ways);
-    return (await cancelAt(place, [id], request)).get(id) ?? removed(id, directory);
+    const target = await placeOfJob(data, ways);
+    return (await cancelAt(target, [id], request)).get(id) ?? removed(id, directory);
   } catch (error) {
     return failed(id, error);
   }
@@ -111,21 +111,21 @@ interface Look {
 async function lookInOpenSessions(
   names: readonly string[],
   request: CancelRequest,
-  effects: CancelEffects,
+  deps: CancelDeps,
 ): Promise<{ looks: Look[]; broken: MentoError | undefined }> {
-  const { site, sessions, rest } = effects;
+  const { site, sessions, rest } = deps;
   const { open, broken } = await sessions.open();
-  const look = (folder: string, opening: CancelPlace | Promise<CancelPlace>): Look => {
+  const look = (folder: string, opening: CancelTarget | Promise<CancelTarget>): Look => {
     const claims = lookIn(opening, names, request);
     // It may throw when nobody waits for it any more.
     claims.catch(() => undefined);
     return { jobsDirectory: folder, claims };
   };
-  const lookHere = (method: JobMethod, folder: string) => look(folder, placeHere(method, folder, effects));
+  const lookHere = (method: JobMethod, folder: string) => look(folder, placeHere(method, folder, deps));
   const looks = [
     ...open
       .filter(({ online }) => online !== null)
-      .map((session) => look(jobsDirectory(site, session.roots.core), placeOf(session, effects))),
+      .map((session) => look(jobsDirectory(site, session.roots.core), placeOf(session, deps))),
     ...open.map(({ id }) => lookHere("local-sbatch-script", slurmJobsDirectory(site, id))),
     ...(rest === null ? [] : open).map(({ roots }) =>
       lookHere("slurm-rest-api", jobsDirectory(site, roots.core)),
@@ -140,7 +140,7 @@ async function lookInOpenSessions(
  *
  * @param host where a process of it is, by a worker's word
  */
-async function placeOf(session: Session, ways: CancelWays, host?: string): Promise<CancelPlace> {
+async function placeOf(session: Session, ways: CancelReach, host?: string): Promise<CancelTarget> {
   const { site, shells, destinations } = ways;
   const online = requireOnline(session);
   const hosts = [...online.online.nodes, ...destinations, host];
@@ -154,35 +154,35 @@ async function placeOf(session: Session, ways: CancelWays, host?: string): Promi
 }
 
 /** Where jobs are that are seen from this host: of our own account, or of that of Slurm's REST API. */
-function placeHere(method: JobMethod, folder: string, { here, rest, site }: CancelWays): CancelPlace {
-  const place = {
+function placeHere(method: JobMethod, folder: string, { here, rest, site }: CancelReach): CancelTarget {
+  const target = {
     jobsDirectory: folder,
     shell: here,
     methods: [method],
     shellOn: (host: string) => Promise.resolve(host === here.host ? here : undefined),
   };
-  if (method !== "slurm-rest-api") return place;
-  return { ...place, rest, cancelRequests: cancelRequestsDirectory(site) };
+  if (method !== "slurm-rest-api") return target;
+  return { ...target, rest, cancelRequests: cancelRequestsDirectory(site) };
 }
 
 async function lookIn(
-  opening: CancelPlace | Promise<CancelPlace>,
+  opening: CancelTarget | Promise<CancelTarget>,
   names: readonly string[],
   request: CancelRequest,
 ): Promise<Claims> {
   const outcomes = new Map<string, CancelOutcome>();
   try {
-    const place = await opening;
+    const target = await opening;
     const numbers = names.filter((name) => /^\d+$/.test(name));
     const ids = new Map(names.map((name) => [name, name]));
     // This host need not have Slurm's commands; of jobs that it has submitted with them, the events know the number.
-    if ((place.rest != null || place.methods.includes("remote-sbatch-script")) && numbers.length > 0) {
-      for (const [number, id] of await ownIds(place, numbers)) {
+    if ((target.rest != null || target.methods.includes("remote-sbatch-script")) && numbers.length > 0) {
+      for (const [number, id] of await ownIds(target, numbers)) {
         if (id !== null) ids.set(number, id);
         else outcomes.set(number, notOurs(number));
       }
     }
-    const cancelled = await cancelAt(place, [...new Set(ids.values())], request);
+    const cancelled = await cancelAt(target, [...new Set(ids.values())], request);
     for (const [name, id] of ids) {
       const outcome = cancelled.get(id);
       if (outcome !== undefined) outcomes.set(name, { ...outcome, job: name });
@@ -196,7 +196,7 @@ async function lookIn(
 /** Where the broker cannot be asked, the places' claims are all that there is. */
 async function readHistory(
   names: readonly string[],
-  { lastEvents }: CancelEffects,
+  { lastEvents }: CancelDeps,
 ): Promise<{ events: ReadonlyMap<string, LastJobEvent>; silence: MentoError | undefined }> {
   const none = new Map<string, LastJobEvent>();
   try {
@@ -229,7 +229,7 @@ async function byEvent(
   event: LastJobEvent,
   claimed: CancelOutcome | undefined,
   request: CancelRequest,
-  effects: CancelEffects,
+  deps: CancelDeps,
 ): Promise<CancelOutcome> {
   if (event.isContested) return contested(name);
   const { id, directory } = event.data.job;
@@ -237,7 +237,7 @@ async function byEvent(
   const isOpen = claimed?.outcome === "unknown" || claimed?.error?.code === "worker-silent";
   if (claimed !== undefined && !isOpen) return claimed;
   try {
-    const outcome = (await followEvent(event, request, effects)) ?? claimed ?? removed(id, directory);
+    const outcome = (await followEvent(event, request, deps)) ?? claimed ?? removed(id, directory);
     return { ...outcome, job: name };
   } catch (error) {
     return { ...failed(name, error), id };
@@ -248,18 +248,18 @@ async function byEvent(
 async function followEvent(
   { data, group }: LastJobEvent,
   request: CancelRequest,
-  effects: CancelEffects,
+  deps: CancelDeps,
 ): Promise<CancelOutcome | undefined> {
   const { job, process } = data;
   const { id } = job;
   const ended = goneSince(data);
   if (ended !== undefined) return ended;
-  if (job.method === "local-bash-script") return effects.askHost(process?.host ?? "", group, id, request);
-  return (await cancelAt(await placeOfJob(data, effects), [id], request)).get(id);
+  if (job.method === "local-bash-script") return deps.askHost(process?.host ?? "", group, id, request);
+  return (await cancelAt(await placeOfJob(data, deps), [id], request)).get(id);
 }
 
 /** Where the job is by what was last said of it. */
-async function placeOfJob(data: JobEventData, ways: CancelWays): Promise<CancelPlace> {
+async function placeOfJob(data: JobEventData, ways: CancelReach): Promise<CancelTarget> {
   const { job, session } = data;
   const isBySession = job.method === "remote-sbatch-script" || job.method === "remote-command";
   if (!isBySession) return placeHere(job.method, folderOf(data), ways);

@@ -85,8 +85,8 @@ export async function cancelHere(
   const { job, request } = readRequest(message.content);
   const methods = ["local-bash-script"] as const;
   const shellOn = (host: string) => Promise.resolve(host === here.host ? here : undefined);
-  const place = { jobsDirectory, shell: here, methods, shellOn };
-  const outcomes = await cancelAt(place, [job], request).catch(
+  const target = { jobsDirectory, shell: here, methods, shellOn };
+  const outcomes = await cancelAt(target, [job], request).catch(
     (error: unknown) => [[job, failed(job, error)]] as const,
   );
   const outcome =

@@ -6,7 +6,7 @@ import { decodeMessage, type MessageProperties } from "../messages/cloud-event.t
 import { readJobCancel, type CancelAnswer, type CancelOutcome } from "../messages/job-cancel.ts";
 
 /** What a message that cancels jobs needs from outside. */
-export interface CancelMessageEffects {
+export interface CancelMessageDeps {
   /** RabbitMQ's users who may. */
   mayCancel: readonly string[];
   cancel: (jobs: readonly string[], request: CancelRequest) => Promise<CancelOutcome[]>;
@@ -23,7 +23,7 @@ export interface CancelMessageEffects {
  */
 export async function handleCancel(
   { body, properties }: { body: Uint8Array; properties: MessageProperties },
-  { mayCancel, cancel, log, now }: CancelMessageEffects,
+  { mayCancel, cancel, log, now }: CancelMessageDeps,
 ): Promise<CancelAnswer> {
   const event = decodeMessage(body, properties);
   const { jobs, reason } = readJobCancel(event);

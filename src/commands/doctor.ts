@@ -18,7 +18,7 @@ import { checkSession } from "../doctor/session-checks.ts";
 import { count } from "../doctor/words.ts";
 import { MentoError } from "../errors.ts";
 import { printJson, printLines } from "../text/terminal.ts";
-import { hasTurns } from "../triggers/turns.ts";
+import { countsJobs } from "../triggers/queue-position.ts";
 import { CONFIG_OPTION } from "./open-config.ts";
 import { openSessions, type OpenSessions } from "./open-sessions.ts";
 import { signalStatus } from "./signal-status.ts";
@@ -81,7 +81,7 @@ async function doctor(options: DoctorOptions): Promise<void> {
       checkPolicies(
         { ...address, managementUrl },
         topologyFor(prefix, config.worker.group, hostname()),
-        config.triggers.filter(hasTurns).map(({ name }) => name),
+        config.triggers.filter(countsJobs).map(({ name }) => name),
       ),
     );
     const { sessions, broken } = await findSessions(open, options.session);

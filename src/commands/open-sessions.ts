@@ -3,7 +3,7 @@ import { Sessions } from "../beamtime/session.ts";
 import type { MentoConfig } from "../config/config.ts";
 import type { Log } from "../log.ts";
 import { RuntimeDirectory } from "../shells/runtime-directory.ts";
-import { SessionPlaces } from "../submission/session-places.ts";
+import { SubmitTargets } from "../submission/submit-targets.ts";
 import { LocalShell } from "../shells/local.ts";
 import { SessionShells } from "../submission/session-shells.ts";
 import { sayLine } from "../text/terminal.ts";
@@ -13,7 +13,7 @@ export interface OpenSessions {
   sessions: Sessions;
   runtime: RuntimeDirectory;
   shells: SessionShells;
-  places: SessionPlaces;
+  places: SubmitTargets;
   /** Ends the connections and removes what was put into the runtime directory. */
   close(): void;
 }
@@ -30,7 +30,7 @@ export function openSessions(
     sessions: new Sessions(config.site, (message) => log.warn(message)),
     runtime,
     shells,
-    places: new SessionPlaces(config.site, shells, { here: new LocalShell(config.ssh.commandTimeoutMs) }),
+    places: new SubmitTargets(config.site, shells, { here: new LocalShell(config.ssh.commandTimeoutMs) }),
     close: () => {
       shells.closeAll();
       runtime.remove();

@@ -79,8 +79,8 @@ async function runProgram(program: string[], options: Options): Promise<number> 
   });
   try {
     if (options.show === true) {
-      const { plan, place } = await trigger.plan(program, runOptions(options)).catch(throwForPeople);
-      printText(showSubmit(plan, place));
+      const { plan, target } = await trigger.plan(program, runOptions(options)).catch(throwForPeople);
+      printText(showSubmit(plan, target));
       return 0;
     }
     const job = await trigger.run(program, runOptions(options)).catch(throwForPeople);

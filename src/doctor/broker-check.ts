@@ -3,7 +3,7 @@ import { openLink, type BrokerAddress } from "../broker/connection.ts";
 import { brokerTime } from "../broker/broker-time.ts";
 import { declareTopology, lookAtTopology, topologyFor } from "../broker/topology.ts";
 import type { MentoConfig } from "../config/config.ts";
-import { hasTurns } from "../triggers/turns.ts";
+import { countsJobs } from "../triggers/queue-position.ts";
 import type { Finding } from "./checklist.ts";
 import { differenceOf, WARN_SECONDS } from "./node-checks.ts";
 import { count } from "./words.ts";
@@ -18,7 +18,7 @@ export async function checkBroker(
   const topology = topologyFor(broker.prefix, worker.group);
   const link = await openLink(address);
   try {
-    const counted = triggers.filter(hasTurns).map(({ name }) => name);
+    const counted = triggers.filter(countsJobs).map(({ name }) => name);
     const { missing, intake, dead, turns } = await lookAtTopology(link, topology, counted);
     const { limited } = await declareTopology(link, topology, { keys: worker.keys });
     const clock = await brokerTime(link, `${broker.prefix}.doctor.${randomUUID()}`);

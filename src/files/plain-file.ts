@@ -9,7 +9,7 @@ import {
   type Stats,
 } from "node:fs";
 import { open, opendir, readlink, realpath, type FileHandle } from "node:fs/promises";
-import { FileTurns } from "./file-turns.ts";
+import { FileQueue } from "./file-queue.ts";
 
 /**
  * The one way to read a file that somebody else may have made: keys, metadata, tokens, known_hosts, passwords,
@@ -50,7 +50,7 @@ const OPEN = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY;
 const CHUNK = 64 * 1024;
 
 /** Of the whole process: its threads are. */
-const turns = new FileTurns();
+const turns = new FileQueue();
 
 /** Whether a file system hangs: then the threads that wait for it keep the process from ending by itself. */
 export function isFileSystemStuck(): boolean {

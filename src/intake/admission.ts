@@ -2,7 +2,7 @@ import type { Session } from "../beamtime/session.ts";
 import { Deferred, Misconfigured, Unavailable, type MentoError } from "../errors.ts";
 import type { Log } from "../log.ts";
 
-export interface AdmissionEdges {
+export interface AdmissionDeps {
   /** Messages of a session handled at the same time. */
   concurrency: number;
   /** Jobs of a session submitted a second, at most. */
@@ -15,9 +15,9 @@ export interface AdmissionEdges {
 }
 
 /** What keeps everybody, or everybody of one session, from work. */
-export type Trouble = Unavailable | Misconfigured;
+export type Outage = Unavailable | Misconfigured;
 
-interface Door {
+interface Gate {
   session: Session;
   running: number;
   /** By priority, then in the order in which they came. */
@@ -27,8 +27,8 @@ interface Door {
   refilledAt: number;
   refill: NodeJS.Timeout | undefined;
   /** A probe under way: it ends with what it found. */
-  checking: Promise<Trouble | undefined> | undefined;
-  closedBy: Trouble | undefined;
+  checking: Promise<Outage | undefined> | undefined;
+  closedBy: Outage | undefined;
   knockedAt: number;
 }
 
@@ -45,23 +45,23 @@ const FULL_RETRY_MS = 2_000;
 const LONGEST_BACKOFF_MS = 30_000;
 /** Another session may be opened while the only one keeps everybody waiting. */
 const LOOK_FOR_OTHERS_MS = 1_000;
-/** Nobody has asked for the session for so long: its door is no longer watched. */
+/** Nobody has asked for the session for so long: its gate is no longer watched. */
 const FORGET_AFTER_MS = 300_000;
 
 /**
- * Who may submit now. Each session has a door of its own: a flood of one does not hold up another, and a session whose
+ * Who may submit now. Each session has a gate of its own: a flood of one does not hold up another, and a session whose
  * node or Slurm is away, or that has enough jobs waiting there, is shut until one probe, with growing pauses, finds it
- * back. No message uses up an attempt at a closed door.
+ * back. No message uses up an attempt at a closed gate.
  */
 export class Admission {
-  readonly #edges: AdmissionEdges;
-  readonly #doors = new Map<string, Door>();
+  readonly #deps: AdmissionDeps;
+  readonly #gates = new Map<string, Gate>();
   #isStopped = false;
   #wake: () => void = () => undefined;
   #changed = new Promise<void>((resolve) => (this.#wake = resolve));
 
-  constructor(edges: AdmissionEdges) {
-    this.#edges = edges;
+  constructor(deps: AdmissionDeps) {
+    this.#deps = deps;
   }
 
   /**
@@ -71,42 +71,42 @@ export class Admission {
    * @throws Deferred the same, or `session-busy`, if there are others
    */
   async enter(session: Session, jobs: number, priority = 0): Promise<() => void> {
-    const door = this.#doorOf(session);
-    const before = door.waiting.filter((other) => other.priority >= priority);
-    const isLong = before.length >= this.#edges.concurrency * WAITING_PER_SLOT;
-    if (isLong && !(await this.#edges.isOnlySession(session))) throw busy(session);
-    if (door.closedBy !== undefined) throw await this.#told(session, door.closedBy);
+    const gate = this.#gateOf(session);
+    const before = gate.waiting.filter((other) => other.priority >= priority);
+    const isLong = before.length >= this.#deps.concurrency * WAITING_PER_SLOT;
+    if (isLong && !(await this.#deps.isOnlySession(session))) throw busy(session);
+    if (gate.closedBy !== undefined) throw await this.#told(session, gate.closedBy);
     await new Promise<void>((enter, refuse) => {
-      const first = door.waiting.findIndex((other) => other.priority < priority);
-      door.waiting.splice(first < 0 ? door.waiting.length : first, 0, { jobs, priority, enter, refuse });
-      this.#admit(door);
+      const first = gate.waiting.findIndex((other) => other.priority < priority);
+      gate.waiting.splice(first < 0 ? gate.waiting.length : first, 0, { jobs, priority, enter, refuse });
+      this.#admit(gate);
     });
     let isInside = true;
     return () => {
       if (!isInside) return;
       isInside = false;
-      door.running -= 1;
-      this.#admit(door);
+      gate.running -= 1;
+      this.#admit(gate);
     };
   }
 
   /** Throws what keeps the session from work, as {@link enter} does; takes no turn. */
   async requireOpen(session: Session): Promise<void> {
-    const { closedBy } = this.#doorOf(session);
+    const { closedBy } = this.#gateOf(session);
     if (closedBy !== undefined) throw await this.#told(session, closedBy);
   }
 
   /**
-   * A submit failed for a reason that is not the message's. One probe tells whose it is: the session's, whose door is
+   * A submit failed for a reason that is not the message's. One probe tells whose it is: the session's, whose gate is
    * then shut, or that of this one command, whose message comes again alone.
    *
    * @returns what becomes of the message
    */
-  async report(session: Session, trouble: Trouble): Promise<MentoError> {
-    const door = this.#doorOf(session);
-    if (door.closedBy !== undefined) return this.#told(session, door.closedBy);
-    door.checking ??= this.#check(door);
-    const confirmed = await door.checking;
+  async report(session: Session, trouble: Outage): Promise<MentoError> {
+    const gate = this.#gateOf(session);
+    if (gate.closedBy !== undefined) return this.#told(session, gate.closedBy);
+    gate.checking ??= this.#check(gate);
+    const confirmed = await gate.checking;
     if (confirmed !== undefined) return this.#told(session, confirmed);
     // Jobs have started since: that is no trouble of the message's own.
     if (isFull(trouble)) return this.#told(session, trouble);
@@ -119,7 +119,7 @@ export class Admission {
     });
   }
 
-  /** Resolves when there is a session whose messages can be taken: at once, if no door is everybody's. */
+  /** Resolves when there is a session whose messages can be taken: at once, if no gate is everybody's. */
   async whenOpen(): Promise<void> {
     while (!this.#isStopped && (await this.#isEverybodyOut())) {
       await Promise.race([this.#changed, pause(LOOK_FOR_OTHERS_MS)]);
@@ -127,10 +127,10 @@ export class Admission {
   }
 
   async #isEverybodyOut(): Promise<boolean> {
-    for (const door of this.#doors.values()) {
-      if (door.closedBy === undefined || !(await this.#edges.isOnlySession(door.session))) continue;
+    for (const gate of this.#gates.values()) {
+      if (gate.closedBy === undefined || !(await this.#deps.isOnlySession(gate.session))) continue;
       // Its messages do not knock while nothing is consumed; they wait all the same.
-      door.knockedAt = Date.now();
+      gate.knockedAt = Date.now();
       return true;
     }
     return false;
@@ -138,14 +138,14 @@ export class Admission {
 
   /** Nobody who waits gets a turn any more: their messages are delivered again, over another link. */
   refuseWaiting(why: Error): void {
-    for (const { waiting } of this.#doors.values()) {
+    for (const { waiting } of this.#gates.values()) {
       for (const { refuse } of waiting.splice(0)) refuse(why);
     }
   }
 
   stop(): void {
     this.#isStopped = true;
-    for (const { refill } of this.#doors.values()) clearTimeout(refill);
+    for (const { refill } of this.#gates.values()) clearTimeout(refill);
     this.#tellChange();
   }
 
@@ -154,93 +154,93 @@ export class Admission {
     this.#changed = new Promise((resolve) => (this.#wake = resolve));
   }
 
-  #doorOf(session: Session): Door {
-    const known = this.#doors.get(session.id);
+  #gateOf(session: Session): Gate {
+    const known = this.#gates.get(session.id);
     const now = Date.now();
-    const door = known ?? {
+    const gate = known ?? {
       session,
       running: 0,
       waiting: [],
-      tokens: this.#edges.maxSubmitRate,
+      tokens: this.#deps.maxSubmitRate,
       refilledAt: now,
       refill: undefined,
       checking: undefined,
       closedBy: undefined,
       knockedAt: now,
     };
-    door.session = session;
-    door.knockedAt = now;
-    this.#doors.set(session.id, door);
-    return door;
+    gate.session = session;
+    gate.knockedAt = now;
+    this.#gates.set(session.id, gate);
+    return gate;
   }
 
-  #admit(door: Door): void {
+  #admit(gate: Gate): void {
     // As long as a probe is under way, who comes waits with the others, and is counted with them.
-    if (this.#isStopped || door.checking !== undefined || door.closedBy !== undefined) return;
-    const { concurrency, maxSubmitRate } = this.#edges;
+    if (this.#isStopped || gate.checking !== undefined || gate.closedBy !== undefined) return;
+    const { concurrency, maxSubmitRate } = this.#deps;
     const now = Date.now();
-    door.tokens = Math.min(maxSubmitRate, door.tokens + ((now - door.refilledAt) / 1000) * maxSubmitRate);
-    door.refilledAt = now;
-    while (door.running < concurrency && door.tokens > 0) {
-      const next = door.waiting.shift();
+    gate.tokens = Math.min(maxSubmitRate, gate.tokens + ((now - gate.refilledAt) / 1000) * maxSubmitRate);
+    gate.refilledAt = now;
+    while (gate.running < concurrency && gate.tokens > 0) {
+      const next = gate.waiting.shift();
       if (next === undefined) return;
-      door.running += 1;
-      door.tokens -= next.jobs;
+      gate.running += 1;
+      gate.tokens -= next.jobs;
       next.enter();
     }
-    if (door.tokens > 0 || door.waiting.length === 0 || door.refill !== undefined) return;
-    const untilOne = ((1 - door.tokens) / maxSubmitRate) * 1000;
-    door.refill = setTimeout(() => {
-      door.refill = undefined;
-      this.#admit(door);
+    if (gate.tokens > 0 || gate.waiting.length === 0 || gate.refill !== undefined) return;
+    const untilOne = ((1 - gate.tokens) / maxSubmitRate) * 1000;
+    gate.refill = setTimeout(() => {
+      gate.refill = undefined;
+      this.#admit(gate);
     }, untilOne);
   }
 
-  async #check(door: Door): Promise<Trouble | undefined> {
-    const found = await this.#probe(door.session);
-    door.checking = undefined;
-    door.closedBy = found;
+  async #check(gate: Gate): Promise<Outage | undefined> {
+    const found = await this.#probe(gate.session);
+    gate.checking = undefined;
+    gate.closedBy = found;
     if (found === undefined) {
-      this.#admit(door);
+      this.#admit(gate);
       return undefined;
     }
-    this.#logTrouble(door.session, found);
-    const waiting = door.waiting.splice(0);
-    void this.#reopen(door);
-    const told = await this.#told(door.session, found);
+    this.#logTrouble(gate.session, found);
+    const waiting = gate.waiting.splice(0);
+    void this.#reopen(gate);
+    const told = await this.#told(gate.session, found);
     for (const { refuse } of waiting) refuse(told);
     return found;
   }
 
-  #logTrouble({ id }: Session, found: Trouble): void {
-    this.#edges.log[isFull(found) ? "info" : "error"](
+  #logTrouble({ id }: Session, found: Outage): void {
+    this.#deps.log[isFull(found) ? "info" : "error"](
       { session: id, code: found.code, hint: found.hint },
       `${found.message} No messages of ${id} are taken until this is over.`,
     );
   }
 
   /** One probe at a time, after 1, 2, 4 … 30 s with up to a fifth more at random. */
-  async #reopen(door: Door): Promise<void> {
+  async #reopen(gate: Gate): Promise<void> {
     let attempt = 0;
-    while (door.closedBy !== undefined) {
-      const known = door.closedBy;
+    while (gate.closedBy !== undefined) {
+      const known = gate.closedBy;
       const milliseconds = isFull(known) ? FULL_RETRY_MS : Math.min(1000 * 2 ** attempt, LONGEST_BACKOFF_MS);
       await pause(milliseconds * (1 + Math.random() / 5));
       if (this.#isStopped) return;
-      const found = await this.#probe(door.session);
-      const { id } = door.session;
+      const found = await this.#probe(gate.session);
+      const { id } = gate.session;
       // A server that goes away while the queue is full is a new trouble.
       attempt = found?.code === known.code ? attempt + 1 : 0;
-      if (found === undefined) this.#edges.log.info({ session: id }, `${id} is back: its messages are taken`);
-      else if (found.code !== known.code) this.#logTrouble(door.session, found);
-      door.closedBy = Date.now() - door.knockedAt > FORGET_AFTER_MS ? undefined : found;
+      if (found === undefined) this.#deps.log.info({ session: id }, `${id} is back: its messages are taken`);
+      else if (found.code !== known.code) this.#logTrouble(gate.session, found);
+      gate.closedBy = Date.now() - gate.knockedAt > FORGET_AFTER_MS ? undefined : found;
       this.#tellChange();
     }
   }
 
-  async #probe(session: Session): Promise<Trouble | undefined> {
+  async #probe(session: Session): Promise<Outage | undefined> {
     try {
-      await this.#edges.probe(session);
+      await this.#deps.probe(session);
       return undefined;
     } catch (error) {
       // Anything else is told to each message by its own try.
@@ -249,8 +249,8 @@ export class Admission {
   }
 
   /** Where there are others, one session's trouble is its own messages' alone. */
-  async #told(session: Session, trouble: Trouble): Promise<MentoError> {
-    if (await this.#edges.isOnlySession(session)) return trouble;
+  async #told(session: Session, trouble: Outage): Promise<MentoError> {
+    if (await this.#deps.isOnlySession(session)) return trouble;
     const { code, message, hint } = trouble;
     return new Deferred({
       ...{ code, message, hint },
@@ -263,7 +263,7 @@ export class Admission {
   }
 }
 
-function isFull({ code }: Trouble): boolean {
+function isFull({ code }: Outage): boolean {
   return code === "too-many-pending";
 }
 

@@ -1,19 +1,19 @@
 import { busy } from "./admission.ts";
 import type { Session } from "../beamtime/session.ts";
-import type { Place, SubmitOptions, SubmittedJob } from "../submission/method.ts";
+import type { SubmitTarget, SubmitOptions, SubmittedJob } from "../submission/method.ts";
 import type { ArrayMember } from "../submission/sbatch-array.ts";
-import type { PlaceWish } from "../submission/session-places.ts";
+import type { Requirements } from "../submission/submit-targets.ts";
 import type { JobPlan } from "../triggers/plan.ts";
 import type { Trigger } from "../triggers/trigger-config.ts";
 
 /** What submitting an array needs from outside. */
-export interface ArrayEffects {
+export interface ArrayDeps {
   /** Waits for the session's turn to submit; an array is one submit. */
   enter: (session: Session, jobs: number, priority: number) => Promise<() => void>;
-  placeFor: (session: Session | null, wish: PlaceWish) => Promise<Place>;
+  targetFor: (session: Session | null, requirements: Requirements) => Promise<SubmitTarget>;
   submitArray: (
     members: readonly ArrayMember[],
-    place: Place,
+    target: SubmitTarget,
   ) => Promise<PromiseSettledResult<SubmittedJob>[]>;
   /** Whether this is the one session whose messages come. */
   isOnlySession: (session: Session) => Promise<boolean>;
@@ -22,7 +22,7 @@ export interface ArrayEffects {
 /** A submitted job, and where it was submitted. */
 export interface Collected {
   job: SubmittedJob;
-  place: Place;
+  target: SubmitTarget;
 }
 
 interface Waiting extends ArrayMember {
@@ -53,7 +53,7 @@ const MOST_GIVEN_BYTES = 8 * 1024 * 1024;
  * for nothing was done yet.
  */
 export class ArrayCollector {
-  readonly #effects: ArrayEffects;
+  readonly #deps: ArrayDeps;
   readonly #mostWaiting: number;
   /** The oldest first. */
   readonly #collections = new Map<string, Collection>();
@@ -65,14 +65,14 @@ export class ArrayCollector {
   #refusal: Error | undefined;
 
   /** @param mostWaiting so many jobs wait for others at most, in all; twice as many are held with those being submitted */
-  constructor(effects: ArrayEffects, mostWaiting: number) {
-    this.#effects = effects;
+  constructor(deps: ArrayDeps, mostWaiting: number) {
+    this.#deps = deps;
     this.#mostWaiting = mostWaiting;
   }
 
   /** Throws what keeps this job from being submitted, or all of them: as `enter`, `placeFor` and `Method.submit`. */
   async collect(session: Session, plan: JobPlan, options: SubmitOptions): Promise<Collected> {
-    if (this.#hasItsShare(session) && !(await this.#effects.isOnlySession(session))) throw busy(session);
+    if (this.#hasItsShare(session) && !(await this.#deps.isOnlySession(session))) throw busy(session);
     const { givenBytes } = plan;
     if (givenBytes > SMALL_BYTES && this.#heldBytes + givenBytes > MOST_HELD_BYTES) throw busy(session);
     if (this.#refusal !== undefined) throw this.#refusal;
@@ -153,13 +153,13 @@ export class ArrayCollector {
   }
 
   async #submitAll({ session, trigger, program, waiting }: Collection): Promise<void> {
-    const { enter, placeFor, submitArray } = this.#effects;
+    const { enter, targetFor, submitArray } = this.#deps;
     const leave = await enter(session, 1, trigger.priority);
     try {
-      const place = await placeFor(session, { ...trigger, program, jobs: waiting.length });
-      const ends = await submitArray(waiting, place);
+      const target = await targetFor(session, { ...trigger, program, jobs: waiting.length });
+      const ends = await submitArray(waiting, target);
       ends.forEach((end, at) => {
-        if (end.status === "fulfilled") waiting[at]?.resolve({ job: end.value, place });
+        if (end.status === "fulfilled") waiting[at]?.resolve({ job: end.value, target });
         else waiting[at]?.reject(end.reason);
       });
     } finally {

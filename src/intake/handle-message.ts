@@ -1,4 +1,4 @@
-import type { Trouble } from "./admission.ts";
+import type { Outage } from "./admission.ts";
 import type { Collected } from "./collect-array.ts";
 import {
   Deferred,
@@ -10,21 +10,21 @@ import {
   Unavailable,
 } from "../errors.ts";
 import type { Session } from "../beamtime/session.ts";
-import type { Seats } from "../jobs/seats.ts";
+import type { Permits } from "../jobs/permits.ts";
 import type { TrackingRecord } from "../tracking/tracking-record.ts";
-import { turnToRead } from "../messages/large-turns.ts";
-import { matchInTurns } from "./match-in-turns.ts";
+import { yieldForLarge } from "../messages/yield-for-large.ts";
+import { matchInSlices } from "./match-in-slices.ts";
 import type { Log } from "../log.ts";
 import { decodeMessage, type MessageProperties } from "../messages/cloud-event.ts";
 import { jobEvent, messageEvent, type MessageEventData, type OutgoingEvent } from "../messages/job-event.ts";
 import type { Outgoing } from "../messages/sent-again.ts";
 import { readTriggerInput, requireFromEvents, type TriggerInput } from "../messages/trigger-input.ts";
-import type { Method, Place, SubmitOptions } from "../submission/method.ts";
+import type { Method, SubmitTarget, SubmitOptions } from "../submission/method.ts";
 import { notesOf } from "../submission/sbatch.ts";
-import type { PlaceWish } from "../submission/session-places.ts";
+import type { Requirements } from "../submission/submit-targets.ts";
 import { HERE, jobIdFor, planJob, type JobPlan, type JobsFolderOf } from "../triggers/plan.ts";
 import type { Trigger } from "../triggers/trigger-config.ts";
-import { turnOf, type Turn } from "../triggers/turns.ts";
+import { positionOf, type QueuePosition } from "../triggers/queue-position.ts";
 import { submittedData } from "../submission/submitted-data.ts";
 
 export interface ReceivedMessage {
@@ -41,17 +41,17 @@ export interface ReceivedMessage {
   /** Names of triggers whose queues it has been put into; grows as it is. */
   queuedFor: string[];
   /** Where it waits in the queue of a trigger. */
-  queuedTurn: QueuedTurn | undefined;
+  queuedPosition: QueuedPosition | undefined;
   /** Workers that had it have ended, so often that it is not to be tried now; there it can still wait. */
   cameBack?: MentoError | undefined;
   /** The message as it is put into the queue of a trigger. */
-  copyFor: (trigger: string, turn: QueuedTurn) => Outgoing;
+  copyFor: (trigger: string, position: QueuedPosition) => Outgoing;
 }
 
 /** What the copy of a message says of its turn. */
-export interface QueuedTurn {
+export interface QueuedPosition {
   /** See triggers/turns.ts. */
-  door: string;
+  concurrencyKey: string;
   order: string;
   /** The session that it was found to belong to. */
   session: string | null;
@@ -59,7 +59,7 @@ export interface QueuedTurn {
 }
 
 /** What the line needs from outside. */
-export interface IntakeEffects {
+export interface MessageDeps {
   group: string;
   triggers: readonly Trigger[];
   /** Where the configuration has the directories of jobs. */
@@ -68,11 +68,11 @@ export interface IntakeEffects {
   /** Waits until the session may submit so many jobs; returns what gives the turn back. */
   enter: (session: Session, jobs: number, priority: number) => Promise<() => void>;
   /** What becomes of a message whose submit met trouble that is not its own. */
-  report: (session: Session, trouble: Trouble) => Promise<MentoError>;
+  report: (session: Session, trouble: Outage) => Promise<MentoError>;
   /** Where a job of the trigger can run now; looks into Slurm, but makes nothing. */
-  placeFor: (session: Session | null, wish: PlaceWish) => Promise<Place>;
-  /** Looks whether there are seats for the job; throws as `submit` does if not. */
-  requireRoom: (session: Session | null, plan: JobPlan, seats: Seats) => Promise<void>;
+  targetFor: (session: Session | null, requirements: Requirements) => Promise<SubmitTarget>;
+  /** Looks whether there are permits for the job; throws as `submit` does if not. */
+  requireRoom: (session: Session | null, plan: JobPlan, permits: Permits) => Promise<void>;
   /** Puts a copy of the message into the queue of the trigger, confirmed. */
   queueFor: (trigger: string, copy: Outgoing) => Promise<void>;
   methods: Readonly<Record<Trigger["method"], Method>>;
@@ -92,34 +92,34 @@ export interface IntakeEffects {
  *
  * Repeating it for the same message does no harm: the same jobs are found, the same events announced.
  */
-export async function handleMessage(received: ReceivedMessage, effects: IntakeEffects): Promise<void> {
+export async function handleMessage(received: ReceivedMessage, deps: MessageDeps): Promise<void> {
   const input = readTriggerInput(decodeMessage(received.body, received.properties));
   requireFromEvents(input, received.isFromEvents);
   const { matched, unmatched } =
     received.onlyTrigger === undefined
-      ? await matchInTurns(input, received.body.byteLength, effects.triggers)
-      : { matched: [triggerNamed(received.onlyTrigger, effects.triggers)], unmatched: [] };
+      ? await matchInSlices(input, received.body.byteLength, deps.triggers)
+      : { matched: [triggerNamed(received.onlyTrigger, deps.triggers)], unmatched: [] };
   if (matched.length === 0) {
     // Nobody needs to be told that the end of a job starts nothing.
-    if (input.job === null) await effects.announce(ignoredEvent(input, unmatched, effects.now()));
+    if (input.job === null) await deps.announce(ignoredEvent(input, unmatched, deps.now()));
     return;
   }
   const wanted = matched.filter(({ name }) => !received.queuedFor.includes(name));
-  await submitAll(wanted, { input, received, hasTurn: false }, effects);
+  await submitAll(wanted, { input, received, isFirst: false }, deps);
 }
 
 /** A message that waited in the queue of this trigger: its turn has come, or a newer one has overtaken it. */
-export async function handleTurn(
+export async function handleQueued(
   received: ReceivedMessage,
   trigger: Trigger,
-  turn: "now" | { overtakenBy: string },
-  effects: IntakeEffects,
+  position: "now" | { overtakenBy: string },
+  deps: MessageDeps,
 ): Promise<void> {
   const input = readTriggerInput(decodeMessage(received.body, received.properties));
   requireFromEvents(input, received.isFromEvents);
-  const message = { input, received, hasTurn: true };
-  if (turn === "now") await submitAll([trigger], message, effects);
-  else await announceSuperseded(trigger, turn.overtakenBy, message, effects);
+  const message = { input, received, isFirst: true };
+  if (position === "now") await submitAll([trigger], message, deps);
+  else await announceSuperseded(trigger, position.overtakenBy, message, deps);
 }
 
 /** A message that was read. */
@@ -127,24 +127,20 @@ interface Message {
   input: TriggerInput;
   received: ReceivedMessage;
   /** Its turn in the queue of the trigger has come. */
-  hasTurn: boolean;
+  isFirst: boolean;
 }
 
 /**
  * One trigger after the other, those on this host first, until nobody can work. Those whose jobs wait for others, to
  * become arrays, may take their time beside that.
  */
-async function submitAll(
-  triggers: readonly Trigger[],
-  message: Message,
-  effects: IntakeEffects,
-): Promise<void> {
+async function submitAll(triggers: readonly Trigger[], message: Message, deps: MessageDeps): Promise<void> {
   const { input } = message;
   const sorted = [...triggers].sort((one, other) => other.priority - one.priority);
   const here = sorted.filter(isHere);
   const elsewhere = sorted.filter((trigger) => !isHere(trigger));
   const failures: unknown[] = [];
-  const session = await effects
+  const session = await deps
     .findSession(input.beamtimeId ?? undefined, input.paths)
     .catch((error: unknown) => {
       // What runs here needs no open session, unless it is an event that says which it is of.
@@ -155,10 +151,8 @@ async function submitAll(
     });
   if (session !== null) requireBeamline(input, session);
   const submit = async (trigger: Trigger) => {
-    const failing = submitTrigger(trigger, message, session, effects);
-    const failure = await failing.catch((error: unknown) =>
-      fateOf(error, trigger, message, session, effects),
-    );
+    const failing = submitTrigger(trigger, message, session, deps);
+    const failure = await failing.catch((error: unknown) => fateOf(error, trigger, message, session, deps));
     if (failure !== undefined) failures.push(failure);
     return failure;
   };
@@ -180,31 +174,31 @@ async function fateOf(
   trigger: Trigger,
   message: Message,
   session: Session | null,
-  effects: IntakeEffects,
+  deps: MessageDeps,
 ): Promise<unknown> {
   if (error instanceof Superseded) {
-    const announcing = announceSuperseded(trigger, error.by, message, effects);
+    const announcing = announceSuperseded(trigger, error.by, message, deps);
     return announcing.then(
       () => undefined,
       (failure: unknown) => failure,
     );
   }
   if (session === null || isHere(trigger)) return error;
-  return isOutage(error) ? effects.report(session, error) : endedIfClosed(error, session);
+  return isOutage(error) ? deps.report(session, error) : endedIfClosed(error, session);
 }
 
 /** Of this one trigger's job, which the event's id tells from others of the message. */
 async function announceSuperseded(
   { name }: Trigger,
   by: string,
-  { input, received: { queuedTurn } }: Message,
-  { announce, group, now }: IntakeEffects,
+  { input, received: { queuedPosition } }: Message,
+  { announce, group, now }: MessageDeps,
 ): Promise<void> {
   const { cause, paths } = input;
   const data = {
     cause,
-    beamline: input.beamline ?? queuedTurn?.beamline ?? null,
-    beamtimeId: input.beamtimeId ?? queuedTurn?.session ?? null,
+    beamline: input.beamline ?? queuedPosition?.beamline ?? null,
+    beamtimeId: input.beamtimeId ?? queuedPosition?.session ?? null,
     paths: [...paths],
     error: null,
     reasons: [{ trigger: name, reason: new Superseded(by).message }],
@@ -242,38 +236,38 @@ async function submitTrigger(
   trigger: Trigger,
   message: Message,
   session: Session | null,
-  effects: IntakeEffects,
+  deps: MessageDeps,
 ): Promise<void> {
-  const { input, received, hasTurn } = message;
-  await turnToRead(received.body.byteLength);
-  const plan = planJob(input, trigger, session, effects.group, effects.jobsFolderOf);
-  const turn = turnOf(plan, input, received.receivedAt, effects.group);
+  const { input, received, isFirst } = message;
+  await yieldForLarge(received.body.byteLength);
+  const plan = planJob(input, trigger, session, deps.group, deps.jobsFolderOf);
+  const position = positionOf(plan, input, received.receivedAt, deps.group);
   const options: SubmitOptions = {
     dataTimeout: trigger.dataTimeout ?? DATA_TIMEOUT_SECONDS[session?.kind ?? "beamtime"],
     dataLook: received.dataLook,
-    seats: turn?.seats ?? null,
-    now: effects.now(),
+    permits: position?.permits ?? null,
+    now: deps.now(),
   };
-  const leave = await admit(plan, turn, message, session, effects);
+  const leave = await admit(plan, position, message, session, deps);
   let submitted: Collected;
   try {
     if (session !== null && trigger.array !== undefined) {
-      submitted = await effects.collect(session, plan, options);
+      submitted = await deps.collect(session, plan, options);
     } else {
-      const place = await effects.placeFor(session, { ...trigger, program: plan.argv[0] });
-      const method = effects.methods[trigger.method];
-      const mustWait = turn !== null && !hasTurn;
-      const found = mustWait ? await method.find?.(plan, place, options) : null;
+      const target = await deps.targetFor(session, { ...trigger, program: plan.argv[0] });
+      const method = deps.methods[trigger.method];
+      const mustWait = position !== null && !isFirst;
+      const found = mustWait ? await method.find?.(plan, target, options) : null;
       if (mustWait && found == null) {
-        await waitInQueue(plan, turn, place, message, session, effects);
+        await waitInQueue(plan, position, target, message, session, deps);
         return;
       }
-      submitted = { place, job: found ?? (await method.submit(plan, place, options)) };
+      submitted = { target, job: found ?? (await method.submit(plan, target, options)) };
     }
   } finally {
     leave();
   }
-  await recordAndAnnounce(plan, turn, submitted, message, effects);
+  await recordAndAnnounce(plan, position, submitted, message, deps);
 }
 
 /**
@@ -284,65 +278,65 @@ async function submitTrigger(
  */
 async function admit(
   plan: JobPlan,
-  turn: Turn | null,
-  { received, hasTurn }: Message,
+  position: QueuePosition | null,
+  { received, isFirst }: Message,
   session: Session | null,
-  effects: IntakeEffects,
+  deps: MessageDeps,
 ): Promise<() => void> {
   const { trigger } = plan;
-  if (turn !== null && hasTurn) await effects.requireRoom(session, plan, turn.seats);
+  if (position !== null && isFirst) await deps.requireRoom(session, plan, position.permits);
   if (received.cameBack !== undefined) throw received.cameBack;
   if (session === null || isHere(trigger) || trigger.array !== undefined) return () => undefined;
-  const jobs = turn === null || hasTurn ? 1 : 0;
-  return effects.enter(session, jobs, trigger.priority);
+  const jobs = position === null || isFirst ? 1 : 0;
+  return deps.enter(session, jobs, trigger.priority);
 }
 
 /** Puts the message into the queue of the trigger, if its job could run at all. */
 async function waitInQueue(
   { trigger }: JobPlan,
-  { door, order }: Turn,
-  { slot }: Place,
+  { concurrencyKey, order }: QueuePosition,
+  { allocation }: SubmitTarget,
   { received }: Message,
   session: Session | null,
-  effects: IntakeEffects,
+  deps: MessageDeps,
 ): Promise<void> {
-  if (slot instanceof MentoError) throw slot;
+  if (allocation instanceof MentoError) throw allocation;
   const { beamline = null, id = null } = session ?? {};
-  await effects.queueFor(
+  await deps.queueFor(
     trigger.name,
-    received.copyFor(trigger.name, { door, order, beamline, session: id }),
+    received.copyFor(trigger.name, { concurrencyKey, order, beamline, session: id }),
   );
   received.queuedFor.push(trigger.name);
 }
 
 async function recordAndAnnounce(
   plan: JobPlan,
-  turn: Turn | null,
-  { job, place }: Collected,
+  position: QueuePosition | null,
+  { job, target }: Collected,
   { input, received }: Message,
-  effects: IntakeEffects,
+  deps: MessageDeps,
 ): Promise<void> {
   const { trigger, traceparent } = plan;
-  const notes = notesOf(plan, place);
+  const notes = notesOf(plan, target);
   const said = notes.length > 0 ? { notes } : {};
-  effects.log.info({ job: plan.jobId, slurmJob: job.slurmJobId, process: job.process, ...said }, "submitted");
+  deps.log.info({ job: plan.jobId, slurmJob: job.slurmJobId, process: job.process, ...said }, "submitted");
   const data = submittedData(plan, job, {
     ready: input.ready,
     received: received.receivedAt,
-    notice: job.slot?.reservation == null ? place.notice : null,
+    notice: job.allocation?.reservation == null ? target.notice : null,
   });
-  await effects.track({
+  await deps.track({
     version: 1,
     data,
     traceparent,
-    jobsDirectory: place.jobsDirectory,
-    slurm: place.slurm,
+    jobsDirectory: target.jobsDirectory,
+    slurm: target.slurm,
     ...(job.arrayId !== null && { arrayId: job.arrayId }),
     ...(trigger.retries > 0 && { retries: trigger.retries }),
     priority: trigger.priority,
-    ...(turn === null ? {} : { rows: turn.seats.rows.map(({ name }) => name) }),
+    ...(position === null ? {} : { semaphores: position.permits.semaphores.map(({ name }) => name) }),
   });
-  await effects.announce(jobEvent({ ...data, ...said }, effects.now(), { traceparent }));
+  await deps.announce(jobEvent({ ...data, ...said }, deps.now(), { traceparent }));
 }
 
 /** One trigger's trouble does not keep the others from their jobs; of several, the one that can pass decides. */

@@ -1,6 +1,6 @@
 import { Deferred, MentoError, Misconfigured, Rejected, Unavailable, errorText } from "../errors.ts";
 import type { ReceivedMessage } from "./handle-message.ts";
-import { turnToRead } from "../messages/large-turns.ts";
+import { yieldForLarge } from "../messages/yield-for-large.ts";
 import type { Log } from "../log.ts";
 import { MAX_MESSAGE_BYTES, tooLarge } from "../messages/cloud-event.ts";
 import {
@@ -18,14 +18,14 @@ import { cameBack, cameBackTooOften } from "./came-back.ts";
 import { brokerLost, type BrokerLink } from "../broker/connection.ts";
 import { openConsumer, type Consumer, type Delivery } from "../broker/consumer.ts";
 import { careName, type LinkCare } from "../broker/link-care.ts";
-import { headersOf, historyOf, queuedTurnOf, turnHeaders, type History } from "./message-history.ts";
+import { headersOf, historyOf, queuedPositionOf, positionHeaders, type History } from "./message-history.ts";
 import type { Publish } from "../broker/publisher.ts";
 import { WAIT_SECONDS, type Topology } from "../broker/topology.ts";
 
 /** An answer's bytes, of which there are at most so many if they can be fewer. */
 type AnswerBody = (most: number) => Buffer;
 
-export interface IntakeEdges {
+export interface IntakeDeps {
   link: BrokerLink;
   topology: Topology;
   /** The group's intake queue, or the queue of one trigger. */
@@ -65,25 +65,25 @@ export class LeftWaiting extends Error {}
  *
  * The ack comes last. If the broker is lost meanwhile, the message is delivered again.
  */
-export async function openIntake(edges: IntakeEdges): Promise<Intake> {
-  const intake = new Intake(edges);
+export async function openIntake(deps: IntakeDeps): Promise<Intake> {
+  const intake = new Intake(deps);
   await intake.open();
   return intake;
 }
 
 export class Intake {
-  readonly #edges: IntakeEdges;
+  readonly #deps: IntakeDeps;
   readonly #underWay = new Set<Promise<void>>();
   #consumer: Consumer | undefined;
   #isPaused = false;
   #isOver = false;
 
-  constructor(edges: IntakeEdges) {
-    this.#edges = edges;
+  constructor(deps: IntakeDeps) {
+    this.#deps = deps;
   }
 
   async open(): Promise<void> {
-    const { care, link, queue, prefetch } = this.#edges;
+    const { care, link, queue, prefetch } = this.#deps;
     const take = (delivery: Delivery) => {
       const handled = this.#take(delivery);
       this.#underWay.add(handled);
@@ -105,9 +105,9 @@ export class Intake {
 
   /** Never rejects: whatever fails here leaves the message un-acked on a lost link. */
   async #take(delivery: Delivery): Promise<void> {
-    await turnToRead(delivery.message.content.byteLength);
+    await yieldForLarge(delivery.message.content.byteLength);
     const message = receive(delivery.message);
-    const { care, log, now, topology } = this.#edges;
+    const { care, log, now, topology } = this.#deps;
     const history = historyOf(message, now());
     const origin = originOf(message.body, message.properties);
     const name = careName(origin);
@@ -129,9 +129,9 @@ export class Intake {
         return;
       }
       try {
-        const queuedTurn = queuedTurnOf(message);
+        const queuedPosition = queuedPositionOf(message);
         const tooOften = cameBackTooOften(history) ? cameBack(history) : undefined;
-        if (tooOften !== undefined && queuedTurn === undefined) throw tooOften;
+        if (tooOften !== undefined && queuedPosition === undefined) throw tooOften;
         const received: ReceivedMessage = {
           body: message.body,
           properties: { ...message.properties, userId: history.userId ?? undefined },
@@ -140,22 +140,22 @@ export class Intake {
           dataLook: history.dataLook ?? undefined,
           onlyTrigger: history.onlyTrigger ?? undefined,
           queuedFor: history.queuedFor,
-          queuedTurn,
+          queuedPosition,
           cameBack: tooOften,
-          copyFor: (trigger: string, turn: Parameters<typeof turnHeaders>[2]) => ({
+          copyFor: (trigger: string, position: Parameters<typeof positionHeaders>[2]) => ({
             body: message.body,
-            properties: copyProperties(message, turnHeaders(history, trigger, turn)),
+            properties: copyProperties(message, positionHeaders(history, trigger, position)),
           }),
         };
         if (isJobCancel(origin.cause.type)) {
           await care.handle(name, async () => {
-            const data = await this.#edges.cancel(received);
+            const data = await this.#deps.cancel(received);
             const id = `${derivedId(origin.cause.source, origin.cause.id)}/cancel-answer`;
             const body = (most: number) => cancelAnswerBytes(data, most);
             await this.#answer(message, { id, type: CANCEL_ANSWER_TYPE }, body);
           });
         } else {
-          await this.#edges.handle(received);
+          await this.#deps.handle(received);
         }
       } catch (error) {
         if (error instanceof LeftWaiting) return;
@@ -169,8 +169,8 @@ export class Intake {
         "a message could not be put away; it is delivered again",
       );
       await care.handle(name, () => {
-        this.#edges.link.fail(error instanceof MentoError ? error : brokerLost(errorText(error), error));
-        return this.#edges.link.lost;
+        this.#deps.link.fail(error instanceof MentoError ? error : brokerLost(errorText(error), error));
+        return this.#deps.link.lost;
       });
     }
   }
@@ -178,10 +178,10 @@ export class Intake {
   /** Links hold again: as many at once as usual. */
   async #widen(): Promise<void> {
     try {
-      if (!this.#isOver) await this.#consumer?.setPrefetch(this.#edges.prefetch);
+      if (!this.#isOver) await this.#consumer?.setPrefetch(this.#deps.prefetch);
       if (this.#isPaused || this.#isOver) await this.#consumer?.pause();
     } catch (error) {
-      this.#edges.link.fail(error instanceof MentoError ? error : brokerLost(errorText(error), error));
+      this.#deps.link.fail(error instanceof MentoError ? error : brokerLost(errorText(error), error));
     }
   }
 
@@ -191,14 +191,14 @@ export class Intake {
     } else if (error instanceof Unavailable || error instanceof Misconfigured) {
       if (error.code === "broker-lost" || error.code === "publish-unconfirmed") throw error;
       await this.#copyToWait(message, history, 1);
-      await this.#pauseUntil(() => this.#edges.whenOpen());
+      await this.#pauseUntil(() => this.#deps.whenOpen());
     } else {
       await this.#reject(error instanceof Rejected ? error : this.#bug(error), message, history, origin);
     }
   }
 
   #bug(error: unknown): Rejected {
-    this.#edges.log.error({ err: error }, "a bug: a message could not be handled");
+    this.#deps.log.error({ err: error }, "a bug: a message could not be handled");
     return new Rejected({
       code: "internal-error",
       message: `Mento failed on this message: ${errorText(error)}`,
@@ -208,7 +208,7 @@ export class Intake {
   }
 
   async #defer(reason: Deferred, message: Received, history: History, origin: Origin): Promise<void> {
-    const { announce, log, now } = this.#edges;
+    const { announce, log, now } = this.#deps;
     const waits = WAIT_SECONDS.filter((seconds) => seconds <= reason.waitAtMostSeconds);
     if (reason.isSilent) {
       // After pauses that differ, neighbours of a message that ends workers do not come back together with it.
@@ -249,7 +249,7 @@ export class Intake {
   }
 
   async #copyToWait(message: Received, history: History, seconds: number): Promise<void> {
-    await this.#putAway(this.#edges.topology.waitQueue(seconds), message, headersOf(history));
+    await this.#putAway(this.#deps.topology.waitQueue(seconds), message, headersOf(history));
   }
 
   /** If it cannot be published with what its producer wrote beside it, then without. */
@@ -258,7 +258,7 @@ export class Intake {
     message: Received,
     ours: Readonly<Record<string, string | number>>,
   ): Promise<void> {
-    const { publish } = this.#edges;
+    const { publish } = this.#deps;
     const properties = copyProperties(message, ours);
     const copy = { exchange: "", routingKey, body: message.body };
     try {
@@ -271,7 +271,7 @@ export class Intake {
   }
 
   async #reject(error: Rejected, message: Received, history: History, origin: Origin): Promise<void> {
-    const { topology } = this.#edges;
+    const { topology } = this.#deps;
     const { code, message: text, hint } = error;
     const headers = {
       ...headersOf(history),
@@ -285,7 +285,7 @@ export class Intake {
   }
 
   async #tell(error: Rejected, message: Received, origin: Origin): Promise<void> {
-    const { announce, log, now } = this.#edges;
+    const { announce, log, now } = this.#deps;
     const { code, message: text, hint } = error;
     log.warn({ cause: origin.cause, code, hint }, `rejected: ${text}`);
     const event = troubleEvent("rejected", message, error, now());
@@ -301,8 +301,8 @@ export class Intake {
   ): Promise<void> {
     const { replyTo, messageId, correlationId = messageId } = message.properties;
     if (replyTo === undefined) return;
-    if (!this.#edges.topology.takesAnswers(replyTo)) {
-      this.#edges.log.warn(
+    if (!this.#deps.topology.takesAnswers(replyTo)) {
+      this.#deps.log.warn(
         { replyTo },
         "a producer asks to be answered in a queue of Mento's or RabbitMQ's, and is not answered",
       );
@@ -313,18 +313,18 @@ export class Intake {
         ...{ messageId: id, type, contentType: "application/json" },
         ...(correlationId === undefined ? {} : { correlationId }),
       };
-      await this.#edges.answer({ exchange: "", routingKey: replyTo, properties }, body);
+      await this.#deps.answer({ exchange: "", routingKey: replyTo, properties }, body);
     } catch (error) {
       // Its queue is gone, or full, or RabbitMQ takes no answer of that size: its own affair.
       const theirs = /^(nobody-listens|publish-refused|publish-impossible)$/;
       if (!(error instanceof MentoError) || !theirs.test(error.code)) throw error;
-      this.#edges.log.info({ replyTo, code: error.code }, "the producer does not take its answer");
+      this.#deps.log.info({ replyTo, code: error.code }, "the producer does not take its answer");
     }
   }
 
   /** A broker that takes no publishes gets no work done: what is submitted then could not be recorded. */
   async #pauseWhileBlocked(): Promise<void> {
-    const { link, log } = this.#edges;
+    const { link, log } = this.#deps;
     for (let reason = await link.whenBlocked(); reason !== undefined; reason = await link.whenBlocked()) {
       log.error(`RabbitMQ takes no messages: ${reason}. None are handled until it does.`);
       await this.#pauseUntil(() => link.whenUnblocked());
@@ -343,7 +343,7 @@ export class Intake {
 
   /** Never rejects: a broker that does not let us consume again is lost, and everything starts over. */
   async #resumeAfter(isOver: () => Promise<void>): Promise<void> {
-    const { link } = this.#edges;
+    const { link } = this.#deps;
     try {
       await isOver();
       await link.whenUnblocked();

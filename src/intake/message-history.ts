@@ -1,4 +1,4 @@
-import type { QueuedTurn } from "./handle-message.ts";
+import type { QueuedPosition } from "./handle-message.ts";
 import type { Received } from "../messages/received.ts";
 
 /** What our own headers say of a message that has waited or failed. */
@@ -78,10 +78,10 @@ export function headersOf(history: History): Record<string, string | number> {
  * Headers of a message in the queue of one trigger: its waits for anything else are over, and whoever had it since it was
  * put away last did not end by it.
  */
-export function turnHeaders(
+export function positionHeaders(
   history: History,
   trigger: string,
-  turn: QueuedTurn,
+  position: QueuedPosition,
 ): Record<string, string | number> {
   const { firstSeen, exchange, routingKey, userId } = history;
   const returns = history.returns - history.returned;
@@ -89,17 +89,22 @@ export function turnHeaders(
   const known = { firstSeen, exchange, routingKey, userId, returns };
   return {
     ...headersOf({ ...fresh, ...known, onlyTrigger: trigger, queuedFor: [] }),
-    "mento-door": turn.door,
-    "mento-order": turn.order,
-    "mento-session": turn.session ?? "",
-    "mento-beamline": turn.beamline ?? "",
+    "mento-concurrency-key": position.concurrencyKey,
+    "mento-order": position.order,
+    "mento-session": position.session ?? "",
+    "mento-beamline": position.beamline ?? "",
   };
 }
 
 /** Where it waits in the queue of a trigger; undefined in any other. */
-export function queuedTurnOf({ ours }: Received): QueuedTurn | undefined {
-  const { "mento-door": door, "mento-order": order } = ours;
+export function queuedPositionOf({ ours }: Received): QueuedPosition | undefined {
+  const { "mento-concurrency-key": concurrencyKey, "mento-order": order } = ours;
   const name = (value: unknown) => (typeof value === "string" && value !== "" ? value : null);
-  if (typeof door !== "string" || typeof order !== "string") return undefined;
-  return { door, order, session: name(ours["mento-session"]), beamline: name(ours["mento-beamline"]) };
+  if (typeof concurrencyKey !== "string" || typeof order !== "string") return undefined;
+  return {
+    concurrencyKey,
+    order,
+    session: name(ours["mento-session"]),
+    beamline: name(ours["mento-beamline"]),
+  };
 }

@@ -1,16 +1,16 @@
 import type { Admission } from "./admission.ts";
 import type { Sessions } from "../beamtime/session.ts";
-import { openIntake, type IntakeEdges } from "./intake.ts";
+import { openIntake, type IntakeDeps } from "./intake.ts";
 import { Superseded } from "../errors.ts";
-import type { IntakeEffects, ReceivedMessage } from "./handle-message.ts";
+import type { MessageDeps, ReceivedMessage } from "./handle-message.ts";
 import { parseSubmitAnswer } from "../jobs/submit-said.ts";
-import { overtakenCommand, parseOvertaken, roomCommand } from "../jobs/seats.ts";
-import { noTurnYet } from "../submission/submit-answer.ts";
-import type { SessionPlaces } from "../submission/session-places.ts";
+import { overtakenCommand, parseOvertaken, roomCommand } from "../jobs/permits.ts";
+import { noPermitYet } from "../submission/submit-answer.ts";
+import type { SubmitTargets } from "../submission/submit-targets.ts";
 import { TriggerQueue } from "./trigger-queue.ts";
 import { HERE } from "../triggers/plan.ts";
 import type { Trigger } from "../triggers/trigger-config.ts";
-import { hasTurns } from "../triggers/turns.ts";
+import { countsJobs } from "../triggers/queue-position.ts";
 
 /** Messages of one trigger that a worker holds at most while they wait. */
 const PREFETCH = 128;
@@ -25,37 +25,37 @@ export interface TriggerQueues {
 /** Takes messages from the queues of all triggers whose jobs are counted. */
 export async function openTriggerQueues(
   triggers: readonly Trigger[],
-  intake: Omit<IntakeEdges, "queue" | "prefetch"> & {
-    handleTurn: (
+  intake: Omit<IntakeDeps, "queue" | "prefetch"> & {
+    handleQueued: (
       received: ReceivedMessage,
       trigger: Trigger,
-      turn: "now" | { overtakenBy: string },
+      position: "now" | { overtakenBy: string },
     ) => Promise<void>;
   },
   sessions: Sessions,
-  places: SessionPlaces,
+  targets: SubmitTargets,
 ): Promise<TriggerQueues> {
   const queues: { queue: TriggerQueue; trigger: Trigger }[] = [];
   const isOutranked = (session: string | null, priority: number) =>
     queues.some(({ queue, trigger }) => trigger.priority > priority && queue.waitsForSession(session));
   const intakes: { stop(): Promise<void> }[] = [];
-  for (const trigger of triggers.filter(hasTurns)) {
+  for (const trigger of triggers.filter(countsJobs)) {
     const name = intake.topology.triggerQueue(trigger.name);
     const queue = new TriggerQueue({
       trigger,
       prefetch: PREFETCH,
       handle: intake.handle,
-      handleTurn: (received, turn) => intake.handleTurn(received, trigger, turn),
-      jobsThere: async ({ session: id, door }, jobIds) => {
+      handleQueued: (received, position) => intake.handleQueued(received, trigger, position),
+      jobsThere: async ({ session: id, concurrencyKey }, jobIds) => {
         const session = id === null ? null : await sessions.find(id);
-        const { shell, jobsDirectory } = await places.jobsOf(session, trigger);
-        const end = await shell.run(overtakenCommand(jobsDirectory, jobIds, door));
+        const { shell, jobsDirectory } = await targets.jobsOf(session, trigger);
+        const end = await shell.run(overtakenCommand(jobsDirectory, jobIds, concurrencyKey));
         const there = parseOvertaken(end.stdout.toString("utf8"));
         if (there === undefined) throw new Error(`a look at job directories failed: ${end.stderr.trim()}`);
         return there;
       },
-      putBack: async ({ copyFor }, turn) =>
-        intake.publish({ exchange: "", routingKey: name, ...copyFor(trigger.name, turn) }),
+      putBack: async ({ copyFor }, position) =>
+        intake.publish({ exchange: "", routingKey: name, ...copyFor(trigger.name, position) }),
       isOutranked,
       openSessions: async () => (await sessions.open()).open.map(({ id }) => id),
       log: intake.log,
@@ -63,8 +63,8 @@ export async function openTriggerQueues(
     queues.push({ queue, trigger });
     // Also while the next ones are opened, which then fails.
     void intake.link.lost.then(() => queue.stop());
-    const edges = { ...intake, queue: name, prefetch: PREFETCH };
-    intakes.push(await openIntake({ ...edges, handle: (received) => queue.join(received) }));
+    const deps = { ...intake, queue: name, prefetch: PREFETCH };
+    intakes.push(await openIntake({ ...deps, handle: (received) => queue.join(received) }));
   }
   return {
     wake: () => queues.forEach(({ queue }) => queue.wake()),
@@ -75,14 +75,14 @@ export async function openTriggerQueues(
   };
 }
 
-/** Looks whether a job can have its seats now; Slurm is not asked, nor a node that is known to be away. */
-export function roomAt(places: SessionPlaces, admission: Admission): IntakeEffects["requireRoom"] {
-  return async (session, { trigger, jobId }, seats) => {
+/** Looks whether a job can have its permits now; Slurm is not asked, nor a node that is known to be away. */
+export function roomAt(targets: SubmitTargets, admission: Admission): MessageDeps["requireRoom"] {
+  return async (session, { trigger, jobId }, permits) => {
     if (session !== null && !HERE.includes(trigger.method)) await admission.requireOpen(session);
-    const { shell, jobsDirectory } = await places.jobsOf(session, trigger);
-    const end = await shell.run(roomCommand(jobsDirectory, jobId, seats));
+    const { shell, jobsDirectory } = await targets.jobsOf(session, trigger);
+    const end = await shell.run(roomCommand(jobsDirectory, jobId, permits));
     const answer = parseSubmitAnswer(end.stdout.toString("utf8"), []);
-    if (answer?.kind === "busy") throw noTurnYet(trigger.name, answer.of);
+    if (answer?.kind === "busy") throw noPermitYet(trigger.name, answer.of);
     if (answer?.kind === "superseded") throw new Superseded(answer.by);
   };
 }

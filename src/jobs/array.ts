@@ -7,7 +7,7 @@ import {
   functions,
   linkLog,
   listCommand,
-  markerOf,
+  jobCommentOf,
   namesOf,
   spoolOf,
   type SubmitRequest,
@@ -19,7 +19,7 @@ import { PENDING_COMMAND } from "../slurm/slurm-now.ts";
 /**
  * Submit many at once: one remote call makes the directories of all jobs, each its own lock as ever (directory.ts), and
  * one `sbatch --array` submits those that it has made. A job that has its directory already is answered with what is
- * inside. What the call leaves undone is found, job by job, by the array's marker, for `.array` in a job's directory
+ * inside. What the call leaves undone is found, job by job, by the array's job comment, for `.array` in a job's directory
  * names it.
  *
  *     <jobs>/.arrays/<array id>/run.sh      the dispatch script, which Slurm runs for each task
@@ -67,7 +67,7 @@ give_up() { ! is_ours "$1" || note_failed "$1/.failed"; }
 note() {
   is_ours "$1" || return 0
   echo "\${id}_$i" > "$1/submitted"
-  d=$1 m=${markerOf("")}$(basename "$(readlink "$1")")
+  d=$1 m=${jobCommentOf("")}$(basename "$(readlink "$1")")
   keep_cancelled "\${id}_$i" >&2
 }
 ${maxPending === null ? "" : `[ "$(${PENDING_COMMAND})" -lt ${maxPending} ] || full=yes`}

@@ -5,7 +5,7 @@ import { quote, quoteAll } from "../shells/quote.ts";
 import { fieldsOf, markedLines } from "../shells/answer-lines.ts";
 import { BOUNDED_FILE, READ_SECONDS, REQUEST_BYTES, within } from "../shells/bounded-file.ts";
 import { ACCEPTED_FUNCTION, askFunction, type CancelRequest } from "./cancel-request.ts";
-import { directoryOf, markerOf } from "./directory.ts";
+import { directoryOf, jobCommentOf } from "./directory.ts";
 import {
   CANCELLED,
   endFromBoth,
@@ -19,8 +19,8 @@ import { parseRecords, printRecordsCommand, type JobRecords } from "./records.ts
 import { REQUEST_PREFIX } from "./run-script.ts";
 import { parseSqueue, partTask, squeueCommand, type SlurmJob } from "../slurm/squeue.ts";
 import { MOST_REQUEST_VALUES } from "./submit-said.ts";
-import { endFromSlurm, meaningOf, type JobWord } from "../slurm/job-states.ts";
-import { isWordOn } from "./is-ours.ts";
+import { endFromSlurm, meaningOf, type ReportedJob } from "../slurm/job-states.ts";
+import { isReportOn } from "./is-ours.ts";
 
 /** Jobs of one folder of job directories. */
 export interface CancelJobs {
@@ -44,7 +44,7 @@ export interface FoundJob {
   readAt: number | null;
   /** The array that it was submitted with as a task. */
   array: string | undefined;
-  /** Jobs of Slurm that are this one, by our marker; a number alone may be another's. */
+  /** Jobs of Slurm that are this one, by our comment; a number alone may be another's. */
   inSlurm: readonly SlurmJob[];
 }
 
@@ -112,7 +112,7 @@ export function cancelInSlurmCommand(jobs: CancelJobs, living: Living, request: 
   const slurmJobIds = inSlurm.flatMap((id) => living.get(id) ?? []);
   // A waiting task of an array leaves no trace if it is not parted from the others first; see squeue.ts.
   const tasks = inSlurm.flatMap((id) =>
-    (living.get(id) ?? []).filter((one) => one.includes("_")).map((one) => partTask(one, markerOf(id))),
+    (living.get(id) ?? []).filter((one) => one.includes("_")).map((one) => partTask(one, jobCommentOf(id))),
   );
   const scancel = `${tasks.join("\n")}
 timeout ${SCANCEL_SECONDS} scancel ${quoteAll(slurmJobIds)} && {
@@ -174,10 +174,10 @@ export function parseLook(
     const { records: written = {}, readAt = null } = records.get(id) ?? {};
     const encoded = requests.get(id);
     const request = readRequest(encoded ?? "");
-    const inSlurm = marked.get(markerOf(id)) ?? [];
+    const inSlurm = marked.get(jobCommentOf(id)) ?? [];
     const named = slurm?.get(written.submitted?.runId ?? "");
     const isMore = named !== undefined && !inSlurm.includes(named);
-    if (isMore && isWordOn({ id, directory, array: request.array }, named)) inSlurm.unshift(named);
+    if (isMore && isReportOn({ id, directory, array: request.array }, named)) inSlurm.unshift(named);
     if (encoded === undefined && inSlurm.length === 0) continue;
     found.set(id, { id, directory, records: written, readAt, inSlurm, ...request });
   }
@@ -199,9 +199,9 @@ function requestsIn(output: Buffer, jobIds: readonly string[]): Map<string, stri
   return requests;
 }
 
-/** Jobs of Slurm by the markers of these jobs. */
+/** Jobs of Slurm by the job comments of these jobs. */
 function byMarker(slurm: CancelLook["slurm"], jobIds: readonly string[]): Map<string, SlurmJob[]> {
-  const marked = new Map<string, SlurmJob[]>(jobIds.map((id) => [markerOf(id), []]));
+  const marked = new Map<string, SlurmJob[]>(jobIds.map((id) => [jobCommentOf(id), []]));
   for (const job of slurm?.values() ?? []) {
     const ones = marked.get(job.comment);
     if (ones !== undefined && ones.length < MOST_IN_SLURM) ones.push(job);
@@ -240,7 +240,7 @@ export function standingInSlurm({ records, inSlurm, method }: FoundJob): Standin
 }
 
 /** @param word what its host says; undefined if it was not asked */
-export function standingOfProcess({ records }: FoundJob, word: JobWord | undefined): Standing {
+export function standingOfProcess({ records }: FoundJob, word: ReportedJob | undefined): Standing {
   const byItself = endByItself(records);
   if (byItself !== undefined) return byItself;
   if (records.submitted === undefined) return { kind: "in-flight" };
@@ -254,8 +254,8 @@ function endByItself({ ended }: JobRecords): Standing | undefined {
   return end && { kind: "ended", end, at: ended.record.at };
 }
 
-/** By Slurm's word, or that of its host, which alone has an exit code. */
-function endedBy(word: SlurmJob | JobWord, records: JobRecords, method?: JobMethod): Standing {
+/** By Slurm's report, or that of its host, which alone has an exit code. */
+function endedBy(word: SlurmJob | ReportedJob, records: JobRecords, method?: JobMethod): Standing {
   const { state } = word;
   const record = records.ended?.record;
   const end = (record && endFromBoth(record, state)) ?? endedWithoutRecord(word, records, method);
@@ -263,7 +263,7 @@ function endedBy(word: SlurmJob | JobWord, records: JobRecords, method?: JobMeth
 }
 
 function endedWithoutRecord(
-  word: SlurmJob | JobWord,
+  word: SlurmJob | ReportedJob,
   { started, cancelled }: JobRecords,
   method: JobMethod | undefined,
 ): JobEnd | undefined {

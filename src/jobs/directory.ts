@@ -6,7 +6,7 @@ import { ASK_SBATCH } from "../slurm/sbatch-call.ts";
 import { printScript, SET_AT, SET_TURN } from "./run-script.ts";
 import { PENDING_COMMAND } from "../slurm/slurm-now.ts";
 import { cancelOne, SQUEUE } from "../slurm/squeue.ts";
-import { leaveCommand, takeSeats, type Seats } from "./seats.ts";
+import { leaveCommand, takePermits, type Permits } from "./permits.ts";
 
 /**
  * Submit once. A job's directory is its lock: `mkdir` on a shared file system is won by one caller only. One remote
@@ -44,7 +44,7 @@ export interface SubmitRequest extends JobDirectory {
   /** Fewer of our jobs than this must wait in Slurm; null: nobody looks. */
   maxPending: number | null;
   /** What it must have to be submitted; null: nobody counts the trigger's jobs. */
-  seats: Seats | null;
+  permits: Permits | null;
   sbatchArguments: readonly string[];
   /** The run script, whole. */
   script: string;
@@ -67,13 +67,13 @@ export function spoolOf(jobsDirectory: string): string {
 }
 
 /** What Slurm carries for us, so that a job can be found without its id. */
-export function markerOf(jobId: string): string {
+export function jobCommentOf(jobId: string): string {
   return `mento:${jobId}`;
 }
 
 /** The same for an array of jobs, whose tasks share a comment. */
-export function arrayMarkerOf(arrayId: string): string {
-  return markerOf(`array:${arrayId}`);
+export function arrayCommentOf(arrayId: string): string {
+  return jobCommentOf(`array:${arrayId}`);
 }
 
 /** Folders of arrays: their dispatch scripts, and links to their jobs' directories. */
@@ -89,7 +89,7 @@ answered
 ${request.maxPending === null ? "" : `[ "$(${PENDING_COMMAND})" -lt ${request.maxPending} ] || say full`}
 ${request.data === null ? "" : dataCheck(request.data)}
 [ -d ${quote(spoolOf(request.jobsDirectory))} ] || mkdir -p ${quote(spoolOf(request.jobsDirectory))} || exit 1
-${checkLog(request.log)}${seatsOf(request)}
+${checkLog(request.log)}${permitsOf(request)}
 mkdir "$d" || {
   [ ! -d "$d" ] || say in-flight
   exit 1
@@ -97,8 +97,8 @@ mkdir "$d" || {
 ${writeAndSubmit(request, account)}`;
 }
 
-function seatsOf({ jobsDirectory, jobId, seats }: SubmitRequest): string {
-  return seats === null ? "" : takeSeats(jobsDirectory, jobId, seats);
+function permitsOf({ jobsDirectory, jobId, permits }: SubmitRequest): string {
+  return permits === null ? "" : takePermits(jobsDirectory, jobId, permits);
 }
 
 /**
@@ -133,7 +133,7 @@ found() {
   printf '%s\\n' "$list" | awk -F'|' -v m="$m" -v d="$d" -v a="$array" -v p="$arrays/$array" -v i="$index" '
     $1 !~ /^[0-9]+(_([0-9]+|[[].*))?$/ { next }
     $2 == m || $3 == d { print $1; exit }
-    a != "" && ($2 == "${arrayMarkerOf("")}" a || $3 == p) { sub(/_.*/, "", $1); print $1 "_" i; exit }'
+    a != "" && ($2 == "${arrayCommentOf("")}" a || $3 == p) { sub(/_.*/, "", $1); print $1 "_" i; exit }'
 }
 adopt() {
   [ -n "$1" ] || return 0
@@ -163,9 +163,9 @@ const UNWRITABLE = `unwritable() {
   exit 1
 }`;
 
-/** The directory and the marker, as the functions know them. */
+/** The directory and the job comment, as the functions know them. */
 export function namesOf(jobsDirectory: string, jobId: string): string {
-  return `d=${quote(directoryOf(jobsDirectory, jobId))} m=${quote(markerOf(jobId))}`;
+  return `d=${quote(directoryOf(jobsDirectory, jobId))} m=${quote(jobCommentOf(jobId))}`;
 }
 
 /**
@@ -209,14 +209,14 @@ export function linkLog(log: string | null): string {
 
 /**
  * For a directory without an answer: if `sbatch` has failed, or the directory is older than the longest submit, look for
- * the job by its marker, first among the jobs that Slurm's controller knows, then in the run script's own records, then
+ * the job by its comment, first among the jobs that Slurm's controller knows, then in the run script's own records, then
  * in accounting. Found: adopt it. Not found, twice: submit again. The second look is for a controller that hung: when it
  * goes on, it may answer the look before the submit that it has had for longer. Of the callers that have judged the same
  * look only one can make the lock for it. Whatever submits late all the same runs nothing: its turn is over.
  */
 export function recoverCommand(request: SubmitRequest, account: string): string {
   return `${adoptOrGoOn(request, account)}
-${seatsOf(request)}
+${permitsOf(request)}
 if ! mkdir "$d/.again.$looked" 2>/dev/null; then
   locked=$(stat -c %Y "$d/.again.$looked") || exit 1
   # Whoever took it has died: the looks begin anew.
@@ -286,15 +286,15 @@ say none`;
  * Removes a directory whose submit Slurm has refused for good, so that a replay can try again: but not if somebody is at
  * it again. It is renamed first, so that nobody finds half of it.
  */
-export function withdrawCommand(jobsDirectory: string, jobId: string, seats: Seats | null): string {
-  const rows = seats?.rows.map(({ name }) => name) ?? [];
+export function withdrawCommand(jobsDirectory: string, jobId: string, permits: Permits | null): string {
+  const semaphores = permits?.semaphores.map(({ name }) => name) ?? [];
   const aside = quote(`${jobsDirectory}/.removed.${jobId}`);
   return `d=${quote(directoryOf(jobsDirectory, jobId))}
 [ ! -f "$d/.failed" ] || [ -s "$d/submitted" ] || { mv "$d" ${aside}.$$ && rm -rf ${aside}.$$; }
 ${
-  rows.length === 0
+  semaphores.length === 0
     ? ""
-    : `[ -d "$d" ] || { ${leaveCommand(jobsDirectory, jobId, rows)}
+    : `[ -d "$d" ] || { ${leaveCommand(jobsDirectory, jobId, semaphores)}
 }`
 }`;
 }

@@ -2,7 +2,7 @@ import { quote, quoteAll } from "../shells/quote.ts";
 import { SUBMITTED_BYTES } from "../shells/bounded-file.ts";
 import { ACCEPTED_FUNCTION } from "./cancel-request.ts";
 import { CUT_OFF_AFTER_SECONDS, functions } from "./directory.ts";
-import { REPLACED_BEFORE, slotLine, STARTED_ANEW, type ResubmitRequest } from "./resubmit-command.ts";
+import { REPLACED_BEFORE, allocationLine, STARTED_ANEW, type ResubmitRequest } from "./resubmit-command.ts";
 import { SQUEUE } from "../slurm/squeue.ts";
 
 /** Slurm drops a job MinJobAge after its end: a look must come so much earlier to show that it was never there. */
@@ -20,7 +20,7 @@ const SUBMIT_WITHIN_SECONDS = 20;
  * Slurm gives the lost id to the next job, perhaps to this one: so nothing is told by ids alone. Which of the job's submits
  * may run is decided by `.begun.<n>`, which the script of the submit makes, empty, when it begins, and whoever replaces
  * that submit makes, not empty, before: only one of them can. Should the script of a replaced submit come after all, it does
- * nothing. A caller that died in between is followed by one that finds its job by the marker, or replaces it in turn.
+ * nothing. A caller that died in between is followed by one that finds its job by the job comment, or replaces it in turn.
  */
 export function forgottenCommand(request: ResubmitRequest, account: string): string {
   const { jobsDirectory, jobId, slurmJobId, sbatchArguments } = request;
@@ -62,7 +62,7 @@ if [ -n "$is_claimed" ]; then
   ${REPLACED_BEFORE}
   by_marker
   ${STARTED_ANEW}
-  [ -z "$new" ] || moved "$new" ${slotLine(request)}
+  [ -z "$new" ] || moved "$new" ${allocationLine(request)}
   [ $((now - made)) -ge ${CUT_OFF_AFTER_SECONDS} ] || say in-flight
 else
   [ $boot -ge $((made + there - before - ${CLOCKS_DIFFER_SECONDS})) ] || say 'running BOOT'
@@ -85,5 +85,5 @@ ask_sbatch ${quoteAll(sbatchArguments)} "$d/run.sh" '' $((turn + 1)) && new=$id 
   [ -n "$new" ] || say "failed $failed"
 }
 [ ! -s "$d/.begun.$((turn + 1))" ] || say in-flight
-moved "$new" ${slotLine(request)}`;
+moved "$new" ${allocationLine(request)}`;
 }

@@ -1,16 +1,16 @@
 import { posix } from "node:path";
-import { arrayMarkerOf, arraysOf, markerOf } from "./directory.ts";
+import { arrayCommentOf, arraysOf, jobCommentOf } from "./directory.ts";
 
 /**
  * Whether what is said of a Slurm id is said of our job, as itself or as a task of its array: another's may have the id by
  * now. Accounting often keeps no comments.
  */
-export function isWordOn(
+export function isReportOn(
   { id, directory, array }: { id: string; directory: string; array: string | undefined },
   word: { comment: string; directory: string },
 ): boolean {
-  if (word.comment === markerOf(id) || word.directory === directory) return true;
+  if (word.comment === jobCommentOf(id) || word.directory === directory) return true;
   if (array === undefined) return false;
   const folder = `${arraysOf(posix.dirname(directory))}/${array}`;
-  return word.comment === arrayMarkerOf(array) || word.directory === folder;
+  return word.comment === arrayCommentOf(array) || word.directory === folder;
 }

@@ -1,9 +1,9 @@
-import { markerOf } from "./directory.ts";
+import { jobCommentOf } from "./directory.ts";
 import { NOT_RUN } from "./run-script.ts";
-import type { JobWord } from "../slurm/job-states.ts";
+import type { ReportedJob } from "../slurm/job-states.ts";
 
 /** What Slurm's REST API says of a job. */
-type Listed = Pick<JobWord, "comment" | "exitCode">;
+type Listed = Pick<ReportedJob, "comment" | "exitCode">;
 
 /** Whether Slurm's job has ended without running the program, as its exit code says; see jobs/run-script.ts. */
 export function hasNotRun({ exitCode }: Listed): boolean {
@@ -17,6 +17,6 @@ export function wasCancelledBefore({ exitCode }: Listed): boolean {
 
 /** Of Slurm's jobs that are this one, which can be two, that which runs the program, or may yet. */
 export function runnerOf<Job extends Listed>(jobId: string, jobs: readonly Job[]): Job | undefined {
-  const same = jobs.filter(({ comment }) => comment === markerOf(jobId));
+  const same = jobs.filter(({ comment }) => comment === jobCommentOf(jobId));
   return same.find((job) => !hasNotRun(job)) ?? same[0];
 }

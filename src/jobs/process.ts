@@ -7,8 +7,8 @@ import { dataCheck, linkCheck, type DataHere, type DataWanted } from "./data-che
 import { checkLog, functions, linkLog, spoolOf, type JobDirectory } from "./directory.ts";
 import { STARTED_BYTES } from "./record-schema.ts";
 import { LAUNCHED, printScript, SET_AT, UNPREPARED } from "./run-script.ts";
-import { takeSeats, type Seats } from "./seats.ts";
-import type { JobWord } from "../slurm/job-states.ts";
+import { takePermits, type Permits } from "./permits.ts";
+import type { ReportedJob } from "../slurm/job-states.ts";
 
 /**
  * Jobs outside Slurm: processes of their own on a host, which go on when whoever started them is gone. Starting one twice
@@ -18,7 +18,7 @@ export interface LaunchRequest extends JobDirectory {
   /** null: nobody looks at the data. */
   data: DataWanted | DataHere | null;
   /** What it must have to be started; null: nobody counts the trigger's jobs. */
-  seats: Seats | null;
+  permits: Permits | null;
   script: string;
   /** Where the program's output goes; null: to `job.log` in the directory. */
   log: string | null;
@@ -31,13 +31,13 @@ const LOOKS = 500;
 
 /** Answers as the submit commands do. What was launched before, and has not answered yet, may still come up. */
 export function launchCommand(request: LaunchRequest): string {
-  const { jobsDirectory, jobId, data, seats, script, log, host } = request;
+  const { jobsDirectory, jobId, data, permits, script, log, host } = request;
   const spool = quote(spoolOf(jobsDirectory));
   return `${functions(jobsDirectory, jobId)}
 answered
 ${data === null ? "" : "folders" in data ? linkCheck(data) : dataCheck(data)}
 [ -d ${spool} ] || mkdir -p ${spool} || exit 1
-${checkLog(log)}${seats === null ? "" : `[ -d "$d" ] || {\n${takeSeats(jobsDirectory, jobId, seats)}\n}`}
+${checkLog(log)}${permits === null ? "" : `[ -d "$d" ] || {\n${takePermits(jobsDirectory, jobId, permits)}\n}`}
 [ -d "$d" ] || mkdir "$d" 2>/dev/null || [ -d "$d" ] || exit 1
 [ -s "$d/run.sh" ] || {
   ${linkLog(log)}${SET_AT}
@@ -91,8 +91,8 @@ export function parseProcesses(
   output: string,
   jobs: readonly ProcessJob[],
   host: string,
-): Map<string, JobWord> {
-  const words = new Map<string, JobWord>();
+): Map<string, ReportedJob> {
+  const words = new Map<string, ReportedJob>();
   const directories = new Map(jobs.map(({ pid, directory }) => [String(pid), directory]));
   for (const line of answerLines(output)) {
     const [mark, id = "", state = "", exitCode = ""] = fieldsOf(line, " ", 4);

@@ -90,11 +90,11 @@ export interface EndedRecord {
 
 /** undefined: it is not of ours. The same holds of the other two. */
 export function parseSubmitted(bytes: Uint8Array): SubmittedRecord | undefined {
-  const [first = "", slot = "", ...more] = new TextDecoder().decode(bytes).split("\n");
+  const [first = "", allocation = "", ...more] = new TextDecoder().decode(bytes).split("\n");
   if (more.length > 1) return undefined;
   const [runId, host = null] = first.split(";");
   const [reservation = null, partition = null, why = "reservation-deleted"] =
-    slot === "" ? [] : slot.split(" ").map((name) => (name === "-" ? null : name));
+    allocation === "" ? [] : allocation.split(" ").map((name) => (name === "-" ? null : name));
   return Submitted.safeParse({ runId, host, reservation, partition, why }).data;
 }
 

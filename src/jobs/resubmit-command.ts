@@ -23,7 +23,7 @@ export interface ResubmitRequest extends JobDirectory {
  * Submits the script of a job again, as the same job: of one that Slurm holds because its reservation was deleted, which
  * is cancelled first, or of one that its node or another job has ended. Of several callers one can make the lock, named
  * after the Slurm job that is replaced: while it stands, that job's cancellation means nothing. A caller that died between
- * lock and answer is followed by one that finds the new job by its marker, or submits: so whoever was held up for long does
+ * lock and answer is followed by one that finds the new job by its comment, or submits: so whoever was held up for long does
  * not submit any more. Slurm's ids begin again at its MaxJobId, and say nothing of which job is newer. Only a whole listing
  * says that the old job is gone; and of a held one, only one that never ran is replaced.
  */
@@ -76,11 +76,11 @@ ${STARTED_ANEW}
   }
 }
 [ -n "$new" ] || say "failed $failed"
-moved "$new" ${slotLine(request)}`;
+moved "$new" ${allocationLine(request)}`;
 }
 
 /** The second line of `submitted`, as a word of the shell. */
-export function slotLine({ reservation, partition, why }: ResubmitRequest): string {
+export function allocationLine({ reservation, partition, why }: ResubmitRequest): string {
   return quote(`${reservation ?? "-"} ${partition ?? "-"} ${why}`);
 }
 

@@ -62,8 +62,8 @@ mento:array:\${d#.arrays/}
 done
 # By find: there may be more than the arguments of one command.
 find . -ignore_readdir_race -mindepth 1 -maxdepth 1 -name '.removed.*' -exec rm -rf {} + || failed=yes
-find .seats -path '*/newest/*' -type f -mmin +${minutes} -delete 2>/dev/null
-find .seats -mindepth 1 -type d -empty -mmin +${minutes} -delete 2>/dev/null
+find .permits -path '*/newest/*' -type f -mmin +${minutes} -delete 2>/dev/null
+find .permits -mindepth 1 -type d -empty -mmin +${minutes} -delete 2>/dev/null
 find .spool .copies -type f -mmin +${minutes} -delete 2>/dev/null
 [ -z "$failed" ] || exit 1
 echo "mento:$removed"`,

@@ -51,7 +51,7 @@ const MAX_FIELDS = 4 * MAX_RESULTS;
 
 /** Exit codes of a job of Slurm that has not run the program; where that is looked at, a program's own are told as 1. */
 export const NOT_RUN = {
-  /** Another job of Slurm, of the same marker, has run it or does. */
+  /** Another job of Slurm, of the same comment, has run it or does. */
   another: 121,
   /** It was cancelled before. */
   cancelled: 122,
@@ -256,7 +256,7 @@ function linkLog(log: string): string {
   return `mkdir -p ${literal(folder)} && ln -sfn ${literal(log)} "$directory/job.log" || exit ${UNPREPARED}\n  `;
 }
 
-/** Of a job of Slurm there is Slurm's word too; a process that ends without a record counts as killed. */
+/** Of a job of Slurm there is Slurm's report too; a process that ends without a record counts as killed. */
 const RECORD_END: Record<RunScript["launch"], string> = {
   slurm: "end | record ended",
   rest: "end | record ended",

@@ -22,7 +22,7 @@ export type EndedJob = JobEventData & {
 };
 
 /** What a job needs of its trigger. */
-export interface JobEffects {
+export interface JobDeps {
   /** Runs a script where the job directory can be seen. */
   run: (script: string) => Promise<CommandEnd>;
   cancel: (reason: string | null) => Promise<CancelOutcome>;
@@ -38,17 +38,17 @@ export class Job {
   readonly directory: string;
   /** What is known of it now: its last event's data. */
   data: JobEventData;
-  readonly #effects: JobEffects;
+  readonly #deps: JobDeps;
   readonly #events: CloudEvent[] = [];
   #isLeft = false;
   #wake: (() => void)[] = [];
 
-  constructor(data: JobEventData, effects: JobEffects) {
+  constructor(data: JobEventData, deps: JobDeps) {
     this.data = data;
     this.id = data.job.id;
     this.slurmJobId = data.slurm.jobId;
     this.directory = data.job.directory;
-    this.#effects = effects;
+    this.#deps = deps;
   }
 
   get hasEnded(): boolean {
@@ -90,7 +90,7 @@ export class Job {
   async *logs(): AsyncGenerator<string, void, undefined> {
     const decoder = new TextDecoder();
     const ended = this.#until(() => this.hasEnded).catch(() => undefined);
-    let offset = this.#effects.logBegins;
+    let offset = this.#deps.logBegins;
     let unseenSince: number | undefined;
     // What it has started may go on to print for ever: that is not the job's any more.
     let size: number | undefined;
@@ -120,13 +120,13 @@ export class Job {
 
   async #logSize(): Promise<number> {
     const log = `${quote(this.directory)}/job.log`;
-    const end = await this.#effects.run(within(READ_SECONDS, `stat -Lc %s ${log} 2>/dev/null`));
+    const end = await this.#deps.run(within(READ_SECONDS, `stat -Lc %s ${log} 2>/dev/null`));
     return Number(end.stdout.toString("utf8")) || 0;
   }
 
   async #readLog(offset: number): Promise<Buffer> {
     const log = `${quote(this.directory)}/job.log`;
-    const end = await this.#effects.run(
+    const end = await this.#deps.run(
       within(READ_SECONDS, `tail -c +${offset + 1} ${log} 2>/dev/null | head -c ${LOG_PIECE_BYTES}`),
     );
     return end.stdout;
@@ -134,7 +134,7 @@ export class Job {
 
   /** Ends it: cancelled, gone (and how it had ended), unknown, or failed, and why. What then happened, {@link ended} tells. */
   cancel(reason: string | null = null): Promise<CancelOutcome> {
-    return this.#effects.cancel(reason);
+    return this.#deps.cancel(reason);
   }
 
   /** Takes in an event of its own. */

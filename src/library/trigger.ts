@@ -27,18 +27,18 @@ import {
 } from "../messages/job-event.ts";
 import type { TriggerInput } from "../messages/trigger-input.ts";
 import { METHODS } from "../submission/methods.ts";
-import type { Place, SubmittedJob } from "../submission/method.ts";
+import type { SubmitTarget, SubmittedJob } from "../submission/method.ts";
 import { notesOf } from "../submission/sbatch.ts";
 import { resubmitAt } from "../tracking/resubmit.ts";
 import { openSlurmRest } from "../slurm/rest/open-slurm-rest.ts";
 import { RuntimeDirectory } from "../shells/runtime-directory.ts";
-import { SessionPlaces } from "../submission/session-places.ts";
+import { SubmitTargets } from "../submission/submit-targets.ts";
 import { SessionShells } from "../submission/session-shells.ts";
 import type { SlurmRest } from "../slurm/rest/slurm-rest.ts";
 import { LocalShell } from "../shells/local.ts";
 import { quote } from "../shells/quote.ts";
 import type { Shell } from "../shells/shell.ts";
-import { Sights } from "../tracking/sight.ts";
+import { Observers } from "../tracking/observer.ts";
 import { Tracker } from "../tracking/tracker.ts";
 import { argumentFor, HERE, planJob, type JobPlan } from "../triggers/plan.ts";
 import { Trigger as TriggerConfig } from "../triggers/trigger-config.ts";
@@ -100,9 +100,9 @@ export class Trigger {
   readonly #config: MentoConfig;
   readonly #sessions: Sessions;
   readonly #shells: SessionShells;
-  readonly #places: SessionPlaces;
+  readonly #targets: SubmitTargets;
   readonly #here: LocalShell;
-  readonly #sights: Sights;
+  readonly #observers: Observers;
   readonly #slurmRest: SlurmRest | null;
   readonly #runtime = new RuntimeDirectory();
   readonly #tracker: Tracker;
@@ -125,11 +125,11 @@ export class Trigger {
     this.#here = new LocalShell(ssh.commandTimeoutMs);
     const rest = openSlurmRest(this.#config.slurmRest);
     this.#slurmRest = rest;
-    this.#places = new SessionPlaces(site, this.#shells, { here: this.#here, rest });
+    this.#targets = new SubmitTargets(site, this.#shells, { here: this.#here, rest });
     this.#announcer = options.broker && new Announcer(options.broker, options.log);
-    this.#sights = new Sights(this.#here, this.#sessions, this.#shells, rest, site);
+    this.#observers = new Observers(this.#here, this.#sessions, this.#shells, rest, site);
     this.#tracker = new Tracker({
-      sightOf: (record) => this.#sights.of(record),
+      observerOf: (record) => this.#observers.of(record),
       putAside: (_, why) => Promise.reject(new Error(why)),
       announce: (event) => this.#announce(event),
       track: (record) => {
@@ -137,8 +137,8 @@ export class Trigger {
         return Promise.resolve();
       },
       // Nobody counts the library's jobs.
-      leaveSeats: () => Promise.resolve(),
-      resubmit: resubmitAt(this.#sessions, this.#places),
+      leavePermits: () => Promise.resolve(),
+      resubmit: resubmitAt(this.#sessions, this.#targets),
       reconcileSeconds: worker.reconcileSeconds,
       lostAfterHours: worker.lostAfterHours,
       log,
@@ -158,10 +158,13 @@ export class Trigger {
   }
 
   /** What {@link run} would do, without doing it: where the job would run, and as what. */
-  async plan(argList: ArgumentList, options: RunOptions = {}): Promise<{ plan: JobPlan; place: Place }> {
+  async plan(
+    argList: ArgumentList,
+    options: RunOptions = {},
+  ): Promise<{ plan: JobPlan; target: SubmitTarget }> {
     return this.#using(async () => {
       const plan = this.#plan(argList, options, await this.#session());
-      return { plan, place: await this.#placeFor(plan) };
+      return { plan, target: await this.#targetFor(plan) };
     });
   }
 
@@ -178,17 +181,17 @@ export class Trigger {
     const session = await this.#session();
     const plan = this.#plan(argList, options, session);
     const received = new Date();
-    const { job: submitted, place, before } = await this.#submit(plan);
-    const { jobsDirectory, slurm } = place;
+    const { job: submitted, target, before } = await this.#submit(plan);
+    const { jobsDirectory, slurm } = target;
     const { traceparent } = plan;
     const data = submittedData(plan, submitted, { ready: null, received, notice: null });
     const known = this.#jobs.get(plan.jobId);
     if (known !== undefined) return known;
     const record: TrackingRecord = { version: 1, data, traceparent, jobsDirectory, slurm };
-    const notes = notesOf(plan, place);
+    const notes = notesOf(plan, target);
     const first = notes.length > 0 ? { ...data, notes } : data;
     const job: Job = new Job(first, {
-      run: (script) => this.#using(async () => (await this.#sights.of(record)).shell.run(script)),
+      run: (script) => this.#using(async () => (await this.#observers.of(record)).shell.run(script)),
       cancel: (reason) => this.#using(() => this.#cancel(job.data, reason)),
       // An earlier call's job has its output there already.
       logBegins: Date.parse(submitted.submittedAt) < before.at ? 0 : before.bytes,
@@ -200,16 +203,16 @@ export class Trigger {
   }
 
   /** An answer that got lost says nothing of the job: it is looked for. */
-  async #submit(plan: JobPlan): Promise<{ job: SubmittedJob; place: Place; before: LogBefore }> {
+  async #submit(plan: JobPlan): Promise<{ job: SubmittedJob; target: SubmitTarget; before: LogBefore }> {
     const method = METHODS[plan.trigger.method];
     const until = Date.now() + LOOK_FOR_SUBMIT_MS;
     let before: LogBefore | undefined;
     for (;;) {
       try {
-        const place = await this.#placeFor(plan);
-        before ??= await logBefore(plan, place.shell);
+        const target = await this.#targetFor(plan);
+        before ??= await logBefore(plan, target.shell);
         const options = { dataTimeout: 0, dataLook: undefined, now: new Date() };
-        return { job: await method.submit(plan, place, options), place, before };
+        return { job: await method.submit(plan, target, options), target, before };
       } catch (error) {
         const isUnclear =
           error instanceof MentoError && ["submit-in-flight", "ssh-lost"].includes(error.code);
@@ -219,8 +222,8 @@ export class Trigger {
     }
   }
 
-  #placeFor({ session, trigger, argv }: JobPlan): Promise<Place> {
-    return this.#places.placeFor(session as Session | null, {
+  #targetFor({ session, trigger, argv }: JobPlan): Promise<SubmitTarget> {
+    return this.#targets.targetFor(session as Session | null, {
       ...{ ...trigger, program: argv[0] },
       otherwise: TIME_BY_DEFAULT,
     });
@@ -271,8 +274,8 @@ export class Trigger {
 
   #cancel(data: JobEventData, reason: string | null): Promise<CancelOutcome> {
     const [site, sessions, shells] = [this.#config.site, this.#sessions, this.#shells];
-    const effects = { site, sessions, shells, here: this.#here, rest: this.#slurmRest, destinations: [] };
-    return cancelKnown(data, requestFromHere(reason), effects);
+    const deps = { site, sessions, shells, here: this.#here, rest: this.#slurmRest, destinations: [] };
+    return cancelKnown(data, requestFromHere(reason), deps);
   }
 
   async #announce(event: OutgoingEvent): Promise<void> {

@@ -2,7 +2,7 @@ import { createHmac, timingSafeEqual } from "node:crypto";
 
 /** A line of a known_hosts file. */
 export interface KnownHostsLine {
-  marker: "@revoked" | "@cert-authority" | null;
+  jobComment: "@revoked" | "@cert-authority" | null;
   /** Patterns in lower case, or one hashed name. */
   hosts: string;
   type: string;
@@ -11,7 +11,7 @@ export interface KnownHostsLine {
 
 /**
  * The lines of a known_hosts file, sshd(8) "SSH_KNOWN_HOSTS FILE FORMAT". Lines that OpenSSH passes over are left out: of
- * another form, with an unknown marker, or with a key of another type than they say.
+ * another form, with an unknown job comment, or with a key of another type than they say.
  */
 export function* parseKnownHosts(text: string): Generator<KnownHostsLine> {
   for (const line of text.replace(/^(\uFEFF|\xef\xbb\xbf)/, "").split("\n")) {
@@ -19,13 +19,13 @@ export function* parseKnownHosts(text: string): Generator<KnownHostsLine> {
       .replace(/\r$/, "")
       .split(/[ \t]+/)
       .filter((word) => word !== "");
-    const marker = words[0]?.startsWith("@") === true ? words.shift() : null;
+    const jobComment = words[0]?.startsWith("@") === true ? words.shift() : null;
     const [hosts, type, base64] = words;
     if (hosts === undefined || type === undefined || base64 === undefined || hosts.startsWith("#")) continue;
-    if (marker !== null && marker !== "@revoked" && marker !== "@cert-authority") continue;
+    if (jobComment !== null && jobComment !== "@revoked" && jobComment !== "@cert-authority") continue;
     const key = Buffer.from(base64, "base64");
     if (typeOf(key) !== type) continue;
-    yield { marker, hosts: hosts.startsWith("|") ? hosts : hosts.toLowerCase(), type, key };
+    yield { jobComment, hosts: hosts.startsWith("|") ? hosts : hosts.toLowerCase(), type, key };
   }
 }
 

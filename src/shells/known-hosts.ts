@@ -62,16 +62,16 @@ export async function knownOfNode(node: Node, rules: HostKeyRules): Promise<Know
   return known;
 }
 
-function take({ marker, key, type }: KnownHostsLine, file: string, known: KnownOfNode): void {
-  if (marker === "@revoked") known.revoked.push({ key, file });
-  else if (marker === "@cert-authority") known.authorities.push(file);
+function take({ jobComment, key, type }: KnownHostsLine, file: string, known: KnownOfNode): void {
+  if (jobComment === "@revoked") known.revoked.push({ key, file });
+  else if (jobComment === "@cert-authority") known.authorities.push(file);
   else known.keys.push({ key, type });
 }
 
 /** A key may have been revoked under any name: ssh(1) looks for those with the port, and for the name without. */
 function isAboutNode(line: KnownHostsLine, { name, address, port }: Node): boolean {
   const names = [hostPattern(name, 22), hostPattern(address, port)];
-  if (line.marker === "@revoked") names.push(hostPattern(name, port), hostPattern(address, 22));
+  if (line.jobComment === "@revoked") names.push(hostPattern(name, port), hostPattern(address, 22));
   return names.some((one) => isAbout(line, one));
 }
 

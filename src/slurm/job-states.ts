@@ -39,7 +39,7 @@ export const SLURM_STATES: readonly [short: string, long: string, SlurmMeaning][
 ];
 
 /**
- * What Slurm's word on a job means, in its long form (`CANCELLED by 1234`), cut off (`OUT_OF_ME+`) or short (`TO`);
+ * What Slurm's report on a job means, in its long form (`CANCELLED by 1234`), cut off (`OUT_OF_ME+`) or short (`TO`);
  * undefined for a state that is not known: such a job goes on being watched.
  */
 export function meaningOf(slurmState: string): SlurmMeaning | undefined {
@@ -59,7 +59,7 @@ export function endFromSlurm(slurmState: string): Exclude<SlurmMeaning, "goes-on
 }
 
 /** What Slurm reports of one job, by `squeue`, accounting or its REST API. */
-export interface SlurmWord {
+export interface ReportedState {
   id: string;
   /** In any form that {@link endFromSlurm} knows. */
   state: string;
@@ -74,7 +74,7 @@ export interface SlurmWord {
 }
 
 /** A word on a job, and by what it is known to be ours. */
-export interface JobWord extends SlurmWord {
+export interface ReportedJob extends ReportedState {
   comment: string;
   directory: string;
   /** The job of Slurm that runs ours in place of the one that was asked for, and where. */

@@ -24,7 +24,7 @@ const MOST_SAID = 256 * 1024;
  * Functions of the shell. `until_ended` prints what `sbatch` does until that has ended, and ends with its exit code: what
  * it has left behind may hold its outputs for longer. `ask_sbatch` submits, sets `code`, and `id` if `sbatch` has ended well and printed an id of the
  * form of `--parsable`, and nothing else but messages of its own. A wrapper, or a plugin, may greet, submit more than one
- * job, or tell of others: then nobody can tell which is ours; it fails, and the job is looked for by its marker.
+ * job, or tell of others: then nobody can tell which is ours; it fails, and the job is looked for by its comment.
  * `note_failed` makes a directory's `.failed`: empty if it is over, for `sbatch` ended by itself and said why, or nothing.
  */
 export const ASK_SBATCH = `until_ended() {

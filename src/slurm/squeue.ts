@@ -19,7 +19,7 @@ export interface SlurmJob {
   /** Why it waits, or how it ended, in Slurm's words. */
   reason: string;
   nodes: string;
-  /** Our marker, and the job directory: an id alone may be another job's, for Slurm begins again at its MaxJobId. */
+  /** Our job comment, and the job directory: an id alone may be another job's, for Slurm begins again at its MaxJobId. */
   comment: string;
   directory: string;
 }
@@ -75,30 +75,30 @@ function endedWithReservation(state: string, used: string, limit: string): boole
  * Cancels a job if it waits; both are words of the shell. For one waiting task of an array `scancel --state` takes all of
  * them, and without it the task leaves no trace (Slurm 22.05): a change of its own, here of its comment, parts it from them.
  */
-export function cancelWaiting(id: string, marker: string): string {
-  return cancelCommand(id, marker, "--state=PENDING ");
+export function cancelWaiting(id: string, jobComment: string): string {
+  return cancelCommand(id, jobComment, "--state=PENDING ");
 }
 
 /** The same, whether it waits or runs. */
-export function cancelOne(id: string, marker: string): string {
-  return cancelCommand(id, marker, "");
+export function cancelOne(id: string, jobComment: string): string {
+  return cancelCommand(id, jobComment, "");
 }
 
-function cancelCommand(id: string, marker: string, which: string): string {
+function cancelCommand(id: string, jobComment: string, which: string): string {
   return `{
-  case ${id} in *_*) ${FOR_A_WHILE} scontrol update JobId=${id} Comment=${marker} ;; esac && ${FOR_A_WHILE} scancel ${which}${id}
+  case ${id} in *_*) ${FOR_A_WHILE} scontrol update JobId=${id} Comment=${jobComment} ;; esac && ${FOR_A_WHILE} scancel ${which}${id}
 }`;
 }
 
 /** Makes a task of an array, of this id, a job of its own in Slurm's eyes. */
-export function partTask(slurmJobId: string, marker: string): string {
-  return `${FOR_A_WHILE} scontrol update JobId=${quote(slurmJobId)} Comment=${quote(marker)}`;
+export function partTask(slurmJobId: string, jobComment: string): string {
+  return `${FOR_A_WHILE} scontrol update JobId=${quote(slurmJobId)} Comment=${quote(jobComment)}`;
 }
 
 /** Cancels a job that waits, and prints what it is then. */
-export function cancelHeldCommand(slurmJobId: string, marker: string): string {
+export function cancelHeldCommand(slurmJobId: string, jobComment: string): string {
   const id = quote(slurmJobId);
-  return `${cancelWaiting(id, quote(marker))}; ${SQUEUE} --array --noheader --states=all --jobs=${id} --format=%T`;
+  return `${cancelWaiting(id, quote(jobComment))}; ${SQUEUE} --array --noheader --states=all --jobs=${id} --format=%T`;
 }
 
 /** By what {@link cancelHeldCommand} has printed. */

@@ -5,15 +5,15 @@ import { parseSubmitAnswer } from "../jobs/submit-said.ts";
 import { launchCommand } from "../jobs/process.ts";
 import { jobScript } from "./job-script.ts";
 import { find } from "./find.ts";
-import type { Method, Place } from "./method.ts";
+import type { Method, SubmitTarget } from "./method.ts";
 import { conclude, dataHere, dataOf, requestOf } from "./submit-answer.ts";
 
 /** A process of its own, outside Slurm, on the host that the shell is on. */
 export const command: Method = {
-  async submit(plan, place, options) {
-    const { jobsDirectory, shell } = place;
-    const { seats = null } = options;
-    const data = dataHere(plan, place) ?? dataOf(plan, place, seats !== null);
+  async submit(plan, target, options) {
+    const { jobsDirectory, shell } = target;
+    const { permits = null } = options;
+    const data = dataHere(plan, target) ?? dataOf(plan, target, permits !== null);
     const paths = data?.paths ?? plan.paths;
     const script = jobScript(plan, jobsDirectory, {
       launch: "process",
@@ -24,7 +24,7 @@ export const command: Method = {
         jobsDirectory,
         jobId: plan.jobId,
         data: isSettled && data !== null && "root" in data ? { ...data, isSettled } : data,
-        seats,
+        permits,
         script,
         log: plan.logFile,
         host: shell.host,
@@ -35,17 +35,17 @@ export const command: Method = {
     let { end, answer } = await call(false);
     if (answer?.kind === "changing" && lookId(answer.look) === options.dataLook)
       ({ end, answer } = await call(true));
-    if (answer?.kind === "outside" && plan.session === null) throw notAllowedHere(answer, place);
+    if (answer?.kind === "outside" && plan.session === null) throw notAllowedHere(answer, target);
     const refusal = () => Promise.resolve(new Error("a process is not refused"));
-    return conclude({ answer, end, plan, place, options, refusal });
+    return conclude({ answer, end, plan, target, options, refusal });
   },
   find,
 };
 
-function notAllowedHere({ path, real }: { path: string; real: string }, place: Place) {
+function notAllowedHere({ path, real }: { path: string; real: string }, target: SubmitTarget) {
   return new Rejected({
     code: "path-outside-beamtime",
-    message: `${path} is ${real}, which jobs here may not be given while no session is open: it lies in none of ${place.dataHere?.folders.join(", ") ?? ""}.`,
+    message: `${path} is ${real}, which jobs here may not be given while no session is open: it lies in none of ${target.dataHere?.folders.join(", ") ?? ""}.`,
     hint: "Name its folder in site.localData of the configuration, or open a session that it lies in.",
   });
 }

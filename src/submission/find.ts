@@ -2,19 +2,19 @@ import { lookId } from "../jobs/data-check.ts";
 import { findCommand } from "../jobs/directory.ts";
 import { parseSubmitAnswer } from "../jobs/submit-said.ts";
 import type { JobPlan } from "../triggers/plan.ts";
-import type { Place, SubmitOptions, SubmittedJob } from "./method.ts";
+import type { SubmitTarget, SubmitOptions, SubmittedJob } from "./method.ts";
 import { conclude, dataOf } from "./submit-answer.ts";
 
 /** Looks into the job directory, and at the data; see {@link Method.find}. A job being submitted counts as none. */
 export async function find(
   plan: JobPlan,
-  place: Place,
+  target: SubmitTarget,
   options: SubmitOptions,
 ): Promise<SubmittedJob | null> {
-  const data = dataOf(plan, place);
+  const data = dataOf(plan, target);
   // Whether there is a job already is seen again when it is submitted.
   if (data === null) return null;
-  const { jobsDirectory, shell } = place;
+  const { jobsDirectory, shell } = target;
   const call = async (isSettled: boolean) => {
     const command = findCommand({ jobsDirectory, jobId: plan.jobId }, { ...data, isSettled });
     const end = await shell.run(command);
@@ -25,5 +25,5 @@ export async function find(
     ({ end, answer } = await call(true));
   if (answer?.kind === "none" || answer?.kind === "in-flight") return null;
   const refusal = () => Promise.resolve(new Error("nothing was submitted"));
-  return conclude({ answer, end, plan, place, options, refusal });
+  return conclude({ answer, end, plan, target, options, refusal });
 }

@@ -1,7 +1,7 @@
-import type { Slot } from "../beamtime/reservation.ts";
+import type { Allocation } from "../beamtime/reservation.ts";
 import type { MentoError } from "../errors.ts";
 import type { DataHere } from "../jobs/data-check.ts";
-import type { Seats } from "../jobs/seats.ts";
+import type { Permits } from "../jobs/permits.ts";
 import type { EventError } from "../messages/job-event.ts";
 import type { JobPlan } from "../triggers/plan.ts";
 import type { TriggerSlurm } from "../triggers/trigger-config.ts";
@@ -15,10 +15,10 @@ export interface UserScript extends SbatchScript {
 }
 
 /** What is asked of Slurm, whoever asks. */
-export type PlaceSlurm = TriggerSlurm & { time: string };
+export type TargetSlurm = TriggerSlurm & { time: string };
 
 /** Where a job is to run: a host to submit from, and what Slurm is told. */
-export interface Place {
+export interface SubmitTarget {
   shell: Shell;
   /** The session's folder on the core file system, which data must lie in; null: nobody looks at the data. */
   corePath: string | null;
@@ -31,8 +31,8 @@ export interface Place {
   /** Where requests to cancel its jobs are, if not in their directories. */
   cancelRequests?: string;
   /** Or why there is none at the moment; null for a job outside Slurm. */
-  slot: Slot | MentoError | null;
-  slurm: PlaceSlurm;
+  allocation: Allocation | MentoError | null;
+  slurm: TargetSlurm;
   /** null: the configuration has none. */
   rest: SlurmRest | null;
   /** null: the program is none. */
@@ -56,7 +56,7 @@ export interface SubmittedJob {
   /** The array that it was submitted with as a task; null: it was by itself. */
   arrayId: string | null;
   /** Where it was submitted to; null if that is not known. */
-  slot: Pick<Slot, "reservation" | "partition"> | null;
+  allocation: Pick<Allocation, "reservation" | "partition"> | null;
 }
 
 export interface SubmitOptions {
@@ -65,7 +65,7 @@ export interface SubmitOptions {
   /** What was seen of the data before, if it is of unknown size. */
   dataLook: string | undefined;
   /** What the job must have to be submitted, if its trigger's jobs are counted. */
-  seats?: Seats | null;
+  permits?: Permits | null;
   now: Date;
 }
 
@@ -81,10 +81,10 @@ export interface Method {
    * @throws Superseded a newer message has had its turn
    * @throws Unavailable `ssh-unreachable`, `ssh-lost`, `slurm-unavailable`, `too-many-pending`
    */
-  submit(plan: JobPlan, place: Place, options: SubmitOptions): Promise<SubmittedJob>;
+  submit(plan: JobPlan, target: SubmitTarget, options: SubmitOptions): Promise<SubmittedJob>;
   /**
    * Answers with the job that an earlier call has submitted, or with null if there is none and its data is whole. Makes
    * nothing. A method without it cannot count jobs. Throws what {@link submit} does for the data.
    */
-  find?(plan: JobPlan, place: Place, options: SubmitOptions): Promise<SubmittedJob | null>;
+  find?(plan: JobPlan, target: SubmitTarget, options: SubmitOptions): Promise<SubmittedJob | null>;
 }

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import type { Slot } from "../beamtime/reservation.ts";
+import type { Allocation } from "../beamtime/reservation.ts";
 import { MentoError } from "../errors.ts";
 import {
   arrayCommand,
@@ -9,14 +9,14 @@ import {
   SBATCH_SAYS,
 } from "../jobs/array.ts";
 import { lookId } from "../jobs/data-check.ts";
-import { arrayMarkerOf, type SubmitRequest } from "../jobs/directory.ts";
+import { arrayCommentOf, type SubmitRequest } from "../jobs/directory.ts";
 import type { SubmitAnswer } from "../jobs/submit-said.ts";
 import { failureOf } from "../slurm/sbatch-refusals.ts";
 import { carriedOver } from "./sbatch-script.ts";
 import { quotedBytes } from "../shells/quote.ts";
 import type { CommandEnd } from "../shells/shell.ts";
 import type { JobPlan } from "../triggers/plan.ts";
-import type { Place, SubmitOptions, SubmittedJob } from "./method.ts";
+import type { SubmitTarget, SubmitOptions, SubmittedJob } from "./method.ts";
 import { sbatch, sbatchArguments, submitRequest, whyFailed, withdrawRefused } from "./sbatch.ts";
 import { conclude, type Failed } from "./submit-answer.ts";
 
@@ -39,26 +39,30 @@ export interface ArrayMember {
  */
 export async function submitArray(
   members: readonly ArrayMember[],
-  place: Place,
+  target: SubmitTarget,
 ): Promise<PromiseSettledResult<SubmittedJob>[]> {
-  const { slot } = place;
-  if (slot === null || slot instanceof MentoError) {
-    return Promise.allSettled(members.map(({ plan, options }) => sbatch.submit(plan, place, options)));
+  const { allocation } = target;
+  if (allocation === null || allocation instanceof MentoError) {
+    return Promise.allSettled(members.map(({ plan, options }) => sbatch.submit(plan, target, options)));
   }
   const ends = [];
-  for (const part of inParts(members, place, slot)) {
+  for (const part of inParts(members, target, allocation)) {
     const rejected = (reason: unknown) => part.map(() => ({ status: "rejected", reason }) as const);
-    ends.push(...(await submitPart(part, place, slot).catch(rejected)));
+    ends.push(...(await submitPart(part, target, allocation).catch(rejected)));
   }
   return ends;
 }
 
 /** In their order, as many to a part as its scripts may have bytes. */
-function inParts(members: readonly ArrayMember[], place: Place, slot: Slot): ArrayMember[][] {
+function inParts(
+  members: readonly ArrayMember[],
+  target: SubmitTarget,
+  allocation: Allocation,
+): ArrayMember[][] {
   const parts: ArrayMember[][] = [];
   let bytes = Infinity;
   for (const member of members) {
-    const { script } = submitRequest(member.plan, place, slot, { now: member.options.now });
+    const { script } = submitRequest(member.plan, target, allocation, { now: member.options.now });
     const own = quotedBytes(script);
     bytes += own;
     if (bytes > MAX_SCRIPT_BYTES) {
@@ -72,18 +76,18 @@ function inParts(members: readonly ArrayMember[], place: Place, slot: Slot): Arr
 
 async function submitPart(
   members: readonly ArrayMember[],
-  place: Place,
-  slot: Slot,
+  target: SubmitTarget,
+  allocation: Allocation,
 ): Promise<PromiseSettledResult<SubmittedJob>[]> {
-  const alone = ({ plan, options }: ArrayMember) => sbatch.submit(plan, place, options);
+  const alone = ({ plan, options }: ArrayMember) => sbatch.submit(plan, target, options);
   const isOneJob = new Set(members.map(({ plan }) => plan.jobId)).size === 1;
   if (isOneJob) return Promise.allSettled(members.map(alone));
-  const first = await submitOnce(members, place, slot, []);
+  const first = await submitOnce(members, target, allocation, []);
   const settled = members.filter(({ plan, options }) => {
     const answer = first.answers.get(plan.jobId);
     return answer?.kind === "changing" && lookId(answer.look) === options.dataLook;
   });
-  const second = settled.length === 0 ? undefined : await submitOnce(settled, place, slot, settled);
+  const second = settled.length === 0 ? undefined : await submitOnce(settled, target, allocation, settled);
   return Promise.allSettled(
     members.map((member) => {
       const { plan, options } = member;
@@ -91,8 +95,8 @@ async function submitPart(
       const answer = call.answers.get(plan.jobId);
       if (answer?.kind === "in-flight") return alone(member);
       const refusal = ({ code, stderr }: Failed) =>
-        Promise.resolve(whyFailed(failureOf(code, stderr), code, plan, place));
-      return conclude({ answer, end: call.end, plan, place, options, refusal });
+        Promise.resolve(whyFailed(failureOf(code, stderr), code, plan, target));
+      return conclude({ answer, end: call.end, plan, target, options, refusal });
     }),
   );
 }
@@ -103,15 +107,15 @@ type Answers = Map<string, SubmitAnswer | undefined>;
 /** A message that was published twice is one job. */
 async function submitOnce(
   members: readonly ArrayMember[],
-  place: Place,
-  slot: Slot,
+  target: SubmitTarget,
+  allocation: Allocation,
   settled: readonly ArrayMember[],
 ): Promise<{ end: CommandEnd; answers: Answers }> {
-  const { jobsDirectory, maxPending, shell, slurm, userScript } = place;
+  const { jobsDirectory, maxPending, shell, slurm, userScript } = target;
   const arrayId = randomUUID();
   const unique = [...new Map(members.map((member) => [member.plan.jobId, member])).values()];
   const jobs = unique.map((member): SubmitRequest => {
-    const request = submitRequest(member.plan, place, slot, { now: member.options.now }, arrayId);
+    const request = submitRequest(member.plan, target, allocation, { now: member.options.now }, arrayId);
     return settled.includes(member) && request.data !== null
       ? { ...request, data: { ...request.data, isSettled: true } }
       : request;
@@ -119,13 +123,13 @@ async function submitOnce(
   const trigger = unique[0]?.plan.trigger;
   const folder = arrayFolder(jobsDirectory, arrayId);
   const args = sbatchArguments({
-    marker: arrayMarkerOf(arrayId),
+    jobComment: arrayCommentOf(arrayId),
     directory: folder,
     // `%a` is the task's index, and what has this name a link to its job's directory.
     output: `${folder}/%a/job.log`,
     name: trigger?.name ?? "",
     priority: trigger?.priority ?? 0,
-    ...{ slurm, slot },
+    ...{ slurm, allocation },
   });
   const command = arrayCommand(
     {
@@ -143,14 +147,14 @@ async function submitOnce(
   const answers: Answers = new Map();
   unique.forEach(({ plan }, at) => {
     const { answer, isNew } = said[at] ?? {};
-    const request = { paths: plan.paths, slot, array: arrayId };
+    const request = { paths: plan.paths, allocation, array: arrayId };
     const isOurs = isNew === true && answer?.kind === "submitted";
     answers.set(plan.jobId, isOurs ? { ...answer, request: { ...request, submittedAt: answer.at } } : answer);
   });
   const failed = plans.filter(({ jobId }) => answers.get(jobId)?.kind === "failed");
   const [answer] = failed.map(({ jobId }) => answers.get(jobId));
   if (answer?.kind === "failed") {
-    await withdrawRefused(failureOf(answer.exitCode, end.stderr), failed, place, null);
+    await withdrawRefused(failureOf(answer.exitCode, end.stderr), failed, target, null);
   }
   return { end, answers };
 }

@@ -175,7 +175,7 @@ export function carriedOver({ options, foreign }: SbatchScript, args: readonly s
     if (isLine && arg === undefined) lines.push(`#SBATCH ${written(option)}`);
     const isSaid = arg !== undefined && isSame(option, arg);
     const why = isSaid ? undefined : reason(name, arg, isLine);
-    const effect = isLine && arg === undefined ? EFFECTS[name ?? ""] : undefined;
+    const effect = isLine && arg === undefined ? DEPS[name ?? ""] : undefined;
     if (why !== undefined) notes.push(`${shown(option)} is left out: ${why}`);
     else if (effect !== undefined && value !== "now") notes.push(`${shown(option)}: ${effect}`);
   }
@@ -183,7 +183,7 @@ export function carriedOver({ options, foreign }: SbatchScript, args: readonly s
   return { lines, notes };
 }
 
-const EFFECTS: Record<string, string> = {
+const DEPS: Record<string, string> = {
   hold: "the job waits until somebody releases it (scontrol release)",
   begin: "the job waits until then",
 };

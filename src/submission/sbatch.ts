@@ -1,11 +1,11 @@
-import type { Slot } from "../beamtime/reservation.ts";
+import type { Allocation } from "../beamtime/reservation.ts";
 import { Deferred, MentoError, Rejected, Unavailable } from "../errors.ts";
 import { lookId } from "../jobs/data-check.ts";
 import {
   adoptCommand,
   directoryOf,
   findCommand,
-  markerOf,
+  jobCommentOf,
   recoverCommand,
   submitCommand,
   withdrawCommand,
@@ -14,40 +14,40 @@ import {
 } from "../jobs/directory.ts";
 import { failureOf, meaningOfText, type Refusal, type SbatchFailure } from "../slurm/sbatch-refusals.ts";
 import { carriedOver } from "./sbatch-script.ts";
-import type { Seats } from "../jobs/seats.ts";
+import type { Permits } from "../jobs/permits.ts";
 import { parseSubmitAnswer } from "../jobs/submit-said.ts";
 import { cut } from "../text/cut.ts";
 import type { JobPlan } from "../triggers/plan.ts";
 import type { TriggerSlurm } from "../triggers/trigger-config.ts";
 import { jobScript } from "./job-script.ts";
 import { find } from "./find.ts";
-import type { Method, Place, SubmitOptions } from "./method.ts";
+import type { Method, SubmitTarget, SubmitOptions } from "./method.ts";
 import { conclude, dataHere, dataOf, requestOf, type Failed } from "./submit-answer.ts";
 
 /** `sbatch` on a host that has it; which host that is, the shell knows. */
 export const sbatch: Method = {
-  async submit(plan, place, options) {
-    const { jobsDirectory, shell, slot } = place;
+  async submit(plan, target, options) {
+    const { jobsDirectory, shell, allocation } = target;
     const call = async (command: string) => {
       const end = await shell.run(command, { timeout: LONGEST_SUBMIT_SECONDS * 1000 });
       return { end, answer: parseSubmitAnswer(end.stdout.toString("utf8"), plan.paths) };
     };
-    if (slot === null) throw new Error("a job of Slurm needs a slot");
-    if (slot instanceof MentoError) {
+    if (allocation === null) throw new Error("a job of Slurm needs a slot");
+    if (allocation instanceof MentoError) {
       const job = { jobsDirectory, jobId: plan.jobId };
       let { end, answer } = await call(findCommand(job));
       if (answer?.kind === "in-flight") ({ end, answer } = await call(adoptCommand(job, shell.account)));
-      if (answer?.kind === "none") throw slot;
-      return conclude({ answer, end, plan, place, options, refusal });
+      if (answer?.kind === "none") throw allocation;
+      return conclude({ answer, end, plan, target, options, refusal });
     }
-    const request = submitRequest(plan, place, slot, options);
+    const request = submitRequest(plan, target, allocation, options);
     let { end, answer } = await call(submitCommand(request, shell.account));
     if (answer?.kind === "changing" && lookId(answer.look) === options.dataLook) {
       const settled = { ...request, data: request.data && { ...request.data, isSettled: true } };
       ({ end, answer } = await call(submitCommand(settled, shell.account)));
     }
     if (answer?.kind === "in-flight") ({ end, answer } = await call(recoverCommand(request, shell.account)));
-    return conclude({ answer, end, plan, place, options, refusal });
+    return conclude({ answer, end, plan, target, options, refusal });
   },
   find,
 };
@@ -55,29 +55,29 @@ export const sbatch: Method = {
 /** With `arrayId`: for the job as a task of that array. */
 export function submitRequest(
   plan: JobPlan,
-  place: Place,
-  slot: Slot,
-  { seats = null, now }: Pick<SubmitOptions, "seats" | "now">,
+  target: SubmitTarget,
+  allocation: Allocation,
+  { permits = null, now }: Pick<SubmitOptions, "permits" | "now">,
   arrayId?: string,
 ): SubmitRequest {
-  const { jobsDirectory, maxPending, userScript, slurm } = place;
+  const { jobsDirectory, maxPending, userScript, slurm } = target;
   const { trigger, jobId } = plan;
   const directory = directoryOf(jobsDirectory, jobId);
-  const common = { marker: markerOf(jobId), directory, output: `${directory}/job.log` };
-  const args = sbatchArguments({ ...common, ...trigger, slurm, slot });
+  const common = { jobComment: jobCommentOf(jobId), directory, output: `${directory}/job.log` };
+  const args = sbatchArguments({ ...common, ...trigger, slurm, allocation });
   return {
     jobsDirectory,
     jobId,
     maxPending,
-    seats,
+    permits,
     program: userScript?.path ?? null,
     log: plan.logFile,
-    data: dataOf(plan, place, seats !== null),
+    data: dataOf(plan, target, permits !== null),
     sbatchArguments: args,
     script: jobScript(plan, jobsDirectory, {
       launch: "slurm",
-      request: { ...requestOf(plan, now), slot, ...(arrayId !== undefined && { array: arrayId }) },
-      dataHere: dataHere(plan, place),
+      request: { ...requestOf(plan, now), allocation, ...(arrayId !== undefined && { array: arrayId }) },
+      dataHere: dataHere(plan, target),
       ...(userScript !== null && {
         argv: [`${directory}/program`, ...plan.argv.slice(1)],
         directives: carriedOver(userScript, args).lines,
@@ -90,10 +90,10 @@ const MOST_NOTES = 10;
 const LONGEST_NOTE = 200;
 
 /** For a person: which directives of the user's own script are left out, and why. */
-export function notesOf({ trigger }: JobPlan, { userScript, slurm, slot }: Place): string[] {
-  if (userScript === null || slot === null || slot instanceof MentoError) return [];
-  const nowhere = { marker: "", directory: "", output: "" };
-  const { notes } = carriedOver(userScript, sbatchArguments({ ...nowhere, ...trigger, slurm, slot }));
+export function notesOf({ trigger }: JobPlan, { userScript, slurm, allocation }: SubmitTarget): string[] {
+  if (userScript === null || allocation === null || allocation instanceof MentoError) return [];
+  const nowhere = { jobComment: "", directory: "", output: "" };
+  const { notes } = carriedOver(userScript, sbatchArguments({ ...nowhere, ...trigger, slurm, allocation }));
   const more = notes.length > MOST_NOTES ? [`and ${notes.length - MOST_NOTES} more`] : [];
   return [...notes.slice(0, MOST_NOTES), ...more].map((note) => cut(note, LONGEST_NOTE));
 }
@@ -101,23 +101,23 @@ export function notesOf({ trigger }: JobPlan, { userScript, slurm, slot }: Place
 async function refusal(
   { code, stderr }: Failed,
   plan: JobPlan,
-  place: Place,
-  { seats = null }: SubmitOptions,
+  target: SubmitTarget,
+  { permits = null }: SubmitOptions,
 ): Promise<Error> {
   const failure = failureOf(code, stderr);
-  await withdrawRefused(failure, [plan], place, seats);
-  return whyFailed(failure, code, plan, place);
+  await withdrawRefused(failure, [plan], target, permits);
+  return whyFailed(failure, code, plan, target);
 }
 
 /** Removes the directories of jobs that Slurm has refused; of no others. */
 export async function withdrawRefused(
   { meaning }: SbatchFailure,
   plans: readonly JobPlan[],
-  { shell, jobsDirectory }: Place,
-  seats: Seats | null,
+  { shell, jobsDirectory }: SubmitTarget,
+  permits: Permits | null,
 ): Promise<void> {
   if (meaning === undefined || meaning === "nobody") return;
-  await shell.run(plans.map(({ jobId }) => withdrawCommand(jobsDirectory, jobId, seats)).join("\n"));
+  await shell.run(plans.map(({ jobId }) => withdrawCommand(jobsDirectory, jobId, permits)).join("\n"));
 }
 
 /** What follows from what `sbatch` has said. */
@@ -125,9 +125,9 @@ export function whyFailed(
   { meaning, said }: SbatchFailure,
   code: number,
   plan: JobPlan,
-  place: Place,
+  target: SubmitTarget,
 ): Error {
-  const { host } = place.shell;
+  const { host } = target.shell;
   const words = said || "it said nothing";
   if (meaning === "nobody") {
     return new Unavailable({
@@ -136,7 +136,7 @@ export function whyFailed(
       hint: "Mento tries again, and looks first whether the job was created all the same.",
     });
   }
-  if (meaning !== undefined) return refused(meaning, words, plan, place.userScript?.path);
+  if (meaning !== undefined) return refused(meaning, words, plan, target.userScript?.path);
   const how =
     code === 0 ? "ended well, but printed no job id, or more than one" : `ended with exit code ${code}`;
   return new Deferred({
@@ -180,22 +180,22 @@ export function niceOf(priority: number): number | null {
 
 /** What `sbatch` is told of a job. */
 export function sbatchArguments(job: {
-  marker: string;
+  jobComment: string;
   directory: string;
   output: string;
   name: string;
   slurm: TriggerSlurm;
   priority: number;
-  slot: Slot;
+  allocation: Allocation;
 }): string[] {
-  const { slurm, slot, directory, marker, output, priority } = job;
-  const { reservation, partition, time } = slot;
+  const { slurm, allocation, directory, jobComment, output, priority } = job;
+  const { reservation, partition, time } = allocation;
   const optional = (flag: string, value: string | number | null | undefined) =>
     value == null ? [] : [`${flag}=${value}`];
   return [
     "--parsable",
     `--job-name=${job.name}`,
-    `--comment=${marker}`,
+    `--comment=${jobComment}`,
     `--chdir=${directory}`,
     `--output=${output}`,
     "--open-mode=append",

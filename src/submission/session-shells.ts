@@ -75,15 +75,15 @@ export class SessionShells {
       .update(JSON.stringify(targets.map(({ name, account }) => [name, account])))
       .update(key.key)
       .digest("hex");
-    const place = JSON.stringify([session.id, destination]);
-    const known = this.#held.get(place);
+    const target = JSON.stringify([session.id, destination]);
+    const known = this.#held.get(target);
     if (known?.version === version) {
       known.usedAt = Date.now();
       return known.shell;
     }
     const shell = new ReservedNodes(this.shellsOn(targets, session.id), session.online.account);
     known?.shell.close();
-    this.#held.set(place, { sessionId: session.id, version, shell, usedAt: Date.now() });
+    this.#held.set(target, { sessionId: session.id, version, shell, usedAt: Date.now() });
     return shell;
   }
 
@@ -136,11 +136,11 @@ export class SessionShells {
 
   /** Lets go of sessions that are over: their connections, keys and accepted host keys. */
   async sweep(sessions: Sessions): Promise<void> {
-    for (const [place, { sessionId: id, shell, usedAt }] of [...this.#held]) {
+    for (const [target, { sessionId: id, shell, usedAt }] of [...this.#held]) {
       if (Date.now() - usedAt < LET_GO_AFTER_MS) continue;
       if (!(await isOver(id, sessions))) continue;
       shell.close();
-      this.#held.delete(place);
+      this.#held.delete(target);
       this.#keys.forget(id);
       if (this.#ssh.acceptNewHostKeys) rmSync(this.#acceptedKeysOf(id), { force: true });
       this.#log.info({ session: id }, "the session is over: its connections are closed, its key is removed");

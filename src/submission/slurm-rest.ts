@@ -1,7 +1,7 @@
-import type { Slot } from "../beamtime/reservation.ts";
+import type { Allocation } from "../beamtime/reservation.ts";
 import { Deferred, MentoError, Unavailable } from "../errors.ts";
 import { dataCheck } from "../jobs/data-check.ts";
-import { directoryOf, functions, markerOf } from "../jobs/directory.ts";
+import { directoryOf, functions, jobCommentOf } from "../jobs/directory.ts";
 import { runnerOf } from "../jobs/not-run.ts";
 import { parseSubmitAnswer } from "../jobs/submit-said.ts";
 import { countPending, tooManyPending } from "../slurm/slurm-now.ts";
@@ -11,48 +11,48 @@ import type { JobPlan } from "../triggers/plan.ts";
 import type { SlurmRest } from "../slurm/rest/slurm-rest.ts";
 import type { RestJob } from "../slurm/rest/versions.ts";
 import { jobScript } from "./job-script.ts";
-import type { Method, Place, SubmitOptions, SubmittedJob } from "./method.ts";
+import type { Method, SubmitTarget, SubmitOptions, SubmittedJob } from "./method.ts";
 import { niceOf, whyRefused } from "./sbatch.ts";
 import { conclude, dataOf, requestOf } from "./submit-answer.ts";
 
 /**
- * Slurm's REST API alone, without a shell where the job runs: the job is looked up by its marker before it is submitted,
+ * Slurm's REST API alone, without a shell where the job runs: the job is looked up by its comment before it is submitted,
  * and if two calls did so at the same instant, of their two jobs in Slurm one runs the program (jobs/run-script.ts). The
  * job's folder is made by its script; it is read from here where the core file system can be.
  */
 export const slurmRest: Method = {
-  async submit(plan, place, options) {
-    const { rest, slot, shell, maxPending } = place;
+  async submit(plan, target, options) {
+    const { rest, allocation, shell, maxPending } = target;
     if (rest === null) throw new Error("the configuration has no slurmRest");
-    if (slot === null) throw new Error("a job of Slurm needs a slot");
-    const submitted = (slurmJobId: string, at: SubmittedJob["slot"]) => ({
-      ...{ slurmJobId, process: null, arrayId: null, slot: at, name: plan.trigger.name },
+    if (allocation === null) throw new Error("a job of Slurm needs a slot");
+    const submitted = (slurmJobId: string, at: SubmittedJob["allocation"]) => ({
+      ...{ slurmJobId, process: null, arrayId: null, allocation: at, name: plan.trigger.name },
       submittedAt: options.now.toISOString(),
-      directory: directoryOf(place.jobsDirectory, plan.jobId),
+      directory: directoryOf(target.jobsDirectory, plan.jobId),
     });
     try {
-      const end = await shell.run(lookHere(plan, place));
+      const end = await shell.run(lookHere(plan, target));
       const answer = parseSubmitAnswer(end.stdout.toString("utf8"), plan.paths);
       const refusal = () => Promise.resolve(new Error("nothing was submitted"));
       if (answer !== undefined && answer.kind !== "none" && answer.kind !== "in-flight") {
-        return await conclude({ answer, end, plan, place, options, refusal });
+        return await conclude({ answer, end, plan, target, options, refusal });
       }
       const { jobs, isWhole } = await rest.list();
       const known = runnerOf(plan.jobId, jobs);
       if (known !== undefined) {
         const { id, reservation, partition } = known;
-        await keepCancelled(id, plan, place, rest);
+        await keepCancelled(id, plan, target, rest);
         return submitted(id, { reservation: reservation || null, partition: partition || null });
       }
       if (!isWhole) throw notSure("it lists a job that cannot be read, which may be this one.");
-      if (slot instanceof MentoError) throw slot;
+      if (allocation instanceof MentoError) throw allocation;
       if (maxPending !== null && countPending(jobs) >= maxPending) {
         throw tooManyPending(await rest.account(), maxPending);
       }
-      const outcome = await rest.submit(restJob(plan, place, slot, options));
+      const outcome = await rest.submit(restJob(plan, target, allocation, options));
       if (outcome.kind === "submitted") {
-        await keepCancelled(outcome.slurmJobId, plan, place, rest);
-        return submitted(outcome.slurmJobId, slot);
+        await keepCancelled(outcome.slurmJobId, plan, target, rest);
+        return submitted(outcome.slurmJobId, allocation);
       }
       const said = outcome.kind === "refused" ? outcome.error : outcome.why;
       if (outcome.kind === "refused") throw whyRefused(said, plan);
@@ -75,8 +75,8 @@ const FULL = { giveUpAfterSeconds: Infinity, waitAtMostSeconds: 5 };
 const UNSURE_AT_MOST_SECONDS = 24 * 3600;
 
 /** A job that has written into its folder is known; data can be looked at, too, if the core file system is here. */
-function lookHere(plan: JobPlan, place: Place): string {
-  const data = place.slot instanceof MentoError ? null : dataOf(plan, place);
+function lookHere(plan: JobPlan, target: SubmitTarget): string {
+  const data = target.allocation instanceof MentoError ? null : dataOf(plan, target);
   const check =
     data === null
       ? ""
@@ -84,17 +84,17 @@ function lookHere(plan: JobPlan, place: Place): string {
 :
 ${dataCheck({ ...data, isSettled: true })}
 fi`;
-  return `${functions(place.jobsDirectory, plan.jobId)}
+  return `${functions(target.jobsDirectory, plan.jobId)}
 answered
 ${check}
 say none`;
 }
 
-/** A job that was to be cancelled before Slurm had it, or when it had another of the same marker. */
+/** A job that was to be cancelled before Slurm had it, or when it had another of the same comment. */
 async function keepCancelled(
   slurmJobId: string,
   { jobId }: JobPlan,
-  { shell, jobsDirectory, cancelRequests = jobsDirectory }: Place,
+  { shell, jobsDirectory, cancelRequests = jobsDirectory }: SubmitTarget,
   rest: SlurmRest,
 ): Promise<void> {
   const end = await shell.run(
@@ -103,15 +103,23 @@ async function keepCancelled(
   if (end.stdout.toString("utf8").trim() === "cancelled") await rest.cancel(slurmJobId);
 }
 
-function restJob(plan: JobPlan, place: Place, slot: Slot, { now }: SubmitOptions): RestJob {
-  const { slurm, corePath, jobsDirectory } = place;
-  const { partition, reservation, time } = slot;
+function restJob(
+  plan: JobPlan,
+  target: SubmitTarget,
+  allocation: Allocation,
+  { now }: SubmitOptions,
+): RestJob {
+  const { slurm, corePath, jobsDirectory } = target;
+  const { partition, reservation, time } = allocation;
   const { nodes, constraint, cpusPerTask, memory, tasks, gres, account, qos, dependency } = slurm;
   const seconds = slurmSeconds(time);
   return {
-    script: jobScript(plan, jobsDirectory, { launch: "rest", request: { ...requestOf(plan, now), slot } }),
+    script: jobScript(plan, jobsDirectory, {
+      launch: "rest",
+      request: { ...requestOf(plan, now), allocation },
+    }),
     name: plan.trigger.name,
-    comment: markerOf(plan.jobId),
+    comment: jobCommentOf(plan.jobId),
     directory: corePath ?? "/",
     // The folder is not there yet: the script goes on in its log.
     standardOutput: "/dev/null",

@@ -10,18 +10,22 @@ import { checkForm } from "../messages/check-form.ts";
 import { MAX_PATHS } from "../messages/data-ready.ts";
 import type { CommandEnd } from "../shells/shell.ts";
 import type { JobPlan } from "../triggers/plan.ts";
-import type { Place, SubmitOptions, SubmittedJob } from "./method.ts";
+import type { SubmitTarget, SubmitOptions, SubmittedJob } from "./method.ts";
 
 /** Of a reservation, a partition, or a time. */
-const SlurmWord = z.string().regex(/^[!-~]{1,255}$/);
+const ReportedState = z.string().regex(/^[!-~]{1,255}$/);
 
 /** What the run script's second line says of the submit that made the job: the account can have written it. */
 const SubmittedRequest = z.looseObject({
   submittedAt: z.iso.datetime(),
   paths: z.array(z.string()),
   array: FolderName.optional(),
-  slot: z
-    .object({ reservation: SlurmWord.nullable(), partition: SlurmWord.nullable(), time: SlurmWord })
+  allocation: z
+    .object({
+      reservation: ReportedState.nullable(),
+      partition: ReportedState.nullable(),
+      time: ReportedState,
+    })
     .optional(),
 });
 
@@ -37,7 +41,7 @@ export function requestOf({ trigger, cause, paths, argv }: JobPlan, now: Date) {
  */
 export function dataOf(
   { trigger, paths, bytes, chain }: JobPlan,
-  { corePath }: Place,
+  { corePath }: SubmitTarget,
   isSettled = false,
 ): DataWanted | null {
   if (corePath === null || chain.length > 0 || paths.length === 0) return null;
@@ -45,7 +49,7 @@ export function dataOf(
 }
 
 /** Of a job that runs as the worker's account, all that comes from its message or event; null: it runs as another. */
-export function dataHere(plan: JobPlan, { dataHere }: Place): DataHere | null {
+export function dataHere(plan: JobPlan, { dataHere }: SubmitTarget): DataHere | null {
   if (dataHere === undefined) return null;
   const { paths, causeResults, causeDirectory } = plan;
   if (causeDirectory === null) return { ...dataHere, paths: [...paths, ...causeResults] };
@@ -69,10 +73,10 @@ interface Concluded {
   answer: SubmitAnswer | undefined;
   end: CommandEnd;
   plan: JobPlan;
-  place: Place;
+  target: SubmitTarget;
   options: SubmitOptions;
   /** Why a submit failed, by what it has said. */
-  refusal: (failed: Failed, plan: JobPlan, place: Place, options: SubmitOptions) => Promise<Error>;
+  refusal: (failed: Failed, plan: JobPlan, target: SubmitTarget, options: SubmitOptions) => Promise<Error>;
 }
 
 /** How an `sbatch` ended that gave no answer. */
@@ -86,26 +90,27 @@ export async function conclude({
   answer,
   end,
   plan,
-  place,
+  target,
   options,
   refusal,
 }: Concluded): Promise<SubmittedJob> {
   const { dataTimeout, dataLook, now } = options;
-  const { jobsDirectory, shell, slot } = place;
+  const { jobsDirectory, shell, allocation } = target;
   switch (answer?.kind) {
     case "submitted": {
       const checked = checkForm(SubmittedRequest, answer.request, { paths: MAX_PATHS });
       const earlier = "data" in checked ? checked.data : undefined;
       if (earlier !== undefined && !sameList(earlier.paths, plan.paths)) throw idReused(plan, earlier.paths);
-      const isProcess = slot === null;
+      const isProcess = allocation === null;
       return {
         slurmJobId: isProcess ? null : answer.runId,
-        process: isProcess ? { host: hostOf(answer.host, place), pid: Number(answer.runId) } : null,
+        process: isProcess ? { host: hostOf(answer.host, target), pid: Number(answer.runId) } : null,
         submittedAt: earlier?.submittedAt ?? timeOf(answer.at) ?? now.toISOString(),
         name: plan.trigger.name,
         directory: directoryOf(jobsDirectory, plan.jobId),
         arrayId: earlier?.array ?? null,
-        slot: answer.movedTo ?? earlier?.slot ?? (slot instanceof MentoError ? null : slot),
+        allocation:
+          answer.movedTo ?? earlier?.allocation ?? (allocation instanceof MentoError ? null : allocation),
       };
     }
     case "missing":
@@ -119,9 +124,9 @@ export async function conclude({
         hint: "Send the path of data inside the beamtime.",
       });
     case "full":
-      throw tooManyPending(shell.account, place.maxPending ?? 0);
+      throw tooManyPending(shell.account, target.maxPending ?? 0);
     case "busy":
-      throw noTurnYet(plan.trigger.name, answer.of);
+      throw noPermitYet(plan.trigger.name, answer.of);
     case "superseded":
       throw new Superseded(answer.by);
     case "in-flight":
@@ -138,14 +143,14 @@ export async function conclude({
         hint: `It needs a folder that ${shell.account} can write to.`,
       });
     case "failed":
-      throw await refusal({ code: answer.exitCode, stderr: end.stderr }, plan, place, options);
+      throw await refusal({ code: answer.exitCode, stderr: end.stderr }, plan, target, options);
     default: {
       const trouble = folderTrouble(end.stderr);
-      if (trouble !== undefined) throw notWritable(trouble, place);
+      if (trouble !== undefined) throw notWritable(trouble, target);
       throw new Deferred({
         code: "submit-not-now",
         message: `The submit on ${shell.host} gave no answer: ${lastLine(end.stderr) || `exit code ${end.code ?? "none"}`}.`,
-        hint: `Can ${shell.account} write to ${jobsDirectory}${slot === null ? "" : ", and is sbatch in its PATH"}?`,
+        hint: `Can ${shell.account} write to ${jobsDirectory}${allocation === null ? "" : ", and is sbatch in its PATH"}?`,
         giveUpAfterSeconds: 3600,
       });
     }
@@ -153,7 +158,7 @@ export async function conclude({
 }
 
 /** The account could name any host, and have the worker connect to it. Empty: it is not known. */
-function hostOf(said: string | null, { hosts }: Place): string {
+function hostOf(said: string | null, { hosts }: SubmitTarget): string {
   return said !== null && (hosts?.includes(said) ?? true) ? said : "";
 }
 
@@ -177,7 +182,7 @@ function folderTrouble(stderr: string): string | undefined {
   return said.at(-1)?.trim();
 }
 
-function notWritable(said: string, { shell, jobsDirectory }: Place): Deferred {
+function notWritable(said: string, { shell, jobsDirectory }: SubmitTarget): Deferred {
   const isTheJobs = said.includes(jobsDirectory);
   // Another node may have room where this one has not.
   if (!isTheJobs) shell.leaveHost?.();
@@ -191,7 +196,7 @@ function notWritable(said: string, { shell, jobsDirectory }: Place): Deferred {
 }
 
 /** Not now: as many of these jobs as may have not ended yet. */
-export function noTurnYet(trigger: string, of: "trigger" | "session"): Deferred {
+export function noPermitYet(trigger: string, of: "trigger" | "session"): Deferred {
   const what = of === "trigger" ? `jobs of trigger ${trigger}` : `jobs of the session`;
   return new Deferred({
     code: of === "trigger" ? "trigger-full" : "session-full",

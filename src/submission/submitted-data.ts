@@ -22,8 +22,8 @@ export function submittedData(plan: JobPlan, job: SubmittedJob, submit: Submit):
     },
     slurm: {
       jobId: job.slurmJobId,
-      reservation: job.slot?.reservation ?? null,
-      partition: job.slot?.partition ?? null,
+      reservation: job.allocation?.reservation ?? null,
+      partition: job.allocation?.partition ?? null,
       nodes: [],
     },
     process: job.process,

@@ -20,7 +20,7 @@ export interface EndFacts {
   found: FoundResults;
   /** The end of its log. */
   log: string;
-  /** Slurm's word, if it was needed. */
+  /** Slurm's report, if it was needed. */
   slurmState: string | null;
   /** What else is to be said of it. */
   why?: string;

@@ -8,7 +8,7 @@ export const MAX_HELD_BYTES = 64 * 1024 * 1024;
 export const RECORDS_AT_ONCE = 64;
 const LOOK_EVERY_MS = 5_000;
 
-export interface HeldRecordsEffects {
+export interface HeldRecordsDeps {
   /** Has {@link RECORDS_AT_ONCE} more records delivered, however many are un-acked. */
   ask(): Promise<void>;
   /** So many records wait in the queue. */
@@ -24,7 +24,7 @@ export interface HeldRecordsEffects {
  * number of old jobs, and no size of their messages, keeps a new one from being watched.
  */
 export class HeldRecords {
-  readonly #effects: HeldRecordsEffects;
+  readonly #deps: HeldRecordsDeps;
   readonly #gone = new AbortController();
   #count = 0;
   #bytes = 0;
@@ -34,9 +34,9 @@ export class HeldRecords {
   #isAsking = false;
   #isTakingTurns = false;
 
-  constructor(effects: HeldRecordsEffects) {
-    this.#effects = effects;
-    void effects.lost.then(() => this.#gone.abort());
+  constructor(deps: HeldRecordsDeps) {
+    this.#deps = deps;
+    void deps.lost.then(() => this.#gone.abort());
   }
 
   /** @returns to be called when it is let go; more than once does no harm */
@@ -69,7 +69,7 @@ export class HeldRecords {
     this.#asked += 1;
     this.#toCome = RECORDS_AT_ONCE;
     // A link that does not answer is lost.
-    await this.#effects.ask().catch(() => undefined);
+    await this.#deps.ask().catch(() => undefined);
     this.#isAsking = false;
     void this.#askForMore();
   }
@@ -80,10 +80,10 @@ export class HeldRecords {
     const { signal } = this.#gone;
     while (this.#isFull && !signal.aborted) {
       // A link that cannot tell is lost soon.
-      const waiting = await this.#effects.waiting().catch(() => 0);
+      const waiting = await this.#deps.waiting().catch(() => 0);
       // Large ones are few.
       const part = this.#count >= MAX_HELD ? 5 : 2;
-      if (waiting > 0) this.#effects.handOn(Math.min(waiting, Math.ceil(this.#count / part)));
+      if (waiting > 0) this.#deps.handOn(Math.min(waiting, Math.ceil(this.#count / part)));
       await sleep(LOOK_EVERY_MS, undefined, { signal }).catch(() => undefined);
     }
     this.#isTakingTurns = false;

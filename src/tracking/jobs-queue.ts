@@ -7,7 +7,7 @@ import { BrokerUnavailable, MentoError, errorText } from "../errors.ts";
 import { readTrackingRecord, writeTrackingRecord, type TrackingRecord } from "./tracking-record.ts";
 import type { Log } from "../log.ts";
 import { HeldRecords, RECORDS_AT_ONCE } from "./held-records.ts";
-import { turnToRead } from "../messages/large-turns.ts";
+import { yieldForLarge } from "../messages/yield-for-large.ts";
 import { receive } from "../messages/received.ts";
 import { isHostRequest } from "../messages/job-cancel.ts";
 
@@ -17,7 +17,7 @@ import { isHostRequest } from "../messages/job-cancel.ts";
  */
 const RENEW_AFTER_RETURNS = 1;
 
-interface JobsQueueParts {
+interface JobsQueueDeps {
   link: BrokerLink;
   care: LinkCare;
   publisher: Publisher;
@@ -25,7 +25,7 @@ interface JobsQueueParts {
   log: Log;
 }
 
-export interface JobsQueueEffects {
+export interface JobsQueueUser {
   take: (record: TrackingRecord, ack: () => void) => void;
   /** Lets go of some of those that it has of a queue, for others wait there. */
   handOn: (count: number, isOfQueue: (record: TrackingRecord) => boolean) => void;
@@ -35,15 +35,15 @@ export interface JobsQueueEffects {
 
 /** The group's queue of tracking records, and that of jobs which only this host can see. */
 export class JobsQueue {
-  readonly #parts: JobsQueueParts;
+  readonly #deps: JobsQueueDeps;
 
-  constructor(parts: JobsQueueParts) {
-    this.#parts = parts;
+  constructor(deps: JobsQueueDeps) {
+    this.#deps = deps;
   }
 
   /** Puts a record on its queue, confirmed. */
   async track(record: TrackingRecord): Promise<void> {
-    const { publisher } = this.#parts;
+    const { publisher } = this.#deps;
     await publisher.publish({
       exchange: "",
       routingKey: this.#queueOf(record),
@@ -57,13 +57,13 @@ export class JobsQueue {
     await this.#putAside(this.#queueOf(record), writeTrackingRecord(record), why);
   }
 
-  async open(effects: JobsQueueEffects): Promise<Pick<Consumer, "pause">[]> {
-    const { jobsQueue, hostJobsQueue } = this.#parts.topology;
-    return [await this.#consume(jobsQueue, effects), await this.#consume(hostJobsQueue, effects)];
+  async open(user: JobsQueueUser): Promise<Pick<Consumer, "pause">[]> {
+    const { jobsQueue, hostJobsQueue } = this.#deps.topology;
+    return [await this.#consume(jobsQueue, user), await this.#consume(hostJobsQueue, user)];
   }
 
-  async #consume(queue: string, effects: JobsQueueEffects): Promise<Pick<Consumer, "pause">> {
-    const { link } = this.#parts;
+  async #consume(queue: string, user: JobsQueueUser): Promise<Pick<Consumer, "pause">> {
+    const { link } = this.#deps;
     let isOver = false;
     const held = new HeldRecords({
       ask: async () => {
@@ -73,7 +73,7 @@ export class JobsQueue {
         if (isOver) await consumer.pause();
       },
       waiting: () => this.#waiting(queue),
-      handOn: (count) => effects.handOn(count, (record) => this.#queueOf(record) === queue),
+      handOn: (count) => user.handOn(count, (record) => this.#queueOf(record) === queue),
       lost: link.lost,
     });
     const opened = openConsumer(link, queue, RECORDS_AT_ONCE, (delivery) => {
@@ -83,7 +83,7 @@ export class JobsQueue {
         how();
       };
       const [ack, deadLetter] = [settle(delivery.ack), settle(delivery.deadLetter)];
-      void this.#take(queue, { ...delivery, ack, deadLetter }, effects);
+      void this.#take(queue, { ...delivery, ack, deadLetter }, user);
     });
     const consumer = await opened;
     return {
@@ -95,7 +95,7 @@ export class JobsQueue {
   }
 
   async #waiting(queue: string): Promise<number> {
-    const { link } = this.#parts;
+    const { link } = this.#deps;
     // On the one to publish RabbitMQ answers nothing during an alarm.
     const channel = await link.answer(link.consuming.createChannel(), "opening a channel");
     channel.on("error", () => undefined);
@@ -107,14 +107,14 @@ export class JobsQueue {
   }
 
   /** Never rejects. What does not belong on the queue keeps nothing behind it. */
-  async #take(queue: string, delivery: Delivery, effects: JobsQueueEffects): Promise<void> {
+  async #take(queue: string, delivery: Delivery, user: JobsQueueUser): Promise<void> {
     const { message, ack } = delivery;
-    const { care, log } = this.#parts;
+    const { care, log } = this.#deps;
     try {
       try {
         if (message.fields.exchange !== "") throw new Error("it was not published to the queue by its name");
         if (!isHostRequest(message.properties)) {
-          await turnToRead(message.content.byteLength);
+          await yieldForLarge(message.content.byteLength);
           const record = readTrackingRecord(message.content);
           const { returns } = receive(message);
           const name = careNameOfJob(record.data.job.id);
@@ -128,26 +128,26 @@ export class JobsQueue {
             return;
           }
           if (returns < RENEW_AFTER_RETURNS) {
-            effects.take(record, ack);
+            user.take(record, ack);
             return;
           }
           await this.track(record);
           ack();
           return;
         }
-        await effects.cancel(message);
+        await user.cancel(message);
       } catch (error) {
         if (error instanceof BrokerUnavailable) throw error;
         await this.#putAside(queue, message.content, errorText(error));
       }
       ack();
     } catch (error) {
-      this.#parts.link.fail(error instanceof MentoError ? error : brokerLost(errorText(error), error));
+      this.#deps.link.fail(error instanceof MentoError ? error : brokerLost(errorText(error), error));
     }
   }
 
   async #putAside(queue: string, body: Buffer, why: string): Promise<void> {
-    const { log, publisher, topology } = this.#parts;
+    const { log, publisher, topology } = this.#deps;
     log.error({ queue, why }, "a tracking record is put aside, into the dead-letter queue");
     await publisher.publish({
       exchange: "",
@@ -169,7 +169,7 @@ export class JobsQueue {
 
   /** Only workers on the same host can see these jobs, or run `squeue` for them. */
   #queueOf({ data }: TrackingRecord): string {
-    const { jobsQueue, hostJobsQueue } = this.#parts.topology;
+    const { jobsQueue, hostJobsQueue } = this.#deps.topology;
     const isOfThisHost = ["local-bash-script", "local-sbatch-script"].includes(data.job.method);
     return isOfThisHost ? hostJobsQueue : jobsQueue;
   }

@@ -5,7 +5,7 @@ import { rootsOf } from "./results.ts";
 import type { Watched } from "./watched.ts";
 import type { SessionJobs } from "./session-jobs.ts";
 import { quote, quoteAll } from "../shells/quote.ts";
-import type { Sight } from "./sight.ts";
+import type { Observer } from "./observer.ts";
 
 /** Jobs whose records are read in one remote call. */
 const READ_AT_ONCE = 50;
@@ -17,7 +17,7 @@ const LIST_SECONDS = 10;
 const LOOKED_FOR_AT_ONCE = 1_000;
 
 /** The files of the spool that say which jobs' directories have something new: those jobs are to be read. */
-export async function takeNotifications({ shell }: Sight, session: SessionJobs): Promise<void> {
+export async function takeNotifications({ shell }: Observer, session: SessionJobs): Promise<void> {
   const { jobs, jobsDirectory } = session;
   const spool = quote(spoolOf(jobsDirectory));
   const list = `cd ${spool} && ls -1U | head -n ${LISTED_AT_MOST}`;
@@ -33,7 +33,7 @@ done`;
   }
   for (const name of names) {
     const watched = jobs.get(name.split(".", 1)[0] ?? "");
-    if (watched !== undefined) watched.rung = true;
+    if (watched !== undefined) watched.isNotified = true;
   }
 
   async function namesFrom(command: string): Promise<string[]> {
@@ -44,7 +44,7 @@ done`;
 
 /** Those that are new here or have notified, as far as they may be read so soon again. */
 export function jobsToRead({ jobs }: SessionJobs, now: Date): Watched[] {
-  return [...jobs.values()].filter(({ rung, reads }) => rung && reads.take(now.getTime()));
+  return [...jobs.values()].filter(({ isNotified, reads }) => isNotified && reads.take(now.getTime()));
 }
 
 /** A watched job, and what was read of it: undefined if there is nothing to be read. */
@@ -57,7 +57,7 @@ export interface Read extends ReadJob {
  * keep the others from being read.
  */
 export async function* readJobs(
-  { shell, results, cancelRequests }: Sight,
+  { shell, results, cancelRequests }: Observer,
   jobsDirectory: string,
   wanted: readonly Watched[],
   now: () => Date,
@@ -78,7 +78,7 @@ export async function* readJobs(
         yield { watched, ...job };
       } else if (job !== undefined || (isLate && read.size === 0 && at === 0)) {
         // It has begun and not ended, or nothing has even begun.
-        watched.rung = true;
+        watched.isNotified = true;
         watched.reads.holdOff(now().getTime());
       } else if (isLate || read.size > 0) later.push(watched);
       else yield { watched, records: undefined, refused: [], readAt: null, realPaths: [] };

@@ -1,6 +1,6 @@
 import type { Session, Sessions } from "../beamtime/session.ts";
 import { Deferred, ERROR_CODES, MentoError, Rejected } from "../errors.ts";
-import { directoryOf, markerOf, LONGEST_SUBMIT_SECONDS } from "../jobs/directory.ts";
+import { directoryOf, jobCommentOf, LONGEST_SUBMIT_SECONDS } from "../jobs/directory.ts";
 import { resubmitCommand, type WhyAgain } from "../jobs/resubmit-command.ts";
 import { forgottenCommand } from "../jobs/forgotten.ts";
 import { parseSubmitAnswer } from "../jobs/submit-said.ts";
@@ -11,9 +11,9 @@ import { NO_RESULTS } from "./results.ts";
 import type { TrackingRecord } from "./tracking-record.ts";
 import type { Watched } from "./watched.ts";
 import type { ExitReason, JobEventData, JobMethod } from "../messages/job-event.ts";
-import type { Place } from "../submission/method.ts";
+import type { SubmitTarget } from "../submission/method.ts";
 import { sbatchArguments } from "../submission/sbatch.ts";
-import type { TrackerEffects } from "./tracker-effects.ts";
+import type { TrackerDeps } from "./tracker-deps.ts";
 import { TriggerSlurm } from "../triggers/trigger-config.ts";
 
 /** What another run may do better: the program was not asked. */
@@ -29,20 +29,20 @@ export function isRetried({ data, retries = 0, retried = 0 }: TrackingRecord, en
 }
 
 interface Places {
-  placeFor(
+  targetFor(
     session: Session,
-    wish: { method: JobMethod; slurm: TriggerSlurm; destination: undefined },
+    requirements: { method: JobMethod; slurm: TriggerSlurm; destination: undefined },
     notBefore: number,
-  ): Promise<Place>;
+  ): Promise<SubmitTarget>;
 }
 
 /** {@link resubmit} for jobs of any session, each in its own, by what Slurm says after the job was seen. */
-export function resubmitAt(sessions: Pick<Sessions, "find">, places: Places): TrackerEffects["resubmit"] {
+export function resubmitAt(sessions: Pick<Sessions, "find">, places: Places): TrackerDeps["resubmit"] {
   return async (record, seenAt, why) => {
     const { session: of, job } = record.data;
     const session = await sessions.find(of.id ?? undefined);
-    const wish = { method: job.method, destination: undefined };
-    return resubmit(record, why, (slurm) => places.placeFor(session, { ...wish, slurm }, seenAt));
+    const requirements = { method: job.method, destination: undefined };
+    return resubmit(record, why, (slurm) => places.targetFor(session, { ...requirements, slurm }, seenAt));
   };
 }
 
@@ -56,14 +56,15 @@ export function resubmitAt(sessions: Pick<Sessions, "find">, places: Places): Tr
 export async function resubmit(
   { data, jobsDirectory, slurm = TriggerSlurm.parse({}), priority = 0 }: TrackingRecord,
   why: WhyAgain,
-  placeFor: (slurm: TriggerSlurm) => Promise<Place>,
+  targetFor: (slurm: TriggerSlurm) => Promise<SubmitTarget>,
 ): Promise<void> {
-  const { shell, slot, slurm: asked } = await placeFor(slurm);
+  const { shell, allocation, slurm: asked } = await targetFor(slurm);
   const slurmJobId = data.slurm.jobId;
-  if (slot === null || slurmJobId === null) throw new Error("only a job of Slurm can be submitted again");
-  if (slot instanceof MentoError) throw slot;
+  if (allocation === null || slurmJobId === null)
+    throw new Error("only a job of Slurm can be submitted again");
+  if (allocation instanceof MentoError) throw allocation;
   const { id: jobId, trigger: name } = data.job;
-  const { reservation, partition } = slot;
+  const { reservation, partition } = allocation;
   const directory = directoryOf(jobsDirectory, jobId);
   const command = (why === "slurm-forgot" ? forgottenCommand : resubmitCommand)(
     {
@@ -71,13 +72,13 @@ export async function resubmit(
       jobId,
       slurmJobId,
       sbatchArguments: sbatchArguments({
-        marker: markerOf(jobId),
+        jobComment: jobCommentOf(jobId),
         directory,
         output: `${directory}/job.log`,
         name,
         slurm: asked,
         priority,
-        slot,
+        allocation,
       }),
       reservation,
       partition,

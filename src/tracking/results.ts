@@ -6,7 +6,7 @@ import { normalPath } from "../messages/path-text.ts";
 import type { EndedRecord, RecordedResult } from "../jobs/record-schema.ts";
 
 /** Where results of a job may lie, besides its own directory. */
-export interface ResultPlaces {
+export interface ResultRoots {
   /** null: no session is open. */
   session: SessionRoots | null;
   /** Further folders, of jobs here without a session. */
@@ -36,7 +36,7 @@ export interface Results extends FoundResults {
 const MAX_NAME = 300;
 
 /** The folders whose real paths results are held against. */
-export function rootsOf({ session, folders }: ResultPlaces): string[] {
+export function rootsOf({ session, folders }: ResultRoots): string[] {
   return session === null ? [...folders] : [session.core, session.beamline, session.node, ...folders];
 }
 
@@ -51,7 +51,7 @@ export function resultsOf(
   job: { method: JobMethod; directory: string },
   ended: Pick<EndedRecord, "results" | "cut" | "notCopied" | "areUnknown">,
   realPaths: readonly string[],
-  places: ResultPlaces,
+  places: ResultRoots,
 ): Results {
   const count = rootsOf(places).length + 1;
   const [realRoots, realResults] = [realPaths.slice(0, count), realPaths.slice(count)];
@@ -98,7 +98,7 @@ export function resultsOf(
 function placeOf(
   path: string,
   { method, directory }: { method: JobMethod; directory: string },
-  { session, folders }: ResultPlaces,
+  { session, folders }: ResultRoots,
 ): string | undefined {
   const normal = normalPath(path);
   if (isBelow(normal, directory)) return normal;
@@ -108,7 +108,7 @@ function placeOf(
   return unlessRejected(() => toCorePath(normal, session));
 }
 
-function copyOf({ beamlinePath }: RecordedResult, { session }: ResultPlaces): string | null {
+function copyOf({ beamlinePath }: RecordedResult, { session }: ResultRoots): string | null {
   if (beamlinePath === null || session === null) return null;
   return unlessRejected(() => toBeamlinePath(beamlinePath, session)) ?? null;
 }

@@ -1,8 +1,9 @@
+import { errorText } from "../errors.ts";
 import { Accounting } from "./ask-accounting.ts";
 import type { TrackingRecord } from "./tracking-record.ts";
 import type { Watched } from "./watched.ts";
 import type { Log } from "../log.ts";
-import type { TrackerEffects } from "./tracker-effects.ts";
+import type { TrackerDeps } from "./tracker-deps.ts";
 
 /** The jobs of one session and kind that a tracker watches together, by their ids. */
 export interface SessionJobs {
@@ -20,15 +21,19 @@ export function openSessionJobs(first: TrackingRecord, log: Log): SessionJobs {
   return { first, jobsDirectory, jobs: new Map(), accounting: new Accounting(log), toLookFor: [] };
 }
 
-/** All are in one folder, and of one session: none of their records fits. */
+/** All are in one folder, and of one session: none of their records fits. What cannot be put aside now is held, and tried again. */
 export async function putAside(
   session: SessionJobs,
   why: string,
-  effects: Pick<TrackerEffects, "putAside">,
+  { putAside: put, log }: Pick<TrackerDeps, "putAside" | "log">,
 ): Promise<void> {
-  for (const watched of [...session.jobs.values()]) {
-    await effects.putAside(watched.record, why);
-    letGo(watched, session);
+  try {
+    for (const watched of [...session.jobs.values()]) {
+      await put(watched.record, why);
+      letGo(watched, session);
+    }
+  } catch (error) {
+    log.error({ err: error }, `tracking records could not be put aside: ${errorText(error)}`);
   }
 }
 

@@ -1,15 +1,15 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { errorText, MentoError, Rejected } from "../errors.ts";
-import { JobWords } from "./job-words.ts";
-import { markerOf } from "../jobs/directory.ts";
+import { JobLog } from "./job-log.ts";
+import { jobCommentOf } from "../jobs/directory.ts";
 import { endedData, lostData, startedData, type EndFacts } from "./event-data.ts";
 import { endFromRecord, hasBegun, type JobEnd } from "../jobs/job.ts";
 import { timeThere, withPlausibleTimes } from "../jobs/record-times.ts";
 import { NO_RESULTS, resultsOf } from "./results.ts";
 import { cancelHeldCommand, exitCommand, isCancelled, parseExit } from "../slurm/squeue.ts";
 import type { TrackingRecord } from "./tracking-record.ts";
-import { isAtRest, judge, LOOK_FIRST_MS } from "./verdict.ts";
-import { atRest, beginsAnew, isOurs, runIdOf, seenAtOf, watch, wordOn, type Watched } from "./watched.ts";
+import { isAtRest, decide, LOOK_FIRST_MS } from "./decision.ts";
+import { atRest, beginsAnew, isOurs, runIdOf, seenAtOf, watch, reportOn, type Watched } from "./watched.ts";
 import { jobEvent, type JobEventData } from "../messages/job-event.ts";
 import { jobsToRead, readJobs, takeNotifications, type Read } from "./read-jobs.ts";
 import {
@@ -22,9 +22,9 @@ import {
   type Moved,
 } from "./resubmit.ts";
 import { letGo, openSessionJobs, putAside, type SessionJobs } from "./session-jobs.ts";
-import type { Sight } from "./sight.ts";
-import type { TrackerEffects } from "./tracker-effects.ts";
-import { endFromSlurm, type SlurmWord } from "../slurm/job-states.ts";
+import type { Observer } from "./observer.ts";
+import type { TrackerDeps } from "./tracker-deps.ts";
+import { endFromSlurm, type ReportedState } from "../slurm/job-states.ts";
 
 /** Between two listings of a spool. */
 const TICK_MS = 400;
@@ -41,15 +41,15 @@ const LONGEST_BACKOFF_MS = 30_000;
  * what no script could say. A query that fails says nothing: the jobs go on being watched.
  */
 export class Tracker {
-  readonly #effects: TrackerEffects;
-  readonly #words: JobWords;
+  readonly #deps: TrackerDeps;
+  readonly #words: JobLog;
   readonly #sessions = new Map<string, SessionJobs>();
   readonly #loops = new Set<Promise<void>>();
   readonly #stopped = new AbortController();
 
-  constructor(effects: TrackerEffects) {
-    this.#effects = effects;
-    this.#words = new JobWords(effects.log);
+  constructor(deps: TrackerDeps) {
+    this.#deps = deps;
+    this.#words = new JobLog(deps.log);
   }
 
   /** Watches a job until it has ended; then announces, then acks. */
@@ -57,10 +57,10 @@ export class Tracker {
     const { session, job, process } = record.data;
     const key = JSON.stringify([session.id, record.jobsDirectory, job.method, process?.host]);
     const known = this.#sessions.get(key);
-    const one = known ?? openSessionJobs(record, this.#effects.log);
+    const one = known ?? openSessionJobs(record, this.#deps.log);
     // A record delivered twice is one job: the newer delivery is the one to hold.
     const old = one.jobs.get(job.id);
-    one.jobs.set(job.id, watch(record, ack, old, this.#effects.now()));
+    one.jobs.set(job.id, watch(record, ack, old, this.#deps.now()));
     old?.ack();
     if (known !== undefined) return;
     this.#sessions.set(key, one);
@@ -74,12 +74,10 @@ export class Tracker {
    * sessions are looked at next: an account can make that take long, and other sessions' jobs wait to be watched.
    */
   handOn(count: number, isMeant: (record: TrackingRecord) => boolean): void {
-    const meant = this.#all.filter(({ record, isToGo }) => !isToGo && isMeant(record));
-    for (const watched of atRest(meant, this.#effects.now()).slice(0, count)) {
-      watched.isToGo = true;
+    const meant = this.#all.filter(({ record }) => isMeant(record));
+    for (const watched of atRest(meant, this.#deps.now()).slice(0, count)) {
       this.#handOn(watched).catch((error: unknown) => {
-        watched.isToGo = false;
-        this.#effects.log.warn({ err: error }, `a tracking record stays: ${errorText(error)}`);
+        this.#deps.log.warn({ err: error }, `a tracking record stays: ${errorText(error)}`);
       });
     }
   }
@@ -99,7 +97,7 @@ export class Tracker {
   }
 
   async #watch(session: SessionJobs): Promise<void> {
-    const { log, now, reconcileSeconds } = this.#effects;
+    const { log, now, reconcileSeconds } = this.#deps;
     const { jobs, first } = session;
     const stopped = this.#stopped.signal;
     let failures = 0;
@@ -107,23 +105,20 @@ export class Tracker {
     let reconciledAt = now().getTime();
     while (jobs.size > 0 && !stopped.aborted) {
       try {
-        const sight = await this.#effects.sightOf(first);
-        await takeNotifications(sight, session);
-        await this.#read(sight, session, jobsToRead(session, now()));
+        const observer = await this.#deps.observerOf(first);
+        await takeNotifications(observer, session);
+        await this.#read(observer, session, jobsToRead(session, now()));
         const awaitsReason = [...jobs.values()].some((one) => one.endRecord !== undefined);
         const every = Math.min(awaitsReason ? AWAIT_REASON_MS : Infinity, reconcileSeconds * 1000);
         if (now().getTime() - reconciledAt >= every) {
-          await this.#reconcile(sight, session);
+          await this.#reconcile(observer, session);
           reconciledAt = now().getTime();
         }
         failures = 0;
       } catch (error) {
         if (this.#stopped.signal.aborted) break;
-        if (error instanceof Rejected && error.code === "record-unfit") {
-          await putAside(session, error.message, this.#effects).catch((failure: unknown) => {
-            log.error({ err: failure }, `tracking records could not be put aside: ${errorText(failure)}`);
-          });
-        }
+        if (error instanceof Rejected && error.code === "record-unfit")
+          await putAside(session, error.message, this.#deps);
         failures += 1;
         for (const watched of jobs.values()) watched.isAtRest = true;
         if (failures === 1) {
@@ -135,8 +130,8 @@ export class Tracker {
         }
       }
       // Also while nothing can be seen of them: the broker waits for no node.
-      const areOutOfSight = failures > 0 && now().getTime() - failingSince > LOOK_FIRST_MS;
-      await this.#renewOrLose(session, areOutOfSight).catch((error: unknown) => {
+      const areOutOfObserver = failures > 0 && now().getTime() - failingSince > LOOK_FIRST_MS;
+      await this.#renewOrLose(session, areOutOfObserver).catch((error: unknown) => {
         log.warn({ err: error }, `tracking records could not be renewed: ${errorText(error)}`);
       });
       const wait = Math.min(TICK_MS * 2 ** failures, LONGEST_BACKOFF_MS);
@@ -144,19 +139,19 @@ export class Tracker {
     }
   }
 
-  async #read(sight: Sight, session: SessionJobs, wanted: readonly Watched[]): Promise<void> {
-    for await (const read of readJobs(sight, session.jobsDirectory, wanted, this.#effects.now)) {
+  async #read(observer: Observer, session: SessionJobs, wanted: readonly Watched[]): Promise<void> {
+    for await (const read of readJobs(observer, session.jobsDirectory, wanted, this.#deps.now)) {
       if (this.#stopped.signal.aborted) return;
-      read.watched.rung = false;
-      await this.#each(read.watched, () => this.#apply(read, sight, session));
+      read.watched.isNotified = false;
+      await this.#each(read.watched, () => this.#apply(read, observer, session));
     }
   }
 
   /** Takes in what the run script wrote. */
-  async #apply(read: Read, sight: Sight, session: SessionJobs): Promise<void> {
+  async #apply(read: Read, observer: Observer, session: SessionJobs): Promise<void> {
     const { watched, realPaths } = read;
     const { job, times } = watched.record.data;
-    const now = this.#effects.now();
+    const now = this.#deps.now();
     const there = timeThere(read.readAt, now);
     watched.clockAhead = there.getTime() - now.getTime();
     const { records, refused: wrong } = withPlausibleTimes(read.records ?? {}, times.submitted, there);
@@ -182,7 +177,7 @@ export class Tracker {
       return;
     }
     const { record, recordedAt, log } = records.ended;
-    const { refused, ...found } = resultsOf(job, records.ended, realPaths, sight.results);
+    const { refused, ...found } = resultsOf(job, records.ended, realPaths, observer.results);
     this.#words.refused(watched, refused);
     const end = endFromRecord(record);
     if (end !== undefined) {
@@ -193,30 +188,30 @@ export class Tracker {
   }
 
   /** One look at all jobs, and accounting for those that Slurm has forgotten: what no script could record. */
-  async #reconcile(sight: Sight, session: SessionJobs): Promise<void> {
-    const words = await sight.look([...session.jobs.values()].map(({ record }) => record));
+  async #reconcile(observer: Observer, session: SessionJobs): Promise<void> {
+    const words = await observer.look([...session.jobs.values()].map(({ record }) => record));
     const forgotten: Watched[] = [];
     for (const watched of [...session.jobs.values()]) {
-      const word = wordOn(watched.record, words);
+      const word = reportOn(watched.record, words);
       if (word === undefined || !isOurs(watched, word)) {
         forgotten.push(watched);
         continue;
       }
-      watched.record = { ...watched.record, seenAt: this.#effects.now().toISOString() };
+      watched.record = { ...watched.record, seenAt: this.#deps.now().toISOString() };
       watched.forgottenSince = undefined;
       await this.#each(watched, () =>
         word.instead === undefined
-          ? this.#settle(watched, word, sight, session)
+          ? this.#settle(watched, word, observer, session)
           : this.#follow(watched, { ...word.instead, why: "reservation-deleted" }),
       );
     }
     if (forgotten.length === 0) return;
-    const time = this.#effects.now().getTime();
+    const time = this.#deps.now().getTime();
     const areNew = forgotten.some(({ forgottenSince }) => forgottenSince === undefined);
     const forgottenJobs = forgotten.map(({ record }) => record.data);
-    if (sight.hasAccounting) session.accounting.ask(forgottenJobs, areNew, sight.shell, time);
+    if (observer.hasAccounting) session.accounting.ask(forgottenJobs, areNew, observer.shell, time);
     for (const watched of forgotten) {
-      watched.rung = true;
+      watched.isNotified = true;
       if (watched.forgottenSince === undefined) {
         watched.forgottenSince = time;
         this.#words.say(watched, "Slurm no longer knows the job; it is watched on");
@@ -224,7 +219,7 @@ export class Tracker {
       const word = session.accounting.of(runIdOf(watched.record));
       // What accounting takes for running, and `squeue` does not know, is a record that was never closed.
       const tells = word !== undefined && isOurs(watched, word) && endFromSlurm(word.state) !== undefined;
-      await this.#each(watched, () => this.#settle(watched, tells ? word : undefined, sight, session));
+      await this.#each(watched, () => this.#settle(watched, tells ? word : undefined, observer, session));
     }
     const { toLookFor } = session;
     while (toLookFor.length > 0) {
@@ -232,73 +227,75 @@ export class Tracker {
     }
   }
 
-  /** Does what follows from Slurm's word on a job, or from its silence. */
+  /** Does what follows from Slurm's report on a job, or from its silence. */
   async #settle(
     watched: Watched,
-    word: SlurmWord | undefined,
-    sight: Sight,
+    word: ReportedState | undefined,
+    observer: Observer,
     session: SessionJobs,
   ): Promise<void> {
-    const time = this.#effects.now().getTime();
+    const time = this.#deps.now().getTime();
     const { endRecord, record } = watched;
     const { times, job } = record.data;
     const hasStarted = hasBegun(job.method, times.started !== null, word?.exitCode);
     const known = { ...watched, hasStarted, seenAt: seenAtOf(record) };
     if (watched.retrying !== undefined) {
-      await this.#resubmit(watched, sight, session);
+      await this.#resubmit(watched, observer, session);
       return;
     }
-    const lostAfterMs = this.#effects.lostAfterHours * 3600_000;
-    const verdict = judge(known, word, time, lostAfterMs);
-    watched.isAtRest = isAtRest(verdict, known, word, time - lostAfterMs);
-    if (verdict === "goes-on") {
+    const lostAfterMs = this.#deps.lostAfterHours * 3600_000;
+    const decision = decide(known, word, time, lostAfterMs);
+    watched.isAtRest = isAtRest(decision, known, word, time - lostAfterMs);
+    if (decision === "goes-on") {
       if (word !== undefined) this.#words.ofState(watched, word.state);
       watched.endedWithoutRecordSince = undefined;
       if (word !== undefined) delete watched.record.heldSince;
-    } else if (verdict === "held") {
-      await this.#resubmit(watched, sight, session);
-    } else if (verdict === "look-again") {
-      watched.rung = true;
+    } else if (decision === "held") {
+      await this.#resubmit(watched, observer, session);
+    } else if (decision === "look-again") {
+      watched.isNotified = true;
       watched.endedWithoutRecordSince ??= time;
-    } else if (verdict === "ask-exit-code") {
-      const answer = await sight.shell.run(exitCommand(word?.id ?? runIdOf(watched.record), job.directory));
+    } else if (decision === "ask-exit-code") {
+      const answer = await observer.shell.run(
+        exitCommand(word?.id ?? runIdOf(watched.record), job.directory),
+      );
       const said = parseExit(answer.stdout.toString("utf8"));
       const exitCode = word?.exitCode ?? said.exitCode;
       // Once more: the record may have come late.
-      await this.#read(sight, session, [watched]);
+      await this.#read(observer, session, [watched]);
       if (session.jobs.get(job.id) !== watched || word === undefined || exitCode === undefined) return;
-      await this.#settle(watched, { ...word, exitCode, log: said.log }, sight, session);
-    } else if (verdict === "look-if-forgotten") {
-      if (sight.hasAccounting) session.toLookFor.push(watched);
-    } else if (verdict === "lost") {
+      await this.#settle(watched, { ...word, exitCode, log: said.log }, observer, session);
+    } else if (decision === "look-if-forgotten") {
+      if (observer.hasAccounting) session.toLookFor.push(watched);
+    } else if (decision === "lost") {
       await this.#lose(watched, session);
     } else {
       // Slurm's own end time has no zone; ours is at most a look later.
       const seen = new Date((watched.endedWithoutRecordSince ?? time) + watched.clockAhead);
       const at = endRecord?.record.at ?? seen.toISOString();
-      const areUnknown = hasStarted || verdict.end.state === "completed";
+      const areUnknown = hasStarted || decision.end.state === "completed";
       const { found = { ...NO_RESULTS, areUnknown }, log = word?.log ?? "" } = endRecord ?? {};
-      const facts = { at, found, log, slurmState: verdict.slurmState };
-      if (isRetried(watched.record, verdict.end)) {
-        watched.retrying = { end: verdict.end, facts };
-        await this.#resubmit(watched, sight, session);
-      } else await this.#end(watched, ...endOfHeld(watched, verdict.end, facts), session);
+      const facts = { at, found, log, slurmState: decision.slurmState };
+      if (isRetried(watched.record, decision.end)) {
+        watched.retrying = { end: decision.end, facts };
+        await this.#resubmit(watched, observer, session);
+      } else await this.#end(watched, ...endOfHeld(watched, decision.end, facts), session);
     }
   }
 
   /** Once its record on the queue says why: whoever finds it cancelled must know. */
-  async #cancelHeld(watched: Watched, { cancelHeld }: Sight): Promise<void> {
+  async #cancelHeld(watched: Watched, { cancelHeld }: Observer): Promise<void> {
     const { record } = watched;
     if (record.heldSince === undefined) {
-      watched.record = { ...record, heldSince: this.#effects.now().toISOString() };
+      watched.record = { ...record, heldSince: this.#deps.now().toISOString() };
       await this.#handOn(watched);
     } else await cancelHeld?.(runIdOf(record));
   }
 
   /** It could not run, or not to its end, and that was not its own fault: it is submitted again, or it has failed. */
-  async #resubmit(watched: Watched, sight: Sight, session: SessionJobs): Promise<void> {
-    if (sight.cancelHeld !== undefined) return this.#cancelHeld(watched, sight);
-    const now = this.#effects.now();
+  async #resubmit(watched: Watched, observer: Observer, session: SessionJobs): Promise<void> {
+    if (observer.cancelHeld !== undefined) return this.#cancelHeld(watched, observer);
+    const now = this.#deps.now();
     const { heldSince = now.toISOString() } = watched.record;
     watched.record = { ...watched.record, heldSince };
     const { job } = watched.record.data;
@@ -306,8 +303,8 @@ export class Tracker {
     const why = retrying?.end.reason ?? "reservation-deleted";
     if (retrying && watched.cancelled) return this.#end(watched, retrying.end, retrying.facts, session);
     try {
-      await this.#effects.resubmit(watched.record, now.getTime(), why);
-      watched.rung = true;
+      await this.#deps.resubmit(watched.record, now.getTime(), why);
+      watched.isNotified = true;
     } catch (error) {
       const isOver = isGivenUp(error, heldSince, now.getTime());
       if (isOver && retrying !== undefined) {
@@ -315,7 +312,9 @@ export class Tracker {
         return;
       }
       if (isOver) {
-        const answer = await sight.shell.run(cancelHeldCommand(runIdOf(watched.record), markerOf(job.id)));
+        const answer = await observer.shell.run(
+          cancelHeldCommand(runIdOf(watched.record), jobCommentOf(job.id)),
+        );
         // Somebody may have let it run meanwhile.
         if (!isCancelled(answer.stdout.toString("utf8"))) return;
         await this.#end(watched, ...endOfUnplaced(now, errorText(error)), session);
@@ -325,7 +324,7 @@ export class Tracker {
 
   /** If it is proven that Slurm has lost it. */
   async #submitForgotten(watched: Watched, time: number): Promise<void> {
-    await this.#effects.resubmit(watched.record, time, "slurm-forgot").catch((error: unknown) => {
+    await this.#deps.resubmit(watched.record, time, "slurm-forgot").catch((error: unknown) => {
       this.#words.once(watched, `the job cannot be submitted again yet (slurm-forgot): ${errorText(error)}`);
     });
   }
@@ -334,22 +333,22 @@ export class Tracker {
   async #follow(watched: Watched, submitted: Moved): Promise<void> {
     const moved = movedRecord(watched.record, submitted);
     const said = { again: submitted.runId, traceparent: moved.traceparent };
-    await this.#effects.announce(jobEvent(moved.data, this.#effects.now(), said));
+    await this.#deps.announce(jobEvent(moved.data, this.#deps.now(), said));
     beginsAnew(watched, moved);
     await this.#handOn(watched);
   }
 
   async #end(watched: Watched, end: JobEnd, facts: EndFacts, session: SessionJobs): Promise<void> {
     const { record, cancelled } = watched;
-    await this.#effects.leaveSeats(record);
+    await this.#deps.leavePermits(record);
     await this.#announce(watched, endedData(record.data, end, { ...facts, cancelled }));
     letGo(watched, session);
   }
 
   async #lose(watched: Watched, session: SessionJobs): Promise<void> {
     const seenAt = new Date(seenAtOf(watched.record)).toISOString();
-    await this.#effects.leaveSeats(watched.record).catch((error: unknown) => {
-      this.#words.say(watched, `its seat is not free yet: ${errorText(error)}`);
+    await this.#deps.leavePermits(watched.record).catch((error: unknown) => {
+      this.#words.say(watched, `its permit is not free yet: ${errorText(error)}`);
     });
     await this.#announce(watched, lostData(watched.record.data, seenAt));
     this.#words.say(watched, "the job is lost: a person must look what became of it");
@@ -358,25 +357,29 @@ export class Tracker {
 
   async #announce(watched: Watched, data: JobEventData, again = ""): Promise<void> {
     const { traceparent } = watched.record;
-    await this.#effects.announce(jobEvent(data, this.#effects.now(), { again, traceparent }));
+    await this.#deps.announce(jobEvent(data, this.#deps.now(), { again, traceparent }));
     watched.record = { ...watched.record, data };
   }
 
   /** Publishes a copy of the record and acks the old; whoever gets the copy, which may be here already, watches on. */
   async #handOn(watched: Watched): Promise<void> {
-    await this.#effects.track(watched.record);
+    watched.isToGo = true;
+    await this.#deps.track(watched.record).catch((error: unknown) => {
+      watched.isToGo = false;
+      throw error;
+    });
     const { id } = watched.record.data.job;
     for (const { jobs } of this.#sessions.values()) if (jobs.get(id) === watched) jobs.delete(id);
     watched.ack();
   }
 
   /** No delivery is held for long; and what has been out of sight for all too long is lost. */
-  async #renewOrLose(session: SessionJobs, areOutOfSight: boolean): Promise<void> {
-    const time = this.#effects.now().getTime();
-    const lostBefore = time - this.#effects.lostAfterHours * 3600_000;
+  async #renewOrLose(session: SessionJobs, areOutOfObserver: boolean): Promise<void> {
+    const time = this.#deps.now().getTime();
+    const lostBefore = time - this.#deps.lostAfterHours * 3600_000;
     for (const watched of [...session.jobs.values()]) {
       const { takenAt, record } = watched;
-      if (areOutOfSight && seenAtOf(record) < lostBefore) await this.#lose(watched, session);
+      if (areOutOfObserver && seenAtOf(record) < lostBefore) await this.#lose(watched, session);
       else if (!watched.isToGo && time - takenAt > RENEW_AFTER_MS) {
         await this.#handOn(watched);
       }
@@ -390,7 +393,7 @@ export class Tracker {
       await work();
     } catch (error) {
       if (error instanceof MentoError) throw error;
-      this.#effects.log.error({ err: error, job: watched.record.data.job.id }, errorText(error));
+      this.#deps.log.error({ err: error, job: watched.record.data.job.id }, errorText(error));
     }
   }
 }

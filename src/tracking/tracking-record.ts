@@ -41,7 +41,7 @@ const WrittenRecord = z.strictObject({
   }).pipe(JobEventData.and(JobPlace)),
   /** For the job's events. */
   traceparent: z.string().max(512).optional(),
-  /** Of a job that was submitted as a task of an array: what the array's marker and folder are named after. */
+  /** Of a job that was submitted as a task of an array: what the array's job comment and folder are named after. */
   arrayId: FolderName.optional(),
   /** What the trigger, or its script, asked of Slurm, if the job must be submitted again. */
   slurm: TriggerSlurm.safeExtend({ time: ScriptTime.optional(), timeMin: ScriptTime.optional() }).optional(),
@@ -51,8 +51,8 @@ const WrittenRecord = z.strictObject({
   /** How often its directory has said that it was submitted again. */
   moved: z.int().nonnegative().optional(),
   priority: z.int().optional(),
-  /** The rows in which it has a seat; see jobs/seats.ts. */
-  rows: z.array(FolderName).max(10).optional(),
+  /** The semaphores of which it has a permit; see jobs/permits.ts. */
+  semaphores: z.array(FolderName).max(10).optional(),
   /** When Slurm last knew it; default: when it was submitted. */
   seenAt: z.iso.datetime().optional(),
   /** Since when Slurm holds it because its reservation was deleted. */

@@ -1,11 +1,11 @@
 import type { AskedToCancel } from "../jobs/cancel-request.ts";
-import { isWordOn } from "../jobs/is-ours.ts";
+import { isReportOn } from "../jobs/is-ours.ts";
 import type { EndFacts } from "./event-data.ts";
 import type { EndRecord, JobEnd } from "../jobs/job.ts";
 import { ReadRate } from "./read-rate.ts";
 import type { FoundResults } from "./results.ts";
 import type { TrackingRecord } from "./tracking-record.ts";
-import { LOOK_FIRST_MS } from "./verdict.ts";
+import { LOOK_FIRST_MS } from "./decision.ts";
 
 /** A job that this tracker watches: its record, and the un-acked delivery that says so. */
 export interface Watched {
@@ -19,8 +19,8 @@ export interface Watched {
   /** By how much the clock of the host where its records lie is ahead of this one's, in milliseconds. */
   clockAhead: number;
   /** Its records in the job directory are to be read: it is new here, or it has rung. */
-  rung: boolean;
-  /** What its own record says of its end, while Slurm's word on the reason is awaited. */
+  isNotified: boolean;
+  /** What its own record says of its end, while Slurm's report on the reason is awaited. */
   endRecord: WatchedEnd | undefined;
   /** Since when Slurm says that it has ended though it left no record. */
   endedWithoutRecordSince: number | undefined;
@@ -54,16 +54,16 @@ export function runIdOf({ data }: TrackingRecord): string {
   return data.slurm.jobId ?? String(data.process?.pid ?? "");
 }
 
-/** By our marker or the job directory; a person may have changed the one, and Slurm forget the other. */
+/** By our comment or the job directory; a person may have changed the one, and Slurm forget the other. */
 export function isOurs({ record }: Watched, word: { comment: string; directory: string }): boolean {
-  return isWordOn({ ...record.data.job, array: record.arrayId }, word);
+  return isReportOn({ ...record.data.job, array: record.arrayId }, word);
 }
 
 /**
  * The word on a job. Tasks that were cancelled together before they ran may have left one entry, under the array's id
  * (Slurm 22.05, `scancel --state`).
  */
-export function wordOn<Word>(record: TrackingRecord, words: ReadonlyMap<string, Word>): Word | undefined {
+export function reportOn<Word>(record: TrackingRecord, words: ReadonlyMap<string, Word>): Word | undefined {
   const id = runIdOf(record);
   const [arrayJob = "", task] = id.split("_");
   const hasRun = record.data.times.started !== null;
@@ -93,7 +93,7 @@ const UNSETTLED_AT_MOST_MS = LOOK_FIRST_MS + 60_000;
 /** Those that another worker can watch on as well, the ones first that were taken first. */
 export function atRest(all: readonly Watched[], now: Date): Watched[] {
   const takenBefore = now.getTime() - UNSETTLED_AT_MOST_MS;
-  const free = all.filter(({ isAtRest, takenAt }) => isAtRest || takenAt < takenBefore);
+  const free = all.filter(({ isAtRest, isToGo, takenAt }) => !isToGo && (isAtRest || takenAt < takenBefore));
   return free.sort((first, second) => first.takenAt - second.takenAt);
 }
 
@@ -116,7 +116,7 @@ export function watch(record: TrackingRecord, ack: () => void, old: Watched | un
     isAtRest: false,
     isToGo: false,
     clockAhead: old?.clockAhead ?? 0,
-    rung: true,
+    isNotified: true,
     endRecord: old?.endRecord,
     endedWithoutRecordSince: old?.endedWithoutRecordSince,
     unknownState: old?.unknownState,

@@ -26,26 +26,26 @@ export function compilePathGlob(glob: string): (path: string) => boolean {
   return (path) => {
     const seen = new Array<number>(steps.length + 1).fill(-1);
     let [here, next]: [number[], number[]] = [[], []];
-    const reach = (at: number, turn: number, places: number[]) => {
-      if (seen[at] === turn) return;
-      seen[at] = turn;
+    const reach = (at: number, position: number, places: number[]) => {
+      if (seen[at] === position) return;
+      seen[at] = position;
       const step = steps[at];
       if (step !== undefined && "to" in step) {
-        for (const one of step.to) reach(one, turn, places);
+        for (const one of step.to) reach(one, position, places);
         return;
       }
       places.push(at);
-      if (step?.isRepeated === true) reach(at + 1, turn, places);
+      if (step?.isRepeated === true) reach(at + 1, position, places);
     };
-    let turn = 0;
-    reach(0, turn, here);
+    let position = 0;
+    reach(0, position, here);
     for (const char of path) {
-      turn += 1;
+      position += 1;
       next.length = 0;
       for (const at of here) {
         const step = steps[at];
         if (step === undefined || "to" in step || !step.takes(char)) continue;
-        reach(step.isRepeated ? at : at + 1, turn, next);
+        reach(step.isRepeated ? at : at + 1, position, next);
       }
       if (next.length === 0) return false;
       [here, next] = [next, here];

@@ -2,7 +2,7 @@ import { tryPlainJson } from "../messages/json.ts";
 import { meant } from "../text/nearest.ts";
 
 /** `{{ name | default("…") | join(",") }}`: one place of a template. */
-export interface Place {
+export interface SubmitTarget {
   /** As it is written, for messages. */
   source: string;
   /** What it names; or the text that it stands for, `{{ "}}" }}`. */
@@ -12,14 +12,14 @@ export interface Place {
 }
 
 /** Literal text and places, in turn; or a sentence: why it is no template. */
-export type ParsedTemplate = { parts: (string | Place)[] } | { mistake: string };
+export type ParsedTemplate = { parts: (string | SubmitTarget)[] } | { mistake: string };
 
 /**
  * Templates fill single arguments of a program, never a command line, and nothing in them is computed: a place is a
  * name, perhaps with a default and a separator. What a value holds is never read as a template.
  */
 export function parseTemplate(template: string): ParsedTemplate {
-  const parts: (string | Place)[] = [];
+  const parts: (string | SubmitTarget)[] = [];
   let at = 0;
   for (;;) {
     const open = template.indexOf("{{", at);
@@ -46,13 +46,13 @@ const FILTER = new RegExp(`^\\|\\s*([A-Za-z]+)\\s*\\(\\s*(${QUOTED}|[^\\s"'()|]*
 const FILTERS = ["default", "join"];
 
 /** A sentence if it is none. */
-function parsePlace(source: string, inner: string): Place | string {
+function parsePlace(source: string, inner: string): SubmitTarget | string {
   const [whole = "", word] = TERM.exec(inner) ?? [];
   if (word === undefined) return `${source} names nothing`;
   const quoted = /^["']/.test(word) ? literal(word) : undefined;
   if (/^["']/.test(word) && typeof quoted !== "string")
     return `${source} has a text that cannot be read: ${word}`;
-  const place: Place = {
+  const place: SubmitTarget = {
     source,
     term: typeof quoted === "string" ? { text: quoted } : { name: word },
     default: undefined,

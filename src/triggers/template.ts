@@ -2,7 +2,7 @@ import { Rejected } from "../errors.ts";
 import type { JobResult } from "../messages/job-event.ts";
 import { writeJson } from "../messages/json.ts";
 import { readName, scopeMistake, type TemplateName, type TemplateScope } from "./template-names.ts";
-import { parseTemplate, type Place } from "./template-syntax.ts";
+import { parseTemplate, type SubmitTarget } from "./template-syntax.ts";
 import { valueAt } from "./value-name.ts";
 
 export type TemplateValues = Partial<Record<TemplateName, unknown>> & {
@@ -68,14 +68,14 @@ export function beginsWithWord(template: string, filled: string): boolean {
   return false;
 }
 
-function partsOf(template: string): readonly (string | Place)[] {
+function partsOf(template: string): readonly (string | SubmitTarget)[] {
   const parsed = parseTemplate(template);
   // The configuration's check lets none of these through.
   if ("mistake" in parsed) throw new Error(`the template ${JSON.stringify(template)} ${parsed.mistake}`);
   return parsed.parts;
 }
 
-function filled(parts: readonly (string | Place)[], template: string, values: TemplateValues): string {
+function filled(parts: readonly (string | SubmitTarget)[], template: string, values: TemplateValues): string {
   const texts = parts.map((part) => {
     if (typeof part === "string") return part;
     const value = valueOf(part, template, values);
@@ -86,7 +86,7 @@ function filled(parts: readonly (string | Place)[], template: string, values: Te
   return texts.join("");
 }
 
-function valueOf(place: Place, template: string, values: TemplateValues): unknown {
+function valueOf(place: SubmitTarget, template: string, values: TemplateValues): unknown {
   if ("text" in place.term) return place.term.text;
   const { name } = place.term;
   const named = readName(name);

@@ -4,7 +4,7 @@ import { DATA_FIELDS, JOB_FIELDS, asList } from "./condition.ts";
 import { inputMistake, programMistakes } from "./program-mistakes.ts";
 import { templateMistake } from "./template.ts";
 import { Trigger } from "./trigger-config.ts";
-import { hasTurns } from "./turns.ts";
+import { countsJobs } from "./queue-position.ts";
 
 /**
  * What is wrong with triggers whose form is right: in one of them, or between them. Triggers whose form is wrong are
@@ -174,7 +174,7 @@ function arrayMistakes(trigger: Trigger): Mistake[] {
   if (array === undefined) return [];
   const mistakes = [];
   if (!BY_SBATCH.includes(method)) mistakes.push(`${method} has no arrays; ${BY_SBATCH.join(" and ")} have`);
-  if (hasTurns(trigger)) {
+  if (countsJobs(trigger)) {
     const how = "array.limit says how many of an array run at once";
     mistakes.push(`jobs of an array take no turns: leave it out, or latest and concurrency; ${how}`);
   }

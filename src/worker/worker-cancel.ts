@@ -35,7 +35,7 @@ export interface CancelParts extends Reach {
 /** What a worker does with requests to cancel: as messages, and from other hosts. */
 export function cancelling(parts: CancelParts) {
   const { config, here, link, publisher, log } = parts;
-  const effects = {
+  const deps = {
     ...{ site: config.site, sessions: parts.sessions, shells: parts.shells, here, rest: parts.rest },
     destinations: destinationsOf(config),
     lastEvents: (names: readonly string[]) => lastJobEvents(parts, names),
@@ -48,7 +48,7 @@ export function cancelling(parts: CancelParts) {
     message: (received: ReceivedMessage): Promise<CancelAnswer> =>
       handleCancel(received, {
         mayCancel: config.worker.mayCancel,
-        cancel: (jobs, request) => cancelJobs(jobs, request, effects),
+        cancel: (jobs, request) => cancelJobs(jobs, request, deps),
         log,
         now: () => new Date(),
       }),

@@ -1,6 +1,6 @@
 import { hostname } from "node:os";
 import { Admission } from "../intake/admission.ts";
-import { ArrayCollector, arraySizes, type ArrayEffects } from "../intake/collect-array.ts";
+import { ArrayCollector, arraySizes, type ArrayDeps } from "../intake/collect-array.ts";
 import { requireOnline, Sessions, type OnlineSession, type Session } from "../beamtime/session.ts";
 import { brokerLost, type BrokerLink } from "../broker/connection.ts";
 import { openIntake } from "../intake/intake.ts";
@@ -15,13 +15,13 @@ import { Deferred, Unavailable, errorText } from "../errors.ts";
 import { careNameOfJob, JobsQueue } from "../tracking/jobs-queue.ts";
 import {
   handleMessage,
-  handleTurn,
-  type IntakeEffects,
+  handleQueued,
+  type MessageDeps,
   type ReceivedMessage,
 } from "../intake/handle-message.ts";
-import { leaveCommand } from "../jobs/seats.ts";
+import { leaveCommand } from "../jobs/permits.ts";
 import { requireOwnFolder, type TrackingRecord } from "../tracking/tracking-record.ts";
-import { turnToRead } from "../messages/large-turns.ts";
+import { yieldForLarge } from "../messages/yield-for-large.ts";
 import type { Log } from "../log.ts";
 import { originOf } from "../messages/origin.ts";
 import { METHODS } from "../submission/methods.ts";
@@ -30,14 +30,14 @@ import { openTriggerQueues, roomAt, type TriggerQueues } from "../intake/open-tr
 import { hideReady, showReady } from "./ready-file.ts";
 import { resubmitAt } from "../tracking/resubmit.ts";
 import { RuntimeDirectory } from "../shells/runtime-directory.ts";
-import { SessionPlaces } from "../submission/session-places.ts";
+import { SubmitTargets } from "../submission/submit-targets.ts";
 import { SessionShells } from "../submission/session-shells.ts";
 import type { Trigger } from "../triggers/trigger-config.ts";
 import { LocalShell } from "../shells/local.ts";
-import { hasTurns } from "../triggers/turns.ts";
-import { METHODS_HERE, Sights } from "../tracking/sight.ts";
+import { countsJobs } from "../triggers/queue-position.ts";
+import { METHODS_HERE, Observers } from "../tracking/observer.ts";
 import { Tracker } from "../tracking/tracker.ts";
-import type { TrackerEffects } from "../tracking/tracker-effects.ts";
+import type { TrackerDeps } from "../tracking/tracker-deps.ts";
 import { announcing } from "./worker-announce.ts";
 import { cancelling, type Reach } from "./worker-cancel.ts";
 import { WorkerLine, type WorkerLineOptions } from "./worker-line.ts";
@@ -59,7 +59,7 @@ const LIMITED =
   "empty and delete them, or set a policy with delivery-limit -1 (docs/operations.md)";
 
 /** Stands between a line and what it needs from outside: tests stop a worker at each of these steps. */
-export type Between = <Effects extends object>(line: "message" | "job", effects: Effects) => Effects;
+export type Between = <Deps extends object>(line: "message" | "job", deps: Deps) => Deps;
 
 /**
  * A worker: takes messages, submits jobs, watches them. Built from its configuration, run until `stop` aborts.
@@ -71,7 +71,7 @@ export async function runWorker(
   config: MentoConfig,
   log: Log,
   stop: AbortSignal,
-  between: Between = (_, effects) => effects,
+  between: Between = (_, deps) => deps,
 ): Promise<void> {
   hideReady(config.worker.readyFile);
   const sessions = new Sessions(config.site, (message) => log.warn(message));
@@ -126,8 +126,8 @@ class Worker {
   readonly #config: MentoConfig;
   readonly #topology: Topology;
   readonly #sessions: Sessions;
-  readonly #places: SessionPlaces;
-  readonly #sights: Sights;
+  readonly #targets: SubmitTargets;
+  readonly #observers: Observers;
   readonly #reach: Reach;
   readonly #admission: Admission;
   readonly #log: Log;
@@ -146,15 +146,15 @@ class Worker {
     const here = new LocalShell(config.ssh.commandTimeoutMs);
     const rest = openSlurmRest(config.slurmRest);
     this.#reach = { sessions, shells, here, rest };
-    this.#places = new SessionPlaces(config.site, shells, { here, rest, maxPending: worker.maxPending });
-    this.#sights = new Sights(here, sessions, shells, rest, config.site);
+    this.#targets = new SubmitTargets(config.site, shells, { here, rest, maxPending: worker.maxPending });
+    this.#observers = new Observers(here, sessions, shells, rest, config.site);
     this.#log = log;
     this.#admission = new Admission({
       concurrency: worker.concurrency,
       maxSubmitRate: worker.maxSubmitRate,
       isOnlySession: (session) => this.#isOnlySession(session),
       // Its nodes and key may be others by now, or it may be closed.
-      probe: async ({ id }) => this.#places.probe(await sessions.find(id)),
+      probe: async ({ id }) => this.#targets.probe(await sessions.find(id)),
       log,
     });
     this.#topology = topologyFor(broker.prefix, worker.group, hostname());
@@ -214,7 +214,7 @@ class Worker {
       keys: worker.keys,
       eventKeys: eventKeysOf(triggers),
       isWorker: true,
-      triggers: triggers.filter(hasTurns).map(({ name }) => name),
+      triggers: triggers.filter(countsJobs).map(({ name }) => name),
     });
     // Each link says the same of them.
     if (limited.length > 0 && !this.#hasSaidLimited) this.#log.warn({ queues: limited }, LIMITED);
@@ -230,20 +230,20 @@ class Worker {
     const cancels = cancelling({ config: this.#config, ...this.#reach, link, publisher, topology, log });
     const announce = announcing({ link, publisher, topology, worker, log });
     const jobsQueue = new JobsQueue({ link, care, publisher, topology, log });
-    const jobEffects: TrackerEffects = {
-      sightOf: async (record) => {
+    const jobDeps: TrackerDeps = {
+      observerOf: async (record) => {
         requireOwnFolder(record, await this.#placeOf(record));
-        return this.#sights.of(record);
+        return this.#observers.of(record);
       },
       putAside: (record, why) => jobsQueue.putAside(record, why),
-      leaveSeats: async (record) => {
-        const { data, jobsDirectory, rows = [] } = record;
-        if (rows.length === 0) return;
-        const { shell } = await this.#sights.of(record);
-        await shell.run(leaveCommand(jobsDirectory, data.job.id, rows));
+      leavePermits: async (record) => {
+        const { data, jobsDirectory, semaphores = [] } = record;
+        if (semaphores.length === 0) return;
+        const { shell } = await this.#observers.of(record);
+        await shell.run(leaveCommand(jobsDirectory, data.job.id, semaphores));
         this.#queues?.wake();
       },
-      resubmit: resubmitAt(this.#sessions, this.#places),
+      resubmit: resubmitAt(this.#sessions, this.#targets),
       announce: (event) =>
         care.handle(careNameOfJob("job" in event.data ? event.data.job.id : event.id), () => announce(event)),
       track: (record) => jobsQueue.track(record),
@@ -252,7 +252,7 @@ class Worker {
       log,
       now: () => new Date(),
     };
-    const tracker = new Tracker(this.#between("job", jobEffects));
+    const tracker = new Tracker(this.#between("job", jobDeps));
     // Its deliveries are void with the link; a tracker that went on would take the bells that the next one listens for.
     void link.lost.then(() => tracker.stop());
     const consumers = await jobsQueue.open({
@@ -277,28 +277,28 @@ class Worker {
     const publisher = await Publisher.open(link);
     const cancels = cancelling({ config: this.#config, ...this.#reach, link, publisher, topology, log });
     const jobsQueue = new JobsQueue({ link, care, publisher, topology, log });
-    const submitEffects: ArrayEffects = {
+    const submitDeps: ArrayDeps = {
       enter: (session, jobs, priority) => this.#admission.enter(session, jobs, priority),
-      placeFor: (session, wish) => this.#places.placeFor(session, wish),
+      targetFor: (session, requirements) => this.#targets.targetFor(session, requirements),
       submitArray,
       isOnlySession: (session) => this.#isOnlySession(session),
     };
     const mostInArrays = arraySizes(triggers);
-    const arrays = new ArrayCollector(this.#between("message", submitEffects), mostInArrays);
+    const arrays = new ArrayCollector(this.#between("message", submitDeps), mostInArrays);
     void link.lost.then((why) => {
       arrays.refuse(why ?? brokerLost("it was closed"));
       if (why !== undefined) this.#admission.refuseWaiting(why);
     });
-    const { enter, placeFor } = submitEffects;
-    const messageEffects: IntakeEffects = this.#between("message", {
+    const { enter, targetFor } = submitDeps;
+    const messageDeps: MessageDeps = this.#between("message", {
       group: worker.group,
       triggers,
       jobsFolderOf: (method, session) => jobsDirectoryOf(this.#config.site, method, session),
       findSession: (id, paths) => this.#sessions.find(id, paths),
-      ...{ enter, placeFor },
+      ...{ enter, targetFor },
       collect: (session, plan, options) => arrays.collect(session, plan, options),
       report: (session, trouble) => this.#admission.report(session, trouble),
-      requireRoom: roomAt(this.#places, this.#admission),
+      requireRoom: roomAt(this.#targets, this.#admission),
       queueFor: (trigger, copy) =>
         publisher.publish({ exchange: "", routingKey: topology.triggerQueue(trigger), ...copy }),
       methods: METHODS,
@@ -309,30 +309,32 @@ class Worker {
     });
     const { publish } = this.#between("message", { publish: (one: Publish) => publisher.publish(one) });
     const withCare = async ({ body, properties }: ReceivedMessage, work: () => Promise<void>) => {
-      await turnToRead(body.byteLength);
+      await yieldForLarge(body.byteLength);
       await care.handle(careName(originOf(body, properties)), work);
     };
-    const edges = {
+    const deps = {
       link,
       topology,
       publish,
       answer: (one: Omit<Publish, "body">, body: (most: number) => Buffer) =>
         publisher.publishOnce({ ...one, body: body(Math.min(worker.maxEventBytes, publisher.maxBytes)) }),
-      announce: messageEffects.announce,
+      announce: messageDeps.announce,
       whenOpen: () => this.#admission.whenOpen(),
       log,
       now,
       care,
-      handle: (received: ReceivedMessage) =>
-        withCare(received, () => handleMessage(received, messageEffects)),
-      handleTurn: (received: ReceivedMessage, trigger: Trigger, turn: "now" | { overtakenBy: string }) =>
-        withCare(received, () => handleTurn(received, trigger, turn, messageEffects)),
+      handle: (received: ReceivedMessage) => withCare(received, () => handleMessage(received, messageDeps)),
+      handleQueued: (
+        received: ReceivedMessage,
+        trigger: Trigger,
+        position: "now" | { overtakenBy: string },
+      ) => withCare(received, () => handleQueued(received, trigger, position, messageDeps)),
       cancel: cancels.message,
     };
-    const queues = await openTriggerQueues(triggers, edges, this.#sessions, this.#places);
+    const queues = await openTriggerQueues(triggers, deps, this.#sessions, this.#targets);
     this.#queues = queues;
     const prefetch = worker.concurrency * PREFETCH_PER_SLOT + 2 * mostInArrays;
-    const intake = await openIntake({ ...edges, queue: topology.intakeQueue, prefetch });
+    const intake = await openIntake({ ...deps, queue: topology.intakeQueue, prefetch });
     return {
       stop: async () => {
         arrays.hurry();

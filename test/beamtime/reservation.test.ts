@@ -23,10 +23,10 @@ const named = [
   { name: "11010000_1", partition: "ponline_p11", nodes: ["max-p11-003"] },
 ];
 
-function choose(wish: Partial<ReservationWish>, reservations: readonly SessionReservation[] = named) {
+function choose(requirements: Partial<ReservationWish>, reservations: readonly SessionReservation[] = named) {
   if (now === undefined) throw new Error("not parsed");
-  const choice = chooseReservation({ time: "00:05:00", ...wish }, { account, reservations }, now);
-  return "slot" in choice ? choice.slot : choice.reasons;
+  const choice = chooseReservation({ time: "00:05:00", ...requirements }, { account, reservations }, now);
+  return "allocation" in choice ? choice.allocation : choice.reasons;
 }
 
 describe("what Slurm says now", () => {
@@ -76,7 +76,7 @@ describe("a reservation whose times Slurm does not say as numbers", () => {
     if (unclear === undefined) throw new Error("not parsed");
     expect(unclear.reservations.get("11010000")).toMatchObject({ start: 0, end: Infinity });
     const choice = chooseReservation({ time: "UNLIMITED" }, { account, reservations: named }, unclear);
-    expect(choice).toMatchObject({ slot: { reservation: "11010000_1", time: "UNLIMITED" } });
+    expect(choice).toMatchObject({ allocation: { reservation: "11010000_1", time: "UNLIMITED" } });
   });
 
   it("that has none of its fields is read all the same", () => {
@@ -103,20 +103,20 @@ describe("choosing a reservation", () => {
     ["another number", { reservation: 1 }, "11010000_1"],
     ["a feature that no node has, which is for Slurm to say", { constraint: "H200" }, "11010000_1"],
     ["a constraint that only Slurm understands", { constraint: "what?ever", reservation: 0 }, "11010000"],
-  ])("by %s", (_, wish, reservation) => {
-    expect(choose(wish)).toMatchObject({ reservation });
+  ])("by %s", (_, requirements, reservation) => {
+    expect(choose(requirements)).toMatchObject({ reservation });
   });
 
   it("shortens the time only if that is allowed, and leaves a minute for the start", () => {
-    const wish = { constraint: "gpu", time: "01:00:00" };
-    expect(choose(wish)).toEqual(
+    const requirements = { constraint: "gpu", time: "01:00:00" };
+    expect(choose(requirements)).toEqual(
       expect.arrayContaining(["11010000_1 ends in 10 min, and the job asks for 01:00:00"]),
     );
-    expect(choose({ ...wish, timeMin: "5" })).toMatchObject({
+    expect(choose({ ...requirements, timeMin: "5" })).toMatchObject({
       reservation: "11010000_1",
       time: "0-00:09:00",
     });
-    expect(choose({ ...wish, timeMin: "10" })).toEqual(
+    expect(choose({ ...requirements, timeMin: "10" })).toEqual(
       expect.arrayContaining(["11010000_1 ends in 10 min, and the job asks for 10 at least"]),
     );
   });
@@ -127,8 +127,8 @@ describe("choosing a reservation", () => {
     [{ partition: "maxcpu" }, "11010000 is in partition ponline_p11, not in maxcpu"],
     [{ reservation: 7 }, "11010000 is not the one asked for (7)"],
     [{ partition: "ponline" }, "11010000_2 begins in 60 min"],
-  ])("%j: says why none fits", (wish, reason) => {
-    expect(choose(wish)).toEqual(expect.arrayContaining([reason]));
+  ])("%j: says why none fits", (requirements, reason) => {
+    expect(choose(requirements)).toEqual(expect.arrayContaining([reason]));
   });
 
   it("counts one that Slurm has and the metadata file does not name, by the rule of its name", () => {
@@ -142,7 +142,7 @@ describe("choosing a reservation", () => {
     expect(
       chooseReservation({ time: "5", nodes: 2 }, { account, reservations: named }, hidden),
     ).toMatchObject({
-      slot: { reservation: "11010000" },
+      allocation: { reservation: "11010000" },
     });
   });
 
@@ -151,7 +151,7 @@ describe("choosing a reservation", () => {
     const reservations = first === undefined ? [] : [first];
     if (now === undefined) throw new Error("not parsed");
     expect(chooseReservation({ time: "5" }, { account: "another", reservations }, now)).toMatchObject({
-      slot: { reservation: "11010000" },
+      allocation: { reservation: "11010000" },
     });
   });
 
@@ -167,7 +167,7 @@ describe("choosing a reservation", () => {
     const at = parseSlurmNow(said);
     if (at === undefined) throw new Error("not parsed");
     expect(chooseReservation({ time: "5" }, { account, reservations: named.slice(0, 1) }, at)).toMatchObject({
-      slot: { reservation },
+      allocation: { reservation },
     });
   });
 
@@ -191,7 +191,7 @@ describe("choosing a reservation", () => {
     const strange = parseSlurmNow(states);
     if (strange === undefined) throw new Error("not parsed");
     expect(chooseReservation({ time: "5" }, { account, reservations: named }, strange)).toMatchObject({
-      slot: { reservation: "11010000_1" },
+      allocation: { reservation: "11010000_1" },
     });
   });
 

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, describe, expect, it } from "vitest";
 import { Sessions, type OnlineSession } from "../../src/beamtime/session.ts";
 import type { LastJobEvent } from "../../src/cancel/job-history.ts";
-import { cancelJobs, cancelKnown, type CancelEffects } from "../../src/cancel/cancel-jobs.ts";
+import { cancelJobs, cancelKnown, type CancelDeps } from "../../src/cancel/cancel-jobs.ts";
 import { MentoConfig } from "../../src/config/config-schema.ts";
 import { Unavailable } from "../../src/errors.ts";
 import { REQUEST_PREFIX } from "../../src/jobs/run-script.ts";
@@ -38,9 +38,9 @@ function processOn(host: string, records: Record<string, Record<string, string>>
   return { id, directory };
 }
 
-function effects(lastEvents: LastJobEvent[] = []) {
+function deps(lastEvents: LastJobEvent[] = []) {
   const asked: string[] = [];
-  const all: CancelEffects = {
+  const all: CancelDeps = {
     site,
     sessions: new Sessions(site, () => undefined),
     shells: undefined as never,
@@ -68,34 +68,34 @@ describe("cancelling a process of another host, whose folder is this host's too"
 
   it("asks that host's worker, which alone knows whether it lives", async () => {
     const job = processOn("visu-2", { started: start });
-    const { all, asked } = effects([eventOf(job, "visu-2")]);
+    const { all, asked } = deps([eventOf(job, "visu-2")]);
     expect(await cancelJobs([job.id], request, all)).toMatchObject([{ outcome: "cancelled" }]);
     expect(asked).toEqual(["saxs on visu-2"]);
   });
 
   it("says where it can be cancelled if no worker has announced it", async () => {
     const job = processOn("visu-2", { started: start });
-    const [outcome] = await cancelJobs([job.id], request, effects().all);
+    const [outcome] = await cancelJobs([job.id], request, deps().all);
     expect(outcome).toMatchObject({ outcome: "failed", id: job.id, error: { code: "worker-silent" } });
     expect(outcome?.error?.message).toMatch(/visu-2/);
   });
 
   it("needs nobody if it has recorded its end", async () => {
     const job = processOn("visu-2", { started: start, ended: { at: request.at, code: "7", stoppedBy: "" } });
-    const { all, asked } = effects([eventOf(job, "visu-2")]);
+    const { all, asked } = deps([eventOf(job, "visu-2")]);
     expect(await cancelJobs([job.id], request, all)).toMatchObject([{ outcome: "gone", end: { code: 7 } }]);
     expect(asked).toEqual([]);
   });
 
   it("says of a process of this host itself that it is gone", async () => {
     const job = processOn(hostname(), { started: start });
-    expect(await cancelJobs([job.id], request, effects().all)).toMatchObject([{ outcome: "gone" }]);
+    expect(await cancelJobs([job.id], request, deps().all)).toMatchObject([{ outcome: "gone" }]);
   });
 });
 
 describe("cancelling a job that one has started oneself", () => {
   it("asks nobody if it has ended", async () => {
-    const { all } = effects();
+    const { all } = deps();
     const ended = jobData("failed", { exit: { code: 3, signal: null, reason: "exit-code" } });
     expect(await cancelKnown(ended, request, all)).toMatchObject({ outcome: "gone", end: { code: 3 } });
   });
@@ -103,13 +103,13 @@ describe("cancelling a job that one has started oneself", () => {
   it("looks into its own directory", async () => {
     const job = processOn(hostname());
     const { data } = eventOf(job, hostname());
-    expect(await cancelKnown(data, request, effects().all)).toMatchObject({ outcome: "gone", id: job.id });
+    expect(await cancelKnown(data, request, deps().all)).toMatchObject({ outcome: "gone", id: job.id });
     rmSync(job.directory, { recursive: true });
-    expect(await cancelKnown(data, request, effects().all)).toMatchObject({ outcome: "unknown" });
+    expect(await cancelKnown(data, request, deps().all)).toMatchObject({ outcome: "unknown" });
   });
 
   it("says why if its place is out of reach", async () => {
-    const outcome = await cancelKnown(jobData("started"), request, effects().all);
+    const outcome = await cancelKnown(jobData("started"), request, deps().all);
     expect(outcome).toMatchObject({ outcome: "failed", id: "k3f7", error: { code: "unknown-beamtime" } });
   });
 });
@@ -186,8 +186,8 @@ class TwoSessions {
   }
 
   /** @param lastEvents what was announced; an error: the broker cannot be asked */
-  effects(lastEvents: ReadonlyMap<string, LastJobEvent> | Error = new Map()) {
-    const { all, asked } = effects();
+  deps(lastEvents: ReadonlyMap<string, LastJobEvent> | Error = new Map()) {
+    const { all, asked } = deps();
     const shells = {
       open: (session: OnlineSession, host?: string) => {
         if (host !== undefined) this.named.push(host);
@@ -227,7 +227,7 @@ describe("what another session's account claims of a job", () => {
     both.directory("a", "removed");
     both.directory("b", "runs", "remote-sbatch-script", COMPLETED);
     both.squeue("a", [["12", "PENDING", "mento:runs"]]);
-    const { all, asked } = both.effects(
+    const { all, asked } = both.deps(
       new Map([
         ["ended", both.event("ended")],
         ["removed", both.event("removed", { state: "failed" })],
@@ -253,7 +253,7 @@ describe("what another session's account claims of a job", () => {
     both.answers.set("b", () =>
       Promise.reject(new Unavailable({ code: "ssh-unreachable", message: "It is away.", hint: "-" })),
     );
-    const { all } = both.effects(new Map([["job", both.event("job")]]));
+    const { all } = both.deps(new Map([["job", both.event("job")]]));
     expect(await cancelJobs(["job"], request, all)).toMatchObject([
       { outcome: "failed", id: "job", error: { code: "ssh-unreachable" } },
     ]);
@@ -262,8 +262,8 @@ describe("what another session's account claims of a job", () => {
   it("counts of a job that nothing is announced of, and where the broker cannot be asked", async () => {
     const both = new TwoSessions();
     both.directory("a", "job");
-    expect(await cancelJobs(["job"], request, both.effects().all)).toMatchObject([{ outcome: "cancelled" }]);
-    expect(await cancelJobs(["job", "none"], request, both.effects(brokerAway).all)).toMatchObject([
+    expect(await cancelJobs(["job"], request, both.deps().all)).toMatchObject([{ outcome: "cancelled" }]);
+    expect(await cancelJobs(["job", "none"], request, both.deps(brokerAway).all)).toMatchObject([
       { outcome: "cancelled" },
       { outcome: "failed", error: { code: "broker-unreachable" } },
     ]);
@@ -274,7 +274,7 @@ describe("what another session's account claims of a job", () => {
     both.directory("b", "job", "remote-sbatch-script", COMPLETED);
     let fail: (error: Error) => void = () => undefined;
     both.answers.set("a", () => new Promise((_, reject) => (fail = reject)));
-    const { all } = both.effects(new Map([["job", both.event("job")]]));
+    const { all } = both.deps(new Map([["job", both.event("job")]]));
     expect(await cancelJobs(["job"], request, all)).toMatchObject([{ outcome: "gone" }]);
     const thrown: unknown[] = [];
     const note = (error: unknown) => thrown.push(error);
@@ -288,7 +288,7 @@ describe("what another session's account claims of a job", () => {
   it("does not decide which of two jobs has Slurm's id", async () => {
     const both = new TwoSessions();
     both.directory("b", "job", "remote-sbatch-script", SUBMITTED);
-    const { all } = both.effects(new Map([["4711", { ...both.event("job"), isContested: true }]]));
+    const { all } = both.deps(new Map([["4711", { ...both.event("job"), isContested: true }]]));
     const [outcome] = await cancelJobs(["4711"], request, all);
     expect(outcome).toMatchObject({
       job: "4711",
@@ -303,7 +303,7 @@ describe("what another session's account claims of a job", () => {
     both.directory("a", "mine", "remote-sbatch-script", SUBMITTED);
     both.directory("b", "job", "remote-sbatch-script", COMPLETED);
     both.squeue("a", [["4711", "RUNNING", "somebody's"]]);
-    const { all } = both.effects(new Map([["4711", both.event("job")]]));
+    const { all } = both.deps(new Map([["4711", both.event("job")]]));
     expect(await cancelJobs(["4711"], request, all)).toMatchObject([
       { job: "4711", id: "job", outcome: "gone", end: { state: "completed" } },
     ]);
@@ -318,7 +318,7 @@ describe("a process of a session", () => {
     both.directory("b", "own", "remote-command", records("node-b"));
     both.directory("b", "other", "remote-command", records("victim"));
     both.directory("b", "trigger", "remote-command", records("maxwell"));
-    const { all } = both.effects();
+    const { all } = both.deps();
     const ways = { ...all, destinations: ["maxwell"] };
     const outcomes = await cancelJobs(["own", "other", "trigger"], request, ways);
     expect(outcomes).toMatchObject([
@@ -334,7 +334,7 @@ describe("a process of a session", () => {
     const both = new TwoSessions();
     both.directory("b", "job", "remote-command", records("replaced"));
     const event = both.event("job", { method: "remote-command", host: "replaced" });
-    const { all } = both.effects(new Map([["job", event]]));
+    const { all } = both.deps(new Map([["job", event]]));
     expect(await cancelJobs(["job"], request, all)).toMatchObject([{ outcome: "gone" }]);
     expect(both.named).toEqual(["replaced"]);
   });

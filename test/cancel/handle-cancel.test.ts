@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { pino } from "pino";
 import { describe, expect, it } from "vitest";
-import { handleCancel, type CancelMessageEffects } from "../../src/cancel/handle-cancel.ts";
+import { handleCancel, type CancelMessageDeps } from "../../src/cancel/handle-cancel.ts";
 import { JobCancel, JOB_CANCEL_TYPE, JobName } from "../../src/messages/job-cancel.ts";
 import { codeOf } from "../support/code-of.ts";
 
@@ -9,7 +9,7 @@ const now = new Date("2026-11-22T02:32:33.421Z");
 
 function handle(data: unknown, userId: string | undefined, type = JOB_CANCEL_TYPE) {
   const asked: unknown[] = [];
-  const effects: CancelMessageEffects = {
+  const deps: CancelMessageDeps = {
     mayCancel: ["daq"],
     cancel: (jobs, request) => {
       asked.push({ jobs, request });
@@ -24,7 +24,7 @@ function handle(data: unknown, userId: string | undefined, type = JOB_CANCEL_TYP
     receivedAt: now,
     ...{ dataLook: undefined, onlyTrigger: undefined },
   };
-  return { asked, done: handleCancel(received, effects) };
+  return { asked, done: handleCancel(received, deps) };
 }
 
 describe("a message that cancels", () => {

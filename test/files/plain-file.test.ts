@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { FileTurns, NoAnswer } from "../../src/files/file-turns.ts";
+import { FileQueue, NoAnswer } from "../../src/files/file-queue.ts";
 import {
   listFolder,
   readGivenFile,
@@ -140,7 +140,7 @@ describe("a file system that hangs", () => {
   const never = () => new Promise<never>(() => undefined);
 
   it("fails in time, costs one operation, and others go on", async () => {
-    const turns = new FileTurns(100);
+    const turns = new FileQueue(100);
     let begun = 0;
     const hang = () => {
       begun += 1;
@@ -156,7 +156,7 @@ describe("a file system that hangs", () => {
   });
 
   it("is asked again when it has answered", async () => {
-    const turns = new FileTurns(50);
+    const turns = new FileQueue(50);
     let answer: () => void = () => undefined;
     const slow = turns.run("/gpfs/a", "read", () => new Promise<void>((resolve) => (answer = resolve)));
     await expect(slow).rejects.toThrow(NoAnswer);
@@ -167,7 +167,7 @@ describe("a file system that hangs", () => {
   });
 
   it("what many want at once is asked for once, but not with an answer from before", async () => {
-    const turns = new FileTurns();
+    const turns = new FileQueue();
     let count = 0;
     const read = () => Promise.resolve(++count);
     const all = await Promise.all(Array.from({ length: 10 }, () => turns.run("/a/b", "read", read)));

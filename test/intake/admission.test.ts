@@ -320,7 +320,7 @@ describe("the end of a link or a worker", () => {
     expect(await stateOf(admission.enter(one, 1))).toBeTypeOf("function");
   });
 
-  it("leaves no timer behind, and nobody waiting for a door", async () => {
+  it("leaves no timer behind, and nobody waiting for a gate", async () => {
     trouble = away;
     await admission.report(one, away);
     const isOpen = admission.whenOpen();

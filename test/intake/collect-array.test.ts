@@ -1,13 +1,13 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { Session } from "../../src/beamtime/session.ts";
-import { ArrayCollector, type ArrayEffects } from "../../src/intake/collect-array.ts";
+import { ArrayCollector, type ArrayDeps } from "../../src/intake/collect-array.ts";
 import { Deferred, Unavailable } from "../../src/errors.ts";
-import type { Place, SubmittedJob } from "../../src/submission/method.ts";
+import type { SubmitTarget, SubmittedJob } from "../../src/submission/method.ts";
 import type { JobPlan } from "../../src/triggers/plan.ts";
 import { Trigger } from "../../src/triggers/trigger-config.ts";
 
 const session = (id: string) => ({ id }) as Session;
-const place = {} as Place;
+const target = {} as SubmitTarget;
 const trigger = (name: string, array: object) => Trigger.parse({ name, array, run: ["/bin/true"] });
 const xpcs = trigger("xpcs", { size: 3, window: 2 });
 const planOf = (jobId: string, of = xpcs, givenBytes = 100) =>
@@ -31,14 +31,14 @@ beforeEach(() => {
   refused = undefined;
   isOnlySession = false;
   free = Promise.resolve();
-  const effects: ArrayEffects = {
+  const deps: ArrayDeps = {
     enter: async () => {
       turns += 1;
       await free;
       return () => (turns -= 1);
     },
     isOnlySession: () => Promise.resolve(isOnlySession),
-    placeFor: () => (refused === undefined ? Promise.resolve(place) : Promise.reject(refused)),
+    targetFor: () => (refused === undefined ? Promise.resolve(target) : Promise.reject(refused)),
     submitArray: (members) => {
       const ids = members.map(({ plan }) => plan.jobId);
       arrays.push(ids);
@@ -52,7 +52,7 @@ beforeEach(() => {
       );
     },
   };
-  collector = new ArrayCollector(effects, MOST_WAITING);
+  collector = new ArrayCollector(deps, MOST_WAITING);
 });
 afterEach(() => vi.useRealTimers());
 

@@ -4,15 +4,15 @@ import type { Session } from "../../src/beamtime/session.ts";
 import { Deferred, MentoError, Superseded, Unavailable } from "../../src/errors.ts";
 import {
   handleMessage,
-  handleTurn,
-  type IntakeEffects,
-  type QueuedTurn,
+  handleQueued,
+  type MessageDeps,
+  type QueuedPosition,
   type ReceivedMessage,
 } from "../../src/intake/handle-message.ts";
 import type { TrackingRecord } from "../../src/tracking/tracking-record.ts";
 import type { OutgoingEvent } from "../../src/messages/job-event.ts";
 import { METHODS } from "../../src/submission/methods.ts";
-import { noTurnYet } from "../../src/submission/submit-answer.ts";
+import { noPermitYet } from "../../src/submission/submit-answer.ts";
 import type { Shell } from "../../src/shells/shell.ts";
 import { Trigger, TriggerSlurm } from "../../src/triggers/trigger-config.ts";
 
@@ -48,13 +48,13 @@ async function outcome(
   trouble: MentoError,
   { told = reported, names = ["t"], tried = [] }: Outcome = {},
 ): Promise<MentoError> {
-  const effects: IntakeEffects = {
+  const deps: MessageDeps = {
     group: "default",
     triggers: names.map((name) => Trigger.parse({ name, run: [name] })),
     findSession: () => Promise.resolve({ ...session, isOpen }),
     enter: () => Promise.resolve(() => undefined),
     report: () => Promise.resolve(told),
-    placeFor: (_, { program = "" }) => {
+    targetFor: (_, { program = "" }) => {
       tried.push(program);
       return Promise.reject(trouble);
     },
@@ -79,10 +79,10 @@ async function outcome(
       onlyTrigger: undefined,
     },
     queuedFor: [],
-    queuedTurn: undefined,
+    queuedPosition: undefined,
     copyFor: () => ({ body, properties }),
   };
-  return handleMessage(received, effects).then(
+  return handleMessage(received, deps).then(
     () => {
       throw new Error("it was handled");
     },
@@ -124,11 +124,11 @@ it("a node that cannot be reached is reported, and what becomes of the message i
 
 describe("a trigger that counts its jobs", () => {
   const at = new Date("2026-05-01T12:00:00Z");
-  const place = {
+  const target = {
     shell: {} as Shell,
     corePath: null,
     jobsDirectory: "/j",
-    slot: null,
+    allocation: null,
     maxPending: null,
     notice: null,
     slurm: { ...TriggerSlurm.parse({}), time: "01:00:00" },
@@ -138,8 +138,8 @@ describe("a trigger that counts its jobs", () => {
 
   /** What is done with a message for two triggers, of which the second counts its jobs. */
   async function handle(
-    { turn, ...more }: Partial<ReceivedMessage> & { turn?: "now" | { overtakenBy: string } },
-    changes: Partial<IntakeEffects> = {},
+    { position, ...more }: Partial<ReceivedMessage> & { position?: "now" | { overtakenBy: string } },
+    changes: Partial<MessageDeps> = {},
     find = () => nothing,
   ) {
     const did: string[] = [];
@@ -152,14 +152,14 @@ describe("a trigger that counts its jobs", () => {
         submittedAt: at.toISOString(),
         name,
         directory: "/j",
-        slot: null,
+        allocation: null,
       },
     });
     const received = {
       ...{ body: Buffer.from(JSON.stringify({ path: "/gpfs/current/raw/a.h5" })), receivedAt: at },
       ...{ properties: { messageId: "1", appId: "/s" }, dataLook: undefined, onlyTrigger: undefined },
-      ...{ queuedFor: [], queuedTurn: undefined, isFromEvents: false },
-      copyFor: (trigger: string, { session, beamline }: QueuedTurn) => ({
+      ...{ queuedFor: [], queuedPosition: undefined, isFromEvents: false },
+      copyFor: (trigger: string, { session, beamline }: QueuedPosition) => ({
         ...{
           body: Buffer.from(""),
           properties: { messageId: `${trigger} of ${String(session)} at ${String(beamline)}` },
@@ -169,7 +169,7 @@ describe("a trigger that counts its jobs", () => {
     };
     const named = (name: string, config = {}) => Trigger.parse({ name, run: ["/bin/true"], ...config });
     const show = named("show", { latest: true, priority: 1 });
-    const effects: IntakeEffects = {
+    const deps: MessageDeps = {
       group: "default",
       triggers: [named("plain"), show],
       findSession: () => Promise.resolve(session),
@@ -179,7 +179,7 @@ describe("a trigger that counts its jobs", () => {
       },
       report: () => Promise.reject(new Error("not reached")),
       collect: () => Promise.reject(new Error("not reached")),
-      placeFor: () => Promise.resolve(place),
+      targetFor: () => Promise.resolve(target),
       requireRoom: (_, { trigger }) => Promise.resolve(void did.push(`look for ${trigger.name}`)),
       queueFor: (_, { properties }) => Promise.resolve(void did.push(`queue ${properties.messageId}`)),
       methods: {
@@ -192,22 +192,23 @@ describe("a trigger that counts its jobs", () => {
           find: ({ trigger }) => Promise.resolve(find() === nothing ? null : job(trigger.name)),
         },
       },
-      track: ({ rows = [] }) => Promise.resolve(void did.push(`track with ${rows.length} seats`)),
+      track: ({ semaphores = [] }) =>
+        Promise.resolve(void did.push(`track with ${semaphores.length} permits`)),
       announce: (event) => Promise.resolve(void events.push(event)),
       log: pino({ level: "silent" }),
       now: () => at,
       ...changes,
     };
-    if (turn === undefined) await handleMessage(received, effects);
-    else await handleTurn(received, show, turn, effects);
+    if (position === undefined) await handleMessage(received, deps);
+    else await handleQueued(received, show, position, deps);
     return { did, events, received };
   }
   const nothing = Symbol("nothing");
-  const queuedTurn = { door: "d", order: "0-x", session: "11010000", beamline: "p11" };
+  const queuedPosition = { concurrencyKey: "d", order: "0-x", session: "11010000", beamline: "p11" };
 
   it("gets a copy of the message into its queue, and keeps no other from its job", async () => {
     const { did, received } = await handle({});
-    const others = ["submit plain", "track with 0 seats"];
+    const others = ["submit plain", "track with 0 permits"];
     expect(did).toEqual(["enter for 0 at 1", "queue show of 11010000 at p11", "enter for 1 at 0", ...others]);
     expect(received.queuedFor).toEqual(["show"]);
     expect((await handle({ queuedFor: ["show"] })).did).toEqual(["enter for 1 at 0", ...others]);
@@ -215,7 +216,7 @@ describe("a trigger that counts its jobs", () => {
 
   it("is told of the job again if there is one, without a turn", async () => {
     const { did } = await handle({ onlyTrigger: "show" }, {}, () => Symbol("a job"));
-    expect(did).toEqual(["enter for 0 at 1", "track with 1 seats"]);
+    expect(did).toEqual(["enter for 0 at 1", "track with 1 permits"]);
   });
 
   it("is one of the message's trace, which its record keeps for its events", async () => {
@@ -235,8 +236,8 @@ describe("a trigger that counts its jobs", () => {
   });
 
   it("submits when its turn has come, if there is room", async () => {
-    const { did } = await handle({ onlyTrigger: "show", turn: "now", queuedTurn });
-    expect(did).toEqual(["look for show", "enter for 1 at 1", "submit show", "track with 1 seats"]);
+    const { did } = await handle({ onlyTrigger: "show", position: "now", queuedPosition });
+    expect(did).toEqual(["look for show", "enter for 1 at 1", "submit show", "track with 1 permits"]);
   });
 
   it("is not tried with a message that has come back from many workers, if there is room for it", async () => {
@@ -246,17 +247,17 @@ describe("a trigger that counts its jobs", () => {
       hint: "",
       giveUpAfterSeconds: Infinity,
     });
-    const full = noTurnYet("show", "trigger");
-    const more = { onlyTrigger: "show", turn: "now", queuedTurn, cameBack } as const;
+    const full = noPermitYet("show", "trigger");
+    const more = { onlyTrigger: "show", position: "now", queuedPosition, cameBack } as const;
     await expect(handle(more)).rejects.toBe(cameBack);
     await expect(handle(more, { requireRoom: () => Promise.reject(full) })).rejects.toBe(full);
   });
 
   it("takes no turn of the session's while there is no room", async () => {
-    const full = noTurnYet("show", "trigger");
+    const full = noPermitYet("show", "trigger");
     const entered: string[] = [];
     const handled = handle(
-      { onlyTrigger: "show", turn: "now", queuedTurn },
+      { onlyTrigger: "show", position: "now", queuedPosition },
       {
         requireRoom: () => Promise.reject(full),
         enter: () => {
@@ -270,7 +271,7 @@ describe("a trigger that counts its jobs", () => {
   });
 
   it("announces what was overtaken, under an id that is the job's, the same each time", async () => {
-    const overtaken = { onlyTrigger: "show", turn: { overtakenBy: "2" }, queuedTurn };
+    const overtaken = { onlyTrigger: "show", position: { overtakenBy: "2" }, queuedPosition };
     const { did, events } = await handle(overtaken);
     expect(did).toEqual([]);
     expect(events).toMatchObject([
@@ -281,7 +282,7 @@ describe("a trigger that counts its jobs", () => {
       },
     ]);
     const late = await handle(
-      { onlyTrigger: "show", turn: "now", queuedTurn },
+      { onlyTrigger: "show", position: "now", queuedPosition },
       { requireRoom: () => Promise.reject(new Superseded("3")) },
     );
     expect(late.events.map(({ id }) => id)).toEqual(events.map(({ id }) => id));

@@ -163,9 +163,9 @@ it("a message whose own command fails each time is given up at last, whatever it
     log: pino({ level: "silent" }),
     now: () => new Date(),
   });
-  for (let turn = 1; turn <= 7; turn++) {
+  for (let position = 1; position <= 7; position++) {
     hand.deliver(published.at(-1)?.headers);
-    await eventually("it is put away", () => (published.length === turn ? true : undefined));
+    await eventually("it is put away", () => (published.length === position ? true : undefined));
   }
   expect(published.map(({ routingKey }) => routingKey)).toEqual([
     ...Array.from({ length: 6 }, () => "mento.default.wait.1"),
@@ -269,9 +269,9 @@ it("a message that waits for its turn when its worker stops is neither acked nor
     queue: "mento.default.trigger.t",
     publish: () => Promise.reject(new Error("nothing is to be published")),
     prefetch: 1,
-    handle: ({ queuedTurn, onlyTrigger }) => {
-      expect({ queuedTurn, onlyTrigger }).toEqual({
-        queuedTurn: { door: "d", order: "1-x", session: "1", beamline: null },
+    handle: ({ queuedPosition, onlyTrigger }) => {
+      expect({ queuedPosition, onlyTrigger }).toEqual({
+        queuedPosition: { concurrencyKey: "d", order: "1-x", session: "1", beamline: null },
         onlyTrigger: "t",
       });
       isHandled = true;
@@ -282,7 +282,12 @@ it("a message that waits for its turn when its worker stops is neither acked nor
     log: pino({ level: "silent" }),
     now: () => new Date(),
   });
-  hand.deliver({ "mento-door": "d", "mento-order": "1-x", "mento-session": "1", "mento-trigger": "t" });
+  hand.deliver({
+    "mento-concurrency-key": "d",
+    "mento-order": "1-x",
+    "mento-session": "1",
+    "mento-trigger": "t",
+  });
   const stopped = intake.stop();
   await vi.waitFor(() => expect(isHandled).toBe(true));
   leave(new LeftWaiting());
@@ -313,13 +318,18 @@ it("a message that comes back to a trigger's queue again and again waits there o
     log: pino({ level: "silent" }),
     now: () => new Date(),
   });
-  const turn = { door: "d", order: "1-x", session: "1", beamline: null };
-  const headers = { "mento-door": "d", "mento-order": "1-x", "mento-session": "1", "mento-trigger": "t" };
+  const position = { concurrencyKey: "d", order: "1-x", session: "1", beamline: null };
+  const headers = {
+    "mento-concurrency-key": "d",
+    "mento-order": "1-x",
+    "mento-session": "1",
+    "mento-trigger": "t",
+  };
   hand.deliver({ ...headers, "mento-returns": 40, "x-delivery-count": 1 });
   hand.deliver({ ...headers, "mento-returns": 40, "x-delivery-count": 10 });
   await eventually("it is put away", () => (hand.acks() === 2 ? true : undefined));
   expect(received.map(({ cameBack }) => cameBack?.code)).toEqual([...[undefined, "worker-ended"]]);
   // Whoever would try it gives it up; who only holds it puts it back.
   expect(dead).toEqual(["mento.dead"]);
-  expect(received[1]?.copyFor("t", turn).properties.headers).toMatchObject({ "mento-returns": 40 });
+  expect(received[1]?.copyFor("t", position).properties.headers).toMatchObject({ "mento-returns": 40 });
 });

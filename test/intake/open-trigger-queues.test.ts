@@ -5,9 +5,9 @@ import { LinkCare } from "../../src/broker/link-care.ts";
 import { brokerLost, type BrokerLink } from "../../src/broker/connection.ts";
 import { topologyFor } from "../../src/broker/topology.ts";
 import type { MentoError } from "../../src/errors.ts";
-import { noTurnYet } from "../../src/submission/submit-answer.ts";
+import { noPermitYet } from "../../src/submission/submit-answer.ts";
 import { openTriggerQueues } from "../../src/intake/open-trigger-queues.ts";
-import type { SessionPlaces } from "../../src/submission/session-places.ts";
+import type { SubmitTargets } from "../../src/submission/submit-targets.ts";
 import { Trigger } from "../../src/triggers/trigger-config.ts";
 
 beforeEach(() => vi.useFakeTimers());
@@ -16,7 +16,7 @@ afterEach(() => vi.useRealTimers());
 it("a link that is lost while triggers' queues are opened leaves nobody who goes on trying", async () => {
   let lose: (why: MentoError) => void = () => undefined;
   const lost = new Promise<MentoError | undefined>((resolve) => (lose = resolve));
-  const headers = { "mento-door": "d", "mento-order": "0-0-j", "mento-trigger": "a" };
+  const headers = { "mento-concurrency-key": "d", "mento-order": "0-0-j", "mento-trigger": "a" };
   const message = {
     content: Buffer.from("{}"),
     properties: { messageId: "m", headers },
@@ -54,9 +54,9 @@ it("a link that is lost while triggers' queues are opened leaves nobody who goes
     {
       ...{ link, topology: topologyFor("mento", "default"), log: pino({ level: "silent" }) },
       handle: () => Promise.reject(new Error("not reached")),
-      handleTurn: () => {
+      handleQueued: () => {
         tries += 1;
-        return Promise.reject(noTurnYet("a", "trigger"));
+        return Promise.reject(noPermitYet("a", "trigger"));
       },
       publish: () => Promise.resolve(),
       care: new LinkCare(),
@@ -67,7 +67,7 @@ it("a link that is lost while triggers' queues are opened leaves nobody who goes
       now: () => new Date(),
     },
     { open: () => Promise.resolve({ open: [], broken: undefined }) } as unknown as Sessions,
-    {} as unknown as SessionPlaces,
+    {} as unknown as SubmitTargets,
   );
   await expect(opening).rejects.toMatchObject({ code: "broker-lost" });
   expect(tries).toBe(1);

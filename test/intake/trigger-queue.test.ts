@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { LeftWaiting } from "../../src/intake/intake.ts";
 import { BrokerUnavailable, Deferred, Rejected, Unavailable, type MentoError } from "../../src/errors.ts";
 import type { ReceivedMessage } from "../../src/intake/handle-message.ts";
-import { noTurnYet } from "../../src/submission/submit-answer.ts";
+import { noPermitYet } from "../../src/submission/submit-answer.ts";
 import { TriggerQueue } from "../../src/intake/trigger-queue.ts";
 import { Trigger } from "../../src/triggers/trigger-config.ts";
 
@@ -40,12 +40,13 @@ function open(config: object, prefetch = 64): TriggerQueue {
     trigger: Trigger.parse({ name: "t", run: ["/bin/true"], ...config }),
     prefetch,
     handle: () => Promise.reject(new Error("not reached")),
-    handleTurn: ({ properties: { messageId = "" } }, turn) => {
-      if (turn !== "now") return Promise.resolve(void done.push(`${messageId} by ${turn.overtakenBy}`));
+    handleQueued: ({ properties: { messageId = "" } }, position) => {
+      if (position !== "now")
+        return Promise.resolve(void done.push(`${messageId} by ${position.overtakenBy}`));
       tries += 1;
       if (trouble !== undefined) return Promise.reject(trouble);
       if (there.has(messageId)) return Promise.resolve(void done.push(`${messageId} found`));
-      if (free === 0) return Promise.reject(noTurnYet("t", fullOf));
+      if (free === 0) return Promise.reject(noPermitYet("t", fullOf));
       free -= 1;
       return Promise.resolve(void done.push(messageId));
     },
@@ -63,7 +64,7 @@ function open(config: object, prefetch = 64): TriggerQueue {
 function join(
   queue: TriggerQueue,
   name: string,
-  door = "d",
+  concurrencyKey = "d",
   order = `0-${name}`,
   cameBack?: MentoError,
 ): Promise<unknown> {
@@ -75,7 +76,7 @@ function join(
     dataLook: undefined,
     onlyTrigger: "t",
     queuedFor: [],
-    queuedTurn: { door, order, session: "1", beamline: "p11" },
+    queuedPosition: { concurrencyKey, order, session: "1", beamline: "p11" },
     cameBack,
     copyFor: () => ({ body: Buffer.from(""), properties: { messageId: name } }),
   };
@@ -93,7 +94,7 @@ async function stateOf(work: Promise<unknown>): Promise<unknown> {
 }
 
 describe("a trigger's queue", () => {
-  it("gives turns in the order of the messages, as seats become free", async () => {
+  it("gives turns in the order of the messages, as permits become free", async () => {
     const queue = open({ concurrency: 1 });
     const works = ["b", "a", "c"].map((name) => join(queue, name));
     await vi.advanceTimersByTimeAsync(5_000);
@@ -107,7 +108,7 @@ describe("a trigger's queue", () => {
     expect(await Promise.all(works)).toEqual(["acked", "acked", "acked"]);
   });
 
-  it("finds a free seat by itself, and looks about once a second, whatever number waits", async () => {
+  it("finds a free permit by itself, and looks about once a second, whatever number waits", async () => {
     const queue = open({ concurrency: 1 });
     for (let number = 0; number < 50; number++) void join(queue, `m${100 + number}`);
     await vi.advanceTimersByTimeAsync(10_000);
@@ -144,7 +145,7 @@ describe("a trigger's queue", () => {
     expect(await stateOf(work)).toBe("pending");
   });
 
-  it("keeps doors apart", async () => {
+  it("keeps concurrency keys apart", async () => {
     const queue = open({ latest: true, key: "{{ detector }}" });
     void join(queue, "a", "eiger");
     void join(queue, "b", "lambda");

@@ -68,8 +68,8 @@ async function publish({ technique, id = randomUUID(), path, exit = 0, nap = 0 }
   return id;
 }
 
-const publishAll = (count: number, wish: Wish) =>
-  Promise.all(Array.from({ length: count }, () => publish(wish)));
+const publishAll = (count: number, requirements: Wish) =>
+  Promise.all(Array.from({ length: count }, () => publish(requirements)));
 
 /** The end of a message's job, which has run once, as its own directory and results say, and Slurm. */
 async function endOf(id: string, type = "job.completed"): Promise<AnyEvent> {

@@ -7,7 +7,7 @@ const MAIN = fileURLToPath(new URL("../../chaos/main.mjs", import.meta.url));
 
 /** What `npm run chaos -- --json` prints, as far as it is looked at here. */
 interface Report {
-  verdict: string;
+  decision: string;
   jobs: { inSlurm: number; run: number; notLaunched: number };
   events: Record<string, { different: number; again: number }>;
   faults: Record<string, { done: number; skipped: number }>;

@@ -211,7 +211,7 @@ describe("triggers that share what a session may have", () => {
     await allHaveRun(one, high, "high");
     expect(ledger.most).toBe(1);
     console.log(ledger.begun.map((id) => (high.includes(id) ? "high" : "low")).join(" "));
-    // One of the low ones may just have got its seat.
+    // One of the low ones may just have got its permit.
     expect(Math.max(...high.map((id) => ledger.begun.indexOf(id)))).toBeLessThanOrEqual(3);
     const lowJob = one.events.find(
       ({ type, data }) => type.includes("submitted") && data.job.trigger === "low",

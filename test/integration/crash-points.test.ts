@@ -35,7 +35,7 @@ const TRIGGERS = [
   { name: "array", on: { technique: "array" }, run: ["/bin/true"], array: { window: 0.3 } },
   {
     ...{ name: "counted", on: { technique: "counted" }, run: ["/bin/true"] },
-    // Cases share the session, whose seats are of the group and not of the broker's names.
+    // Cases share the session, whose permits are of the group and not of the broker's names.
     ...{ latest: true, key: "{{ message.id }}", concurrency: { perTrigger: 1, perSession: 100 } },
   },
   { name: "late", on: { technique: "late" }, run: ["/bin/true"] },

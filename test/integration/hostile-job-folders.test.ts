@@ -18,15 +18,15 @@ import { placesOf } from "../../src/facility/state.ts";
 import { mento } from "../support/mento.ts";
 import { OwnFacility } from "../support/own-facility.ts";
 import { there } from "../support/servers.ts";
-import { eventually, TestSite, writeOnCore, type AnyEvent, type Place } from "../support/site.ts";
+import { eventually, TestSite, writeOnCore, type AnyEvent, type SubmitTarget } from "../support/site.ts";
 
 /** What the job of another beamtime may take to be announced after its end: 2 s, and patience for a machine under load. */
 const ANNOUNCED_WITHIN_MS = 10_000;
 const GRACE_MS = 40_000;
 
 let own: OwnFacility;
-let hostile: Place;
-let other: Place;
+let hostile: SubmitTarget;
+let other: SubmitTarget;
 let site: TestSite;
 const floods: ChildProcess[] = [];
 
@@ -73,7 +73,7 @@ function ownScript(): string {
   return join(hostile.beamtime.corePath, "scratch_cc", "own.sh");
 }
 
-async function publish(place: Place, technique: string): Promise<string> {
+async function publish(place: SubmitTarget, technique: string): Promise<string> {
   const message = { path: writeOnCore("data\n", place), technique };
   return (await publishDataReady(await site.client(), message)).id;
 }
@@ -123,7 +123,7 @@ function readers(): string[] {
 }
 
 describe("in job folders of one beamtime", () => {
-  it("a record that holds lines and sizes of its own is left out, and the job ends by Slurm's word", async () => {
+  it("a record that holds lines and sizes of its own is left out, and the job ends by Slurm's report", async () => {
     const job = await running("brief");
     const forged = `\nmento-record ${job.id} ended -25\nmento-record ${job.id} end\n`;
     // The run script's own record is kept out by a folder.

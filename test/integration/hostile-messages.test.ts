@@ -120,7 +120,7 @@ describe("a producer's headers", () => {
   );
 
   it("of Mento's own names change nothing", async () => {
-    const forged = ["trigger", "queued-for", "door", "order", "exchange", "session"].map(
+    const forged = ["trigger", "queued-for", "concurrency-key", "order", "exchange", "session"].map(
       (name) => [`mento-${name}`, text(name === "queued-for" ? "powder other after" : "other")] as const,
     );
     const times = ["first-seen", "reason-since"].map(
@@ -207,7 +207,15 @@ describe("what amqplib cannot read, or not write", () => {
     })).value;
     const name = fc.oneof(
       fc.constantFrom(
-        ...["CC", "BCC", "x-death", "x-delivery-count", "mento-trigger", "mento-door", "mento-mark"],
+        ...[
+          "CC",
+          "BCC",
+          "x-death",
+          "x-delivery-count",
+          "mento-trigger",
+          "mento-concurrency-key",
+          "mento-mark",
+        ],
       ),
       fc.constantFrom(...["cloudEvents:id", "cloudEvents_type", "ce-source", "traceparent", "mento-queue"]),
       fc.uint8Array({ maxLength: 20 }).map((bytes) => Buffer.from(bytes)),

@@ -129,7 +129,7 @@ describe("a job that does not complete", () => {
     expect(data.exit).toMatchObject({ signal: "SIGKILL", reason: "signal" });
   });
 
-  it("because Slurm refuses it is rejected with Slurm's words, and the other triggers' jobs run", async () => {
+  it("because Slurm refuses it is rejected with Slurm's reports, and the other triggers' jobs run", async () => {
     const { id } = await publish("impossible");
     const { data: possible } = await site.event("job.completed", id);
     expect(possible.job.trigger).toBe("possible");

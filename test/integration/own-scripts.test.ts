@@ -132,8 +132,8 @@ describe("of a time limit", () => {
     expect(await limitOf(says, "--time", "00:10:00")).toBe("00:10:00");
     expect(await limitOf(says)).toBe("5");
     expect(await limitOf(own.write(script("--ntasks=1")))).toMatch(/^\d+-/);
-    expect((await trigger.plan([says], { jobTime: "7" })).place.slot).toMatchObject({ time: "7" });
-    expect((await trigger.plan([says])).place.slot).toMatchObject({ time: "5" });
+    expect((await trigger.plan([says], { jobTime: "7" })).target.allocation).toMatchObject({ time: "7" });
+    expect((await trigger.plan([says])).target.allocation).toMatchObject({ time: "5" });
   });
 });
 

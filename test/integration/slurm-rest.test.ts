@@ -127,7 +127,7 @@ describe("the real slurmrestd", () => {
     expect((await slurm.list()).jobs.map(({ id }) => id)).not.toContain(other);
   });
 
-  it("refuses in Slurm's words", async () => {
+  it("refuses in Slurm's reports", async () => {
     const refused = async (more: Partial<RestJob>) => await slurm.submit(jobOf("true", more));
     expect(await refused({ partition: "nope" })).toMatchObject({ kind: "refused", number: 2000 });
     expect(await refused({ reservation: "nope" })).toEqual({

@@ -136,7 +136,7 @@ function facility([name = "", ...options]: string[], dir: string): string[] {
   return ["facility", name, "--dir", dir, ...options];
 }
 
-interface Surroundings {
+interface SubmitTargetsDeps {
   env?: NodeJS.ProcessEnv;
   stdout?: number;
   /** A shell script that ends with `exec "$@"`. */
@@ -145,7 +145,7 @@ interface Surroundings {
 
 function call(
   args: string[],
-  { env, stdout, shell }: Surroundings = {},
+  { env, stdout, shell }: SubmitTargetsDeps = {},
 ): Promise<{ status: number | null; text: string }> {
   const words = [process.execPath, MAIN, ...args];
   const [program = "", ...rest] = shell === undefined ? words : ["sh", "-c", shell, "sh", ...words];

@@ -63,7 +63,7 @@ function shell(script: string) {
 function job(jobId: string, more: Partial<SubmitRequest> = {}): SubmitRequest {
   const directory = join(jobsDirectory, jobId);
   return {
-    ...{ jobsDirectory, jobId, program: null, log: null, data: null, maxPending: null, seats: null },
+    ...{ jobsDirectory, jobId, program: null, log: null, data: null, maxPending: null, permits: null },
     sbatchArguments: ["--alone"],
     script: runScript({
       ...{ jobId, directory, spool: join(jobsDirectory, ".spool"), workdir: null, stdin: null },

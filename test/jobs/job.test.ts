@@ -28,7 +28,7 @@ describe("a job's end", () => {
     });
   });
 
-  it("needs Slurm's word when a signal from outside stopped it, or SIGKILL, which may be the memory limit", () => {
+  it("needs Slurm's report when a signal from outside stopped it, or SIGKILL, which may be the memory limit", () => {
     expect(endFromRecord(record(143, "SIGTERM"))).toBeUndefined();
     expect(endFromRecord(record(137))).toBeUndefined();
     expect(endFromBoth(record(143, "SIGTERM"), "TIMEOUT")).toMatchObject({

@@ -17,7 +17,7 @@ const commands: Record<string, (log: string) => string> = {
 };
 
 const common = (log: string) => ({
-  ...{ jobsDirectory: programs.jobsDirectory, jobId: "k3f7", data: null, seats: null, log },
+  ...{ jobsDirectory: programs.jobsDirectory, jobId: "k3f7", data: null, permits: null, log },
   script: `#!/bin/sh\n# mento-request: {}\necho "$$;here" > "\${0%/*}/submitted"\necho hello\n`,
 });
 

@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { parseAccounting } from "../../src/slurm/accounting.ts";
 import { endFromRecord } from "../../src/jobs/job.ts";
 import { parseSqueue } from "../../src/slurm/squeue.ts";
-import { judge, type Known } from "../../src/tracking/verdict.ts";
+import { decide, type Known } from "../../src/tracking/decision.ts";
 import { meaningOf, SLURM_STATES } from "../../src/slurm/job-states.ts";
 
 interface State {
@@ -136,8 +136,10 @@ function endOf({ name, squeue, scontrol, records }: Recorded["cases"][number]): 
     isBeingResubmitted: false,
   };
   const exitCode = / ExitCode=(\d+:\d+)/.exec(scontrol ?? "")?.[1] ?? "0:0";
-  const verdict = judge(known, word && { ...word, exitCode, log: jobLog ?? "" }, 60_000, 86_400_000);
-  return typeof verdict === "string" ? verdict : `${verdict.end.state} ${verdict.end.reason ?? ""}`.trim();
+  const decision = decide(known, word && { ...word, exitCode, log: jobLog ?? "" }, 60_000, 86_400_000);
+  return typeof decision === "string"
+    ? decision
+    : `${decision.end.state} ${decision.end.reason ?? ""}`.trim();
 }
 
 describe("a job that, in a real Slurm,", () => {

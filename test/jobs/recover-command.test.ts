@@ -22,7 +22,7 @@ beforeEach(() => {
     ...{ resultGlobs: ["**"], copyBack: null, launch: "slurm", directives: [], request: {} },
   });
   job = {
-    ...{ jobsDirectory, jobId, data: null, program: null, log: null, maxPending: null, seats: null },
+    ...{ jobsDirectory, jobId, data: null, program: null, log: null, maxPending: null, permits: null },
     ...{ sbatchArguments: [], script },
   };
 });

@@ -386,7 +386,7 @@ describe("the run script of a job over Slurm's REST API", () => {
     }
   });
 
-  it("rings no bell through a link that stands in the place of the folder for it", () => {
+  it("sends no notification through a link that stands in the place of the folder for it", () => {
     const elsewhere = mkdtempSync(join(top, "elsewhere-"));
     const spool = join(top, "prepared-spool");
     symlinkSync(elsewhere, spool);

@@ -26,7 +26,7 @@ afterAll(() => programs.remove());
 
 const submit = submitCommand(
   {
-    ...{ ...job, data: null, program: null, log: null, maxPending: 5, seats: null },
+    ...{ ...job, data: null, program: null, log: null, maxPending: 5, permits: null },
     ...{ sbatchArguments: [], script: "#!/bin/sh\n" },
   },
   "bttest",

@@ -48,7 +48,7 @@ function job(jobsDirectory: string, jobId: string, launch: "slurm" | "process"):
   const directory = join(jobsDirectory, jobId);
   const request = { submittedAt: "2099-01-01T00:00:00.000Z", cause: `it's "100%s" \\ $at`, paths: [] };
   return {
-    ...{ jobsDirectory, jobId, program: null, log: null, data: null, maxPending: null, seats: null },
+    ...{ jobsDirectory, jobId, program: null, log: null, data: null, maxPending: null, permits: null },
     sbatchArguments: [],
     script: runScript({
       ...{ jobId, directory, spool: join(jobsDirectory, ".spool"), workdir: null, stdin: null },

@@ -44,7 +44,7 @@ async function check(key: Buffer, about: typeof node, rules: HostKeyRules): Prom
 
 const keyTypes = async (rules: HostKeyRules) => knownKeyTypes(node, await knownOfNode(node, rules), rules);
 
-async function verdictOf(rules: HostKeyRules): Promise<string> {
+async function decisionOf(rules: HostKeyRules): Promise<string> {
   try {
     await check(right.key, node, rules);
     return "accepted";
@@ -61,8 +61,8 @@ function knownHostsFile(content: string | Buffer, name = "known_hosts"): string 
   return file;
 }
 
-const verdict = (knownHosts: string, pinned: Record<string, string[]> = {}) =>
-  verdictOf({ knownHosts: [knownHostsFile(knownHosts)], pinned });
+const decision = (knownHosts: string, pinned: Record<string, string[]> = {}) =>
+  decisionOf({ knownHosts: [knownHostsFile(knownHosts)], pinned });
 
 describe("checkHostKey", () => {
   it("computes the fingerprint that ssh-keygen prints", () => {
@@ -79,7 +79,7 @@ describe("checkHostKey", () => {
     ["max-p11-*,!max-p11-001", "host-key-unknown"],
     ["# max-p11-001", "host-key-unknown"],
   ])("for a line of %s says %s", async (hosts, expected) => {
-    expect(await verdict(`${hosts} ${right.line} a comment\n`)).toBe(expected);
+    expect(await decision(`${hosts} ${right.line} a comment\n`)).toBe(expected);
   });
 
   it("reads host names that ssh-keygen has hashed", async () => {
@@ -88,13 +88,13 @@ describe("checkHostKey", () => {
     execFileSync("ssh-keygen", ["-q", "-H", "-f", file], { stdio: "ignore" });
     const hashed = readFileSync(file, "utf8");
     expect(hashed).toContain("|1|");
-    expect(await verdict(hashed)).toBe("accepted");
+    expect(await decision(hashed)).toBe("accepted");
   });
 
   it("tells a changed key from an unknown host, and takes any of several known keys", async () => {
-    expect(await verdict(`max-p11-001 ${wrong.line}\n`)).toBe("host-key-changed");
-    expect(await verdict(`max-p11-001 ${wrong.line}\nmax-p11-001 ${right.line}\n`)).toBe("accepted");
-    expect(await verdict("")).toBe("host-key-unknown");
+    expect(await decision(`max-p11-001 ${wrong.line}\n`)).toBe("host-key-changed");
+    expect(await decision(`max-p11-001 ${wrong.line}\nmax-p11-001 ${right.line}\n`)).toBe("accepted");
+    expect(await decision("")).toBe("host-key-unknown");
   });
 
   it("names the types of key that are known, so that the node is asked for those first", async () => {
@@ -107,12 +107,12 @@ describe("checkHostKey", () => {
   });
 
   it("refuses a revoked key though it is known", async () => {
-    expect(await verdict(`@revoked * ${right.line}\nmax-p11-001 ${right.line}\n`)).toBe("host-key-changed");
+    expect(await decision(`@revoked * ${right.line}\nmax-p11-001 ${right.line}\n`)).toBe("host-key-changed");
   });
 
   it("lets a pinned fingerprint decide alone", async () => {
-    expect(await verdict("", { "max-p11-001": [fingerprint(right.key)] })).toBe("accepted");
-    expect(await verdict(`max-p11-001 ${right.line}\n`, { "max-p11-001": [fingerprint(wrong.key)] })).toBe(
+    expect(await decision("", { "max-p11-001": [fingerprint(right.key)] })).toBe("accepted");
+    expect(await decision(`max-p11-001 ${right.line}\n`, { "max-p11-001": [fingerprint(wrong.key)] })).toBe(
       "host-key-changed",
     );
   });
@@ -172,8 +172,8 @@ describe("known_hosts files that others wrote", () => {
   ])("a key that is revoked %s the line that knows it is refused", async (_, texts) => {
     const files = texts.map((text, number) => knownHostsFile(text, `revoked-${number}`));
     const pinned = { "max-p11-001": [fingerprint(right.key)] };
-    expect(await verdictOf({ knownHosts: files, pinned: {} })).toBe("host-key-changed");
-    expect(await verdictOf({ knownHosts: files, pinned })).toBe("host-key-changed");
+    expect(await decisionOf({ knownHosts: files, pinned: {} })).toBe("host-key-changed");
+    expect(await decisionOf({ knownHosts: files, pinned })).toBe("host-key-changed");
   });
 
   it.each(["max-p11-001", "[max-p11-001]:2222", "127.0.0.1", "[127.0.0.1]:2222", "[MAX-p11-*]:2222"])(
@@ -182,17 +182,19 @@ describe("known_hosts files that others wrote", () => {
       const file = knownHostsFile(`@revoked ${hosts} ${right.line}\n`, "revoked-name");
       const files = [knownHostsFile(good), file];
       const pinned = { "max-p11-001": [fingerprint(right.key)] };
-      expect(await verdictOf({ knownHosts: files, pinned: {} })).toBe("host-key-changed");
-      expect(await verdictOf({ knownHosts: files, pinned })).toBe("host-key-changed");
+      expect(await decisionOf({ knownHosts: files, pinned: {} })).toBe("host-key-changed");
+      expect(await decisionOf({ knownHosts: files, pinned })).toBe("host-key-changed");
       execFileSync("ssh-keygen", ["-q", "-H", "-f", file], { stdio: "ignore" });
-      expect(await verdictOf({ knownHosts: files, pinned: {} })).toBe("host-key-changed");
+      expect(await decisionOf({ knownHosts: files, pinned: {} })).toBe("host-key-changed");
     },
   );
 
   it("a revoked key of another host, or another key, does not count", async () => {
-    expect(await verdict(`@revoked other ${right.line}\n${good}`)).toBe("accepted");
-    expect(await verdict(`@revoked [max-p11-001]:22,[127.0.0.1]:23 ${right.line}\n${good}`)).toBe("accepted");
-    expect(await verdict(`@revoked * ${wrong.line}\n${good}`)).toBe("accepted");
+    expect(await decision(`@revoked other ${right.line}\n${good}`)).toBe("accepted");
+    expect(await decision(`@revoked [max-p11-001]:22,[127.0.0.1]:23 ${right.line}\n${good}`)).toBe(
+      "accepted",
+    );
+    expect(await decision(`@revoked * ${wrong.line}\n${good}`)).toBe("accepted");
   });
 
   it("one that is missing, a folder, a pipe or too large does not stop a host that another knows", async () => {
@@ -202,7 +204,7 @@ describe("known_hosts files that others wrote", () => {
     truncateSync(large, 1_900_000_000);
     const bad = ["/nonexistent/known_hosts", folder, pipe, large, "/dev/zero"];
     const rules = { knownHosts: [...bad, knownHostsFile(good)], pinned: {} };
-    expect(await verdictOf(rules)).toBe("accepted");
+    expect(await decisionOf(rules)).toBe("accepted");
     const unknown = { knownHosts: bad, pinned: {} };
     await expect(check(right.key, node, unknown)).rejects.toThrow(
       /ENOENT.* a folder.* a named pipe.* more than/s,
@@ -212,8 +214,8 @@ describe("known_hosts files that others wrote", () => {
   it("a new key is accepted while a file is missing, but not while one cannot be read", async () => {
     const acceptNew = { file: join(folder, "new"), accepted: () => undefined };
     const rules = (knownHosts: string[]) => ({ knownHosts, pinned: {}, acceptNew });
-    expect(await verdictOf(rules([folder]))).toBe("host-key-unknown");
-    expect(await verdictOf(rules(["/nonexistent"]))).toBe("accepted");
+    expect(await decisionOf(rules([folder]))).toBe("host-key-unknown");
+    expect(await decisionOf(rules(["/nonexistent"]))).toBe("accepted");
   });
 
   it("a certificate authority is named, and accepts nothing", async () => {
@@ -224,7 +226,7 @@ describe("known_hosts files that others wrote", () => {
       /only a certificate authority \(@cert-authority\)/,
     );
     expect(existsSync(acceptNew.file)).toBe(false);
-    expect(await verdict(`@cert-authority * ${wrong.line}\n${good}`)).toBe("accepted");
+    expect(await decision(`@cert-authority * ${wrong.line}\n${good}`)).toBe("accepted");
   });
 
   it("a key that two connections accept at once is written down once, and another is refused", async () => {

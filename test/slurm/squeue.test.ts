@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { isCancelled, isHeldForReservation, parseSqueue } from "../../src/slurm/squeue.ts";
 import type { TrackingRecord } from "../../src/tracking/tracking-record.ts";
-import { isOurs, wordOn, type Watched } from "../../src/tracking/watched.ts";
+import { isOurs, reportOn, type Watched } from "../../src/tracking/watched.ts";
 import { slurmSeconds, slurmTime } from "../../src/slurm/slurm-time.ts";
 
 /** Recorded from Slurm 22.05.8 when a reservation of 100 s ended. */
@@ -64,13 +64,13 @@ describe("a task of an array", () => {
       data: { job: { id: "k3f7", directory: "/j/k3f7" }, slurm: { jobId }, times: { started } },
     }) as unknown as TrackingRecord;
   const isOf = (record: TrackingRecord) => {
-    const word = wordOn(record, words);
+    const word = reportOn(record, words);
     return word && isOurs({ record } as Watched, word);
   };
 
   it("is known by its array's id and its index", () => {
-    expect(wordOn(task("6_2", "x"), words)?.state).toBe("CANCELLED");
-    expect(wordOn(task("6_3", "x"), words)).toBeUndefined();
+    expect(reportOn(task("6_2", "x"), words)?.state).toBe("CANCELLED");
+    expect(reportOn(task("6_3", "x"), words)).toBeUndefined();
     expect(isOf(task("6_2", "x"))).toBe(true);
   });
 
@@ -79,14 +79,14 @@ describe("a task of an array", () => {
   });
 
   it("that never ran was cancelled with all that waited; one that has run was not", () => {
-    expect(wordOn(task("7_5", "y"), words)?.state).toBe("CANCELLED");
-    expect(wordOn(task("7_0", "y"), words)?.state).toBe("COMPLETED");
-    expect(wordOn(task("7_1", "y", "2026-11-22T06:00:00Z"), words)).toBeUndefined();
+    expect(reportOn(task("7_5", "y"), words)?.state).toBe("CANCELLED");
+    expect(reportOn(task("7_0", "y"), words)?.state).toBe("COMPLETED");
+    expect(reportOn(task("7_1", "y", "2026-11-22T06:00:00Z"), words)).toBeUndefined();
   });
 
   it("is no job that was submitted by itself", () => {
-    expect(wordOn(task("7", "y"), words)?.id).toBe("7");
-    expect(wordOn(task("5", "y"), words)).toBeUndefined();
+    expect(reportOn(task("7", "y"), words)?.id).toBe("7");
+    expect(reportOn(task("5", "y"), words)).toBeUndefined();
   });
 });
 

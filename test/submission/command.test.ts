@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 import { command } from "../../src/submission/command.ts";
-import type { Place } from "../../src/submission/method.ts";
+import type { SubmitTarget } from "../../src/submission/method.ts";
 import type { Shell } from "../../src/shells/shell.ts";
 import type { JobPlan } from "../../src/triggers/plan.ts";
 import { Trigger } from "../../src/triggers/trigger-config.ts";
@@ -39,13 +39,20 @@ async function submitWhere(said: string, hosts: readonly string[]) {
         stderr: "",
       }),
   };
-  const place: Place = {
-    ...{ shell, corePath: null, jobsDirectory: "/c/scratch_cc/mento", maxPending: null, slot: null, hosts },
+  const target: SubmitTarget = {
+    ...{
+      shell,
+      corePath: null,
+      jobsDirectory: "/c/scratch_cc/mento",
+      maxPending: null,
+      allocation: null,
+      hosts,
+    },
     slurm: { time: "01:00:00", fallback: "wait" },
     ...{ rest: null, userScript: null, notice: null },
   };
   const options = { dataTimeout: 600, dataLook: undefined, now: new Date(0) };
-  return (await command.submit(plan, place, options)).process;
+  return (await command.submit(plan, target, options)).process;
 }
 
 it("a process is only where its session has hosts, whatever its directory says", async () => {

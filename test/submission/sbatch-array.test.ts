@@ -56,16 +56,16 @@ async function submit(plans: JobPlan[], broken?: number) {
       return Promise.resolve({ code: 0, signal: null, stdout: Buffer.from(stdout), stderr: "" });
     },
   };
-  const place = {
+  const target = {
     ...{ shell, corePath: null, jobsDirectory: "/c/jobs", maxPending: null, rest: null },
-    slot: { reservation: "r", partition: "p", time: "01:00:00" },
+    allocation: { reservation: "r", partition: "p", time: "01:00:00" },
     slurm: { time: "01:00:00", fallback: "wait" as const },
     ...{ userScript: null, notice: null },
   };
   const options = { dataTimeout: 600, dataLook: undefined, now: new Date(0) };
   const ends = await submitArray(
     plans.map((plan) => ({ plan, options })),
-    place,
+    target,
   );
   const said = ends.map((end) => (end.status === "fulfilled" ? end.value.slurmJobId : "rejected"));
   return { calls, sizes, said };

@@ -44,20 +44,20 @@ async function submitWith(stdout: string, stderr: string, leaveHost: () => void 
       return Promise.resolve({ code: 0, signal: null, stdout: Buffer.from(stdout), stderr });
     },
   };
-  const slot = { reservation: "r", partition: "p", time: "01:00:00" };
-  const place = {
+  const allocation = { reservation: "r", partition: "p", time: "01:00:00" };
+  const target = {
     shell,
     corePath: "/c",
     jobsDirectory: "/c/scratch_cc/mento",
     maxPending: null,
-    slot,
+    allocation,
     slurm: { time: "01:00:00", fallback: "wait" as const },
     rest: null,
     userScript: null,
     notice: null,
   };
   const options = { dataTimeout: 600, dataLook: undefined, now: new Date(0) };
-  const result = await sbatch.submit(plan, place, options).catch((error: unknown) => error);
+  const result = await sbatch.submit(plan, target, options).catch((error: unknown) => error);
   return { result, isWithdrawn: scripts.some((script) => script.includes("rm -rf")) };
 }
 
@@ -205,7 +205,10 @@ describe("the answer of the remote call", () => {
     const request = { submittedAt: "2026-01-01T00:00:00.000Z", paths: plan.paths };
     const said = `mento:submitted 4712 - other preempted # mento-request: ${JSON.stringify(request)}\n`;
     const { result } = await submitWith(said, "");
-    expect(result).toMatchObject({ slurmJobId: "4712", slot: { reservation: null, partition: "other" } });
+    expect(result).toMatchObject({
+      slurmJobId: "4712",
+      allocation: { reservation: null, partition: "other" },
+    });
   });
 
   it.each([
@@ -219,8 +222,14 @@ describe("the answer of the remote call", () => {
   });
 
   it.each([
-    ["a slot without end", { slot: { reservation: "r".repeat(3_000_000), partition: null, time: "1:00" } }],
-    ["a slot that acts on a terminal", { slot: { reservation: null, partition: "\u001b[2J", time: "1:00" } }],
+    [
+      "a slot without end",
+      { allocation: { reservation: "r".repeat(3_000_000), partition: null, time: "1:00" } },
+    ],
+    [
+      "a slot that acts on a terminal",
+      { allocation: { reservation: null, partition: "\u001b[2J", time: "1:00" } },
+    ],
     ["an array elsewhere", { array: "../../x" }],
   ])("is believed without the account's request, if that has %s", async (_, forged) => {
     const request = { submittedAt: "2026-01-01T00:00:00.000Z", paths: plan.paths, ...forged };
@@ -260,13 +269,13 @@ describe("the answer of the remote call", () => {
 describe("sbatchArguments", () => {
   const argumentsOf = (slurm: object) =>
     sbatchArguments({
-      marker: "mento:k3f7",
+      jobComment: "mento:k3f7",
       directory: "/c/k3f7",
       output: "/c/k3f7/job.log",
       name: "t",
       priority: 0,
       slurm: TriggerSlurm.parse(slurm),
-      slot: { reservation: "r", partition: "p", time: "0-00:05:00" },
+      allocation: { reservation: "r", partition: "p", time: "0-00:05:00" },
     });
 
   it("pass on what the trigger says, and no flag for what it does not", () => {

@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, it } from "vitest";
 import { Deferred, type MentoError } from "../../src/errors.ts";
 import { NOT_RUN } from "../../src/jobs/run-script.ts";
-import type { Place } from "../../src/submission/method.ts";
+import type { SubmitTarget } from "../../src/submission/method.ts";
 import { slurmRest } from "../../src/submission/slurm-rest.ts";
 import type { Shell } from "../../src/shells/shell.ts";
 import { SlurmRest } from "../../src/slurm/rest/slurm-rest.ts";
@@ -15,8 +15,8 @@ afterEach(() => {
 });
 
 const version = "v0.0.42" as const;
-const slot = { reservation: "11010000", partition: "ponline_p11", time: "00:20:00" };
-const noSlot = new Deferred({
+const allocation = { reservation: "11010000", partition: "ponline_p11", time: "00:20:00" };
+const noAllocation = new Deferred({
   code: "no-reservation-fits",
   message: "None fits.",
   hint: "Wait.",
@@ -38,7 +38,7 @@ function shellThatSays(answer: (script: string) => string): Shell {
 /** Slurm has the recorded jobs, all of `mento:0123456789abcdef`; one of them waits. */
 async function submit(
   jobId: string,
-  place: Partial<Place> = {},
+  target: Partial<SubmitTarget> = {},
   slurm: object = {},
   priority = 0,
   recorded = recordedOf(version),
@@ -71,10 +71,10 @@ async function submit(
     },
     resultsDirectory: "/c/processed/a",
   };
-  const at: Place = {
-    ...{ shell, rest, slot, corePath: "/c", jobsDirectory: "/c/scratch_cc/mento" },
+  const at: SubmitTarget = {
+    ...{ shell, rest, allocation, corePath: "/c", jobsDirectory: "/c/scratch_cc/mento" },
     ...{ slurm: { ...trigger.slurm, time: "00:20:00" }, userScript: null, maxPending: null, notice: null },
-    ...place,
+    ...target,
   };
   const options = { dataTimeout: 600, dataLook: undefined, now: new Date(0) };
   const result: unknown = await slurmRest.submit(plan, at, options).catch((error: unknown) => error);
@@ -111,16 +111,16 @@ describe("a job over the REST API", () => {
   });
 
   it("that Slurm has already is not submitted again, whether a reservation fits now or not", async () => {
-    for (const one of [slot, noSlot]) {
-      const { result, job } = await submit("0123456789abcdef", { slot: one });
-      expect(result).toMatchObject({ slot: { reservation: null, partition: "ponline" } });
+    for (const one of [allocation, noAllocation]) {
+      const { result, job } = await submit("0123456789abcdef", { allocation: one });
+      expect(result).toMatchObject({ allocation: { reservation: null, partition: "ponline" } });
       expect(job).toBeUndefined();
     }
   });
 
   it("without a reservation that fits is not submitted", async () => {
-    const { result, job } = await submit("k3f7", { slot: noSlot });
-    expect(result).toBe(noSlot);
+    const { result, job } = await submit("k3f7", { allocation: noAllocation });
+    expect(result).toBe(noAllocation);
     expect(job).toBeUndefined();
   });
 

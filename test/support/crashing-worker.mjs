@@ -75,4 +75,4 @@ function shell(path, one) {
 const config = loadConfig(configFile, process.env);
 const stop = new AbortController();
 process.on("SIGTERM", () => stop.abort());
-await runWorker(config, openLog("info"), stop.signal, (line, effects) => watched(line, effects));
+await runWorker(config, openLog("info"), stop.signal, (line, deps) => watched(line, deps));

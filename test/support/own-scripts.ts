@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { showSubmit } from "../../src/submission/show-submit.ts";
 import type { Trigger } from "../../src/library/trigger.ts";
 import { there } from "./servers.ts";
-import type { Place } from "./site.ts";
+import type { SubmitTarget } from "./site.ts";
 
 /** Scripts as users write them, each with what it is about. What stands in brackets is where Mento differs, and why. */
 export function userScripts(): { title: string; text: string; differs: string | undefined }[] {
@@ -23,15 +23,15 @@ export type Said = { printed: string } | { refused: string };
 
 /** A script as its user submits it with `sbatch`, and as Mento would, by what `mento run --show` prints. */
 export class OwnScripts {
-  readonly #place: Place;
+  readonly #target: SubmitTarget;
   readonly #trigger: Trigger;
   readonly #folder: string;
   #count = 0;
 
-  constructor(place: Place, trigger: Trigger) {
-    this.#place = place;
+  constructor(target: SubmitTarget, trigger: Trigger) {
+    this.#target = target;
     this.#trigger = trigger;
-    this.#folder = join(place.beamtime.corePath, "shared", "own-scripts");
+    this.#folder = join(target.beamtime.corePath, "shared", "own-scripts");
     mkdirSync(this.#folder, { recursive: true });
     chmodSync(this.#folder, 0o755);
   }
@@ -44,7 +44,7 @@ export class OwnScripts {
 
   async bothWays(text: string, ...options: string[]) {
     const path = this.write(text);
-    const { reservation, partition } = this.#place.beamtime;
+    const { reservation, partition } = this.#target.beamtime;
     const where = [`--reservation=${reservation}`, `--partition=${partition}`];
     const bySbatch = this.run("sbatch", ...options, ...where, path);
     const shown = await this.show(path).catch((error: unknown) => error as Error);
@@ -59,8 +59,8 @@ export class OwnScripts {
 
   /** What `mento run --show` prints. */
   async show(path: string): Promise<string> {
-    const { plan, place } = await this.#trigger.plan([path]);
-    return showSubmit(plan, place);
+    const { plan, target } = await this.#trigger.plan([path]);
+    return showSubmit(plan, target);
   }
 
   /** What Slurm has of a job that was submitted, but for what differs from submit to submit. It is cancelled then. */
@@ -79,7 +79,7 @@ export class OwnScripts {
 
   /** As the session's account. */
   run(program: string, ...args: string[]): Said {
-    const { facility, beamtime } = this.#place;
+    const { facility, beamtime } = this.#target;
     const cwd = beamtime.corePath;
     const [first, rest] = there(program, args, { account: beamtime.account, cwd });
     const env = { PATH: process.env["PATH"], SLURM_CONF: facility.slurm.conf };

@@ -20,12 +20,12 @@ export const facility = inject("facility");
 export const beamtime = inject("beamtime");
 
 /** A facility with its open beamtime. */
-export interface Place {
+export interface SubmitTarget {
   facility: TestFacility;
   beamtime: TestBeamtime;
 }
 
-const shared: Place = { facility, beamtime };
+const shared: SubmitTarget = { facility, beamtime };
 
 export type AnyEvent = CloudEvent & {
   data: JobEventData & MessageEventData & { slurm: { jobId: string } };
@@ -59,7 +59,7 @@ export class TestSite {
   readonly configFile = join(this.folder, "mento.yaml");
   readonly events: AnyEvent[] = [];
   readonly workers: TestWorker[] = [];
-  readonly #place: Place;
+  readonly #place: SubmitTarget;
   #client: BrokerClient | undefined;
 
   constructor(

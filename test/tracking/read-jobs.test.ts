@@ -3,7 +3,7 @@ import { watch } from "../../src/tracking/watched.ts";
 import { jobsToRead, readJobs, takeNotifications } from "../../src/tracking/read-jobs.ts";
 import { openSessionJobs } from "../../src/tracking/session-jobs.ts";
 import type { Shell } from "../../src/shells/shell.ts";
-import { slurmSight } from "../../src/tracking/sight.ts";
+import { slurmObserver } from "../../src/tracking/observer.ts";
 import { pino } from "pino";
 import { jobData } from "../support/job-data.ts";
 import { recordsOf } from "../support/records-of.ts";
@@ -40,7 +40,7 @@ it("a job whose files cannot be read in time is left for later, and the others a
     { code: 0, stdout: recordsOf("c", {}) },
   );
   const read = [];
-  for await (const one of readJobs(slurmSight(shell), "/j", jobs, () => now)) read.push(idOf(one.watched));
+  for await (const one of readJobs(slurmObserver(shell), "/j", jobs, () => now)) read.push(idOf(one.watched));
   expect(read).toEqual(["a", "b", "c"]);
   expect(scripts).toHaveLength(3);
   const session = openSessionJobs(jobs[0]?.record ?? watched("").record, pino({ level: "silent" }));
@@ -57,19 +57,19 @@ it("where nothing can be read in time, not even one job's folder, no job is wait
   const late = { code: 124, stdout: "" };
   const read = [];
   const { shell, scripts } = shellThat(late, late, late);
-  for await (const one of readJobs(slurmSight(shell), "/j", jobs, () => now)) read.push(one);
+  for await (const one of readJobs(slurmObserver(shell), "/j", jobs, () => now)) read.push(one);
   expect([read.length, scripts.length]).toEqual([0, 2]);
-  expect(jobs.every(({ rung }) => rung)).toBe(true);
+  expect(jobs.every(({ isNotified }) => isNotified)).toBe(true);
 });
 
 it("in a spool with more names than are listed each watched job's own notifications are looked for", async () => {
   const jobs = ["a", "b"].map(watched);
-  for (const job of jobs) job.rung = false;
+  for (const job of jobs) job.isNotified = false;
   const session = openSessionJobs(watched("a").record, pino({ level: "silent" }));
   for (const job of jobs) session.jobs.set(idOf(job), job);
   const flood = Array.from({ length: 5000 }, (_, at) => `${at}.ended\n`).join("");
   const { shell, scripts } = shellThat({ code: 0, stdout: flood }, { code: 0, stdout: "b.\n" });
-  await takeNotifications(slurmSight(shell), session);
-  expect(jobs.map(({ rung }) => rung)).toEqual([false, true]);
+  await takeNotifications(slurmObserver(shell), session);
+  expect(jobs.map(({ isNotified }) => isNotified)).toEqual([false, true]);
   expect(scripts).toHaveLength(2);
 });

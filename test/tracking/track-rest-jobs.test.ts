@@ -5,7 +5,7 @@ import type { TrackingRecord } from "../../src/tracking/tracking-record.ts";
 import { eventLine } from "../../src/commands/event-line.ts";
 import { toCloudEvent, type OutgoingEvent } from "../../src/messages/job-event.ts";
 import type { Shell } from "../../src/shells/shell.ts";
-import { restSight } from "../../src/tracking/sight.ts";
+import { restObserver } from "../../src/tracking/observer.ts";
 import { unreadable, UNREADABLE, type ListedJob } from "../../src/slurm/rest/versions.ts";
 import { Tracker } from "../../src/tracking/tracker.ts";
 import { jobData } from "../support/job-data.ts";
@@ -42,7 +42,7 @@ function track(jobs: ListedJob[], isWhole = true) {
   const events: OutgoingEvent[] = [];
   const did: string[] = [];
   const began = Date.now();
-  const sight = restSight(shell, {
+  const observer = restObserver(shell, {
     list: () => Promise.resolve(slurm),
     cancel: (id) => {
       did.push(`cancel ${id}`);
@@ -53,14 +53,14 @@ function track(jobs: ListedJob[], isWhole = true) {
   const take = (one: TrackingRecord) => tracker.take(one, () => undefined);
   const tracker = new Tracker({
     putAside: () => Promise.reject(new Error("not reached")),
-    sightOf: () => Promise.resolve(sight),
+    observerOf: () => Promise.resolve(observer),
     announce: (event) => Promise.resolve(void events.push(event)),
     track: (one) => {
       did.push(`record of ${one.data.slurm.jobId ?? ""}${one.heldSince === undefined ? "" : ", held"}`);
       take(one);
       return Promise.resolve();
     },
-    leaveSeats: () => Promise.resolve(),
+    leavePermits: () => Promise.resolve(),
     resubmit: () => Promise.reject(new Error("there is no directory")),
     reconcileSeconds: 1,
     lostAfterHours: 24,

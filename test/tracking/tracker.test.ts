@@ -5,9 +5,9 @@ import { BrokerUnavailable, Rejected, Unavailable } from "../../src/errors.ts";
 import type { TrackingRecord } from "../../src/tracking/tracking-record.ts";
 import type { OutgoingEvent } from "../../src/messages/job-event.ts";
 import type { Shell } from "../../src/shells/shell.ts";
-import { slurmSight } from "../../src/tracking/sight.ts";
+import { slurmObserver } from "../../src/tracking/observer.ts";
 import { Tracker } from "../../src/tracking/tracker.ts";
-import type { TrackerEffects } from "../../src/tracking/tracker-effects.ts";
+import type { TrackerDeps } from "../../src/tracking/tracker-deps.ts";
 import { jobData } from "../support/job-data.ts";
 import { recordsOf } from "../support/records-of.ts";
 
@@ -44,16 +44,16 @@ interface Taken {
 const trackers: Tracker[] = [];
 afterEach(() => Promise.all(trackers.splice(0).map((tracker) => tracker.stop())));
 
-function open(changes: Partial<TrackerEffects> = {}) {
+function open(changes: Partial<TrackerDeps> = {}) {
   const events: OutgoingEvent[] = [];
   const renewed: TrackingRecord[] = [];
   const clock = { now: Date.now() };
   const tracker = new Tracker({
     putAside: () => Promise.reject(new Error("not reached")),
-    sightOf: () => Promise.reject(new Error("the node is away")),
+    observerOf: () => Promise.reject(new Error("the node is away")),
     announce: (event) => Promise.resolve(void events.push(event)),
     track: (one) => Promise.resolve(void renewed.push(one)),
-    leaveSeats: () => Promise.resolve(),
+    leavePermits: () => Promise.resolve(),
     resubmit: () => Promise.reject(new Error("nobody asked for it")),
     reconcileSeconds: 1,
     lostAfterHours: 24,
@@ -81,7 +81,7 @@ describe("a tracker of jobs whose records do not fit", () => {
     const put: string[] = [];
     let tries = 0;
     const { tracker, acks, take } = open({
-      sightOf: () => Promise.reject(unfit),
+      observerOf: () => Promise.reject(unfit),
       putAside: (_, why) => {
         tries += 1;
         if (tries < 3)
@@ -112,7 +112,7 @@ describe("a tracker whose node is away", () => {
 
 describe("a tracker that is to let go of jobs, for others wait", () => {
   const sees = (squeue: string) => ({
-    sightOf: () => Promise.resolve(slurmSight(shellThatSays({ squeue, scontrol: "", records: "" }))),
+    observerOf: () => Promise.resolve(slurmObserver(shellThatSays({ squeue, scontrol: "", records: "" }))),
   });
 
   it("hands on what goes on, the ones that it has had for longest, and no more than that", async () => {
@@ -129,7 +129,7 @@ describe("a tracker that is to let go of jobs, for others wait", () => {
     await sleep(1_000);
     tracker.handOn(2, () => true);
     await vi.waitFor(() => expect(renewed.map(({ data }) => data.job.id)).toEqual(["k3f7", "b"]), 20_000);
-    expect(tracker.size).toBe(1);
+    await vi.waitFor(() => expect(tracker.size).toBe(1));
     tracker.handOn(2, () => false);
     await sleep(600);
     expect(tracker.size).toBe(1);
@@ -138,7 +138,7 @@ describe("a tracker that is to let go of jobs, for others wait", () => {
   it("does not wait for a session whose node takes its time", async () => {
     let isAsked = false;
     const { tracker, clock, renewed, acks, take } = open({
-      sightOf: () => {
+      observerOf: () => {
         isAsked = true;
         return new Promise(() => undefined);
       },
@@ -149,7 +149,7 @@ describe("a tracker that is to let go of jobs, for others wait", () => {
     clock.now += 7 * 60_000;
     tracker.handOn(1, () => true);
     await vi.waitFor(() => expect(renewed).toHaveLength(1));
-    expect([tracker.size, ...acks]).toEqual([0, 1]);
+    await vi.waitFor(() => expect([tracker.size, ...acks]).toEqual([0, 1]));
   });
 
   it("holds what it could not hand on", async () => {
@@ -191,7 +191,7 @@ describe("a job of which nothing is seen", () => {
 
   it("is lost after a day, and not before, however often its record is handed on", async () => {
     const { tracker, events, clock, acks, take } = open({
-      sightOf: () => Promise.resolve(slurmSight(shellThatSays(silence))),
+      observerOf: () => Promise.resolve(slurmObserver(shellThatSays(silence))),
       track: async () => {
         await sleep(1);
         take({ submitted });
@@ -222,7 +222,9 @@ describe("a job of which nothing is seen", () => {
       ...silence,
       records: recordsOf("k3f7", { ended }),
     };
-    const { events, take } = open({ sightOf: () => Promise.resolve(slurmSight(shellThatSays(answers))) });
+    const { events, take } = open({
+      observerOf: () => Promise.resolve(slurmObserver(shellThatSays(answers))),
+    });
     take({ submitted: "2020-01-01T00:00:00Z" });
     await vi.waitFor(() => expect(events.map(({ type }) => type)).toEqual(["mento.job.completed.v1"]), {
       timeout: 20_000,
@@ -241,7 +243,7 @@ describe("a job of which nothing is seen", () => {
   it("is seen while Slurm shows it, though in a state that nobody knows", async () => {
     const answers = { ...silence, squeue: "4711|HALF_BAKED|0:00|1:00||mento:k3f7|/j/k3f7|None\n" };
     const { tracker, events, clock, renewed, take } = open({
-      sightOf: () => Promise.resolve(slurmSight(shellThatSays(answers))),
+      observerOf: () => Promise.resolve(slurmObserver(shellThatSays(answers))),
     });
     take({ submitted: new Date(clock.now).toISOString() });
     clock.now += 30 * 3600_000;
@@ -254,7 +256,7 @@ describe("a job of which nothing is seen", () => {
   it("is not seen in another job that has got its id", async () => {
     const answers = { ...silence, squeue: "4711|RUNNING|0:10|1:00|n|mento:other|/j/other|None\n" };
     const { events, clock, take } = open({
-      sightOf: () => Promise.resolve(slurmSight(shellThatSays(answers))),
+      observerOf: () => Promise.resolve(slurmObserver(shellThatSays(answers))),
     });
     take({ submitted: new Date(clock.now - 25 * 3600_000).toISOString() });
     for (const minutes of [1, 6]) {
@@ -272,8 +274,8 @@ it("a mistake about one job does not keep the others of its session from being w
   const both = ["k3f7", "other"].map((id) => recordsOf(id, { ended: broken }));
   const announced: string[] = [];
   const { take, clock } = open({
-    sightOf: () =>
-      Promise.resolve(slurmSight(shellThatSays({ squeue: "", scontrol: "", records: both.join("") }))),
+    observerOf: () =>
+      Promise.resolve(slurmObserver(shellThatSays({ squeue: "", scontrol: "", records: both.join("") }))),
     announce: (event) => {
       if (event.id.startsWith("k3f7")) throw new TypeError("a bug");
       announced.push(event.id);
@@ -294,7 +296,10 @@ describe("a record that is delivered again while its job's end is announced", ()
       if (acks.size === 0) take();
       await sleep(50);
     };
-    const { acks, take, tracker } = open({ sightOf: () => Promise.resolve(slurmSight(shell)), announce });
+    const { acks, take, tracker } = open({
+      observerOf: () => Promise.resolve(slurmObserver(shell)),
+      announce,
+    });
     take();
     await sleep(1000);
     expect([...acks]).toEqual([1, 2]);
@@ -312,7 +317,7 @@ describe("a job that may be retried once", () => {
     };
     let resubmits = 0;
     const { tracker, events, clock } = open({
-      sightOf: () => Promise.resolve(slurmSight(shellThatSays(answers))),
+      observerOf: () => Promise.resolve(slurmObserver(shellThatSays(answers))),
       resubmit: () => {
         resubmits += 1;
         const submitted = `${4711 + resubmits}\n11010000 ponline node-failure\n`;
@@ -352,7 +357,7 @@ describe("a job whose end Slurm does not explain", () => {
       records,
     };
     const { tracker, events, clock, take } = open({
-      sightOf: () => Promise.resolve(slurmSight(shellThatSays(answers))),
+      observerOf: () => Promise.resolve(slurmObserver(shellThatSays(answers))),
     });
     take();
     await sleep(600);
@@ -373,7 +378,7 @@ describe("a job whose end Slurm does not explain", () => {
       records: "",
     };
     const { events, clock, take } = open({
-      sightOf: () => Promise.resolve(slurmSight(shellThatSays(answers))),
+      observerOf: () => Promise.resolve(slurmObserver(shellThatSays(answers))),
     });
     take();
     for (let look = 0; look < 3; look++) {

@@ -13,7 +13,7 @@ import { jobData } from "../support/job-data.ts";
 const id = derivedId("a");
 const { job } = jobData();
 const data = jobData("submitted", { job: { ...job, id, directory: `/c/jobs/${id}` } });
-const record: TrackingRecord = { version: 1, data, jobsDirectory: "/c/jobs", rows: ["default.t.abc"] };
+const record: TrackingRecord = { version: 1, data, jobsDirectory: "/c/jobs", semaphores: ["default.t.abc"] };
 const written = JSON.parse(writeTrackingRecord(record).toString()) as Record<string, object>;
 const read = (value: unknown) => readTrackingRecord(Buffer.from(JSON.stringify(value)));
 
@@ -71,7 +71,7 @@ describe("a tracking record", () => {
   it.each<[string, object]>([
     ["that says which folder it is in", { jobsDirectory: "/home/eve" }],
     ["with unknown fields", { more: 1 }],
-    ["with a row that is a path", { rows: ["../x"] }],
+    ["with a row that is a path", { semaphores: ["../x"] }],
     ["with an array that is a path", { arrayId: "a/b" }],
     ["of another version", { version: 2 }],
   ])("%s is refused", async (_, changes) => {

@@ -3,7 +3,7 @@ import { expandHostlist } from "../hostlist.ts";
 import type { SlurmNode, SlurmReservation } from "../slurm-now.ts";
 import { cut } from "../../text/cut.ts";
 import { slurmIdOf } from "./answer.ts";
-import type { SlurmWord } from "../job-states.ts";
+import type { ReportedState } from "../job-states.ts";
 
 /**
  * All that differs between the versions of Slurm's REST API. Read in SchedMD/slurm:
@@ -123,10 +123,10 @@ function tresOf(version: ApiVersion, gres: string): string {
 }
 
 /** A job as Slurm has it. */
-export interface ListedJob extends SlurmWord {
+export interface ListedJob extends ReportedState {
   reason: string;
   nodes: string;
-  /** Our marker, and the job directory: an id alone may be another job's, for Slurm begins again at its MaxJobId. */
+  /** Our job comment, and the job directory: an id alone may be another job's, for Slurm begins again at its MaxJobId. */
   comment: string;
   directory: string;
   /** Empty where slurmrestd's host does not know the account. */

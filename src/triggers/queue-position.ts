@@ -1,39 +1,46 @@
-import type { Seats } from "../jobs/seats.ts";
+import type { Permits } from "../jobs/permits.ts";
 import { derivedId } from "../messages/derived-id.ts";
 import type { TriggerInput } from "../messages/trigger-input.ts";
 import type { JobPlan } from "./plan.ts";
 import type { Concurrency, Trigger } from "./trigger-config.ts";
 
 /** Where a message waits for its turn with a trigger whose jobs are counted. */
-export interface Turn {
-  /** What waits at one door has its turns one after the other: it is of one trigger, session and key. */
-  door: string;
+export interface QueuePosition {
+  /** Messages of one concurrency key run one after the other: it stands for a trigger, a session and the value of `key`. */
+  concurrencyKey: string;
   /** Texts in the order of the messages, all of one length; each ends with the id of the message's job. */
   order: string;
-  seats: Seats;
+  permits: Permits;
 }
 
 /** Whether messages wait for their turn with this trigger, in a queue of its own. */
-export function hasTurns({ concurrency, latest }: Trigger): boolean {
+export function countsJobs({ concurrency, latest }: Trigger): boolean {
   return latest || concurrency !== undefined;
 }
 
 /** null: nobody counts the trigger's jobs. */
-export function turnOf(plan: JobPlan, input: TriggerInput, receivedAt: Date, group: string): Turn | null {
+export function positionOf(
+  plan: JobPlan,
+  input: TriggerInput,
+  receivedAt: Date,
+  group: string,
+): QueuePosition | null {
   const { trigger, session, key, jobId } = plan;
-  if (!hasTurns(trigger)) return null;
+  if (!countsJobs(trigger)) return null;
   const { perTrigger = trigger.latest ? 1 : undefined, perSession }: Concurrency = trigger.concurrency ?? {};
   const sessionId = session?.id ?? "";
-  const door = `${group}.${trigger.name}.${derivedId(sessionId, key ?? "")}`;
+  const concurrencyKey = `${group}.${trigger.name}.${derivedId(sessionId, key ?? "")}`;
   const order = orderOf(input, receivedAt, jobId);
-  const rows = [
-    ...(perTrigger === undefined ? [] : [{ name: door, limit: perTrigger, of: "trigger" as const }]),
+  const semaphores = [
+    ...(perTrigger === undefined
+      ? []
+      : [{ name: concurrencyKey, limit: perTrigger, of: "trigger" as const }]),
     ...(perSession === undefined
       ? []
       : [{ name: `${group}.${derivedId(sessionId)}`, limit: perSession, of: "session" as const }]),
   ];
   const newest = trigger.latest ? { order, messageId: input.event.id } : null;
-  return { door, order, seats: { rows, newest } };
+  return { concurrencyKey, order, permits: { semaphores, newest } };
 }
 
 /**

@@ -1,9 +1,9 @@
 import { requireOnline, type Sessions } from "../beamtime/session.ts";
 import { cancelRequestsDirectory, localData, type SiteFolders } from "../jobs/site-folders.ts";
-import { markerOf } from "../jobs/directory.ts";
+import { jobCommentOf } from "../jobs/directory.ts";
 import { hasNotRun, runnerOf, wasCancelledBefore } from "../jobs/not-run.ts";
 import { parseProcesses, processesCommand, type ProcessJob } from "../jobs/process.ts";
-import type { ResultPlaces } from "./results.ts";
+import type { ResultRoots } from "./results.ts";
 import { parseSqueue, squeueCommand } from "../slurm/squeue.ts";
 import type { TrackingRecord } from "./tracking-record.ts";
 import { runIdOf } from "./watched.ts";
@@ -12,21 +12,21 @@ import type { SessionShells } from "../submission/session-shells.ts";
 import type { SlurmRest } from "../slurm/rest/slurm-rest.ts";
 import { unreadable, type ListedJob } from "../slurm/rest/versions.ts";
 import type { CommandEnd, Shell } from "../shells/shell.ts";
-import type { JobWord } from "../slurm/job-states.ts";
+import type { ReportedJob } from "../slurm/job-states.ts";
 
 /** Where jobs of one kind can be seen. */
-export interface Sight {
+export interface Observer {
   /** Where their directories are. */
   shell: Shell;
   /**
    * What is known now, by run id, from one look at all of them; who is not in it is not known there. Throws if nothing
    * can be seen.
    */
-  look(records: readonly TrackingRecord[]): Promise<ReadonlyMap<string, JobWord>>;
+  look(records: readonly TrackingRecord[]): Promise<ReadonlyMap<string, ReportedJob>>;
   /** Whether Slurm's accounting can be asked over the shell. */
   hasAccounting: boolean;
   /** Where results of these jobs may lie. */
-  results: ResultPlaces;
+  results: ResultRoots;
   /** Where requests to cancel them are, if not in their directories. */
   cancelRequests?: string;
   /** Cancels a job that Slurm holds, where nobody could submit it again: the script is Slurm's alone. */
@@ -34,7 +34,7 @@ export interface Sight {
 }
 
 /** Where each job of a process can be seen, by its method. */
-export class Sights {
+export class Observers {
   readonly #here: Shell;
   readonly #sessions: Sessions;
   readonly #shells: SessionShells;
@@ -56,33 +56,33 @@ export class Sights {
   }
 
   /** Throws as `Sessions.find`, `requireOnline` and `SessionShells.open`. */
-  async of({ data }: TrackingRecord): Promise<Sight> {
+  async of({ data }: TrackingRecord): Promise<Observer> {
     const { job, session, process } = data;
     const isHere = METHODS_HERE.includes(job.method);
     const results = isHere ? await this.#resultsHere(session) : undefined;
     if (results !== undefined) {
-      if (job.method === "local-bash-script") return processSight(this.#here, results);
+      if (job.method === "local-bash-script") return processObserver(this.#here, results);
       if (job.method === "slurm-rest-api") {
         return {
-          ...restSight(this.#here, this.#rest, results),
+          ...restObserver(this.#here, this.#rest, results),
           cancelRequests: cancelRequestsDirectory(this.#site),
         };
       }
-      return slurmSight(this.#here, results);
+      return slurmObserver(this.#here, results);
     }
     const online = requireOnline(await this.#sessions.find(session.id ?? undefined));
     const inSession = { session: online.roots, folders: [] };
-    if (process === null) return slurmSight(await this.#shells.open(online), inSession);
-    if (process.host !== "") return processSight(await this.#shells.open(online, process.host), inSession);
+    if (process === null) return slurmObserver(await this.#shells.open(online), inSession);
+    if (process.host !== "") return processObserver(await this.#shells.open(online, process.host), inSession);
     // Nobody knows where it runs: only its own records tell of it.
     return {
-      ...processSight(await this.#shells.open(online), inSession),
+      ...processObserver(await this.#shells.open(online), inSession),
       look: () => Promise.resolve(new Map()),
     };
   }
 
   /** What is known of a session whose metadata is gone is its folder on the core file system. */
-  async #resultsHere({ id, corePath }: TrackingRecord["data"]["session"]): Promise<ResultPlaces> {
+  async #resultsHere({ id, corePath }: TrackingRecord["data"]["session"]): Promise<ResultRoots> {
     if (id === null || corePath === null) return { session: null, folders: localData(this.#site) };
     const found = await this.#sessions.find(id).catch(() => undefined);
     const session = found?.roots ?? { core: corePath, beamline: corePath, node: corePath };
@@ -95,10 +95,10 @@ export const METHODS_HERE: readonly JobMethod[] = [
   "local-sbatch-script",
   "slurm-rest-api",
 ];
-const NOWHERE: ResultPlaces = { session: null, folders: [] };
+const NOWHERE: ResultRoots = { session: null, folders: [] };
 
 /** By one `squeue` for all jobs of the account. */
-export function slurmSight(shell: Shell, results = NOWHERE): Sight {
+export function slurmObserver(shell: Shell, results = NOWHERE): Observer {
   return {
     shell,
     results,
@@ -112,11 +112,11 @@ export function slurmSight(shell: Shell, results = NOWHERE): Sight {
 }
 
 /** Slurm's REST API; records of the jobs can be read where the core file system is here. */
-export function restSight(
+export function restObserver(
   shell: Shell,
   rest: Pick<SlurmRest, "list" | "cancel"> | null,
   results = NOWHERE,
-): Sight {
+): Observer {
   const known = () => {
     if (rest !== null) return rest;
     throw new Error("the configuration has no slurmRest, and a job was submitted over it");
@@ -132,7 +132,7 @@ export function restSight(
         const id = runIdOf(record);
         const jobId = record.data.job.id;
         // One that may be among those that cannot be read is not forgotten.
-        const unread = isWhole ? undefined : unreadable(id, markerOf(jobId));
+        const unread = isWhole ? undefined : unreadable(id, jobCommentOf(jobId));
         const word = restWord(jobId, byId.get(id), jobs, unread);
         return word === undefined ? [] : [[id, word] as const];
       });
@@ -148,7 +148,7 @@ function restWord(
   job: ListedJob | undefined,
   jobs: readonly ListedJob[],
   unread: ListedJob | undefined,
-): JobWord | undefined {
+): ReportedJob | undefined {
   const plain = (one: ListedJob) => ({ ...one, exitCode: one.exitCode ?? "0:0", log: "" });
   if (job === undefined) return unread && plain(unread);
   if (!hasNotRun(job)) return plain(job);
@@ -165,7 +165,7 @@ function restWord(
 }
 
 /** The processes of one host. */
-export function processSight(shell: Shell, results = NOWHERE): Sight {
+export function processObserver(shell: Shell, results = NOWHERE): Observer {
   return {
     shell,
     results,

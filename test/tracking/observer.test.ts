@@ -4,7 +4,7 @@ import type { MentoConfig } from "../../src/config/config.ts";
 import type { TrackingRecord } from "../../src/tracking/tracking-record.ts";
 import type { SessionShells } from "../../src/submission/session-shells.ts";
 import type { Shell } from "../../src/shells/shell.ts";
-import { Sights } from "../../src/tracking/sight.ts";
+import { Observers } from "../../src/tracking/observer.ts";
 
 it("of a process on an unknown host the records alone are looked at, over the session's nodes", async () => {
   const shell: Shell = { host: "n", account: "a", run: () => Promise.reject(new Error("nothing is run")) };
@@ -20,7 +20,7 @@ it("of a process on an unknown host the records alone are looked at, over the se
   const record = {
     data: { job: { method: "remote-command" }, session: { id: "1" }, process: { host: "", pid: 4711 } },
   } as TrackingRecord;
-  const sight = await new Sights(shell, sessions, shells, null, {} as MentoConfig["site"]).of(record);
+  const observer = await new Observers(shell, sessions, shells, null, {} as MentoConfig["site"]).of(record);
   expect(opened).toEqual([undefined]);
-  expect(await sight.look([record])).toEqual(new Map());
+  expect(await observer.look([record])).toEqual(new Map());
 });

@@ -8,9 +8,9 @@ import {
   type JobEnd,
 } from "../jobs/job.ts";
 import { isHeldForReservation } from "../slurm/squeue.ts";
-import { endFromSlurm, type SlurmWord } from "../slurm/job-states.ts";
+import { endFromSlurm, type ReportedState } from "../slurm/job-states.ts";
 
-/** What is known of a job besides Slurm's word, times in milliseconds. */
+/** What is known of a job besides Slurm's report, times in milliseconds. */
 export interface Known {
   /** What its own record says of its end, where that alone is not enough. */
   endRecord: { record: EndRecord; since: number } | undefined;
@@ -27,7 +27,7 @@ export interface Known {
   cancelled?: AskedToCancel | undefined;
 }
 
-export type Verdict =
+export type Decision =
   | "goes-on"
   /** Its reservation was deleted before it could run. */
   | "held"
@@ -53,10 +53,15 @@ const PROVABLE_MS = 3600_000;
 const REASON_GRACE_MS = 60_000;
 
 /**
- * What has become of a job. Only evidence is an end: its own record, or Slurm's word; silence is none, and neither is a
+ * What has become of a job. Only evidence is an end: its own record, or Slurm's report; silence is none, and neither is a
  * state that nobody knows.
  */
-export function judge(known: Known, word: SlurmWord | undefined, time: number, lostAfterMs: number): Verdict {
+export function decide(
+  known: Known,
+  word: ReportedState | undefined,
+  time: number,
+  lostAfterMs: number,
+): Decision {
   const { endRecord, endedWithoutRecordSince, seenAt, forgottenSince = time, cancelled } = known;
   // Whoever submits it again then finds that it is to be cancelled.
   const isBeingResubmitted = known.isBeingResubmitted && cancelled === undefined;
@@ -98,11 +103,11 @@ export function judge(known: Known, word: SlurmWord | undefined, time: number, l
 
 /** Whether the job goes on, and nothing hangs on how long this worker has been looking at it. */
 export function isAtRest(
-  verdict: Verdict,
+  decision: Decision,
   { endRecord, cancelled, seenAt }: Known,
-  word: SlurmWord | undefined,
+  word: ReportedState | undefined,
   lostBefore: number,
 ): boolean {
-  if (verdict !== "goes-on" || endRecord !== undefined) return false;
+  if (decision !== "goes-on" || endRecord !== undefined) return false;
   return word !== undefined || (cancelled === undefined && seenAt > lostBefore);
 }

@@ -3,7 +3,7 @@ import type { Log } from "../log.ts";
 import { meaningOf } from "../slurm/job-states.ts";
 
 /** What a tracker says of single jobs in the log, each thing once. */
-export class JobWords {
+export class JobLog {
   readonly #log: Log;
 
   constructor(log: Log) {

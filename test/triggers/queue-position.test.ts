@@ -3,12 +3,12 @@ import { readTriggerInput } from "../../src/messages/trigger-input.ts";
 import { planJob } from "../../src/triggers/plan.ts";
 import { triggerMistakes } from "../../src/triggers/trigger-mistakes.ts";
 import { Trigger } from "../../src/triggers/trigger-config.ts";
-import { jobIdIn, turnOf } from "../../src/triggers/turns.ts";
+import { jobIdIn, positionOf } from "../../src/triggers/queue-position.ts";
 
 const session = { id: "1", beamline: "p11", roots: { beamline: "/gpfs/current", core: "/c", node: "/n" } };
 const received = new Date("2026-05-01T12:00:10.500Z");
 
-function turn(
+function position(
   config: object,
   { time, detector = "eiger", of = session, at = received } = {} as Partial<{
     time: string;
@@ -24,34 +24,39 @@ function turn(
     data: { path: "/c/raw/a.h5", detector },
   };
   const input = readTriggerInput(event);
-  return turnOf(planJob(input, trigger, of, "default"), input, at, "default");
+  return positionOf(planJob(input, trigger, of, "default"), input, at, "default");
 }
 
 describe("the turns of a trigger", () => {
   it("are for triggers that count their jobs", () => {
-    expect(turn({})).toBeNull();
-    expect(turn({ concurrency: 2 })?.seats).toMatchObject({
-      rows: [{ limit: 2, of: "trigger" }],
+    expect(position({})).toBeNull();
+    expect(position({ concurrency: 2 })?.permits).toMatchObject({
+      semaphores: [{ limit: 2, of: "trigger" }],
       newest: null,
     });
-    expect(turn({ latest: true })?.seats).toMatchObject({ rows: [{ limit: 1 }], newest: { messageId: "m" } });
-    expect(turn({ latest: true, concurrency: 3 })?.seats.rows).toMatchObject([{ limit: 3 }]);
-    expect(turn({ concurrency: { perSession: 4 } })?.seats.rows).toMatchObject([{ limit: 4, of: "session" }]);
-    expect(turn({ concurrency: { perTrigger: 1, perSession: 4 } })?.seats.rows).toHaveLength(2);
+    expect(position({ latest: true })?.permits).toMatchObject({
+      semaphores: [{ limit: 1 }],
+      newest: { messageId: "m" },
+    });
+    expect(position({ latest: true, concurrency: 3 })?.permits.semaphores).toMatchObject([{ limit: 3 }]);
+    expect(position({ concurrency: { perSession: 4 } })?.permits.semaphores).toMatchObject([
+      { limit: 4, of: "session" },
+    ]);
+    expect(position({ concurrency: { perTrigger: 1, perSession: 4 } })?.permits.semaphores).toHaveLength(2);
   });
 
   it("are apart for each session and key; the session's row is the same for all triggers", () => {
     const config = { concurrency: { perTrigger: 1, perSession: 4 }, key: "{{ detector }}" };
-    const one = turn(config);
-    expect(turn(config)?.door).toBe(one?.door);
-    expect(turn(config, { detector: "lambda" })?.door).not.toBe(one?.door);
-    expect(turn(config, { of: { ...session, id: "2" } })?.door).not.toBe(one?.door);
-    expect(turn({ ...config, name: "other" })?.seats.rows[1]).toEqual(one?.seats.rows[1]);
+    const one = position(config);
+    expect(position(config)?.concurrencyKey).toBe(one?.concurrencyKey);
+    expect(position(config, { detector: "lambda" })?.concurrencyKey).not.toBe(one?.concurrencyKey);
+    expect(position(config, { of: { ...session, id: "2" } })?.concurrencyKey).not.toBe(one?.concurrencyKey);
+    expect(position({ ...config, name: "other" })?.permits.semaphores[1]).toEqual(one?.permits.semaphores[1]);
   });
 
   it("are in the order of the messages' times, then of their coming; a time to come is now", () => {
     const order = (time?: string, at = received) =>
-      turn({ latest: true }, { ...(time && { time }), at })?.order ?? "";
+      position({ latest: true }, { ...(time && { time }), at })?.order ?? "";
     const early = order("2026-05-01T12:00:09.999Z");
     const late = order("2026-05-01T12:00:10Z");
     expect(early < late).toBe(true);

@@ -1,11 +1,11 @@
 import { setImmediate } from "node:timers/promises";
 import { expect, it } from "vitest";
-import { turnToRead } from "../../src/messages/large-turns.ts";
+import { yieldForLarge } from "../../src/messages/yield-for-large.ts";
 
 it("large messages are read one after the other, with a turn of all else between; small ones at once", async () => {
   const order: string[] = [];
   const read = async (name: string, bytes: number) => {
-    await turnToRead(bytes);
+    await yieldForLarge(bytes);
     order.push(name);
   };
   const other = async () => {

@@ -1,5 +1,5 @@
 import { posix } from "node:path";
-import { chooseReservation, type Slot } from "../beamtime/reservation.ts";
+import { chooseReservation, type Allocation } from "../beamtime/reservation.ts";
 import { requireOnline, type OnlineSession, type Session } from "../beamtime/session.ts";
 import {
   cancelRequestsDirectory,
@@ -13,7 +13,7 @@ import { parseSlurmNow, SLURM_NOW_COMMAND, tooManyPending, type SlurmNow } from 
 import { MOST_BYTES, readCommand, readScript, valueOf } from "./sbatch-script.ts";
 import { slurmSeconds } from "../slurm/slurm-time.ts";
 import { requirePrivateFolder } from "../jobs/private-folder.ts";
-import type { Place, PlaceSlurm, UserScript } from "./method.ts";
+import type { SubmitTarget, TargetSlurm, UserScript } from "./method.ts";
 import { overRest } from "./slurm-rest.ts";
 import type { SessionShells } from "./session-shells.ts";
 import type { Shell } from "../shells/shell.ts";
@@ -29,7 +29,7 @@ const ASK_EVERY_MS = 3000;
 const WAIT_FOR_RESERVATION_SECONDS = 24 * 3600;
 
 /** What a trigger says of the place where its job runs. */
-export type PlaceWish = Pick<Trigger, "method" | "slurm" | "destination"> & {
+export type Requirements = Pick<Trigger, "method" | "slurm" | "destination"> & {
   /** The program, if it may be a user's own sbatch script. */
   program?: string | undefined;
   /** How long it takes where neither it nor its script says so; default: an hour. */
@@ -38,7 +38,7 @@ export type PlaceWish = Pick<Trigger, "method" | "slurm" | "destination"> & {
   jobs?: number;
 };
 
-interface Surroundings {
+interface SubmitTargetsDeps {
   /** A shell on this host. */
   here: Shell;
   rest?: SlurmRest | null;
@@ -48,7 +48,7 @@ interface Surroundings {
 }
 
 /** Where a session's jobs can run, by what Slurm says of its reservations now. */
-export class SessionPlaces {
+export class SubmitTargets {
   readonly #site: SiteFolders;
   readonly #shells: SessionShells;
   readonly #here: Shell;
@@ -61,7 +61,7 @@ export class SessionPlaces {
   constructor(
     site: SiteFolders,
     shells: SessionShells,
-    { here, rest = null, maxPending = Infinity, ...own }: Surroundings,
+    { here, rest = null, maxPending = Infinity, ...own }: SubmitTargetsDeps,
   ) {
     this.#requirePrivateFolder = own.requirePrivateFolder ?? requirePrivateFolder;
     this.#here = here;
@@ -76,11 +76,11 @@ export class SessionPlaces {
    * @throws Deferred `no-online-resources`, `private-key-unreadable`, `private-key-format`, `ssh-login-refused`
    * @throws Unavailable `ssh-unreachable`, `ssh-lost`, `slurm-unavailable`, `too-many-pending`
    */
-  async placeFor(
+  async targetFor(
     session: Session | null,
-    { method, slurm: wanted, destination, program, jobs = 1, otherwise }: PlaceWish,
+    { method, slurm: wanted, destination, program, jobs = 1, otherwise }: Requirements,
     notBefore = 0,
-  ): Promise<Place> {
+  ): Promise<SubmitTarget> {
     const none = { slurm: withDefaults(wanted, null, otherwise), userScript: null, rest: this.#rest };
     const dataHere = AS_WORKER.includes(method)
       ? { dataHere: { folders: foldersOfData(this.#site, session), secrets: secretsOf(session) } }
@@ -88,28 +88,28 @@ export class SessionPlaces {
     const common = { ...none, maxPending: null, notice: null, ...dataHere };
     const { shell, jobsDirectory: directory } = await this.jobsOf(session, { method, destination });
     if (session === null || method === "local-bash-script") {
-      return { ...common, shell, corePath: null, jobsDirectory: directory, slot: null };
+      return { ...common, shell, corePath: null, jobsDirectory: directory, allocation: null };
     }
     const folders = { corePath: session.roots.core, jobsDirectory: directory };
     if (method === "remote-command") {
       const hosts = [shell.host, ...(destination === undefined ? requireOnline(session).online.nodes : [])];
-      return { ...common, ...folders, shell, slot: null, hosts };
+      return { ...common, ...folders, shell, allocation: null, hosts };
     }
     if (method === "local-sbatch-script" && session.online === null) {
       const userScript = await this.#userScript(program, this.#here);
       const slurm = withDefaults(wanted, userScript, otherwise);
       const asked = (name: string) => valueOf(userScript, name) ?? null;
       const partition = slurm.partition ?? asked("partition");
-      const slot = mistakeIn(userScript) ?? {
+      const allocation = mistakeIn(userScript) ?? {
         reservation: asked("reservation"),
         partition,
         time: slurm.time,
       };
-      return { ...common, ...folders, userScript, slurm, shell, slot };
+      return { ...common, ...folders, userScript, slurm, shell, allocation };
     }
     if (method === "slurm-rest-api") {
-      const place = { ...common, ...folders, shell, cancelRequests: cancelRequestsDirectory(this.#site) };
-      return { ...place, ...(await this.#overRest(session, place, program, notBefore)) };
+      const target = { ...common, ...folders, shell, cancelRequests: cancelRequestsDirectory(this.#site) };
+      return { ...target, ...(await this.#overRest(session, target, program, notBefore)) };
     }
     const online = requireOnline(session);
     const [now, userScript] = await Promise.all([
@@ -117,7 +117,7 @@ export class SessionPlaces {
       this.#userScript(program, shell),
     ]);
     const slurm = withDefaults(wanted, userScript, otherwise);
-    const place = {
+    const target = {
       ...folders,
       ...dataHere,
       rest: this.#rest,
@@ -128,17 +128,20 @@ export class SessionPlaces {
       notice: null,
     };
     const mistake = mistakeIn(userScript);
-    if (mistake !== null) return { ...place, slot: mistake };
-    return { ...place, ...slotIn(online, { ...slurm, nodes: slurm.nodes ?? leastNodes(userScript) }, now) };
+    if (mistake !== null) return { ...target, allocation: mistake };
+    return {
+      ...target,
+      ...allocationIn(online, { ...slurm, nodes: slurm.nodes ?? leastNodes(userScript) }, now),
+    };
   }
 
   /** Slurm's REST API is asked: at the session's nodes there may be no shell. */
   async #overRest(
     session: Session,
-    { shell, slurm }: Pick<Place, "shell" | "slurm">,
+    { shell, slurm }: Pick<SubmitTarget, "shell" | "slurm">,
     program: string | undefined,
     notBefore: number,
-  ): Promise<Pick<Place, "slot" | "notice" | "maxPending">> {
+  ): Promise<Pick<SubmitTarget, "allocation" | "notice" | "maxPending">> {
     if (this.#rest === null) throw new Error("the configuration has no slurmRest");
     const most = this.#maxPending;
     const account = session.online?.account ?? null;
@@ -154,19 +157,19 @@ export class SessionPlaces {
     if (now.pending >= most) throw overRest(tooManyPending(await this.#rest.account(), most));
     const maxPending = most === Infinity ? null : most;
     if (userScript !== null && userScript.options.length > 0) {
-      return { slot: notOverRest(userScript), notice: null, maxPending };
+      return { allocation: notOverRest(userScript), notice: null, maxPending };
     }
     const { online } = session;
-    if (online !== null) return { ...slotIn({ ...session, online }, slurm, now), maxPending };
-    const slot = { reservation: null, partition: slurm.partition ?? null, time: slurm.time };
-    return { slot, notice: null, maxPending };
+    if (online !== null) return { ...allocationIn({ ...session, online }, slurm, now), maxPending };
+    const allocation = { reservation: null, partition: slurm.partition ?? null, time: slurm.time };
+    return { allocation, notice: null, maxPending };
   }
 
   /** Where a trigger's job directories are. Asks Slurm nothing; throws as {@link placeFor}, and Deferred `jobs-folder-unsafe`. */
   async jobsOf(
     session: Session | null,
     { method, destination }: Pick<Trigger, "method" | "destination">,
-  ): Promise<Pick<Place, "shell" | "jobsDirectory">> {
+  ): Promise<Pick<SubmitTarget, "shell" | "jobsDirectory">> {
     const of = session === null ? null : { id: session.id, corePath: session.roots.core };
     const directory = jobsDirectoryOf(this.#site, method, of);
     if (session === null || AS_WORKER.includes(method)) {
@@ -245,12 +248,16 @@ export class SessionPlaces {
 }
 
 /** The session's reservation that fits, or what is to be done without. */
-function slotIn(session: OnlineSession, slurm: PlaceSlurm, now: SlurmNow): Pick<Place, "slot" | "notice"> {
+function allocationIn(
+  session: OnlineSession,
+  slurm: TargetSlurm,
+  now: SlurmNow,
+): Pick<SubmitTarget, "allocation" | "notice"> {
   const choice = chooseReservation(slurm, session.online, now);
-  if ("slot" in choice) return { slot: choice.slot, notice: null };
+  if ("allocation" in choice) return { allocation: choice.allocation, notice: null };
   const { reservations } = session.online;
   const hasNone = reservations.every(({ name }) => name !== null && !now.reservations.has(name));
-  if (hasNone && !session.isOpen) return { slot: ended(session), notice: null };
+  if (hasNone && !session.isOpen) return { allocation: ended(session), notice: null };
   return otherwise(slurm, session, choice.reasons);
 }
 
@@ -301,8 +308,8 @@ const DEFAULT_TIME = "01:00:00";
 function withDefaults(
   wanted: TriggerSlurm,
   script: UserScript | null,
-  otherwise: NonNullable<PlaceWish["otherwise"]> = { time: DEFAULT_TIME },
-): PlaceSlurm {
+  otherwise: NonNullable<Requirements["otherwise"]> = { time: DEFAULT_TIME },
+): TargetSlurm {
   const asked = (name: string) => valueOf(script, name) || undefined;
   const asks = wanted.time ?? asked("time");
   const time = asks ?? otherwise.time;
@@ -365,19 +372,19 @@ function ended({ id }: Session): Rejected {
 
 /** No reservation fits: what the trigger wants then. */
 function otherwise(
-  slurm: PlaceSlurm,
+  slurm: TargetSlurm,
   session: Session,
   reasons: readonly string[],
-): Pick<Place, "slot" | "notice"> {
+): Pick<SubmitTarget, "allocation" | "notice"> {
   const { fallback } = slurm;
   const details = {
     code: "no-reservation-fits",
     message: `No reservation of ${session.id} fits the job: ${reasons.join("; ")}.`,
   } as const;
   if (typeof fallback === "object") {
-    const slot: Slot = { reservation: null, partition: fallback.partition, time: slurm.time };
+    const allocation: Allocation = { reservation: null, partition: fallback.partition, time: slurm.time };
     const hint = `The job runs in partition ${fallback.partition} instead, as its trigger says (slurm.fallback).`;
-    return { slot, notice: { ...details, hint } };
+    return { allocation, notice: { ...details, hint } };
   }
   const error: MentoError =
     fallback === "fail"
@@ -387,5 +394,5 @@ function otherwise(
           hint: "The message waits for one; ask for less time or other nodes, or set slurm.fallback.",
           giveUpAfterSeconds: WAIT_FOR_RESERVATION_SECONDS,
         });
-  return { slot: error, notice: null };
+  return { allocation: error, notice: null };
 }

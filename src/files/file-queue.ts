@@ -36,7 +36,7 @@ interface Tree {
  * Takes operations on files one after the other in each tree (`/gpfs`, `/asap3`, `/etc`: near enough to one file
  * system). When one hangs, it costs one thread, those on the same tree fail in time, and other trees go on.
  */
-export class FileTurns {
+export class FileQueue {
   readonly #within: number;
   readonly #trees = new Map<string, Tree>();
   #running = 0;

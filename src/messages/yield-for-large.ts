@@ -9,7 +9,7 @@ let last: Promise<void> = Promise.resolve();
  * Resolves when a message of so many bytes may be read, or planned: at once if it is small; of large ones one after the
  * other, and between two of them all else that waits has its turn.
  */
-export async function turnToRead(bytes: number): Promise<void> {
+export async function yieldForLarge(bytes: number): Promise<void> {
   if (bytes < LARGE_BYTES) return;
   last = last.then(() => setImmediate());
   await last;
