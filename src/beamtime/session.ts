@@ -52,6 +52,14 @@ export interface SessionOnline {
   readonly reservations: readonly SessionReservation[];
 }
 
+/**
+ * Where files are a session's: while it is not open at the beamline, `/gpfs/current` is another's, though the names in its
+ * messages are mapped by it.
+ */
+export function rootsOfFiles({ isOpen, roots }: Pick<Session, "isOpen" | "roots">): SessionRoots {
+  return isOpen ? roots : { core: roots.core, beamline: roots.core, node: roots.core };
+}
+
 /** A session that jobs can run for. */
 export type OnlineSession = Session & { online: SessionOnline };
 

@@ -332,7 +332,11 @@ async function recordAndAnnounce(
     jobsDirectory: target.jobsDirectory,
     slurm: target.slurm,
     ...(job.arrayId !== null && { arrayId: job.arrayId }),
-    ...(trigger.retries > 0 && { retries: trigger.retries }),
+    // How often it was submitted again, its directory does not say: it is not once more.
+    ...(trigger.retries > 0 && {
+      retries: trigger.retries,
+      ...(job.wasMoved && { retried: trigger.retries }),
+    }),
     priority: trigger.priority,
     ...(position === null ? {} : { semaphores: position.permits.semaphores.map(({ name }) => name) }),
   });

@@ -77,6 +77,7 @@ export class Intake {
   #consumer: Consumer | undefined;
   #isPaused = false;
   #isOver = false;
+  #lastCame = 0;
 
   constructor(deps: IntakeDeps) {
     this.#deps = deps;
@@ -107,8 +108,8 @@ export class Intake {
   async #take(delivery: Delivery): Promise<void> {
     await yieldForLarge(delivery.message.content.byteLength);
     const message = receive(delivery.message);
-    const { care, log, now, topology } = this.#deps;
-    const history = historyOf(message, now());
+    const { care, log, topology } = this.#deps;
+    const history = historyOf(message, this.#nextTime());
     const origin = originOf(message.body, message.properties);
     const name = careName(origin);
     if (history.returned > 0) care.hasComeBack();
@@ -183,6 +184,12 @@ export class Intake {
     } catch (error) {
       this.#deps.link.fail(error instanceof MentoError ? error : brokerLost(errorText(error), error));
     }
+  }
+
+  /** When a message came, to the millisecond, later for each: by it they stay in their order. */
+  #nextTime(): Date {
+    this.#lastCame = Math.max(this.#deps.now().getTime(), this.#lastCame + 1);
+    return new Date(this.#lastCame);
   }
 
   async #decide(error: unknown, message: Received, history: History, origin: Origin): Promise<void> {

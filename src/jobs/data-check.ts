@@ -129,15 +129,17 @@ export function linkCheck({ paths, folders, secrets }: DataHere): string {
     return `given ${index} ${quote(dir)} ${quote(base)} && beside ${index} ${quote(dir)} ${quote(base)}`;
   });
   return `${known.join("\n")}
+is_inside() { case $1/ in ${patterns.length === 0 ? "''" : patterns.join(" | ")}) ;; *) return 1 ;; esac; }
 given() {
   cd -P "$2" 2>/dev/null || return
   [ -e "./$3" ] || [ -L "./$3" ] || return
   real=$PWD/$3
-  [ ! -L "./$3" ] || real=$(readlink -m "./$3")
-  case $real/ in ${patterns.length === 0 ? "''" : patterns.join(" | ")}) ;; *) outside "$1" ;; esac
+  # A name may end with a newline.
+  [ ! -L "./$3" ] || { real=$(readlink -m "./$3" && printf .) || exit 1; real=\${real%??}; }
+  is_inside "$real" || outside "$1"
   for secret in ${secrets.map(quote).join(" ")}; do
     [ ! "$real" -ef "$secret" ] || outside "$1"
-    [ ! -f "$real" ] || [ ! -f "$secret" ] || ! cmp -s "$real" "$secret" 2>/dev/null || outside "$1"
+    [ ! -f "$real" ] || [ ! -f "$secret" ] || [ ! -s "$secret" ] || ! cmp -s "$real" "$secret" 2>/dev/null || outside "$1"
     [ ! -d "$real" ] || case $(readlink -m "$secret") in "\${real%/}"/*) outside "$1" ;; esac
   done
 }
@@ -147,10 +149,19 @@ beside() {
   data_files "$1" "$2" "$named"
   [ "\${led##*/}" = "$named" ] && [ "\${led%/*}" -ef "$2" ] || data_files "$1" "\${led%/*}" "\${led##*/}"
 }
+# There may be thousands: one process for all that are links.
 data_files() {
   case $3 in *_master.h5 | *_master.hdf5 | *_master.nxs) ;; *) return ;; esac
   cd -P "$2" 2>/dev/null || return
-  for f in "./\${3%_master.*}"_data_*; do given "$1" . "\${f#./}"; done
+  for f in "./\${3%_master.*}"_data_*; do
+    for secret in ${secrets.map(quote).join(" ")}; do
+      [ ! "$f" -ef "$secret" ] || { real=$PWD/\${f#./}; outside "$1"; }
+    done
+  done
+  led_to=$(for f in "./\${3%_master.*}"_data_*; do [ ! -L "$f" ] || printf '%s\\0' "$f"; done | xargs -0 -r readlink -m --) || exit 1
+  [ -z "$led_to" ] || while IFS= read -r real; do is_inside "$real" || outside "$1"; done <<mento-links
+$led_to
+mento-links
 }
 ${checks.join("\n")}
 :`;

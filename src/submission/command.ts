@@ -6,7 +6,8 @@ import { launchCommand } from "../jobs/process.ts";
 import { jobScript } from "./job-script.ts";
 import { find } from "./find.ts";
 import type { Method, SubmitTarget } from "./method.ts";
-import { conclude, dataHere, dataOf, requestOf } from "./submit-answer.ts";
+import { conclude, dataOf, requestOf } from "./submit-answer.ts";
+import { dataHere } from "./data-here.ts";
 
 /** A process of its own, outside Slurm, on the host that the shell is on. */
 export const command: Method = {

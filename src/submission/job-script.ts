@@ -60,11 +60,15 @@ function environmentOf({
   return known;
 }
 
-/** Below `to`, the folders are those of the results on the core file system. */
+/**
+ * Below `to`, the folders are those of the results on the core file system. When the job ends, another session may be open
+ * at the beamline: the metadata file tells which.
+ */
 function copyBackOf({ trigger, session, resultsDirectory }: JobPlan): CopyBack | null {
   if (trigger.copyBack === undefined || session === null || resultsDirectory === null) return null;
   const { to, maxBytes, maxFiles } = trigger.copyBack;
   const { core, node, beamline } = session.roots;
   const inside = posix.relative(posix.join(core, RESULTS_FOLDER), resultsDirectory);
-  return { root: node, folder: posix.join(to, inside), view: beamline, maxBytes, maxFiles };
+  const sign = session.metadataFile == null ? null : posix.basename(session.metadataFile);
+  return { root: node, folder: posix.join(to, inside), view: beamline, sign, maxBytes, maxFiles };
 }

@@ -25,7 +25,10 @@ export interface SubmitTarget {
   /** The folder of all its job directories. */
   jobsDirectory: string;
   /** Of a job that runs as the worker's account: where what it is given must lie. */
-  dataHere?: Omit<DataHere, "paths">;
+  dataHere?: Omit<DataHere, "paths"> & {
+    /** Where jobs that run as the worker's account have their directories. */
+    ownJobs: readonly string[];
+  };
   /** Of a process: hosts that it can be on, whatever its directory says. */
   hosts?: readonly string[];
   /** Where requests to cancel its jobs are, if not in their directories. */
@@ -57,6 +60,8 @@ export interface SubmittedJob {
   arrayId: string | null;
   /** Where it was submitted to; null if that is not known. */
   allocation: Pick<Allocation, "reservation" | "partition"> | null;
+  /** It was found, and had been submitted again since. */
+  wasMoved?: true;
 }
 
 export interface SubmitOptions {

@@ -22,7 +22,8 @@ import type { TriggerSlurm } from "../triggers/trigger-config.ts";
 import { jobScript } from "./job-script.ts";
 import { find } from "./find.ts";
 import type { Method, SubmitTarget, SubmitOptions } from "./method.ts";
-import { conclude, dataHere, dataOf, requestOf, type Failed } from "./submit-answer.ts";
+import { conclude, dataOf, requestOf, type Failed } from "./submit-answer.ts";
+import { dataHere } from "./data-here.ts";
 
 /** `sbatch` on a host that has it; which host that is, the shell knows. */
 export const sbatch: Method = {

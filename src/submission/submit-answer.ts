@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { Deferred, MentoError, Misconfigured, Rejected, Superseded } from "../errors.ts";
-import { lookId, type DataHere, type DataWanted } from "../jobs/data-check.ts";
+import { lookId, type DataWanted } from "../jobs/data-check.ts";
 import { directoryOf } from "../jobs/directory.ts";
 import type { SubmitAnswer } from "../jobs/submit-said.ts";
 import { FolderName } from "../jobs/record-schema.ts";
@@ -48,26 +48,6 @@ export function dataOf(
   return { root: corePath, paths, bytes, companions: trigger.companions, isSettled };
 }
 
-/** Of a job that runs as the worker's account, all that comes from its message or event; null: it runs as another. */
-export function dataHere(plan: JobPlan, { dataHere }: SubmitTarget): DataHere | null {
-  if (dataHere === undefined) return null;
-  const { paths, causeResults, causeDirectory } = plan;
-  if (causeDirectory === null) return { ...dataHere, paths: [...paths, ...causeResults] };
-  return {
-    ...dataHere,
-    folders: [...dataHere.folders, causeDirectory],
-    paths: [...paths, ...causeResults, ...namedBelow(causeDirectory, plan)],
-  };
-}
-
-/** Files of a folder that the program is told of, by `{{ cause.directory }}/NAME`. */
-function namedBelow(folder: string, { argv, env, workdir }: JobPlan): string[] {
-  return [...argv, ...Object.values(env), workdir ?? ""].flatMap((argument) => {
-    const at = argument.indexOf(folder);
-    return at < 0 ? [] : [argument.slice(at)];
-  });
-}
-
 /** The remote call's answer, and all that it may be about. */
 interface Concluded {
   answer: SubmitAnswer | undefined;
@@ -109,6 +89,7 @@ export async function conclude({
         name: plan.trigger.name,
         directory: directoryOf(jobsDirectory, plan.jobId),
         arrayId: earlier?.array ?? null,
+        ...(answer.movedTo !== null && { wasMoved: true as const }),
         allocation:
           answer.movedTo ?? earlier?.allocation ?? (allocation instanceof MentoError ? null : allocation),
       };

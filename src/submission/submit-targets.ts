@@ -1,12 +1,6 @@
-import { posix } from "node:path";
 import { chooseReservation, type Allocation } from "../beamtime/reservation.ts";
 import { requireOnline, type OnlineSession, type Session } from "../beamtime/session.ts";
-import {
-  cancelRequestsDirectory,
-  jobsDirectoryOf,
-  localData,
-  type SiteFolders,
-} from "../jobs/site-folders.ts";
+import { type SiteFolders, cancelRequestsDirectory, jobsDirectoryOf } from "../jobs/site-folders.ts";
 import { Deferred, Rejected, Unavailable, type MentoError } from "../errors.ts";
 import { lastLines } from "../shells/answer-lines.ts";
 import { parseSlurmNow, SLURM_NOW_COMMAND, tooManyPending, type SlurmNow } from "../slurm/slurm-now.ts";
@@ -18,6 +12,7 @@ import { overRest } from "./slurm-rest.ts";
 import type { SessionShells } from "./session-shells.ts";
 import type { Shell } from "../shells/shell.ts";
 import type { SlurmRest } from "../slurm/rest/slurm-rest.ts";
+import { dataHereOf } from "./data-here.ts";
 import { tokenOfAnother } from "../slurm/rest/token.ts";
 import { AS_WORKER } from "../triggers/plan.ts";
 import type { Trigger, TriggerSlurm } from "../triggers/trigger-config.ts";
@@ -82,9 +77,7 @@ export class SubmitTargets {
     notBefore = 0,
   ): Promise<SubmitTarget> {
     const none = { slurm: withDefaults(wanted, null, otherwise), userScript: null, rest: this.#rest };
-    const dataHere = AS_WORKER.includes(method)
-      ? { dataHere: { folders: foldersOfData(this.#site, session), secrets: secretsOf(session) } }
-      : {};
+    const dataHere = AS_WORKER.includes(method) ? { dataHere: dataHereOf(this.#site, session) } : {};
     const common = { ...none, maxPending: null, notice: null, ...dataHere };
     const { shell, jobsDirectory: directory } = await this.jobsOf(session, { method, destination });
     if (session === null || method === "local-bash-script") {
@@ -268,35 +261,6 @@ function notOverRest({ path }: UserScript): Rejected {
     message: `${path} is an sbatch script, and over Slurm's REST API nobody reads its #SBATCH lines.`,
     hint: "Run it with remote-sbatch-script; or say in its trigger's slurm what they say, and leave them out.",
   });
-}
-
-/** What jobs on this host may be given, beside what the job before has left. */
-function foldersOfData(site: SiteFolders, session: Session | null): readonly string[] {
-  if (session === null) return localData(site);
-  const { beamline, core, node } = session.roots;
-  return [beamline, core, node];
-}
-
-/** The session's private key and tokens, which lie among its data, in each of its views. */
-function secretsOf(session: Session | null): string[] {
-  if (session === null) return [];
-  const { roots, online, asapo } = session;
-  const key = keyOf(online);
-  const inSession = [asapo?.tokenPath, asapo?.readOnlyTokenPath, key?.inside].filter((one) => one != null);
-  const views = [roots.beamline, roots.core, roots.node];
-  return views.flatMap((root) => inSession.map((path) => posix.join(root, path))).concat(key?.file ?? []);
-}
-
-function keyOf(online: Session["online"]): { file: string; inside: string | null } | undefined {
-  try {
-    const { file, within } = online?.privateKey ?? {};
-    return file === undefined
-      ? undefined
-      : { file, inside: within == null ? null : posix.relative(within, file) };
-  } catch {
-    // The metadata file names none.
-    return undefined;
-  }
 }
 
 const DEFAULT_TIME = "01:00:00";

@@ -1,4 +1,4 @@
-import { requireOnline, type Sessions } from "../beamtime/session.ts";
+import { requireOnline, rootsOfFiles, type Sessions } from "../beamtime/session.ts";
 import { cancelRequestsDirectory, localData, type SiteFolders } from "../jobs/site-folders.ts";
 import { jobCommentOf } from "../jobs/directory.ts";
 import { hasNotRun, runnerOf, wasCancelledBefore } from "../jobs/not-run.ts";
@@ -71,7 +71,7 @@ export class Observers {
       return slurmObserver(this.#here, results);
     }
     const online = requireOnline(await this.#sessions.find(session.id ?? undefined));
-    const inSession = { session: online.roots, folders: [] };
+    const inSession = { session: rootsOfFiles(online), folders: [] };
     if (process === null) return slurmObserver(await this.#shells.open(online), inSession);
     if (process.host !== "") return processObserver(await this.#shells.open(online, process.host), inSession);
     // Nobody knows where it runs: only its own records tell of it.
@@ -85,7 +85,9 @@ export class Observers {
   async #resultsHere({ id, corePath }: TrackingRecord["data"]["session"]): Promise<ResultRoots> {
     if (id === null || corePath === null) return { session: null, folders: localData(this.#site) };
     const found = await this.#sessions.find(id).catch(() => undefined);
-    const session = found?.roots ?? { core: corePath, beamline: corePath, node: corePath };
+    const session = rootsOfFiles(
+      found ?? { isOpen: false, roots: { core: corePath, beamline: "", node: "" } },
+    );
     return { session, folders: [] };
   }
 }

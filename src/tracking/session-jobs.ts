@@ -21,6 +21,11 @@ export function openSessionJobs(first: TrackingRecord, log: Log): SessionJobs {
   return { first, jobsDirectory, jobs: new Map(), accounting: new Accounting(log), toLookFor: [] };
 }
 
+/** Those with one key are in one folder, have one session's data, and are seen from one place. */
+export function keyOf({ data: { session, job, process }, jobsDirectory }: TrackingRecord): string {
+  return JSON.stringify([session.id, session.corePath, jobsDirectory, job.method, process?.host]);
+}
+
 /** All are in one folder, and of one session: none of their records fits. What cannot be put aside now is held, and tried again. */
 export async function putAside(
   session: SessionJobs,

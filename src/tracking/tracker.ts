@@ -21,7 +21,7 @@ import {
   movedRecord,
   type Moved,
 } from "./resubmit.ts";
-import { letGo, openSessionJobs, putAside, type SessionJobs } from "./session-jobs.ts";
+import { keyOf, letGo, openSessionJobs, putAside, type SessionJobs } from "./session-jobs.ts";
 import type { Observer } from "./observer.ts";
 import type { TrackerDeps } from "./tracker-deps.ts";
 import { endFromSlurm, type ReportedState } from "../slurm/job-states.ts";
@@ -54,8 +54,8 @@ export class Tracker {
 
   /** Watches a job until it has ended; then announces, then acks. */
   take(record: TrackingRecord, ack: () => void): void {
-    const { session, job, process } = record.data;
-    const key = JSON.stringify([session.id, record.jobsDirectory, job.method, process?.host]);
+    const { job } = record.data;
+    const key = keyOf(record);
     const known = this.#sessions.get(key);
     const one = known ?? openSessionJobs(record, this.#deps.log);
     // A record delivered twice is one job: the newer delivery is the one to hold.

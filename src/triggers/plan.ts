@@ -67,6 +67,7 @@ export interface PlanSession {
   roots: SessionRoots;
   /** At the beamline; absent where nobody knows. */
   isOpen?: boolean;
+  metadataFile?: string | null;
 }
 
 /** The folder of a method's job directories, in a session or in none. */

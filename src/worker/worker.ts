@@ -351,7 +351,9 @@ class Worker {
   }> {
     const { site } = this.#config;
     const { id, corePath } = session;
-    if (id === null) return { jobsDirectory: jobsDirectoryOf(site, job.method, null), corePath: null };
+    // Of a session that nobody knew, a job here is of none.
+    if (id === null || (corePath === null && METHODS_HERE.includes(job.method)))
+      return { jobsDirectory: jobsDirectoryOf(site, job.method, null), corePath: null };
     const found = await this.#sessions.find(id).catch((error: unknown) => {
       // What is seen from this host goes on being watched when the session's metadata is gone.
       if (!METHODS_HERE.includes(job.method) || corePath === null) throw error;

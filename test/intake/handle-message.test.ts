@@ -235,6 +235,28 @@ describe("a trigger that counts its jobs", () => {
     expect(events[0]?.traceparent).not.toContain("00f067aa0ba902b7");
   });
 
+  it("is not submitted again for its node once more, if it was found and had been before", async () => {
+    const records: TrackingRecord[] = [];
+    const retrying = Trigger.parse({ name: "plain", run: ["/bin/true"], retries: 2 });
+    const job = {
+      slurmJobId: "4712",
+      process: null,
+      arrayId: null,
+      submittedAt: at.toISOString(),
+      name: "plain",
+    };
+    const found = { ...job, directory: "/j", allocation: null, wasMoved: true as const };
+    await handle(
+      {},
+      {
+        triggers: [retrying],
+        methods: { ...METHODS, "remote-sbatch-script": { submit: () => Promise.resolve(found) } },
+        track: (record) => Promise.resolve(void records.push(record)),
+      },
+    );
+    expect(records).toMatchObject([{ retries: 2, retried: 2 }]);
+  });
+
   it("submits when its turn has come, if there is room", async () => {
     const { did } = await handle({ onlyTrigger: "show", position: "now", queuedPosition });
     expect(did).toEqual(["look for show", "enter for 1 at 1", "submit show", "track with 1 permits"]);

@@ -202,6 +202,13 @@ describe("a job on the worker's host", () => {
     expect(shown.data.results).toMatchObject([{ bytes: 5 }]);
   });
 
+  it("has its end announced though its message names a beamtime that nobody knows", async () => {
+    const id = randomUUID();
+    const message = { path: writeData().path, technique: "show", beamtimeId: "11019999" };
+    await publishDataReady(await site.client(), message, { id, source: "/test" });
+    expect((await site.event("job.completed", id)).data.results).toMatchObject([{ bytes: 5 }]);
+  });
+
   it("is given, while no session is open, what the configuration allows, and nothing else", async () => {
     const allowed = join(elsewhere, "picture.dat");
     writeFileSync(allowed, "12345");

@@ -314,6 +314,14 @@ describe("a trigger with retries", () => {
     await bringBack(first.node);
     await bringBack(second.node);
     expect(data.exit?.reason).toBe("node-failure");
+    // Its message comes once more: the job is found, and stays as it is.
+    const again = site.events.length;
+    const message = { path: data.paths[0] ?? "", technique: "retried", parameters: { sleeps: 9 } };
+    await publishDataReady(await site.client(), message, { id });
+    await eventually("it is announced again", () => site.events.length > again || undefined);
+    const control = await publish("retried", { sleeps: 0 });
+    await endOf(control, "job.completed", 60_000);
+    expect(readFileSync(join(data.job.directory, "runs"), "utf8")).toBe("run\nrun\n");
   });
 });
 

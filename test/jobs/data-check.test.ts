@@ -267,6 +267,31 @@ describe("what a job on the worker's host is given", () => {
     expect(giving(join(root, "raw"), write("raw/other.dat", "b key"))).toBe("good");
   });
 
+  it("is no link to a copy whose name ends with a newline, and everything if the secret is empty", () => {
+    mkdirSync(join(root, "shared"), { recursive: true });
+    write("shared/id_rsa", "a key");
+    symlinkSync("k\n", join(root, "raw/link.dat"));
+    write("raw/k\n", "a key");
+    expect(giving(join(root, "raw/link.dat"))).toMatch(/^outside 0 /);
+    write("shared/id_rsa", "");
+    expect(giving(write("raw/empty.dat", ""))).toBe("good");
+  });
+
+  it("is looked at soon, however many data files and links a master has", () => {
+    mkdirSync(join(root, "shared"), { recursive: true });
+    const master = write("raw/m_master.h5");
+    write("shared/id_rsa", "a key");
+    write("raw/m_data_000000.h5");
+    for (let number = 1; number <= 3000; number++)
+      symlinkSync("m_data_000000.h5", join(root, `raw/m_data_${String(number).padStart(6, "0")}.h5`));
+    const used = performance.now();
+    expect(giving(master)).toBe("good");
+    // One process each takes half a minute.
+    expect(performance.now() - used).toBeLessThan(10_000);
+    symlinkSync("/etc/passwd", join(root, "raw/m_data_009999.h5"));
+    expect(giving(master)).toBe("outside 0 /etc/passwd");
+  });
+
   it("is not compared with what cannot be read to its end", () => {
     mkdirSync(join(root, "shared"), { recursive: true });
     write("shared/id_rsa", "a key");

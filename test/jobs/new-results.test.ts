@@ -114,7 +114,14 @@ describe("all results are counted, and listed in the job directory", () => {
   it("and so are those that are not copied to the beamline", () => {
     const root = join(jobs.top, "beamline");
     mkdirSync(root);
-    const copyBack = { root, folder: "processed", view: "/gpfs/current", maxBytes: 1e6, maxFiles: 3 };
+    const copyBack = {
+      root,
+      folder: "processed",
+      view: "/gpfs/current",
+      sign: null,
+      maxBytes: 1e6,
+      maxFiles: 3,
+    };
     const touch = (count: number) => ["sh", "-c", `cd "$MENTO_RESULTS_DIR" && seq -w ${count} | xargs touch`];
     const { records, directory } = jobs.run(touch(1010), { copyBack });
     expect(records?.ended).toMatchObject({ cut: 10, notCopied: 1007 });
