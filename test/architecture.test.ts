@@ -8,11 +8,11 @@ const files = readdirSync(source, { recursive: true, encoding: "utf8" }).filter(
 );
 
 /** What a file of `src/` imports of its own project, types included or not. */
-function importsOf(file: string, kind: "all" | "values"): string[] {
+function importsOf(file: string): string[] {
   const text = readFileSync(join(source, file), "utf8");
-  return [...text.matchAll(/^(import|export)\s+(type\s)?[^;]*?from "(\.[^"]+)";/gms)]
-    .filter(([, , isType]) => kind === "all" || isType === undefined)
-    .map(([, , , path = ""]) => normalize(join(file, "..", path)));
+  return [...text.matchAll(/^(import|export)\s+(type\s)?[^;]*?from "(\.[^"]+)";/gms)].map(
+    ([, , , path = ""]) => normalize(join(file, "..", path)),
+  );
 }
 
 /**
@@ -50,7 +50,7 @@ describe("the direction of imports", () => {
 
   it("a room imports only rooms of lower rows, types included", () => {
     for (const file of files) {
-      const upwards = importsOf(file, "all").filter(
+      const upwards = importsOf(file).filter(
         (one) => roomOf(one) !== roomOf(file) && rowOf(one) >= rowOf(file),
       );
       expect(upwards, file).toEqual([]);
@@ -70,7 +70,7 @@ describe("the direction of imports", () => {
       if (known !== undefined) return known;
       const below = files
         .filter((file) => roomOf(file) === room)
-        .flatMap((file) => importsOf(file, "all").map(roomOf))
+        .flatMap((file) => importsOf(file).map(roomOf))
         .filter((other) => other !== room);
       const height = 1 + Math.max(0, ...[...new Set(below)].map(heightOf));
       heights.set(room, height);
@@ -112,14 +112,14 @@ describe("the direction of imports", () => {
     }
   });
 
-  it("no files import one another in a circle, types aside", () => {
+  it("no files import one another in a circle, types included", () => {
     const visited = new Set<string>();
     const visit = (file: string, way: string[]): void => {
       const circle = way.includes(file) ? [...way.slice(way.indexOf(file)), file] : [];
       expect(circle.join(" -> ")).toBe("");
       if (visited.has(file)) return;
       visited.add(file);
-      for (const imported of importsOf(file, "values")) visit(imported, [...way, file]);
+      for (const imported of importsOf(file)) visit(imported, [...way, file]);
     };
     for (const file of files) visit(file, []);
   });

@@ -2,8 +2,9 @@ import { Rejected } from "../errors.ts";
 
 import type { CancelRequest } from "../jobs/cancel-request.ts";
 import type { Log } from "../log.ts";
-import { decodeMessage, type MessageProperties } from "../messages/cloud-event.ts";
+import { decodeMessage } from "../messages/cloud-event.ts";
 import { readJobCancel, type CancelAnswer, type CancelOutcome } from "../messages/job-cancel.ts";
+import type { MessageProperties } from "../messages/message-properties.ts";
 
 /** What a message that cancels jobs needs from outside. */
 export interface CancelMessageDeps {

@@ -1,9 +1,10 @@
 import { MentoError, Misconfigured, Rejected } from "../errors.ts";
-import { decodeMessage, type MessageProperties } from "../messages/cloud-event.ts";
+import { decodeMessage } from "../messages/cloud-event.ts";
 import { isJobCancel, readJobCancel } from "../messages/job-cancel.ts";
 import { readTriggerInput, requireFromEvents, type TriggerInput } from "../messages/trigger-input.ts";
 import { matchTriggers, type Unmatched } from "../triggers/match.ts";
 import type { Trigger } from "../triggers/trigger-config.ts";
+import type { MessageProperties } from "../messages/message-properties.ts";
 
 /** What a worker of this configuration would do with a message, as far as the message alone tells. */
 export interface Outlook {

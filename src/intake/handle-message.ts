@@ -15,7 +15,7 @@ import type { TrackingRecord } from "../tracking/tracking-record.ts";
 import { yieldForLarge } from "../messages/yield-for-large.ts";
 import { matchInSlices } from "./match-in-slices.ts";
 import type { Log } from "../log.ts";
-import { decodeMessage, type MessageProperties } from "../messages/cloud-event.ts";
+import { decodeMessage } from "../messages/cloud-event.ts";
 import { jobEvent, messageEvent, type MessageEventData, type OutgoingEvent } from "../messages/job-event.ts";
 import type { Outgoing } from "../messages/sent-again.ts";
 import { readTriggerInput, requireFromEvents, type TriggerInput } from "../messages/trigger-input.ts";
@@ -26,6 +26,7 @@ import { HERE, jobIdFor, planJob, type JobPlan, type JobsFolderOf } from "../tri
 import type { Trigger } from "../triggers/trigger-config.ts";
 import { positionOf, type QueuePosition } from "../triggers/queue-position.ts";
 import { submittedData } from "../submission/submitted-data.ts";
+import type { MessageProperties } from "../messages/message-properties.ts";
 
 export interface ReceivedMessage {
   body: Uint8Array;

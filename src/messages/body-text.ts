@@ -1,6 +1,6 @@
 import { Rejected } from "../errors.ts";
-import type { MessageProperties } from "./cloud-event.ts";
 import { cut } from "../text/cut.ts";
+import type { MessageProperties } from "./message-properties.ts";
 
 /** How a body begins that is no UTF-8 text, and what it then is. UTF-32 before UTF-16, whose mark begins the same. */
 /* eslint-disable no-control-regex -- these are bytes, as latin1 */

@@ -1,6 +1,5 @@
 import { createHash } from "node:crypto";
 import { Rejected } from "../errors.ts";
-import type { MessageProperties } from "./cloud-event.ts";
 import { cut } from "../text/cut.ts";
 import {
   attributesInHeaders,
@@ -11,6 +10,7 @@ import {
 } from "./header-attributes.ts";
 import { DuplicateKey, MAX_JSON_LEVELS, MAX_JSON_VALUES, parseJson, shapeOf, TooDeep } from "./json.ts";
 import { isTraceparent, isTracestate } from "./trace-context.ts";
+import type { MessageProperties } from "./message-properties.ts";
 
 /** Attributes of one event, so many at most, and so long. */
 const MAX_ATTRIBUTES = 64;

@@ -1,4 +1,4 @@
-import { MAX_ID, MAX_MESSAGE_BYTES, type MessageProperties } from "./cloud-event.ts";
+import { MAX_ID, MAX_MESSAGE_BYTES } from "./cloud-event.ts";
 import { cut, cutId } from "../text/cut.ts";
 import { DATA_READY_TYPE, MAX_PATHS } from "./data-ready.ts";
 import { derivedId } from "./derived-id.ts";
@@ -7,6 +7,7 @@ import { attributesInHeaders } from "./header-attributes.ts";
 import { MAX_EVENT_VALUES, tryPlainJson } from "./json.ts";
 import { LONGEST_PATH } from "./path-text.ts";
 import type { Cause, MessageEventData } from "./job-event.ts";
+import type { MessageProperties } from "./message-properties.ts";
 
 /** Who sent a message, under which id, and about what, as far as it can be told: also of one that is not even JSON. */
 export type Origin = Pick<MessageEventData, "cause" | "beamline" | "beamtimeId" | "paths">;

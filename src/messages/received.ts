@@ -1,8 +1,8 @@
 import type { Options } from "amqplib";
 import { carriedHeaders } from "./carried-headers.ts";
-import type { MessageProperties } from "./cloud-event.ts";
 import { shortId } from "./derived-id.ts";
 import { originOf } from "./origin.ts";
+import type { MessageProperties } from "./message-properties.ts";
 
 /** A message as amqplib gives it, from a queue or a stream. */
 export interface AmqpMessage {
