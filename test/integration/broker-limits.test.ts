@@ -243,7 +243,7 @@ describe("a policy on Mento's queues", () => {
       const publish = () => publishDataReady(client, { path: "/x", parameters }, { id: `e-${total++}` });
       await Promise.all(Array.from({ length: 6_000 }, publish));
       // RabbitMQ may have removed all of them: a segment that has just begun is empty.
-      const further = setInterval(() => void publish(), 200);
+      const further = setInterval(() => void publish().catch(() => undefined), 200);
       const ids: string[] = [];
       for await (const { id } of subscription.events) {
         ids.push(id);

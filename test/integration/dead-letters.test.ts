@@ -432,6 +432,7 @@ describe("the letters are safe", () => {
       for (const id of ids) await putLetter(id, { theirs: "kept" });
       await policyApplies();
       for (let reading = 0; reading < 25; reading++) {
+        await areBack(ids.length);
         const found = await readOnce();
         expect(found.map(({ cause }) => cause.id).sort()).toEqual(ids);
         for (const { received, error, queue } of found) {
@@ -442,10 +443,13 @@ describe("the letters are safe", () => {
           });
         }
       }
+      await areBack(ids.length);
       const one = await DeadLetters.open(client);
       for await (const letter of one.read()) one.keep(letter);
       await one.close();
+      await areBack(ids.length);
       expect((await dead("replay", "--dry-run")).stderr).toContain("3 dead letters");
+      await areBack(ids.length);
       expect((await dead("drop", "--all")).stderr).toContain("dropped 3 dead letters");
       expect(await listed()).toEqual([]);
     } finally {
@@ -493,6 +497,17 @@ describe("the letters are safe", () => {
 });
 
 /** RabbitMQ applies a policy to queues that are there a moment after it has answered. */
+/** Beyond a policy's limit RabbitMQ itself moves them to the queue for returned ones, and tells nobody when it has. */
+async function areBack(count: number): Promise<void> {
+  const { deadQueue, returnedQueue } = client.topology;
+  const channel = await client.link.consuming.createChannel();
+  await eventually("the letters are back", async () => {
+    const queues = await Promise.all([deadQueue, returnedQueue].map((queue) => channel.checkQueue(queue)));
+    return queues.reduce((sum, { messageCount }) => sum + messageCount, 0) === count || undefined;
+  });
+  await channel.close();
+}
+
 async function policyApplies(): Promise<void> {
   await new Promise((resolve) => setTimeout(resolve, 500));
 }
