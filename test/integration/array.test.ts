@@ -9,8 +9,8 @@ import { mento } from "../support/mento.ts";
 import { askSlurm } from "../support/servers.ts";
 import { eventually, TestSite, writeOnCore, type AnyEvent, type TestWorker } from "../support/site.ts";
 
-/** Leaves a line for each run, and fails if it is asked to. */
-const PROGRAM = 'echo ran >> "$1/ran"; echo "I am $2"; sleep "$4"; exit "$3"';
+/** Leaves a line for each run, and fails if it is asked to, or if its sleep is ended before itself. */
+const PROGRAM = 'echo ran >> "$1/ran"; echo "I am $2"; sleep "$4" || exit; exit "$3"';
 const run = ["/bin/sh", "-c", PROGRAM, "sh", "{{ results }}", "{{ message.id }}", "{{ parameters.exit }}"];
 const trigger = (name: string, array: object) => ({
   ...{ name, array, on: { technique: name }, results: ["ran"] },
