@@ -49,9 +49,9 @@ export interface ReceivedMessage {
   copyFor: (trigger: string, position: QueuedPosition) => Outgoing;
 }
 
-/** What the copy of a message says of its turn. */
+/** What the copy of a message says of its position in the queue of a trigger. */
 export interface QueuedPosition {
-  /** See triggers/turns.ts. */
+  /** See triggers/queue-position.ts. */
   concurrencyKey: string;
   order: string;
   /** The session that it was found to belong to. */

@@ -186,7 +186,7 @@ export class Intake {
     }
   }
 
-  /** When a message came, to the millisecond, later for each: by it they stay in their order. */
+  /** When a message came. No two have the same millisecond: `latest` tells by it which is newer. */
   #nextTime(): Date {
     this.#lastCame = Math.max(this.#deps.now().getTime(), this.#lastCame + 1);
     return new Date(this.#lastCame);

@@ -8,8 +8,8 @@ export interface CopyBack {
   folder: string;
   /** The session's folder as the beamline sees it. */
   view: string;
-  /** A file that the session's folder has, and that of no other; null: there is none to tell by. */
-  sign: string | null;
+  /** The name of the session's metadata file, which its folder alone has; null: it has none. */
+  metadataFile: string | null;
   maxBytes: number;
   maxFiles: number;
 }
@@ -19,13 +19,13 @@ export interface CopyBack {
  * system is written over only if it is the one that was copied there last: its size, time and inode are kept. It comes by
  * rename, whole or not at all.
  */
-export function copyBack({ root, folder, view, sign, maxBytes, maxFiles }: CopyBack): string {
+export function copyBack({ root, folder, view, metadataFile, maxBytes, maxFiles }: CopyBack): string {
   return `
-root=${quote(root)} folder=${quote(folder)} view=${quote(view)} sign=${quote(sign ?? ".")}
+root=${quote(root)} folder=${quote(folder)} view=${quote(view)} metadata=${quote(metadataFile ?? ".")}
 copies=\${directory%/*}/.copies
 copied_back() {
   [ "$code" = 0 ] || { with_sizes; return; }
-  export root folder view sign copies results job
+  export root folder view metadata copies results job
   xargs -0 -r -s 1800000 sh -c '
     bytes=0 files=0 more=
     not_copied() { echo "mento: not copied to the beamline: $one: $1" >&2; }
@@ -37,7 +37,7 @@ copied_back() {
       esac
     }
     copy() {
-      [ -e "$root/$sign" ] || { not_copied "the session is not the one that is open at the beamline"; return; }
+      [ -e "$root/$metadata" ] || { not_copied "the session is not the one that is open at the beamline"; return; }
       inside=\${one#"$results"/}
       [ "$inside" != "$one" ] || { not_copied "it is not in the results folder"; return; }
       [ $((bytes + size)) -le ${maxBytes} ] || { not_copied "more than ${maxBytes} bytes in all"; return; }

@@ -35,9 +35,9 @@ export function requirePrivateFolder(folder: string): void {
   }
 }
 
-/** Below a default ACL the kernel asks no umask. */
+/** Below a default ACL the kernel asks no umask, however much it takes away. */
 function givesToOthers(folder: string): boolean {
-  const before = process.umask(WRITABLE_BY_OTHERS);
+  const before = process.umask(0o077);
   const probe = posix.join(folder, `.probe-${randomUUID()}`);
   try {
     mkdirSync(probe, { mode: 0o777 });

@@ -66,17 +66,25 @@ const DELIMITER = /[\s,:;?=&|<>()"']/g;
 const MOST_DELIMITERS = 16;
 const LONGEST_PATH = 4096;
 
-/** All paths that a program is told of in its arguments, variables or input: with and without what stands behind them. */
+/**
+ * All paths that a program is told of in its arguments, variables or input, with and without what stands behind them. A
+ * folder on the way may be called like the beginning of another path: a short text is taken whole as well.
+ */
 function namedIn({ argv, env, workdir, stdin }: JobPlan, beginnings: readonly string[]): string[] {
+  if (beginnings.length === 0) return [];
   const texts = [...argv, ...Object.values(env), workdir ?? "", stdin ?? ""];
   const known = [...new Set(beginnings)].map((one) => one.replace(/[.*+?^${}()|[\]\\]/g, String.raw`\$&`));
   const begins = new RegExp(known.join("|"), "g");
   return texts.flatMap((text) => {
+    const whole = text.length <= LONGEST_PATH;
     const places = [...text.matchAll(begins)].map(({ index }) => index);
-    return places.flatMap((place, at) => {
-      const path = text.slice(place, Math.min(places[at + 1] ?? Infinity, place + LONGEST_PATH));
+    return places.flatMap((place) => {
+      const next = places.find((one) => one > place && isDelimiter(text.charAt(one - 1))) ?? Infinity;
+      const path = text.slice(place, Math.min(next, place + LONGEST_PATH));
       const ends = [...path.matchAll(DELIMITER)].slice(0, MOST_DELIMITERS).map(({ index }) => index);
-      return [path, ...ends.map((end) => path.slice(0, end))];
+      return [path, ...ends.map((end) => path.slice(0, end)), ...(whole ? [text.slice(place)] : [])];
     });
   });
 }
+
+const isDelimiter = (character: string) => character.search(DELIMITER) === 0;

@@ -69,6 +69,6 @@ function copyBackOf({ trigger, session, resultsDirectory }: JobPlan): CopyBack |
   const { to, maxBytes, maxFiles } = trigger.copyBack;
   const { core, node, beamline } = session.roots;
   const inside = posix.relative(posix.join(core, RESULTS_FOLDER), resultsDirectory);
-  const sign = session.metadataFile == null ? null : posix.basename(session.metadataFile);
-  return { root: node, folder: posix.join(to, inside), view: beamline, sign, maxBytes, maxFiles };
+  const metadataFile = session.metadataFile == null ? null : posix.basename(session.metadataFile);
+  return { root: node, folder: posix.join(to, inside), view: beamline, metadataFile, maxBytes, maxFiles };
 }

@@ -118,7 +118,7 @@ describe("all results are counted, and listed in the job directory", () => {
       root,
       folder: "processed",
       view: "/gpfs/current",
-      sign: null,
+      metadataFile: null,
       maxBytes: 1e6,
       maxFiles: 3,
     };

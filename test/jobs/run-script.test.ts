@@ -230,7 +230,7 @@ describe("the run script, in a real shell", () => {
         root,
         folder: "processed",
         view: "/gpfs/current",
-        sign: null,
+        metadataFile: null,
         maxBytes: 1e6,
         maxFiles: 10,
         ...more,
@@ -248,7 +248,7 @@ describe("the run script, in a real shell", () => {
     });
 
     it("but not where another session is open at the beamline by then", () => {
-      const more = { sign: "beamtime-metadata-11010000.json" };
+      const more = { metadataFile: "beamtime-metadata-11010000.json" };
       const { root, results, log } = copying("echo 1 > x", more);
       expect(results).toMatchObject([{ beamlinePath: null }]);
       expect(log).toContain("the session is not the one that is open at the beamline");
@@ -322,7 +322,7 @@ echo "$made"
   it.each(["sh", "bash"])(
     "leaves the program's environment as it was, whatever it is called: %s",
     (shell) => {
-      const copyBack = { root: "/a", folder: "b", view: "/c", sign: null, maxBytes: 1, maxFiles: 1 };
+      const copyBack = { root: "/a", folder: "b", view: "/c", metadataFile: null, maxBytes: 1, maxFiles: 1 };
       const job = makeJob(["env", "-0"], { copyBack, env: { own: "x\r" }, resultGlobs: ["*"] });
       const text = readFileSync(job.script, "utf8");
       const assigned = text.matchAll(/\b([A-Za-z_]\w*)=|\bfor ([a-z_]+)\b|\bread -r ([a-z_ ]+)/g);

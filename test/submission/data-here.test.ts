@@ -63,12 +63,30 @@ describe("what a job of the worker's account is given", () => {
       ["/gpfs/current/a", "/core/11010000/a"],
     ],
     [
+      "a file in a folder that is called like another view",
+      { argv: ["p", "/core/11010000/raw/gpfs/current/a", "/core/11010000/x,/gpfs/current/b"] },
+      ["/core/11010000/raw/gpfs/current/a", "/core/11010000/x,/gpfs/current/b"],
+    ],
+    [
       "the directory of the job before",
       { causeDirectory: "/own/jobs/j1", argv: ["p", "/own/jobs/j1/a.h5,/own/jobs/j1/b.h5"] },
       ["/own/jobs/j1/a.h5", "/own/jobs/j1/b.h5"],
     ],
   ])("is looked at where an argument names %s", (_, plan: Partial<JobPlan>, paths) => {
     expect(given(plan)?.paths).toEqual(expect.arrayContaining(paths));
+  });
+
+  it("is nothing where no folder is allowed", () => {
+    const whole = { paths: [], announcedPaths: [], causeResults: [], causeDirectory: null, session: null };
+    const plan = {
+      ...whole,
+      argv: ["/bin/true", "a"],
+      env: {},
+      workdir: null,
+      stdin: null,
+    } as unknown as JobPlan;
+    const target = { dataHere: dataHereOf({ ...site, localData: [] }, null) } as SubmitTarget;
+    expect(dataHere(plan, target)).toEqual({ folders: [], secrets: [], paths: [] });
   });
 
   it("is not taken for a path where no folder of the session's begins, and is not much, however long", () => {

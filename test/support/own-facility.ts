@@ -57,7 +57,7 @@ export class OwnFacility {
       RABBITMQ_NODENAME: this.facility.broker.nodeName,
       ERL_EPMD_PORT: String(this.#state().ports.rabbitmq[3]),
     };
-    const { code, stdout, stderr } = await run(RABBITMQCTL, args, { env });
+    const { code, stdout, stderr } = await run(RABBITMQCTL, args, { env, cwd: this.facility.dir });
     if (code !== 0) throw new Error(`rabbitmqctl ${args.join(" ")}: ${stderr}${stdout}`);
     return stdout;
   }
