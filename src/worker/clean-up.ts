@@ -1,5 +1,5 @@
 import { readdirSync } from "node:fs";
-import { requireOnline, type Sessions } from "../beamtime/session.ts";
+import { requireOnline } from "../beamtime/session.ts";
 import type { MentoConfig } from "../config/config.ts";
 import {
   cancelRequestsDirectory,
@@ -11,25 +11,18 @@ import {
 import { errorText } from "../errors.ts";
 import { parseRemoved, retentionCommand, type Whose } from "../jobs/retention.ts";
 import type { Log } from "../log.ts";
-import type { SessionShells } from "../submission/session-shells.ts";
 import type { Shell } from "../shells/shell.ts";
+import type { WorkerParts } from "./worker-parts.ts";
 
 const AT_MOST_MS = 1800_000;
 /** A host without Slurm's client, or without its configuration: nothing is wrong where no job of its own is Slurm's. */
 const NO_SLURM =
   /squeue: (command )?not found|command .squeue.: No such file|unknown host|establish a configuration source/i;
 
-interface Reach {
-  sessions: Sessions;
-  shells: SessionShells;
-  /** A shell on this host. */
-  here: Shell;
-}
-
 /** Removes what open sessions, and this host, keep of jobs that ended long ago. */
 export async function cleanUp(
   { site, worker: { retentionDays } }: Pick<MentoConfig, "site" | "worker">,
-  { sessions, shells, here }: Reach,
+  { sessions, shells, here }: Pick<WorkerParts, "sessions" | "shells" | "here">,
   log: Log,
 ): Promise<void> {
   const clean = async (where: { session: string } | { host: string }, begin: () => Promise<Cleaning>) => {

@@ -1,42 +1,30 @@
-import type { Sessions } from "../beamtime/session.ts";
 import type { BrokerLink } from "../broker/connection.ts";
 import type { Delivery } from "../broker/consumer.ts";
 import { lastJobEvents } from "../cancel/job-history.ts";
 import type { Publisher } from "../broker/publisher.ts";
-import { topologyFor, type Topology } from "../broker/topology.ts";
+import { topologyFor } from "../broker/topology.ts";
 import { cancelJobs } from "../cancel/cancel-jobs.ts";
 import { askHost, cancelHere } from "../cancel/cancel-on-host.ts";
-import { destinationsOf, type MentoConfig } from "../config/config.ts";
+import { destinationsOf } from "../config/config.ts";
 import { localJobsDirectory } from "../jobs/site-folders.ts";
 import { handleCancel } from "../cancel/handle-cancel.ts";
 import type { ReceivedMessage } from "../intake/handle-message.ts";
-import type { Log } from "../log.ts";
 import type { CancelAnswer } from "../messages/job-cancel.ts";
-import type { SessionShells } from "../submission/session-shells.ts";
-import type { SlurmRest } from "../slurm/rest/slurm-rest.ts";
-import type { Shell } from "../shells/shell.ts";
+import type { WorkerParts } from "./worker-parts.ts";
 
-/** The ways on which a worker reaches jobs. */
-export interface Reach {
-  sessions: Sessions;
-  shells: SessionShells;
-  here: Shell;
-  rest: SlurmRest | null;
-}
-
-export interface CancelParts extends Reach {
-  config: MentoConfig;
+interface CancelDeps extends Pick<
+  WorkerParts,
+  "config" | "topology" | "sessions" | "shells" | "here" | "rest" | "log"
+> {
   link: BrokerLink;
   publisher: Publisher;
-  topology: Topology;
-  log: Log;
 }
 
 /** What a worker does with requests to cancel: as messages, and from other hosts. */
-export function cancelling(parts: CancelParts) {
-  const { config, here, link, publisher, log } = parts;
+export function cancelling(parts: CancelDeps) {
+  const { config, sessions, shells, here, rest, link, publisher, log } = parts;
   const deps = {
-    ...{ site: config.site, sessions: parts.sessions, shells: parts.shells, here, rest: parts.rest },
+    ...{ site: config.site, sessions, shells, here, rest },
     destinations: destinationsOf(config),
     lastEvents: (names: readonly string[]) => lastJobEvents(parts, names),
     askHost: (...[host, group, job, request]: Parameters<Parameters<typeof cancelJobs>[2]["askHost"]>) => {

@@ -1,0 +1,97 @@
+import { brokerLost, type BrokerLink } from "../broker/connection.ts";
+import { careName, type LinkCare } from "../broker/link-care.ts";
+import { Publisher, type Publish } from "../broker/publisher.ts";
+import { ArrayCollector, arraySizes, type ArrayDeps } from "../intake/collect-array.ts";
+import {
+  handleMessage,
+  handleQueued,
+  type MessageDeps,
+  type ReceivedMessage,
+} from "../intake/handle-message.ts";
+import { openIntake } from "../intake/intake.ts";
+import { openTriggerQueues, roomAt } from "../intake/open-trigger-queues.ts";
+import { jobsDirectoryOf } from "../jobs/site-folders.ts";
+import { originOf } from "../messages/origin.ts";
+import { yieldForLarge } from "../messages/yield-for-large.ts";
+import { METHODS } from "../submission/methods.ts";
+import { submitArray } from "../submission/sbatch-array.ts";
+import { JobsQueue } from "../tracking/jobs-queue.ts";
+import type { Trigger } from "../triggers/trigger-config.ts";
+import { announcing } from "./worker-announce.ts";
+import { cancelling } from "./worker-cancel.ts";
+import type { WorkerParts } from "./worker-parts.ts";
+
+/** Messages of one session must not keep those of another from being seen. */
+const PREFETCH_PER_SLOT = 16;
+
+/** Over one link: takes messages and submits jobs. */
+export async function openMessages(
+  parts: WorkerParts,
+  link: BrokerLink,
+  care: LinkCare,
+): Promise<{ stop(): Promise<void> }> {
+  const { config, topology, sessions, targets, admission, log, isOnlySession } = parts;
+  const { triggers, worker, site } = config;
+  await parts.declare(link);
+  const now = () => new Date();
+  const publisher = await Publisher.open(link);
+  const cancels = cancelling({ ...parts, link, publisher });
+  const jobsQueue = new JobsQueue({ link, care, publisher, topology, log });
+  const submitDeps: ArrayDeps = {
+    enter: (session, jobs, priority) => admission.enter(session, jobs, priority),
+    targetFor: (session, requirements) => targets.targetFor(session, requirements),
+    submitArray,
+    isOnlySession,
+  };
+  const mostInArrays = arraySizes(triggers);
+  const arrays = new ArrayCollector(parts.between("message", submitDeps), mostInArrays);
+  void link.lost.then((why) => {
+    arrays.refuse(why ?? brokerLost("it was closed"));
+    if (why !== undefined) admission.refuseWaiting(why);
+  });
+  const { enter, targetFor } = submitDeps;
+  const messageDeps: MessageDeps = parts.between("message", {
+    group: worker.group,
+    triggers,
+    jobsFolderOf: (method, session) => jobsDirectoryOf(site, method, session),
+    findSession: (id, paths) => sessions.find(id, paths),
+    ...{ enter, targetFor },
+    collect: (session, plan, options) => arrays.collect(session, plan, options),
+    report: (session, failure) => admission.report(session, failure),
+    requireRoom: roomAt(targets, admission),
+    queueFor: (trigger, copy) =>
+      publisher.publish({ exchange: "", routingKey: topology.triggerQueue(trigger), ...copy }),
+    methods: METHODS,
+    track: (record) => jobsQueue.track(record),
+    announce: announcing({ link, publisher, topology, worker, log }),
+    log,
+    now,
+  });
+  const { publish } = parts.between("message", { publish: (one: Publish) => publisher.publish(one) });
+  const withCare = async ({ body, properties }: ReceivedMessage, work: () => Promise<void>) => {
+    await yieldForLarge(body.byteLength);
+    await care.handle(careName(originOf(body, properties)), work);
+  };
+  const deps = {
+    ...{ link, topology, publish, log, now, care },
+    answer: (one: Omit<Publish, "body">, body: (most: number) => Buffer) =>
+      publisher.publishOnce({ ...one, body: body(Math.min(worker.maxEventBytes, publisher.maxBytes)) }),
+    announce: messageDeps.announce,
+    whenOpen: () => admission.whenOpen(),
+    handle: (received: ReceivedMessage) => withCare(received, () => handleMessage(received, messageDeps)),
+    handleQueued: (received: ReceivedMessage, trigger: Trigger, position: "now" | { overtakenBy: string }) =>
+      withCare(received, () => handleQueued(received, trigger, position, messageDeps)),
+    cancel: cancels.message,
+  };
+  const queues = await openTriggerQueues(triggers, deps, sessions, targets);
+  parts.wakeTriggerQueues = () => queues.wake();
+  const prefetch = worker.concurrency * PREFETCH_PER_SLOT + 2 * mostInArrays;
+  const intake = await openIntake({ ...deps, queue: topology.intakeQueue, prefetch });
+  return {
+    stop: async () => {
+      arrays.hurry();
+      await intake.stop();
+      await queues.stop();
+    },
+  };
+}
