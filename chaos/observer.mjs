@@ -46,16 +46,16 @@ export class Observer {
   /** What is in the dead-letter queue; it stays there. @returns {Promise<DeadLetter[]>} */
   async deadLetters() {
     return this.#once(async (channel) => {
-      const letters = [];
+      const deadLetters = [];
       for (;;) {
-        const letter = await channel.get("mento.dead");
-        if (letter === false) return letters;
-        const headers = letter.properties.headers ?? {};
-        letters.push({
-          messageId: String(letter.properties.messageId),
+        const deadLetter = await channel.get("mento.dead");
+        if (deadLetter === false) return deadLetters;
+        const headers = deadLetter.properties.headers ?? {};
+        deadLetters.push({
+          messageId: String(deadLetter.properties.messageId),
           code: String(headers["mento-error-code"] ?? "none"),
           message: String(headers["mento-error-message"] ?? JSON.stringify(headers)),
-          cause: letter.content.toString("utf8").slice(0, 300),
+          cause: deadLetter.content.toString("utf8").slice(0, 300),
         });
       }
     });

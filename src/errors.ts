@@ -154,7 +154,7 @@ export class Rejected extends MentoError {
 export class Deferred extends MentoError {
   readonly giveUpAfterSeconds: number;
   /** What was seen of data of unknown size; the message carries it to the next look. */
-  readonly dataLook: string | undefined;
+  readonly dataCheck: string | undefined;
   /** Nothing is wrong so far: it is not announced. */
   readonly isSilent: boolean;
   readonly waitAtMostSeconds: number;
@@ -164,7 +164,7 @@ export class Deferred extends MentoError {
   constructor(
     details: ErrorDetails & {
       giveUpAfterSeconds: number;
-      dataLook?: string | undefined;
+      dataCheck?: string | undefined;
       isSilent?: boolean;
       waitAtMostSeconds?: number;
       giveUpAfterTimes?: number;
@@ -172,7 +172,7 @@ export class Deferred extends MentoError {
   ) {
     super(bounded(details));
     this.giveUpAfterSeconds = details.giveUpAfterSeconds;
-    this.dataLook = details.dataLook;
+    this.dataCheck = details.dataCheck;
     this.isSilent = details.isSilent ?? false;
     this.waitAtMostSeconds = details.waitAtMostSeconds ?? Infinity;
     this.giveUpAfterTimes = details.giveUpAfterTimes ?? Infinity;

@@ -32,7 +32,7 @@ const page = readFileSync(new URL("page.html", import.meta.url));
 /** @type {Shown[]} The newest last. */
 const curves = [];
 /** What a person should know, by what it is about. @type {Map<string, string>} */
-const troubles = new Map();
+const failures = new Map();
 /** @type {Set<import("node:http").ServerResponse>} The browsers. */
 const browsers = new Set();
 
@@ -53,7 +53,7 @@ const server = createServer((request, response) => {
     browsers.add(response);
     response.on("close", () => browsers.delete(response));
     send("begin", { keep }, response);
-    send("trouble", [...troubles.values()], response);
+    send("trouble", [...failures.values()], response);
     for (const curve of curves) send("curve", curve, response);
   } else {
     response.writeHead(404).end("There is only / and /events.\n");
@@ -86,7 +86,7 @@ async function follow() {
   const broker = await connectBroker({ url, prefix, name: "live plot" });
   const { events } = await subscribe(broker, {
     ...{ beamline, session, trigger, since, types: ["job.completed"], wait: true },
-    onTrouble: (trouble) => tell("broker", trouble?.message),
+    onFailure: (failure) => tell("broker", failure?.message),
   });
   /** @type {import("mento").JobEvent[]} What is still to be read: of many at once, the newest. */
   const waiting = [];
@@ -147,11 +147,11 @@ function add(curve) {
  * @param {string | undefined} text
  */
 function tell(about, text) {
-  if (troubles.get(about) === text) return;
+  if (failures.get(about) === text) return;
   console.error(text ?? `${about}: well again`);
-  if (text === undefined) troubles.delete(about);
-  else troubles.set(about, text);
-  for (const browser of browsers) send("trouble", [...troubles.values()], browser);
+  if (text === undefined) failures.delete(about);
+  else failures.set(about, text);
+  for (const browser of browsers) send("trouble", [...failures.values()], browser);
 }
 
 /**

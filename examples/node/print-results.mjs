@@ -22,7 +22,7 @@ try {
     ...wanted,
     types: ["job.completed"],
     wait: true,
-    onTrouble: (trouble) => console.error(trouble?.message ?? "connected again"),
+    onFailure: (failure) => console.error(failure?.message ?? "connected again"),
   });
   for await (const event of events) {
     if (!isJobEvent(event)) continue;

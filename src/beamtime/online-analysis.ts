@@ -22,7 +22,7 @@ export interface OnlineResources {
   /** Relative to the directory of the metadata file. */
   privateKeyPath: string | null;
   account: string | null;
-  trouble: Partial<Record<OnlineKey, string>>;
+  failure: Partial<Record<OnlineKey, string>>;
 }
 
 /** What the value of a key is, or what is wrong with it. */
@@ -43,7 +43,7 @@ export function readOnlineAnalysis(file: Readonly<Record<string, unknown>>): Onl
   );
   const account = readText(file["userAccount"], (text) => ACCOUNT.test(text), "an account's name");
   const wrong = (one: Read<unknown>) => ("wrong" in one ? one.wrong : undefined);
-  const trouble = {
+  const failure = {
     reservedNodes: wrong(lists),
     slurmReservation: wrong(names),
     sshPrivateKeyPath: wrong(key),
@@ -59,7 +59,7 @@ export function readOnlineAnalysis(file: Readonly<Record<string, unknown>>): Onl
     nodes: everyNode.length === 0 ? null : everyNode,
     privateKeyPath: "value" in key ? key.value : null,
     account: "value" in account ? account.value : null,
-    trouble: Object.fromEntries(Object.entries(trouble).filter(([, what]) => what !== undefined)),
+    failure: Object.fromEntries(Object.entries(failure).filter(([, what]) => what !== undefined)),
   };
 }
 

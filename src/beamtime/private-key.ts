@@ -19,7 +19,7 @@ export interface PrivateKey {
 }
 
 /** Where a session's key is, and the folder that it must not lie outside of. */
-export interface KeyPlace {
+export interface KeyLocation {
   file: string;
   within: string | null;
 }
@@ -42,7 +42,7 @@ export class PrivateKeys {
    * @throws Deferred `private-key-unreadable`, `private-key-format`
    * @throws Misconfigured `runtime-directory-unsafe`
    */
-  async read(sessionId: string, place: KeyPlace): Promise<PrivateKey> {
+  async read(sessionId: string, place: KeyLocation): Promise<PrivateKey> {
     const { file: source } = place;
     const known = this.#read.get(sessionId);
     try {
@@ -99,7 +99,7 @@ function copyInto(folder: string, sessionId: string, key: Buffer): string {
 const LARGEST_KEY_FILE = 1024 * 1024;
 
 /** Users can write to the folder that a session's key is in: a link there must not make us use another key. */
-function rulesFor({ within }: KeyPlace): FileRules {
+function rulesFor({ within }: KeyLocation): FileRules {
   return { maxBytes: LARGEST_KEY_FILE, links: within === null ? "follow" : "refuse", within };
 }
 

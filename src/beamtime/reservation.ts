@@ -4,7 +4,7 @@ import { fitsConstraint } from "./constraint.ts";
 import type { SessionReservation } from "./online-analysis.ts";
 
 /** What a job asks of its reservation. */
-export interface ReservationWish {
+export interface ReservationRequirements {
   /** Slurm's form of a duration. */
   time: string;
   /** The least time that will do, if `time` may be shortened. */
@@ -37,7 +37,7 @@ const MARGIN_SECONDS = 60;
  * "Online Analysis Resources"); one that Slurm has and the metadata file does not name counts too.
  */
 export function chooseReservation(
-  requirements: ReservationWish,
+  requirements: ReservationRequirements,
   session: SessionResources,
   now: SlurmNow,
 ): Choice {
@@ -98,7 +98,7 @@ function isNumbered(name: string, first: string): boolean {
 }
 
 /** A site without reservations: the partition alone. */
-function unreserved({ partition }: SessionReservation, requirements: ReservationWish) {
+function unreserved({ partition }: SessionReservation, requirements: ReservationRequirements) {
   if (requirements.reservation !== undefined)
     return `${partition ?? "the session"} is no reservation, and ${requirements.reservation} is asked for`;
   if (requirements.partition !== undefined && partition !== null && requirements.partition !== partition) {
@@ -119,7 +119,7 @@ function unreserved({ partition }: SessionReservation, requirements: Reservation
 function look(
   one: ReservationNow & { name: string },
   { first, isKnown }: { first: string; isKnown: boolean },
-  requirements: ReservationWish,
+  requirements: ReservationRequirements,
   now: SlurmNow,
 ) {
   const { name, slurm } = one;
@@ -164,18 +164,18 @@ function isAskedFor(name: string, first: string, asked: string | number | undefi
  */
 function nodeFor(
   name: string,
-  { isKnown, requirements, now }: { isKnown: boolean; requirements: ReservationWish; now: SlurmNow },
+  { isKnown, requirements, now }: { isKnown: boolean; requirements: ReservationRequirements; now: SlurmNow },
 ): Pick<SlurmNode, "isIdle" | "idleCpus">[] {
   const node = now.nodes.get(name);
   if (node === undefined) return [{ isIdle: false, idleCpus: 0 }];
   return !node.isUp || (isKnown && lacks(node, requirements)) ? [] : [node];
 }
 
-function lacks({ features }: SlurmNode, { constraint }: ReservationWish): boolean {
+function lacks({ features }: SlurmNode, { constraint }: ReservationRequirements): boolean {
   return constraint !== undefined && fitsConstraint(constraint, features) === false;
 }
 
-function fittedTime({ time, timeMin }: ReservationWish, left: number): string | undefined {
+function fittedTime({ time, timeMin }: ReservationRequirements, left: number): string | undefined {
   const wanted = slurmSeconds(time);
   // A form that only Slurm knows.
   if (wanted === undefined || wanted <= left - (timeMin === undefined ? 0 : MARGIN_SECONDS)) return time;

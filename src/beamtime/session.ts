@@ -1,7 +1,7 @@
 import { posix } from "node:path";
 import { Deferred, Rejected } from "../errors.ts";
 import { normalPath } from "../messages/path-text.ts";
-import type { KeyPlace } from "./private-key.ts";
+import type { KeyLocation } from "./private-key.ts";
 import { unreadable, type AsapoAccess, type BeamtimeMetadata } from "./metadata.ts";
 import type { OnlineKey, SessionReservation } from "./online-analysis.ts";
 import { MetadataFiles, namesIn, type ReadFile } from "./metadata-files.ts";
@@ -45,7 +45,7 @@ export interface Session {
 /** What is needed to run jobs for a session. Each throws Deferred `no-online-resources` if the metadata file lacks it. */
 export interface SessionOnline {
   readonly account: string;
-  readonly privateKey: KeyPlace;
+  readonly privateKey: KeyLocation;
   /** Of all reservations, in the order in which they are tried; at least one. */
   readonly nodes: readonly string[];
   /** At least one. */
@@ -259,7 +259,7 @@ export function requireOnline(session: Session): OnlineSession {
  */
 function onlineOf(file: string, online: NonNullable<BeamtimeMetadata["online"]>): SessionOnline {
   const folder = posix.dirname(file);
-  const lacks = (name: OnlineKey) => lackingKey(file, name, online.trouble[name] ?? "is missing");
+  const lacks = (name: OnlineKey) => lackingKey(file, name, online.failure[name] ?? "is missing");
   return {
     get account() {
       return required(online.account, lacks, "userAccount");

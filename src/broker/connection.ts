@@ -57,27 +57,27 @@ const ANSWER_TIMEOUT_MS = 60_000;
  */
 export async function openLink(address: BrokerAddress, stop?: AbortSignal): Promise<BrokerLink> {
   const urls = typeof address.url === "string" ? [address.url] : address.url;
-  const troubles: BrokerUnavailable[] = [];
+  const failures: BrokerUnavailable[] = [];
   for (const url of urls) {
     try {
       return await openLinkTo(url, address, stop);
     } catch (error) {
       if (!(error instanceof BrokerUnavailable)) throw error;
-      troubles.push(error);
+      failures.push(error);
     }
   }
-  throw ofAll(troubles);
+  throw ofAll(failures);
 }
 
 /** A refusal is what a person can mend; else all are out of reach. */
-function ofAll(troubles: readonly BrokerUnavailable[]): BrokerUnavailable {
-  const [first] = troubles;
-  const refused = troubles.find(({ code }) => code === "broker-refused");
+function ofAll(failures: readonly BrokerUnavailable[]): BrokerUnavailable {
+  const [first] = failures;
+  const refused = failures.find(({ code }) => code === "broker-refused");
   if (refused !== undefined) return refused;
-  if (first !== undefined && troubles.length === 1) return first;
+  if (first !== undefined && failures.length === 1) return first;
   return new BrokerUnavailable({
     code: "broker-unreachable",
-    message: troubles.map(({ message }) => message).join(" ") || "No url of RabbitMQ is given.",
+    message: failures.map(({ message }) => message).join(" ") || "No url of RabbitMQ is given.",
     hint: "Is one of them running, and is broker.url right?",
     cause: first,
   });

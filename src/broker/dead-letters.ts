@@ -5,7 +5,7 @@ import { MentoError, errorText } from "../errors.ts";
 import { beforeReturn, readDeadLetter, type DeadLetter } from "../messages/dead-letter.ts";
 import type { BrokerClient } from "./client.ts";
 import { brokerLost } from "./connection.ts";
-import { queueTrouble, requireSafeDeadLetters } from "./topology.ts";
+import { queueFailure, requireSafeDeadLetters } from "./topology.ts";
 
 /** So long a command waits until another one is done with the dead letters. */
 const LOCK_TIMEOUT_MS = 10_000;
@@ -52,7 +52,7 @@ export class DeadLetters {
       try {
         await link.answer(channel.checkQueue(queue), `looking for ${queue}`);
       } catch (cause) {
-        throw queueTrouble(cause, queue);
+        throw queueFailure(cause, queue);
       }
     }
     await requireSafeDeadLetters(link, topology);
@@ -73,18 +73,18 @@ export class DeadLetters {
       for (;;) {
         const message = await this.#ask(() => this.#channel.get(queue), "reading a dead letter");
         if (message === false) break;
-        const letter = readDeadLetter(
+        const deadLetter = readDeadLetter(
           queue === this.#returned ? beforeReturn(message, this.#queue) : message,
         );
-        if (letter.received.ours[MARK_HEADER] !== undefined) {
+        if (deadLetter.received.ours[MARK_HEADER] !== undefined) {
           // One of a reader that has died is of no use to anybody.
           this.#ack(message);
           if (message.properties.messageId === end) break;
           continue;
         }
-        this.#held.set(letter, message);
-        yield letter;
-        if (!this.#kept.has(letter)) this.#held.delete(letter);
+        this.#held.set(deadLetter, message);
+        yield deadLetter;
+        if (!this.#kept.has(deadLetter)) this.#held.delete(deadLetter);
       }
     }
   }
@@ -97,16 +97,16 @@ export class DeadLetters {
   }
 
   /** It is to be removed later, perhaps. */
-  keep(letter: DeadLetter): void {
-    this.#kept.add(letter);
+  keep(deadLetter: DeadLetter): void {
+    this.#kept.add(deadLetter);
   }
 
   /** Takes it from the queue for good; `close` makes sure of it. */
-  remove(letter: DeadLetter): void {
-    const message = this.#held.get(letter);
+  remove(deadLetter: DeadLetter): void {
+    const message = this.#held.get(deadLetter);
     if (message === undefined) return;
     this.#ack(message);
-    this.#held.delete(letter);
+    this.#held.delete(deadLetter);
   }
 
   /** Puts back what was not removed. When this resolves, the broker has done all of it. */
@@ -146,7 +146,7 @@ export class DeadLetters {
     try {
       return await this.#client.link.answer(ask(), what);
     } catch (cause) {
-      throw queueTrouble(cause, this.#queue);
+      throw queueFailure(cause, this.#queue);
     }
   }
 }
@@ -168,7 +168,7 @@ async function takeLock(client: BrokerClient, name: string): Promise<Channel> {
       await client.link.answer(asked, `declaring ${name}`);
       return channel;
     } catch (cause) {
-      if (!/RESOURCE.LOCKED/.test(errorText(cause))) throw queueTrouble(cause, name);
+      if (!/RESOURCE.LOCKED/.test(errorText(cause))) throw queueFailure(cause, name);
       if (Date.now() > until) throw isBusy(client.topology.deadQueue, cause);
     }
     await sleep(LOCK_RETRY_MS);

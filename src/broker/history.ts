@@ -6,7 +6,7 @@ import { MAX_MESSAGE_BYTES } from "../messages/cloud-event.ts";
 import { brokerLost, type BrokerLink } from "./connection.ts";
 import { tryAck } from "./consumer.ts";
 import { leaveOutLargeBodies } from "./large-bodies.ts";
-import { queueTrouble } from "./topology.ts";
+import { queueFailure } from "./topology.ts";
 
 /** Messages that the broker sends ahead of what has been taken. */
 const PREFETCH = 256;
@@ -83,7 +83,7 @@ export class HistoryReader {
       await link.answer(consume(), `reading ${stream}`);
     } catch (cause) {
       await reader.close();
-      throw queueTrouble(cause, stream);
+      throw queueFailure(cause, stream);
     }
     return reader;
   }

@@ -33,7 +33,7 @@ export interface SubscribeOptions extends EventFilter {
    * event is lost meanwhile. And with `events-missed`, which nothing follows, when the broker has removed events that this
    * subscription had not read yet: it keeps them for 14 days, but less where a policy says so.
    */
-  onTrouble?: ((trouble: MentoError | undefined) => void) | undefined;
+  onFailure?: ((failure: MentoError | undefined) => void) | undefined;
 }
 
 export interface Subscription {
@@ -111,14 +111,14 @@ class EventFeed {
     try {
       await openOn(link).catch(async (error: unknown) => {
         // A program may keep its client for longer than the link lives.
-        if (asTrouble(error).code !== "broker-lost") throw error;
+        if (asFailure(error).code !== "broker-lost") throw error;
         this.#link = await openLink(address, this.#stop.signal);
         await openOn(this.#link);
       });
     } catch (error) {
-      const trouble = asTrouble(error);
-      this.#isAheadOfAll = this.#options.wait === true && trouble.code === "exchange-missing";
-      if (this.#isAheadOfAll) await this.#connectAgain(trouble);
+      const failure = asFailure(error);
+      this.#isAheadOfAll = this.#options.wait === true && failure.code === "exchange-missing";
+      if (this.#isAheadOfAll) await this.#connectAgain(failure);
       else {
         await this.close();
         throw error;
@@ -150,7 +150,7 @@ class EventFeed {
     try {
       return await this.#reader?.next();
     } catch (error) {
-      await this.#connectAgain(asTrouble(error));
+      await this.#connectAgain(asFailure(error));
       return undefined;
     }
   }
@@ -170,7 +170,7 @@ class EventFeed {
       // The link is lost: what was removed is still to be told.
     }
     if (first !== undefined && offsetOf(first) <= after) return;
-    this.#options.onTrouble?.(eventsMissed(offsetOf(message) - after));
+    this.#options.onFailure?.(eventsMissed(offsetOf(message) - after));
   }
 
   /** The event that a message of the stream holds, if it is wanted and new. */
@@ -214,19 +214,19 @@ class EventFeed {
 
   /** Returns when it reads again, or is closed. */
   async #connectAgain(reason: MentoError): Promise<void> {
-    const { onTrouble } = this.#options;
+    const { onFailure } = this.#options;
     const { signal } = this.#stop;
-    let trouble: MentoError | undefined = reason;
-    for (let attempt = 0; trouble !== undefined && !signal.aborted; attempt++) {
-      onTrouble?.(trouble);
+    let failure: MentoError | undefined = reason;
+    for (let attempt = 0; failure !== undefined && !signal.aborted; attempt++) {
+      onFailure?.(failure);
       await this.#release();
       // With jitter: a broker that comes back has many clients.
       const pause = Math.min(FIRST_PAUSE_MS * 2 ** attempt, LONGEST_PAUSE_MS) * (0.5 + Math.random() / 2);
       await sleep(pause, undefined, { signal }).catch(() => undefined);
-      trouble = await this.#openAgain(attempt).then(() => undefined, asTrouble);
+      failure = await this.#openAgain(attempt).then(() => undefined, asFailure);
     }
     if (signal.aborted) await this.#release();
-    else onTrouble?.(undefined);
+    else onFailure?.(undefined);
   }
 
   async #openAgain(attempt: number): Promise<void> {
@@ -280,7 +280,7 @@ function eventsMissed(count: number): MentoError {
   });
 }
 
-function asTrouble(error: unknown): MentoError {
+function asFailure(error: unknown): MentoError {
   return error instanceof MentoError ? error : brokerLost(errorText(error), error);
 }
 

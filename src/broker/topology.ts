@@ -176,7 +176,7 @@ function majorVersion({ consuming }: BrokerLink): number {
 }
 
 /** Which of it the broker does not have, and how the intake queue stands. Declares nothing. */
-export async function lookAtTopology(
+export async function readTopology(
   link: BrokerLink,
   topology: Topology,
   triggers: readonly string[] = [],
@@ -186,7 +186,7 @@ export async function lookAtTopology(
   /** How many dead letters there are. */
   dead: number;
   /** How many messages wait for their turn with each trigger. */
-  turns: { trigger: string; waiting: number }[];
+  triggerQueues: { trigger: string; waiting: number }[];
 }> {
   const { dataExchange, eventsExchange, intakeQueue, jobsQueue, deadQueue, returnedQueue, historyStream } =
     topology;
@@ -209,14 +209,14 @@ export async function lookAtTopology(
   }
   const intake = await ifThere(link, (channel) => channel.checkQueue(intakeQueue));
   found.set(intakeQueue, intake !== undefined);
-  const turns: { trigger: string; waiting: number }[] = [];
+  const triggerQueues: { trigger: string; waiting: number }[] = [];
   for (const trigger of triggers) {
     const queue = await ifThere(link, (channel) => channel.checkQueue(topology.triggerQueue(trigger)));
-    turns.push({ trigger, waiting: queue?.messageCount ?? 0 });
+    triggerQueues.push({ trigger, waiting: queue?.messageCount ?? 0 });
   }
   return {
     dead,
-    turns,
+    triggerQueues,
     missing: [...found.keys()].filter((name) => found.get(name) === false),
     intake: intake && { waiting: intake.messageCount, consumers: intake.consumerCount },
   };
@@ -252,7 +252,7 @@ async function onOneChannel<T>(
 }
 
 /** Why a queue could not be used, whatever the broker or its client said. */
-export function queueTrouble(cause: unknown, queue: string): MentoError {
+export function queueFailure(cause: unknown, queue: string): MentoError {
   if (/NOT_FOUND - no queue/.test(errorText(cause))) return queueMissing(queue, cause);
   const known = inWords(cause);
   return known instanceof MentoError ? known : brokerLost(errorText(cause), cause);

@@ -9,14 +9,14 @@ import {
   acceptedCommand,
   askCommand,
   cancelInSlurmCommand,
-  lookCommand,
+  cancelQueryCommand,
   LONGEST_CANCEL_SECONDS,
   ownIdOf,
-  parseLook,
+  parseCancelQuery,
   standingInSlurm,
   standingOfProcess,
   type CancelJobs,
-  type CancelLook,
+  type CancelQuery,
   type FoundJob,
   type Living,
   type Standing,
@@ -132,14 +132,14 @@ export async function ownIds(
   );
 }
 
-async function lookAt(target: CancelTarget, jobIds: readonly string[]): Promise<CancelLook> {
+async function lookAt(target: CancelTarget, jobIds: readonly string[]): Promise<CancelQuery> {
   const { shell, rest } = target;
   const jobs = jobsOf(target, jobIds);
   const list = rest == null ? undefined : await rest.list();
   const listed = list && new Map(list.jobs.map((job) => [job.id, job]));
-  const end = await shell.run(lookCommand(jobs), { timeout: LONGEST_CANCEL_SECONDS * 1000 });
+  const end = await shell.run(cancelQueryCommand(jobs), { timeout: LONGEST_CANCEL_SECONDS * 1000 });
   if (end.code === 0) {
-    const look = parseLook(end.stdout, jobs, listed);
+    const look = parseCancelQuery(end.stdout, jobs, listed);
     // Of a job that it does not name, a list with something unreadable says nothing.
     return list?.isWhole === false ? { ...look, slurm: undefined } : look;
   }
@@ -160,7 +160,7 @@ async function cancelInSlurm(
   target: CancelTarget,
   jobIds: readonly string[],
   request: CancelRequest,
-  before: CancelLook,
+  before: CancelQuery,
 ): Promise<Map<string, CancelOutcome>> {
   const { shell } = target;
   const outcomes = new Map<string, CancelOutcome>();
@@ -210,13 +210,13 @@ async function cancelThere(
   target: CancelTarget,
   living: Living,
   request: CancelRequest,
-): Promise<{ look: CancelLook; said: string }> {
+): Promise<{ look: CancelQuery; said: string }> {
   const { shell, jobsDirectory, rest } = target;
   const jobs = jobsOf(target, [...living.keys()]);
   if (rest == null) {
     const command = cancelInSlurmCommand(jobs, living, request);
     const end = await shell.run(command, { timeout: LONGEST_CANCEL_SECONDS * 1000 });
-    return { look: parseLook(end.stdout, jobs), said: end.stderr };
+    return { look: parseCancelQuery(end.stdout, jobs), said: end.stderr };
   }
   // The directories are of whoever the jobs run as: this account writes nothing there.
   const requests = target.cancelRequests ?? jobsDirectory;
@@ -312,11 +312,11 @@ async function askAccounting(job: FoundJob, shell: Shell): Promise<CancelOutcome
   const since =
     submittedAt === undefined ? Date.now() / 1000 - 14 * DAY_SECONDS : Date.parse(submittedAt) / 1000;
   const end = await shell.run(accountingCommand(shell.account, [runId], since - 3600));
-  const word = parseAccounting(end.stdout.toString("utf8"), [runId]).get(runId);
-  const isOurs = word !== undefined && isReportOn(job, word);
+  const reported = parseAccounting(end.stdout.toString("utf8"), [runId]).get(runId);
+  const isOurs = reported !== undefined && isReportOn(job, reported);
   const hasStarted = records.started !== undefined;
   const isAsked = records.cancelled !== undefined;
-  const found = isOurs ? endFromSlurmAlone({ ...word, hasStarted, isAsked, log: "" }) : undefined;
+  const found = isOurs ? endFromSlurmAlone({ ...reported, hasStarted, isAsked, log: "" }) : undefined;
   return outcomeOf(
     job,
     found === undefined ? { kind: "forgotten" } : { kind: "ended", end: found, at: null },

@@ -18,7 +18,7 @@ import type { SlurmRest } from "../slurm/rest/slurm-rest.ts";
 import type { Shell } from "../shells/shell.ts";
 
 /** The ways to the places where jobs are. */
-interface CancelReach {
+interface CancelJobsDeps {
   site: SiteFolders;
   sessions: Sessions;
   shells: SessionShells;
@@ -28,7 +28,7 @@ interface CancelReach {
   destinations: readonly string[];
 }
 
-export interface CancelDeps extends CancelReach {
+export interface CancelDeps extends CancelJobsDeps {
   /** What was last announced of jobs, by the names that are asked for. */
   lastEvents: (names: readonly string[]) => Promise<ReadonlyMap<string, LastJobEvent>>;
   /** Has a job cancelled by its host's worker, which alone can reach it. */
@@ -53,7 +53,7 @@ export async function cancelJobs(
   const jobs = wanted.filter((name) => JobName.safeParse(name).success);
   if (jobs.length === 0) return wanted.map(nowhere);
   const [{ looks, broken }, { events, silence }] = await Promise.all([
-    lookInOpenSessions(jobs, request, deps),
+    searchOpenSessions(jobs, request, deps),
     readHistory(jobs, deps),
   ]);
   const folderOfName = (name: string) => {
@@ -64,13 +64,13 @@ export async function cancelJobs(
   const settle = async (folder: string | undefined) => {
     const believed = looks.filter(({ jobsDirectory }) => folder === undefined || jobsDirectory === folder);
     const claims = await Promise.all(believed.map((look) => look.claims));
-    const troubles = [broken, ...claims.map(({ trouble }) => trouble), silence];
+    const failures = [broken, ...claims.map(({ failure }) => failure), silence];
     for (const name of jobs.filter((one) => folderOfName(one) === folder)) {
       const claimed = mostCertain(claims.flatMap((one) => one.outcomes.get(name) ?? []));
       const event = events.get(name);
       const outcome =
         event === undefined
-          ? (claimed ?? unfound(name, troubles))
+          ? (claimed ?? unfound(name, failures))
           : await byEvent(name, event, claimed, request, deps);
       outcomes.set(name, outcome);
     }
@@ -83,13 +83,13 @@ export async function cancelJobs(
 export async function cancelKnown(
   data: JobEventData,
   request: CancelRequest,
-  ways: CancelReach,
+  deps: CancelJobsDeps,
 ): Promise<CancelOutcome> {
   const { id, directory } = data.job;
   const ended = goneSince(data);
   if (ended !== undefined) return ended;
   try {
-    const target = await placeOfJob(data, ways);
+    const target = await targetOfJob(data, deps);
     return (await cancelAt(target, [id], request)).get(id) ?? removed(id, directory);
   } catch (error) {
     return failed(id, error);
@@ -99,7 +99,7 @@ export async function cancelKnown(
 /** What is said at one place of the names; where it could not be looked at, why. */
 interface Claims {
   outcomes: ReadonlyMap<string, CancelOutcome>;
-  trouble?: MentoError;
+  failure?: MentoError;
 }
 
 /** A place that is being looked at. */
@@ -108,7 +108,7 @@ interface Look {
   claims: Promise<Claims>;
 }
 
-async function lookInOpenSessions(
+async function searchOpenSessions(
   names: readonly string[],
   request: CancelRequest,
   deps: CancelDeps,
@@ -121,16 +121,16 @@ async function lookInOpenSessions(
     claims.catch(() => undefined);
     return { jobsDirectory: folder, claims };
   };
-  const lookHere = (method: JobMethod, folder: string) => look(folder, placeHere(method, folder, deps));
+  const searchHere = (method: JobMethod, folder: string) => look(folder, targetHere(method, folder, deps));
   const looks = [
     ...open
       .filter(({ online }) => online !== null)
       .map((session) => look(jobsDirectory(site, session.roots.core), placeOf(session, deps))),
-    ...open.map(({ id }) => lookHere("local-sbatch-script", slurmJobsDirectory(site, id))),
+    ...open.map(({ id }) => searchHere("local-sbatch-script", slurmJobsDirectory(site, id))),
     ...(rest === null ? [] : open).map(({ roots }) =>
-      lookHere("slurm-rest-api", jobsDirectory(site, roots.core)),
+      searchHere("slurm-rest-api", jobsDirectory(site, roots.core)),
     ),
-    lookHere("local-bash-script", localJobsDirectory(site)),
+    searchHere("local-bash-script", localJobsDirectory(site)),
   ];
   return { looks, broken: broken && requireOurs(broken) };
 }
@@ -140,8 +140,8 @@ async function lookInOpenSessions(
  *
  * @param host where a process of it is, by a worker's word
  */
-async function placeOf(session: Session, ways: CancelReach, host?: string): Promise<CancelTarget> {
-  const { site, shells, destinations } = ways;
+async function placeOf(session: Session, deps: CancelJobsDeps, host?: string): Promise<CancelTarget> {
+  const { site, shells, destinations } = deps;
   const online = requireOnline(session);
   const hosts = [...online.online.nodes, ...destinations, host];
   return {
@@ -154,7 +154,7 @@ async function placeOf(session: Session, ways: CancelReach, host?: string): Prom
 }
 
 /** Where jobs are that are seen from this host: of our own account, or of that of Slurm's REST API. */
-function placeHere(method: JobMethod, folder: string, { here, rest, site }: CancelReach): CancelTarget {
+function targetHere(method: JobMethod, folder: string, { here, rest, site }: CancelJobsDeps): CancelTarget {
   const target = {
     jobsDirectory: folder,
     shell: here,
@@ -189,7 +189,7 @@ async function lookIn(
     }
     return { outcomes };
   } catch (error) {
-    return { outcomes, trouble: requireOurs(error) };
+    return { outcomes, failure: requireOurs(error) };
   }
 }
 
@@ -202,9 +202,9 @@ async function readHistory(
   try {
     return { events: await lastEvents(names), silence: undefined };
   } catch (error) {
-    const trouble = requireOurs(error);
+    const failure = requireOurs(error);
     // Where no worker has ever run, there is no history to ask.
-    return { events: none, silence: trouble.code === "exchange-missing" ? undefined : trouble };
+    return { events: none, silence: failure.code === "exchange-missing" ? undefined : failure };
   }
 }
 
@@ -255,15 +255,15 @@ async function followEvent(
   const ended = goneSince(data);
   if (ended !== undefined) return ended;
   if (job.method === "local-bash-script") return deps.askHost(process?.host ?? "", group, id, request);
-  return (await cancelAt(await placeOfJob(data, deps), [id], request)).get(id);
+  return (await cancelAt(await targetOfJob(data, deps), [id], request)).get(id);
 }
 
 /** Where the job is by what was last said of it. */
-async function placeOfJob(data: JobEventData, ways: CancelReach): Promise<CancelTarget> {
+async function targetOfJob(data: JobEventData, deps: CancelJobsDeps): Promise<CancelTarget> {
   const { job, session } = data;
   const isBySession = job.method === "remote-sbatch-script" || job.method === "remote-command";
-  if (!isBySession) return placeHere(job.method, folderOf(data), ways);
-  return placeOf(await ways.sessions.find(session.id ?? undefined), ways, data.process?.host);
+  if (!isBySession) return targetHere(job.method, folderOf(data), deps);
+  return placeOf(await deps.sessions.find(session.id ?? undefined), deps, data.process?.host);
 }
 
 function notOurs(slurmJobId: string): CancelOutcome {
@@ -287,9 +287,9 @@ function removed(id: string, directory: string): CancelOutcome {
   return unknown(id, `There is no job ${id}: it is not in ${directory}.`, "Its directory was removed.");
 }
 
-function unfound(name: string, troubles: readonly (MentoError | undefined)[]): CancelOutcome {
-  const trouble = troubles.find((one) => one !== undefined);
-  return trouble === undefined ? nowhere(name) : { ...failed(name, trouble), id: null };
+function unfound(name: string, failures: readonly (MentoError | undefined)[]): CancelOutcome {
+  const failure = failures.find((one) => one !== undefined);
+  return failure === undefined ? nowhere(name) : { ...failed(name, failure), id: null };
 }
 
 function nowhere(name: string): CancelOutcome {

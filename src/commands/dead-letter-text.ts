@@ -11,15 +11,15 @@ const SHOWN_BYTES = 512;
 const MOST_INDENTS = 1_000_000;
 
 /** One line for a person: which message, since when, and why. */
-export function letterLine(letter: DeadLetter): string {
-  const { cause, error, firstSeen, attempts } = letter;
+export function deadLetterLine(deadLetter: DeadLetter): string {
+  const { cause, error, firstSeen, attempts } = deadLetter;
   const when = firstSeen === null ? "-".padEnd(20) : `${firstSeen.slice(0, 19)}Z`;
   const waited = attempts === 0 ? "" : `  (deferred ${attempts} ×)`;
   return `${plainLine(cause.id, LONGEST_ID)}  ${when}  ${plainLine(error.code ?? "-")}  ${plainLine(error.message)}${waited}`;
 }
 
 /** What `list --json` says of a letter: all but its headers and body. */
-export function summaryJson(letter: DeadLetter): object {
+export function summaryJson(deadLetter: DeadLetter): object {
   const {
     cause,
     error,
@@ -32,29 +32,29 @@ export function summaryJson(letter: DeadLetter): object {
     beamline,
     beamtimeId,
     paths,
-  } = letter;
+  } = deadLetter;
   return {
     ...{ id: cause.id, source: cause.source, type: cause.type, error, firstSeen, attempts },
-    ...{ queue, trigger, exchange, routingKey, beamline, beamtimeId, paths, bytes: letter.body.length },
+    ...{ queue, trigger, exchange, routingKey, beamline, beamtimeId, paths, bytes: deadLetter.body.length },
   };
 }
 
 /** All of a letter: enough to publish it again by hand. */
-export function letterJson(letter: DeadLetter): object {
-  const text = textOf(letter.body);
-  const { headers = {}, ...properties } = letter.properties;
+export function deadLetterJson(deadLetter: DeadLetter): object {
+  const text = textOf(deadLetter.body);
+  const { headers = {}, ...properties } = deadLetter.properties;
   return {
-    ...summaryJson(letter),
+    ...summaryJson(deadLetter),
     properties: Object.fromEntries(Object.entries(properties).filter(([, value]) => value !== undefined)),
     headers,
-    ...(text === undefined ? { bodyBase64: letter.body.toString("base64") } : { body: text }),
+    ...(text === undefined ? { bodyBase64: deadLetter.body.toString("base64") } : { body: text }),
   };
 }
 
 /** All of a letter for a person. */
-export function letterText(letter: DeadLetter): string {
-  const { cause, error, firstSeen, attempts, queue, trigger, exchange, routingKey } = letter;
-  const { properties, received, body } = letter;
+export function deadLetterText(deadLetter: DeadLetter): string {
+  const { cause, error, firstSeen, attempts, queue, trigger, exchange, routingKey } = deadLetter;
+  const { properties, received, body } = deadLetter;
   const { headers = {}, ...others } = properties;
   const facts: [string, string | null][] = [
     ["id", cause.id],
@@ -96,9 +96,9 @@ function bodyText(body: Buffer): string {
   const rows: string[] = [];
   for (let at = 0; at < Math.min(body.length, SHOWN_BYTES); at += 16) {
     const bytes = body.subarray(at, Math.min(at + 16, SHOWN_BYTES));
-    const letters = bytes.toString("latin1").replace(/[^ -~]/g, ".");
+    const deadLetters = bytes.toString("latin1").replace(/[^ -~]/g, ".");
     rows.push(
-      `${at.toString(16).padStart(6, "0")}  ${bytes.toString("hex").replace(/(..)/g, "$1 ").padEnd(48)}  ${letters}`,
+      `${at.toString(16).padStart(6, "0")}  ${bytes.toString("hex").replace(/(..)/g, "$1 ").padEnd(48)}  ${deadLetters}`,
     );
   }
   const more = body.length > SHOWN_BYTES ? `\n… --json has all of it, in base64` : "";

@@ -9,10 +9,10 @@ import { MentoError, type ErrorCode } from "../errors.ts";
 import { wrongUsage } from "../facility/wrong-usage.ts";
 import { isUnprovenEnd, samenessOf, withPlace, type DeadLetter } from "../messages/dead-letter.ts";
 import { outputTaken, plainJson, printJson, printLine, printText, sayLine } from "../text/terminal.ts";
-import { chooseLetters } from "./choose-letters.ts";
-import { letterJson, letterLine, letterText, summaryJson } from "./dead-letter-text.ts";
+import { chooseDeadLetters } from "./choose-dead-letters.ts";
+import { deadLetterJson, deadLetterLine, deadLetterText, summaryJson } from "./dead-letter-text.ts";
 import { CONFIG_OPTION, connectFromConfig, openConfig } from "./open-config.ts";
-import { requireTrigger } from "./outlook.ts";
+import { requireTrigger } from "./replay-preview.ts";
 import { callAgain, pacer, RATE_OPTION } from "./replay-options.ts";
 import { planReplay, replayLine, type Outcome } from "./replay-letter.ts";
 
@@ -33,13 +33,13 @@ export function deadCommand(): Command {
     .description("one line for each dead letter: its id, when a worker first had it, why it is here")
     .option(...CONFIG_OPTION)
     .option("--json", "one JSON object a line")
-    .action(listLetters);
+    .action(listDeadLetters);
   const show = new Command("show")
     .description("everything of one dead letter: why, what to do, where from, headers, body")
     .argument("<id>", "its id, or the beginning of it that no other has")
     .option(...CONFIG_OPTION)
     .option("--json", "one JSON object a line")
-    .action(showLetter);
+    .action(showDeadLetter);
   const replay = new Command("replay")
     .description("send dead letters back to the queue they came from; what has run already is not run again")
     .argument("[id...]", "only these; default: all that are there now")
@@ -49,43 +49,43 @@ export function deadCommand(): Command {
     .option("--dry-run", "send nothing; say what the workers of this configuration would do")
     .option(...RATE_OPTION)
     .option("--json", "one JSON object a line")
-    .action(replayLetters);
+    .action(replayDeadLetters);
   const drop = new Command("drop")
     .description("remove dead letters for good; prints what it removes, with --json all of it")
     .argument("[id...]")
     .option(...CONFIG_OPTION)
     .option("--all", "all that are there now")
     .option("--json", "one JSON object a line")
-    .action(dropLetters);
+    .action(dropDeadLetters);
   const command = new Command("dead");
   for (const one of [list, show, replay, drop]) command.addCommand(one);
   return command;
 }
 
-async function listLetters(options: Options): Promise<void> {
-  const { lines, queue } = await withLetters(options, async ({ letters, client }) => {
+async function listDeadLetters(options: Options): Promise<void> {
+  const { lines, queue } = await withDeadLetters(options, async ({ deadLetters, client }) => {
     const lines: string[] = [];
-    for await (const letter of letters.read()) {
-      lines.push(options.json === true ? plainJson(summaryJson(letter)) : letterLine(letter));
+    for await (const deadLetter of deadLetters.read()) {
+      lines.push(options.json === true ? plainJson(summaryJson(deadLetter)) : deadLetterLine(deadLetter));
     }
     return { lines, queue: client.topology.deadQueue };
   });
   // Only now that they are back on the queue: a reader that stops listening, or that is slow, does not keep them.
   for (const line of lines) printText(line);
-  sayLine(lines.length === 0 ? noLetters(queue) : `${count(lines.length, "dead letter")} on ${queue}`);
+  sayLine(lines.length === 0 ? noDeadLetters(queue) : `${count(lines.length, "dead letter")} on ${queue}`);
 }
 
-async function showLetter(id: string, options: Options): Promise<void> {
-  const chosen = await withLetters(options, ({ letters, client }) =>
-    chooseLetters(letters, [id], client.topology.deadQueue),
+async function showDeadLetter(id: string, options: Options): Promise<void> {
+  const chosen = await withDeadLetters(options, ({ deadLetters, client }) =>
+    chooseDeadLetters(deadLetters, [id], client.topology.deadQueue),
   );
-  for (const letter of chosen) {
-    if (options.json === true) printJson(letterJson(letter));
-    else printText(letterText(letter));
+  for (const deadLetter of chosen) {
+    if (options.json === true) printJson(deadLetterJson(deadLetter));
+    else printText(deadLetterText(deadLetter));
   }
 }
 
-async function replayLetters(ids: string[], options: ReplayOptions): Promise<void> {
+async function replayDeadLetters(ids: string[], options: ReplayOptions): Promise<void> {
   const config = openConfig(options.config);
   const { toTrigger } = options;
   if (toTrigger !== undefined) requireTrigger(toTrigger, config.triggers);
@@ -97,15 +97,15 @@ async function replayLetters(ids: string[], options: ReplayOptions): Promise<voi
     else printText(line);
   };
   const sender = new Sender(() => connectFromConfig(config, "dead replay"));
-  const replaying = withLetters(options, async ({ letters, client }) => {
-    const replayer = new Replayer({ letters, client, sender }, config, options);
+  const replaying = withDeadLetters(options, async ({ deadLetters, client }) => {
+    const replayer = new Replayer({ deadLetters, client, sender }, config, options);
     const outcomes: Outcome["outcome"][] = [];
     const queue = client.topology.deadQueue;
     const onlyPresent = !isDryRun;
     const chosen =
-      ids.length === 0 ? letters.read({ onlyPresent }) : await chooseLetters(letters, ids, queue);
-    for await (const letter of chosen) {
-      const outcome = await replayer.replay(letter);
+      ids.length === 0 ? deadLetters.read({ onlyPresent }) : await chooseDeadLetters(deadLetters, ids, queue);
+    for await (const deadLetter of chosen) {
+      const outcome = await replayer.replay(deadLetter);
       outcomes.push(outcome.outcome);
       say(options.json === true ? plainJson(outcome) : replayLine(outcome));
     }
@@ -159,7 +159,7 @@ class Sender {
 
 /** Sends letters one by one: first to their queue, confirmed, then away from the dead letters. */
 class Replayer {
-  readonly #letters: DeadLetters;
+  readonly #deadLetters: DeadLetters;
   readonly #client: BrokerClient;
   readonly #sender: Sender;
   readonly #config: MentoConfig;
@@ -170,11 +170,11 @@ class Replayer {
   readonly #now = new Date();
 
   constructor(
-    { letters, client, sender }: { letters: DeadLetters; client: BrokerClient; sender: Sender },
+    { deadLetters, client, sender }: { deadLetters: DeadLetters; client: BrokerClient; sender: Sender },
     config: MentoConfig,
     options: ReplayOptions,
   ) {
-    this.#letters = letters;
+    this.#deadLetters = deadLetters;
     this.#client = client;
     this.#sender = sender;
     this.#config = config;
@@ -182,12 +182,12 @@ class Replayer {
     this.#pace = pacer(options.rate);
   }
 
-  async replay(letter: DeadLetter): Promise<Outcome> {
+  async replay(deadLetter: DeadLetter): Promise<Outcome> {
     const { broker, worker, triggers } = this.#config;
     const { again = false, dryRun, toTrigger } = this.#options;
     const ownQueue = topologyFor(broker.prefix, worker.group).intakeQueue;
     const { prefix } = broker;
-    const plan = planReplay(await this.#withProof(letter), {
+    const plan = planReplay(await this.#withProof(deadLetter), {
       prefix,
       ownQueue,
       triggers,
@@ -196,9 +196,9 @@ class Replayer {
       now: this.#now,
     });
     if (plan.send === undefined) return plan.outcome;
-    const sameness = samenessOf(letter);
+    const sameness = samenessOf(deadLetter);
     if (this.#sent.has(sameness)) {
-      if (dryRun !== true) this.#letters.remove(letter);
+      if (dryRun !== true) this.#deadLetters.remove(deadLetter);
       return { ...plan.outcome, outcome: "duplicate" };
     }
     if (dryRun === true) {
@@ -210,13 +210,13 @@ class Replayer {
       await this.#sender.send({ exchange: "", ...plan.send });
     } catch (error) {
       if (!(error instanceof MentoError)) throw error;
-      if (LOSES_LINK.has(error.code)) await this.#letters.requireThere();
+      if (LOSES_LINK.has(error.code)) await this.#deadLetters.requireThere();
       else if (!STAYS.has(error.code)) throw error;
       return { ...plan.outcome, outcome: "left", reason: error.message };
     }
     // If it dies here, the letter is sent once more by the next replay: under the same id, which does nothing.
     this.#sent.add(sameness);
-    this.#letters.remove(letter);
+    this.#deadLetters.remove(deadLetter);
     return plan.outcome;
   }
 
@@ -224,53 +224,55 @@ class Replayer {
    * What RabbitMQ itself gave up says only in its `x-death` where it was published, and RabbitMQ 3 leaves some of what a
    * producer writes there. An event that the history has was Mento's, whatever the letter says.
    */
-  async #withProof(letter: DeadLetter): Promise<DeadLetter> {
-    if (!isUnprovenEnd(letter)) return letter;
+  async #withProof(deadLetter: DeadLetter): Promise<DeadLetter> {
+    if (!isUnprovenEnd(deadLetter)) return deadLetter;
     this.#announced ??= await announcedEnds(this.#client);
-    const routingKey = this.#announced.get(bodyHash(letter.body));
+    const routingKey = this.#announced.get(bodyHash(deadLetter.body));
     const { eventsExchange } = this.#client.topology;
-    return routingKey === undefined ? letter : withPlace(letter, eventsExchange, routingKey);
+    return routingKey === undefined ? deadLetter : withPlace(deadLetter, eventsExchange, routingKey);
   }
 }
 
-async function dropLetters(ids: string[], options: Options & { all?: true }): Promise<void> {
+async function dropDeadLetters(ids: string[], options: Options & { all?: true }): Promise<void> {
   if ((ids.length === 0) !== (options.all === true)) {
     throw wrongUsage("mento dead drop needs ids, or --all.", "`mento dead list` shows the ids.");
   }
-  const { dropped, queue } = await withLetters(options, async ({ letters, client }) => {
+  const { dropped, queue } = await withDeadLetters(options, async ({ deadLetters, client }) => {
     const queue = client.topology.deadQueue;
     let dropped = 0;
     const chosen =
-      ids.length === 0 ? letters.read({ onlyPresent: true }) : await chooseLetters(letters, ids, queue);
-    for await (const letter of chosen) {
+      ids.length === 0
+        ? deadLetters.read({ onlyPresent: true })
+        : await chooseDeadLetters(deadLetters, ids, queue);
+    for await (const deadLetter of chosen) {
       // First printed, then gone: what nobody has taken down is not dropped.
-      if (options.json === true) printJson(letterJson(letter));
-      else printLine(letterLine(letter));
+      if (options.json === true) printJson(deadLetterJson(deadLetter));
+      else printLine(deadLetterLine(deadLetter));
       await outputTaken();
-      letters.remove(letter);
+      deadLetters.remove(deadLetter);
       dropped += 1;
     }
     return { dropped, queue };
   });
-  sayLine(dropped === 0 ? noLetters(queue) : `dropped ${count(dropped, "dead letter")} of ${queue}`);
+  sayLine(dropped === 0 ? noDeadLetters(queue) : `dropped ${count(dropped, "dead letter")} of ${queue}`);
 }
 
 /** Connects, reads, and puts back. */
-async function withLetters<T>(
+async function withDeadLetters<T>(
   options: Options,
-  work: (opened: { letters: DeadLetters; client: BrokerClient }) => Promise<T>,
+  work: (opened: { deadLetters: DeadLetters; client: BrokerClient }) => Promise<T>,
 ): Promise<T> {
   const client = await connectFromConfig(openConfig(options.config), "dead");
   try {
-    const letters = await DeadLetters.open(client);
+    const deadLetters = await DeadLetters.open(client);
     let result: T;
     try {
-      result = await work({ letters, client });
+      result = await work({ deadLetters, client });
     } catch (error) {
-      await letters.close().catch(() => undefined);
+      await deadLetters.close().catch(() => undefined);
       throw error;
     }
-    await letters.close();
+    await deadLetters.close();
     return result;
   } catch (error) {
     throw callAgain(
@@ -282,7 +284,7 @@ async function withLetters<T>(
   }
 }
 
-function noLetters(queue: string): string {
+function noDeadLetters(queue: string): string {
   return `no dead letters on ${queue}`;
 }
 
@@ -294,7 +296,7 @@ const TALLY: Record<Outcome["outcome"], string> = {
 };
 
 function tallyOf(outcomes: readonly Outcome["outcome"][], queue: string): string {
-  if (outcomes.length === 0) return noLetters(queue);
+  if (outcomes.length === 0) return noDeadLetters(queue);
   const kinds = (Object.keys(TALLY) as Outcome["outcome"][]).map((kind) => {
     const number = outcomes.filter((one) => one === kind).length;
     return number === 0 ? [] : [`${number} ${TALLY[kind]}`];

@@ -31,20 +31,20 @@ export async function connectFromConfig(config: MentoConfig, purpose: string): P
 }
 
 /** Says on stderr when the broker is lost while a command listens, or has no history yet, once a reason, and when it is there. */
-export function troubleTeller(): (trouble: MentoError | undefined) => void {
+export function tellFailures(): (failure: MentoError | undefined) => void {
   let said: MentoError | undefined;
   const isFirst = () => said?.code === "exchange-missing";
-  return (trouble) => {
-    if (trouble?.code === "events-missed") {
-      sayLine(`mento: ${trouble.message}`);
+  return (failure) => {
+    if (failure?.code === "events-missed") {
+      sayLine(`mento: ${failure.message}`);
       return;
     }
-    if (trouble === undefined) {
+    if (failure === undefined) {
       sayLine(`mento: ${isFirst() ? "a worker has started" : "connected again"}; no event is missed.`);
-    } else if (trouble.message !== said?.message) {
-      const does = trouble.code === "exchange-missing" ? "Waiting for the first worker" : "Connecting again";
-      sayLine(`mento: ${trouble.message} ${does} …`);
+    } else if (failure.message !== said?.message) {
+      const does = failure.code === "exchange-missing" ? "Waiting for the first worker" : "Connecting again";
+      sayLine(`mento: ${failure.message} ${does} …`);
     }
-    said = trouble;
+    said = failure;
   };
 }

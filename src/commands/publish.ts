@@ -9,7 +9,7 @@ import { printJson, printLine, sayLine } from "../text/terminal.ts";
 import { eventLine } from "./event-line.ts";
 import { MessageEnds } from "./message-ends.ts";
 import { textOf } from "../files/plain-file.ts";
-import { CONFIG_OPTION, connectFromConfig, openConfig, troubleTeller } from "./open-config.ts";
+import { CONFIG_OPTION, connectFromConfig, openConfig, tellFailures } from "./open-config.ts";
 import { readInput } from "./read-input.ts";
 
 interface PublishOptions {
@@ -66,7 +66,7 @@ async function publish(options: PublishOptions): Promise<void> {
   try {
     // Before publishing, so that no event is missed.
     const subscription =
-      options.wait === true ? await subscribe(client, { onTrouble: troubleTeller() }) : undefined;
+      options.wait === true ? await subscribe(client, { onFailure: tellFailures() }) : undefined;
     const { id, source, json } = options;
     const event = await publishDataReady(client, dataOf(options), {
       ...(id === undefined ? {} : { id }),

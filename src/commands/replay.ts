@@ -11,7 +11,7 @@ import { receive } from "../messages/received.ts";
 import type { Trigger } from "../triggers/trigger-config.ts";
 import { fileOf } from "./event-line.ts";
 import { CONFIG_OPTION, connectFromConfig, openConfig } from "./open-config.ts";
-import { outlookOf, requireTrigger } from "./outlook.ts";
+import { previewOf, requireTrigger } from "./replay-preview.ts";
 import { plainLine, printJson, printLine, sayLine } from "../text/terminal.ts";
 import { callAgain, pacer, RATE_OPTION, sinceOption, timeOption } from "./replay-options.ts";
 
@@ -138,7 +138,7 @@ class Sieve {
     const isTheirs =
       fields.exchange === dataExchange && keys.some((key) => bindingFits(key, fields.routingKey));
     if (!isTheirs) return undefined;
-    const { input, error, triggers } = outlookOf(content, properties, [trigger]);
+    const { input, error, triggers } = previewOf(content, properties, [trigger]);
     const time = input?.event.time;
     const told = time === undefined ? amqpTime(properties) : new Date(time);
     const why = error !== null ? "unreadable" : triggers.length === 0 ? "unwanted" : undefined;

@@ -3,7 +3,7 @@ import { subscribe } from "../broker/subscribe.ts";
 import { EVENT_TYPE_FORMS, isEventType } from "../messages/event-filter.ts";
 import { printJson, printLine, sayLine } from "../text/terminal.ts";
 import { eventLine } from "./event-line.ts";
-import { CONFIG_OPTION, connectFromConfig, openConfig, troubleTeller } from "./open-config.ts";
+import { CONFIG_OPTION, connectFromConfig, openConfig, tellFailures } from "./open-config.ts";
 import { sinceOption } from "./replay-options.ts";
 
 interface WatchOptions {
@@ -41,7 +41,7 @@ async function watch({ config: file, json, type, ...wanted }: WatchOptions): Pro
       ...wanted,
       types: type,
       wait: true,
-      onTrouble: troubleTeller(),
+      onFailure: tellFailures(),
     });
     sayLine(`watching ${client.topology.eventsExchange}; Ctrl-C ends`);
     for await (const event of events) {

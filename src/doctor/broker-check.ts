@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { openLink, type BrokerAddress } from "../broker/connection.ts";
 import { brokerTime } from "../broker/broker-time.ts";
-import { declareTopology, lookAtTopology, topologyFor } from "../broker/topology.ts";
+import { declareTopology, readTopology, topologyFor } from "../broker/topology.ts";
 import type { MentoConfig } from "../config/config.ts";
 import { countsJobs } from "../triggers/queue-position.ts";
 import type { Finding } from "./checklist.ts";
@@ -19,7 +19,7 @@ export async function checkBroker(
   const link = await openLink(address);
   try {
     const counted = triggers.filter(countsJobs).map(({ name }) => name);
-    const { missing, intake, dead, turns } = await lookAtTopology(link, topology, counted);
+    const { missing, intake, dead, triggerQueues } = await readTopology(link, topology, counted);
     const { limited } = await declareTopology(link, topology, { keys: worker.keys });
     const clock = await brokerTime(link, `${broker.prefix}.doctor.${randomUUID()}`);
     const { product, version } = link.consuming.connection.serverProperties;
@@ -28,7 +28,7 @@ export async function checkBroker(
       whatWasMade(missing, topology.intakeQueue, worker.group),
       `${count(intake?.waiting ?? 0, "message")} waiting in ${topology.intakeQueue}, ${count(intake?.consumers ?? 0, "worker")} on it`,
       `${count(dead, "dead letter")} in ${topology.deadQueue}`,
-      ...turns.map(
+      ...triggerQueues.map(
         ({ trigger, waiting }) => `${count(waiting, "message")} waiting for a turn with trigger ${trigger}`,
       ),
       ...(clock === undefined ? [] : [`its clock is ${differenceOf(clock.ahead)}`]),

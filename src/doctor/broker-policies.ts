@@ -11,7 +11,7 @@ const TIMEOUT_MS = 5_000;
 const HELD_SECONDS = 15 * 60;
 
 /** What lies in a queue, which decides what a policy on it costs. */
-export type QueueUse = "messages" | "turns" | "jobs" | "waits" | "dead" | "returned" | "history";
+export type QueueUse = "messages" | "triggerQueues" | "jobs" | "waits" | "dead" | "returned" | "history";
 
 export type PolicyDefinition = Record<string, unknown>;
 
@@ -44,7 +44,11 @@ export function costsOf(use: QueueUse, definition: PolicyDefinition): string[] {
     else if (key !== "max-age") costs.push(`${key} ${value}: ${FULL_COST}`);
   }
   const held = number("consumer-timeout");
-  if (held !== undefined && held < HELD_SECONDS * 1000 && ["messages", "turns", "jobs"].includes(use)) {
+  if (
+    held !== undefined &&
+    held < HELD_SECONDS * 1000 &&
+    ["messages", "triggerQueues", "jobs"].includes(use)
+  ) {
     costs.push(
       `consumer-timeout ${duration(held / 1000)}: a worker holds messages for ${duration(HELD_SECONDS)}, and loses its connection for it`,
     );
@@ -53,17 +57,18 @@ export function costsOf(use: QueueUse, definition: PolicyDefinition): string[] {
 }
 
 /** Below this many deliveries it costs something; where it is missing a policy's limit is harmless. */
-const LEAST_LIMIT: Partial<Record<QueueUse, number>> = { messages: 4, turns: 4, jobs: 2 };
+const LEAST_LIMIT: Partial<Record<QueueUse, number>> = { messages: 4, triggerQueues: 4, jobs: 2 };
 
 const LIMIT_COSTS: Partial<Record<QueueUse, string>> = {
   messages: "a message that so many workers lost while they had it becomes a dead letter, unrun",
-  turns: "a message that so many workers lost while they had it goes back to the intake queue",
+  triggerQueues: "a message that so many workers lost while they had it goes back to the intake queue",
   jobs: "a job's record that so many workers lost becomes a dead letter, and its end is not announced",
 };
 
 const TTL_COSTS: Record<QueueUse, string> = {
   messages: "a message that waits for longer, as when no worker runs, becomes a dead letter, unrun",
-  turns: "a message that waits for its turn for longer goes back to the intake queue, and behind the others",
+  triggerQueues:
+    "a message that waits for its turn for longer goes back to the intake queue, and behind the others",
   jobs: "of a job whose record waits for longer, as when no worker runs, the end is not announced",
   waits: "messages come back after that time if it is shorter than the queue's own",
   dead: "a dead letter is gone after twice that time",
@@ -82,7 +87,7 @@ function usesOf(topology: Topology, triggers: readonly string[]): [string, Queue
     [topology.jobsQueue, "jobs"],
     [topology.hostJobsQueue, "jobs"],
     ...WAIT_SECONDS.map((seconds): [string, QueueUse] => [topology.waitQueue(seconds), "waits"]),
-    ...triggers.map((trigger): [string, QueueUse] => [topology.triggerQueue(trigger), "turns"]),
+    ...triggers.map((trigger): [string, QueueUse] => [topology.triggerQueue(trigger), "triggerQueues"]),
     [topology.deadQueue, "dead"],
     [topology.returnedQueue, "returned"],
     [topology.historyStream, "history"],

@@ -33,7 +33,7 @@ function noShell({ host, account }: Shell, said: string): MentoError {
   });
 }
 
-export function judgeHostKeys(answers: readonly NodeAnswer[]): Finding<undefined> {
+export function checkHostKeys(answers: readonly NodeAnswer[]): Finding<undefined> {
   const wrong = answers.flatMap(({ error }) => (error !== undefined && isHostKeyError(error) ? [error] : []));
   const [first] = wrong;
   if (first !== undefined) {
@@ -50,7 +50,7 @@ export function judgeHostKeys(answers: readonly NodeAnswer[]): Finding<undefined
 }
 
 /** The first node that can be worked on, as the worker would take it. */
-export function judgeLogins(answers: readonly NodeAnswer[]): Finding<Shell> {
+export function checkLogins(answers: readonly NodeAnswer[]): Finding<Shell> {
   const good = answers.filter(({ error }) => error === undefined);
   const errors = answers.flatMap(({ error }) => error ?? []);
   const dead = errors.filter((error) => !isHostKeyError(error));
@@ -93,7 +93,7 @@ f=$(mktemp ${quote(`${directory}/.mento-doctor-XXXXXX`)}) && stat -c %.9Y "$f"; 
     const hint = "`date +%s` there must print seconds since 1970.";
     return { state: "failed", message: `${shell.host} does not tell its time: ${end.stderr.trim()}`, hint };
   }
-  return judgeClocks([
+  return checkClocks([
     { of: shell.host, ahead: clock - middle },
     ...(files === undefined ? [] : [{ of: `${directory}'s file system`, ahead: files - middle }]),
   ]);
@@ -105,7 +105,7 @@ interface OtherClock {
   ahead: number;
 }
 
-export function judgeClocks(clocks: readonly OtherClock[]): Finding<undefined> {
+export function checkClocks(clocks: readonly OtherClock[]): Finding<undefined> {
   const message = clocks
     .map(({ of, ahead }, at) => `${at === 0 ? "the clock" : "that"} of ${of} is ${differenceOf(ahead)}`)
     .join(", ");

@@ -7,7 +7,7 @@ import { reservationsNow, type ReservationNow } from "../beamtime/reservation.ts
 import type { SessionShells } from "../submission/session-shells.ts";
 import type { SshShell } from "../shells/ssh.ts";
 import type { Checklist, Done, Finding } from "./checklist.ts";
-import { checkClock, judgeHostKeys, judgeLogins, tryNodes, type NodeAnswer } from "./node-checks.ts";
+import { checkClock, checkHostKeys, checkLogins, tryNodes, type NodeAnswer } from "./node-checks.ts";
 import { checkCopyToCore, checkJobsDirectory, checkWriteBack } from "./path-checks.ts";
 import { checkReservation, checkSlurm, type NodeWithSlurm } from "./slurm-checks.ts";
 
@@ -41,9 +41,9 @@ async function checkWith(nodes: SshShell[], list: Checklist, found: Done<Session
   await list.check(of("host key"), key, async ({ online, key }) => {
     nodes.push(...shells.shellsOn(shells.targets(online, key), online.id));
     answers = await tryNodes(nodes);
-    return judgeHostKeys(answers);
+    return checkHostKeys(answers);
   });
-  const login = await list.check(of("SSH login"), key, () => judgeLogins(answers));
+  const login = await list.check(of("SSH login"), key, () => checkLogins(answers));
   const slurm = await list.check(of("Slurm"), login, checkSlurm);
   for (const one of reservationsOf(session, slurm)) {
     const name = one.name === null ? "reservation" : `reservation ${one.name}`;

@@ -39,21 +39,21 @@ function factsOf(stats: Stats, way: Readers): SourceFacts | null {
 
 /** The facts of a path below a root, `null` if nothing is there; links and devices count as nothing. */
 export function look(root: string, path: string): SourceFacts | null {
-  return factsOrNone(() => inParentOfSync(root, path, lookNow));
+  return factsOrNone(() => inParentOfSync(root, path, statNow));
 }
 
 /** The same of many paths. */
 export function lookAmong(directories: LastDirectory, path: string): SourceFacts | null {
   const { directory, name } = splitPath(path);
-  return factsOrNone(() => lookNow(directories.open(directory), name));
+  return factsOrNone(() => statNow(directories.open(directory), name));
 }
 
 /** The same of a name in a directory that is open. */
 export function lookIn(directory: HeldDirectory, name: string): SourceFacts | null {
-  return factsOrNone(() => lookNow(directory, name));
+  return factsOrNone(() => statNow(directory, name));
 }
 
-function lookNow(directory: HeldDirectory, name: string): SourceFacts | null {
+function statNow(directory: HeldDirectory, name: string): SourceFacts | null {
   return factsOf(lstatSync(directory.place(name)), directory.way);
 }
 

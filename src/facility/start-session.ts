@@ -81,7 +81,7 @@ export async function startSession(
     if (error instanceof MentoError) throw error;
     throw new MentoError({
       code: "facility-beamtime",
-      message: `${sessionWord(request)} ${request.id} could not be started: ${errorText(error)}`,
+      message: `${sessionName(request)} ${request.id} could not be started: ${errorText(error)}`,
       hint: `Look into the log files in ${placesOf(dir).log}.`,
       cause: error,
     });
@@ -131,7 +131,7 @@ async function start(
     await reserve(dir, reservations, { account: account.name, seconds }, say, undo);
   }
 
-  say(`[${sessionWord(request)}]`);
+  say(`[${sessionName(request)}]`);
   undo.push(() => (preStarted === undefined ? removeSession(dir, id) : writeSession(dir, preStarted)));
   writeSession(dir, session);
   linkSession(dir, session, undo);
@@ -144,7 +144,7 @@ async function start(
   for (const file of files) writeFileAtomically(file, text, 0o644);
   if (preStarted !== undefined) await leavePreStart(dir, session, preStarted, say);
   say(`Core path: ${corePath}`);
-  say(`${sessionWord(request)} has been ${preStart ? "pre-started" : "started"}.`);
+  say(`${sessionName(request)} has been ${preStart ? "pre-started" : "started"}.`);
   return describe(session, roots.at(-1) ?? corePath);
 }
 
@@ -234,6 +234,6 @@ function describe(session: OpenSession, root: string): StartedSession {
 }
 
 /** As it begins the tool's sentences. */
-export function sessionWord({ kind }: Pick<OpenSession, "kind">): string {
+export function sessionName({ kind }: Pick<OpenSession, "kind">): string {
   return kind === "beamtime" ? "Beamtime" : "Commissioning";
 }

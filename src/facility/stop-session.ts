@@ -12,7 +12,7 @@ import { unlinkSession } from "./session-directories.ts";
 import { goodBeamline, requireGoodId, requireGoodTag } from "./session-names.ts";
 import { forbidLogin, removeSecrets } from "./session-secrets.ts";
 import { isMirrorRunning } from "./start-mirror.ts";
-import { sessionWord } from "./start-session.ts";
+import { sessionName } from "./start-session.ts";
 import { type OpenSession, placesOf, readSessions, removeSession, writeSession } from "./state.ts";
 
 /** The last files of a long beamtime take their time. */
@@ -65,7 +65,7 @@ async function stopSession(
     removeSession(dir, session.id);
     removeSecrets(dir, session.id);
   });
-  say(`${sessionWord(session)} has been stopped.`);
+  say(`${sessionName(session)} has been stopped.`);
 }
 
 /** Does all but to wait for the last files. */

@@ -102,20 +102,20 @@ export class Admission {
    *
    * @returns what becomes of the message
    */
-  async report(session: Session, trouble: Outage): Promise<MentoError> {
+  async report(session: Session, failure: Outage): Promise<MentoError> {
     const gate = this.#gateOf(session);
     if (gate.closedBy !== undefined) return this.#told(session, gate.closedBy);
     gate.checking ??= this.#check(gate);
     const confirmed = await gate.checking;
     if (confirmed !== undefined) return this.#told(session, confirmed);
     // Jobs have started since: that is no trouble of the message's own.
-    if (isFull(trouble)) return this.#told(session, trouble);
-    const { code, message, hint } = trouble;
+    if (isFull(failure)) return this.#told(session, failure);
+    const { code, message, hint } = failure;
     return new Deferred({
       ...{ code, message, hint },
       giveUpAfterSeconds: OWN_TROUBLE_SECONDS,
       giveUpAfterTimes: OWN_TROUBLE_TIMES,
-      cause: trouble,
+      cause: failure,
     });
   }
 
@@ -204,7 +204,7 @@ export class Admission {
       this.#admit(gate);
       return undefined;
     }
-    this.#logTrouble(gate.session, found);
+    this.#logFailure(gate.session, found);
     const waiting = gate.waiting.splice(0);
     void this.#reopen(gate);
     const told = await this.#told(gate.session, found);
@@ -212,7 +212,7 @@ export class Admission {
     return found;
   }
 
-  #logTrouble({ id }: Session, found: Outage): void {
+  #logFailure({ id }: Session, found: Outage): void {
     this.#deps.log[isFull(found) ? "info" : "error"](
       { session: id, code: found.code, hint: found.hint },
       `${found.message} No messages of ${id} are taken until this is over.`,
@@ -232,7 +232,7 @@ export class Admission {
       // A server that goes away while the queue is full is a new trouble.
       attempt = found?.code === known.code ? attempt + 1 : 0;
       if (found === undefined) this.#deps.log.info({ session: id }, `${id} is back: its messages are taken`);
-      else if (found.code !== known.code) this.#logTrouble(gate.session, found);
+      else if (found.code !== known.code) this.#logFailure(gate.session, found);
       gate.closedBy = Date.now() - gate.knockedAt > FORGET_AFTER_MS ? undefined : found;
       this.#tellChange();
     }
@@ -249,16 +249,16 @@ export class Admission {
   }
 
   /** Where there are others, one session's trouble is its own messages' alone. */
-  async #told(session: Session, trouble: Outage): Promise<MentoError> {
-    if (await this.#deps.isOnlySession(session)) return trouble;
-    const { code, message, hint } = trouble;
+  async #told(session: Session, failure: Outage): Promise<MentoError> {
+    if (await this.#deps.isOnlySession(session)) return failure;
+    const { code, message, hint } = failure;
     return new Deferred({
       ...{ code, message, hint },
       // Slurm works, and each job that starts makes room: such a message waits as long as the flood takes.
-      ...(isFull(trouble)
+      ...(isFull(failure)
         ? { giveUpAfterSeconds: Infinity, waitAtMostSeconds: 5 }
         : { giveUpAfterSeconds: ONE_SESSION_WAITS_SECONDS }),
-      cause: trouble,
+      cause: failure,
     });
   }
 }

@@ -127,7 +127,7 @@ export class ArrayCollector {
   }
 
   /** The worker is about to stop: what has come together is submitted now, and nothing waits any more. */
-  hurry(): void {
+  flush(): void {
     this.#isHurried = true;
     for (const key of [...this.#collections.keys()]) this.#submit(key);
   }

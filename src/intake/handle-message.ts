@@ -36,7 +36,7 @@ export interface ReceivedMessage {
   /** When a worker of this group first had it. */
   receivedAt: Date;
   /** What an earlier look saw of data of unknown size. */
-  dataLook: string | undefined;
+  dataCheck: string | undefined;
   /** It was sent again for this trigger alone, whatever the trigger's `on` says. */
   onlyTrigger: string | undefined;
   /** Names of triggers whose queues it has been put into; grows as it is. */
@@ -69,7 +69,7 @@ export interface MessageDeps {
   /** Waits until the session may submit so many jobs; returns what gives the turn back. */
   enter: (session: Session, jobs: number, priority: number) => Promise<() => void>;
   /** What becomes of a message whose submit met trouble that is not its own. */
-  report: (session: Session, trouble: Outage) => Promise<MentoError>;
+  report: (session: Session, failure: Outage) => Promise<MentoError>;
   /** Where a job of the trigger can run now; looks into Slurm, but makes nothing. */
   targetFor: (session: Session | null, requirements: Requirements) => Promise<SubmitTarget>;
   /** Looks whether there are permits for the job; throws as `submit` does if not. */
@@ -245,7 +245,7 @@ async function submitTrigger(
   const position = positionOf(plan, input, received.receivedAt, deps.group);
   const options: SubmitOptions = {
     dataTimeout: trigger.dataTimeout ?? DATA_TIMEOUT_SECONDS[session?.kind ?? "beamtime"],
-    dataLook: received.dataLook,
+    dataCheck: received.dataCheck,
     permits: position?.permits ?? null,
     now: deps.now(),
   };

@@ -138,7 +138,7 @@ export class Intake {
           properties: { ...message.properties, userId: history.userId ?? undefined },
           isFromEvents: history.exchange === topology.eventsExchange,
           receivedAt: new Date(history.firstSeen),
-          dataLook: history.dataLook ?? undefined,
+          dataCheck: history.dataCheck ?? undefined,
           onlyTrigger: history.onlyTrigger ?? undefined,
           queuedFor: history.queuedFor,
           queuedPosition,
@@ -220,15 +220,15 @@ export class Intake {
     if (reason.isSilent) {
       // After pauses that differ, neighbours of a message that ends workers do not come back together with it.
       const seconds = reason.code === "worker-ended" ? waits[Math.floor(Math.random() * waits.length)] : 1;
-      const next = { ...history, dataLook: reason.dataLook ?? history.dataLook };
+      const next = { ...history, dataCheck: reason.dataCheck ?? history.dataCheck };
       await this.#copyToWait(message, next, seconds ?? 1);
       return;
     }
-    const isNew = !isSameTrouble(history.reason, reason.code);
+    const isNew = !isSameFailure(history.reason, reason.code);
     const since = isNew ? now() : new Date(history.reasonSince ?? now());
     const waited = (now().getTime() - since.getTime()) / 1000;
-    const ownTroubles = history.ownTroubles + (reason.giveUpAfterTimes === Infinity ? 0 : 1);
-    if (waited >= reason.giveUpAfterSeconds || ownTroubles > reason.giveUpAfterTimes) {
+    const ownFailures = history.ownFailures + (reason.giveUpAfterTimes === Infinity ? 0 : 1);
+    if (waited >= reason.giveUpAfterSeconds || ownFailures > reason.giveUpAfterTimes) {
       const rejected = new Rejected({
         code: "waited-too-long",
         message: `After ${Math.round(waited)} s of waiting: ${reason.message}`,
@@ -243,16 +243,16 @@ export class Intake {
     const next = {
       ...history,
       attempts,
-      ownTroubles,
+      ownFailures,
       reason: reason.code,
       reasonSince: since.toISOString(),
-      dataLook: reason.dataLook ?? null,
+      dataCheck: reason.dataCheck ?? null,
     };
     await this.#copyToWait(message, next, seconds);
     if (!isNew) return;
     const { code, message: text } = reason;
     log.info({ cause: origin.cause, code }, `deferred: ${text}`);
-    await announce(troubleEvent("deferred", message, reason, now()));
+    await announce(failureEvent("deferred", message, reason, now()));
   }
 
   async #copyToWait(message: Received, history: History, seconds: number): Promise<void> {
@@ -295,7 +295,7 @@ export class Intake {
     const { announce, log, now } = this.#deps;
     const { code, message: text, hint } = error;
     log.warn({ cause: origin.cause, code, hint }, `rejected: ${text}`);
-    const event = troubleEvent("rejected", message, error, now());
+    const event = failureEvent("rejected", message, error, now());
     await announce(event);
     await this.#answer(message, event, (most) => answerBytes(event.data, most));
   }
@@ -368,12 +368,12 @@ export class Intake {
  * A submit that fails for an unknown reason is then looked for as one in flight, in turns; data is missing, then still
  * being written: in each case it is one trouble, whose time runs on.
  */
-export function isSameTrouble(before: string | null, now: string): boolean {
+export function isSameFailure(before: string | null, now: string): boolean {
   if (before === now) return true;
   return ["submit-", "data-"].some((prefix) => before?.startsWith(prefix) === true && now.startsWith(prefix));
 }
 
-function troubleEvent(
+function failureEvent(
   outcome: "rejected" | "deferred",
   { body, properties }: Received,
   { code, message, hint }: MentoError,

@@ -15,13 +15,13 @@ export interface History {
   /** The login that published it. */
   userId: string | null;
   /** What the last look saw of data of unknown size. */
-  dataLook: string | null;
+  dataCheck: string | null;
   /** It was sent again for this trigger alone. */
   onlyTrigger: string | null;
   /** Triggers that have it in their own queues already. */
   queuedFor: string[];
   /** How often its own command failed while others' worked. */
-  ownTroubles: number;
+  ownFailures: number;
   /** How often the broker has taken this delivery back from workers, and the message in all. */
   returned: number;
   returns: number;
@@ -48,10 +48,10 @@ export function historyOf({ ours, ...message }: Received, now: Date): History {
     exchange: text("exchange") ?? message.exchange,
     routingKey: text("routing-key") ?? message.routingKey,
     userId: text("user-id") ?? message.properties.userId ?? null,
-    dataLook: text("data-look"),
+    dataCheck: text("data-check"),
     onlyTrigger: text("trigger"),
     queuedFor: text("queued-for")?.split(" ") ?? [],
-    ownTroubles: number("own-troubles"),
+    ownFailures: number("own-failures"),
     returned: message.returns,
     returns: number("returns") + message.returns,
   };
@@ -66,8 +66,8 @@ export function headersOf(history: History): Record<string, string | number> {
     "mento-exchange": history.exchange,
     "mento-routing-key": history.routingKey,
     ...(history.userId === null ? {} : { "mento-user-id": history.userId }),
-    ...(history.dataLook === null ? {} : { "mento-data-look": history.dataLook }),
-    ...(history.ownTroubles === 0 ? {} : { "mento-own-troubles": history.ownTroubles }),
+    ...(history.dataCheck === null ? {} : { "mento-data-check": history.dataCheck }),
+    ...(history.ownFailures === 0 ? {} : { "mento-own-failures": history.ownFailures }),
     ...(history.returns === 0 ? {} : { "mento-returns": history.returns }),
     ...(history.onlyTrigger === null ? {} : { "mento-trigger": history.onlyTrigger }),
     ...(history.queuedFor.length === 0 ? {} : { "mento-queued-for": history.queuedFor.join(" ") }),
@@ -85,7 +85,14 @@ export function positionHeaders(
 ): Record<string, string | number> {
   const { firstSeen, exchange, routingKey, userId } = history;
   const returns = history.returns - history.returned;
-  const fresh = { attempts: 0, reason: null, reasonSince: null, dataLook: null, ownTroubles: 0, returned: 0 };
+  const fresh = {
+    attempts: 0,
+    reason: null,
+    reasonSince: null,
+    dataCheck: null,
+    ownFailures: 0,
+    returned: 0,
+  };
   const known = { firstSeen, exchange, routingKey, userId, returns };
   return {
     ...headersOf({ ...fresh, ...known, onlyTrigger: trigger, queuedFor: [] }),

@@ -49,7 +49,7 @@ export interface FoundJob {
 }
 
 /** One look, which changes nothing. */
-export interface CancelLook {
+export interface CancelQuery {
   /** By our id; who is not in it is not here. */
   found: ReadonlyMap<string, FoundJob>;
   /** All jobs of the account, by Slurm's id; undefined: Slurm did not answer. */
@@ -78,7 +78,7 @@ const SCANCEL_SECONDS = 40;
 export const LONGEST_CANCEL_SECONDS = SQUEUE_SECONDS + SCANCEL_SECONDS + 30;
 
 /** A directory that the account cannot write to is another's. */
-export function lookCommand({ jobsDirectory, jobIds, account, cancelRequests }: CancelJobs): string {
+export function cancelQueryCommand({ jobsDirectory, jobIds, account, cancelRequests }: CancelJobs): string {
   const slurm = account === null ? "" : `${squeueCommand(account)} || echo ${NO_SLURM}\n`;
   return `${slurm}echo ${DIRECTORIES}
 ${
@@ -120,7 +120,7 @@ ${acceptedCommand(jobs.jobsDirectory, inSlurm)}
 }`;
   return `${askCommand(directories, request)}
 ${inSlurm.length === 0 ? "" : scancel}
-${lookCommand(jobs)}`;
+${cancelQueryCommand(jobs)}`;
 }
 
 /** Slurm has taken the cancellation of these jobs, while they lived. */
@@ -155,11 +155,11 @@ const Request = z.object({
  *
  * @param known Slurm's jobs, if they were asked for in another way
  */
-export function parseLook(
+export function parseCancelQuery(
   output: Buffer,
   { jobsDirectory, jobIds, account }: CancelJobs,
-  known?: CancelLook["slurm"],
-): CancelLook {
+  known?: CancelQuery["slurm"],
+): CancelQuery {
   const at = output.indexOf(`${DIRECTORIES}\n`);
   const [fromSlurm, fromDirectories] =
     at < 0 ? [output, NOTHING] : [output.subarray(0, at), output.subarray(at)];
@@ -167,7 +167,7 @@ export function parseLook(
   const slurm = known ?? (isKnown ? parseSqueue(fromSlurm.toString("utf8")) : undefined);
   const requests = requestsIn(fromDirectories, jobIds);
   const records = parseRecords(fromDirectories, jobIds);
-  const marked = byMarker(slurm, jobIds);
+  const marked = byJobComment(slurm, jobIds);
   const found = new Map<string, FoundJob>();
   for (const id of jobIds) {
     const directory = directoryOf(jobsDirectory, id);
@@ -200,7 +200,7 @@ function requestsIn(output: Buffer, jobIds: readonly string[]): Map<string, stri
 }
 
 /** Jobs of Slurm by the job comments of these jobs. */
-function byMarker(slurm: CancelLook["slurm"], jobIds: readonly string[]): Map<string, SlurmJob[]> {
+function byJobComment(slurm: CancelQuery["slurm"], jobIds: readonly string[]): Map<string, SlurmJob[]> {
   const marked = new Map<string, SlurmJob[]>(jobIds.map((id) => [jobCommentOf(id), []]));
   for (const job of slurm?.values() ?? []) {
     const ones = marked.get(job.comment);
@@ -231,21 +231,23 @@ export function standingInSlurm({ records, inSlurm, method }: FoundJob): Standin
   // A state that is not known is no end either.
   if (living.length > 0) return { kind: "living", slurmJobIds: living.map(({ id }) => id) };
   if (inSlurm.some(isEnding)) return { kind: "ending" };
-  const word = inSlurm.find(({ id }) => id === submitted?.runId) ?? inSlurm[0];
-  const isToCome = submitted?.isBeingResubmitted === true && (word?.state ?? "CANCELLED") === "CANCELLED";
+  const reported = inSlurm.find(({ id }) => id === submitted?.runId) ?? inSlurm[0];
+  const isToCome = submitted?.isBeingResubmitted === true && (reported?.state ?? "CANCELLED") === "CANCELLED";
   if (isToCome) return { kind: "in-flight" };
-  if (word !== undefined) return endedBy(word, records, method);
+  if (reported !== undefined) return endedBy(reported, records, method);
   const isAccepted = records.cancelled?.isAccepted === true;
   return submitted === undefined && !isAccepted ? { kind: "in-flight" } : endedSilently(records);
 }
 
 /** @param word what its host says; undefined if it was not asked */
-export function standingOfProcess({ records }: FoundJob, word: ReportedJob | undefined): Standing {
+export function standingOfProcess({ records }: FoundJob, reported: ReportedJob | undefined): Standing {
   const byItself = endByItself(records);
   if (byItself !== undefined) return byItself;
   if (records.submitted === undefined) return { kind: "in-flight" };
-  if (word === undefined) return { kind: "forgotten" };
-  return meaningOf(word.state) === "goes-on" ? { kind: "living", slurmJobIds: [] } : endedBy(word, records);
+  if (reported === undefined) return { kind: "forgotten" };
+  return meaningOf(reported.state) === "goes-on"
+    ? { kind: "living", slurmJobIds: [] }
+    : endedBy(reported, records);
 }
 
 function endByItself({ ended }: JobRecords): Standing | undefined {
@@ -255,21 +257,21 @@ function endByItself({ ended }: JobRecords): Standing | undefined {
 }
 
 /** By Slurm's report, or that of its host, which alone has an exit code. */
-function endedBy(word: SlurmJob | ReportedJob, records: JobRecords, method?: JobMethod): Standing {
-  const { state } = word;
+function endedBy(reported: SlurmJob | ReportedJob, records: JobRecords, method?: JobMethod): Standing {
+  const { state } = reported;
   const record = records.ended?.record;
-  const end = (record && endFromBoth(record, state)) ?? endedWithoutRecord(word, records, method);
+  const end = (record && endFromBoth(record, state)) ?? endedWithoutRecord(reported, records, method);
   return end === undefined ? { kind: "forgotten" } : { kind: "ended", end, at: record?.at ?? null };
 }
 
 function endedWithoutRecord(
-  word: SlurmJob | ReportedJob,
+  reported: SlurmJob | ReportedJob,
   { started, cancelled }: JobRecords,
   method: JobMethod | undefined,
 ): JobEnd | undefined {
-  const { state } = word;
-  if ("exitCode" in word) {
-    const { exitCode = "0:0", nodes = "" } = word;
+  const { state } = reported;
+  if ("exitCode" in reported) {
+    const { exitCode = "0:0", nodes = "" } = reported;
     const isAsked = cancelled !== undefined;
     const hasStarted = hasBegun(method, started !== undefined, exitCode);
     return endFromSlurmAlone({ state, exitCode, nodes, hasStarted, isAsked, log: "" });

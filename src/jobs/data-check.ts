@@ -168,6 +168,6 @@ ${checks.join("\n")}
 }
 
 /** Two looks that saw the same sizes and times have the same id. */
-export function lookId(look: string): string {
+export function dataCheckId(look: string): string {
   return createHash("sha256").update(look).digest("base64url").slice(0, 22);
 }

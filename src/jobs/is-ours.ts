@@ -7,10 +7,10 @@ import { arrayCommentOf, arraysOf, jobCommentOf } from "./directory.ts";
  */
 export function isReportOn(
   { id, directory, array }: { id: string; directory: string; array: string | undefined },
-  word: { comment: string; directory: string },
+  reported: { comment: string; directory: string },
 ): boolean {
-  if (word.comment === jobCommentOf(id) || word.directory === directory) return true;
+  if (reported.comment === jobCommentOf(id) || reported.directory === directory) return true;
   if (array === undefined) return false;
   const folder = `${arraysOf(posix.dirname(directory))}/${array}`;
-  return word.comment === arrayCommentOf(array) || word.directory === folder;
+  return reported.comment === arrayCommentOf(array) || reported.directory === folder;
 }

@@ -211,7 +211,7 @@ export class Trigger {
       try {
         const target = await this.#targetFor(plan);
         before ??= await logBefore(plan, target.shell);
-        const options = { dataTimeout: 0, dataLook: undefined, now: new Date() };
+        const options = { dataTimeout: 0, dataCheck: undefined, now: new Date() };
         return { job: await method.submit(plan, target, options), target, before };
       } catch (error) {
         const isUnclear =

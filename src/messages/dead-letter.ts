@@ -84,9 +84,9 @@ export function isUnprovenEnd({ cause, received }: DeadLetter): boolean {
 }
 
 /** The same letter, of which it has been found out where it was published. */
-export function withPlace(letter: DeadLetter, exchange: string, routingKey: string): DeadLetter {
-  const ours = { ...letter.received.ours, "mento-exchange": exchange, "mento-routing-key": routingKey };
-  return { ...letter, exchange, routingKey, received: { ...letter.received, ours } };
+export function withPlace(deadLetter: DeadLetter, exchange: string, routingKey: string): DeadLetter {
+  const ours = { ...deadLetter.received.ours, "mento-exchange": exchange, "mento-routing-key": routingKey };
+  return { ...deadLetter, exchange, routingKey, received: { ...deadLetter.received, ours } };
 }
 
 /**
@@ -105,9 +105,9 @@ export function headersOfReplay({ received: { ours } }: DeadLetter, trigger: str
  * The same for letters of which sending one again is sending all: nothing that a worker reads tells them apart. So a copy
  * that somebody else has published does not stand for the message.
  */
-export function samenessOf(letter: DeadLetter): string {
-  const { queue, trigger, received, body } = letter;
-  const properties = copyProperties(received, headersOfReplay(letter, trigger));
+export function samenessOf(deadLetter: DeadLetter): string {
+  const { queue, trigger, received, body } = deadLetter;
+  const properties = copyProperties(received, headersOfReplay(deadLetter, trigger));
   const hash = createHash("sha256").update(body).digest("hex");
   return derivedId(queue ?? "", JSON.stringify(properties), hash);
 }

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { appendFileSync } from "node:fs";
-import { setImmediate as nextTurn } from "node:timers/promises";
+import { setImmediate as nextTick } from "node:timers/promises";
 import { Misconfigured, errorText } from "../errors.ts";
 import { isMissing, readGivenFile, readPlainFile, type FileRules } from "../files/plain-file.ts";
 import { isAbout, parseKnownHosts, typeOf, type KnownHostsLine } from "./known-hosts-file.ts";
@@ -50,7 +50,7 @@ export async function knownOfNode(node: Node, rules: HostKeyRules): Promise<Know
       const { bytes } = await readPlainFile(file, KNOWN_HOSTS);
       let count = 0;
       for (const line of parseKnownHosts(bytes.toString("latin1"))) {
-        if (++count % LINES_AT_ONCE === 0) await nextTurn();
+        if (++count % LINES_AT_ONCE === 0) await nextTick();
         if (isAboutNode(line, node)) take(line, file, known);
       }
     } catch (error) {

@@ -39,7 +39,7 @@ export class ReservedNodes implements Shell {
    */
   async run(script: string, options?: RunOptions): Promise<CommandEnd> {
     const first = this.#current;
-    const troubles: MentoError[] = [];
+    const failures: MentoError[] = [];
     for (let tried = 0; tried < this.#nodes.length; tried++) {
       const index = (first + tried) % this.#nodes.length;
       const node = this.#nodes[index];
@@ -50,11 +50,11 @@ export class ReservedNodes implements Shell {
         return end;
       } catch (error) {
         if (!(error instanceof MentoError) || !NOT_STARTED.has(error.code)) throw error;
-        troubles.push(error);
+        failures.push(error);
       }
     }
     throw (
-      troubles.find(({ code }) => code !== "ssh-unreachable") ?? troubles[0] ?? new Error("no reserved node")
+      failures.find(({ code }) => code !== "ssh-unreachable") ?? failures[0] ?? new Error("no reserved node")
     );
   }
 

@@ -36,7 +36,7 @@ export class SshShell implements Shell {
   }
 
   async run(script: string, options: { timeout?: number } = {}): Promise<CommandEnd> {
-    await this.#takeTurn();
+    await this.#acquire();
     try {
       return await this.#runOnce(script, options.timeout ?? this.#limits.commandTimeout);
     } finally {
@@ -77,7 +77,7 @@ export class SshShell implements Shell {
     return (this.#connection ??= this.#connect());
   }
 
-  async #takeTurn(): Promise<void> {
+  async #acquire(): Promise<void> {
     while (this.#running >= this.#limits.maxChannels) {
       await new Promise<void>((resolve) => this.#waiting.push(resolve));
     }

@@ -1,5 +1,5 @@
 import { Rejected } from "../errors.ts";
-import { lookId } from "../jobs/data-check.ts";
+import { dataCheckId } from "../jobs/data-check.ts";
 import { LONGEST_SUBMIT_SECONDS } from "../jobs/directory.ts";
 import { parseSubmitAnswer } from "../jobs/submit-said.ts";
 import { launchCommand } from "../jobs/process.ts";
@@ -34,7 +34,7 @@ export const command: Method = {
       return { end, answer: parseSubmitAnswer(end.stdout.toString("utf8"), paths) };
     };
     let { end, answer } = await call(false);
-    if (answer?.kind === "changing" && lookId(answer.look) === options.dataLook)
+    if (answer?.kind === "changing" && dataCheckId(answer.look) === options.dataCheck)
       ({ end, answer } = await call(true));
     if (answer?.kind === "outside" && plan.session === null) throw notAllowedHere(answer, target);
     const refusal = () => Promise.resolve(new Error("a process is not refused"));

@@ -1,4 +1,4 @@
-import { lookId } from "../jobs/data-check.ts";
+import { dataCheckId } from "../jobs/data-check.ts";
 import { findCommand } from "../jobs/directory.ts";
 import { parseSubmitAnswer } from "../jobs/submit-said.ts";
 import type { JobPlan } from "../triggers/plan.ts";
@@ -21,7 +21,7 @@ export async function find(
     return { end, answer: parseSubmitAnswer(end.stdout.toString("utf8"), plan.paths) };
   };
   let { end, answer } = await call(false);
-  if (answer?.kind === "changing" && lookId(answer.look) === options.dataLook)
+  if (answer?.kind === "changing" && dataCheckId(answer.look) === options.dataCheck)
     ({ end, answer } = await call(true));
   if (answer?.kind === "none" || answer?.kind === "in-flight") return null;
   const refusal = () => Promise.resolve(new Error("nothing was submitted"));

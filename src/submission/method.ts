@@ -68,7 +68,7 @@ export interface SubmitOptions {
   /** Seconds that data may take to be whole. */
   dataTimeout: number;
   /** What was seen of the data before, if it is of unknown size. */
-  dataLook: string | undefined;
+  dataCheck: string | undefined;
   /** What the job must have to be submitted, if its trigger's jobs are counted. */
   permits?: Permits | null;
   now: Date;

@@ -8,7 +8,7 @@ import {
   parseArrayAnswers,
   SBATCH_SAYS,
 } from "../jobs/array.ts";
-import { lookId } from "../jobs/data-check.ts";
+import { dataCheckId } from "../jobs/data-check.ts";
 import { arrayCommentOf, type SubmitRequest } from "../jobs/directory.ts";
 import type { SubmitAnswer } from "../jobs/submit-said.ts";
 import { failureOf } from "../slurm/sbatch-refusals.ts";
@@ -85,7 +85,7 @@ async function submitPart(
   const first = await submitOnce(members, target, allocation, []);
   const settled = members.filter(({ plan, options }) => {
     const answer = first.answers.get(plan.jobId);
-    return answer?.kind === "changing" && lookId(answer.look) === options.dataLook;
+    return answer?.kind === "changing" && dataCheckId(answer.look) === options.dataCheck;
   });
   const second = settled.length === 0 ? undefined : await submitOnce(settled, target, allocation, settled);
   return Promise.allSettled(

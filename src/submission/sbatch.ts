@@ -1,6 +1,6 @@
 import type { Allocation } from "../beamtime/reservation.ts";
 import { Deferred, MentoError, Rejected, Unavailable } from "../errors.ts";
-import { lookId } from "../jobs/data-check.ts";
+import { dataCheckId } from "../jobs/data-check.ts";
 import {
   adoptCommand,
   directoryOf,
@@ -43,7 +43,7 @@ export const sbatch: Method = {
     }
     const request = submitRequest(plan, target, allocation, options);
     let { end, answer } = await call(submitCommand(request, shell.account));
-    if (answer?.kind === "changing" && lookId(answer.look) === options.dataLook) {
+    if (answer?.kind === "changing" && dataCheckId(answer.look) === options.dataCheck) {
       const settled = { ...request, data: request.data && { ...request.data, isSettled: true } };
       ({ end, answer } = await call(submitCommand(settled, shell.account)));
     }

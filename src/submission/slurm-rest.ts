@@ -31,7 +31,7 @@ export const slurmRest: Method = {
       directory: directoryOf(target.jobsDirectory, plan.jobId),
     });
     try {
-      const end = await shell.run(lookHere(plan, target));
+      const end = await shell.run(searchHere(plan, target));
       const answer = parseSubmitAnswer(end.stdout.toString("utf8"), plan.paths);
       const refusal = () => Promise.resolve(new Error("nothing was submitted"));
       if (answer !== undefined && answer.kind !== "none" && answer.kind !== "in-flight") {
@@ -64,10 +64,10 @@ export const slurmRest: Method = {
 };
 
 /** Trouble of this one way says nothing of the session's nodes: its other messages pass. */
-export function overRest(trouble: Unavailable): Deferred {
-  const { code, message, hint } = trouble;
+export function overRest(failure: Unavailable): Deferred {
+  const { code, message, hint } = failure;
   const wait = code === "too-many-pending" ? FULL : { giveUpAfterSeconds: UNSURE_AT_MOST_SECONDS };
-  return new Deferred({ code, message, hint, ...wait, cause: trouble });
+  return new Deferred({ code, message, hint, ...wait, cause: failure });
 }
 
 /** Slurm works, and each job that starts makes room. */
@@ -75,7 +75,7 @@ const FULL = { giveUpAfterSeconds: Infinity, waitAtMostSeconds: 5 };
 const UNSURE_AT_MOST_SECONDS = 24 * 3600;
 
 /** A job that has written into its folder is known; data can be looked at, too, if the core file system is here. */
-function lookHere(plan: JobPlan, target: SubmitTarget): string {
+function searchHere(plan: JobPlan, target: SubmitTarget): string {
   const data = target.allocation instanceof MentoError ? null : dataOf(plan, target);
   const check =
     data === null

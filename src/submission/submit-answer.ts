@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { Deferred, MentoError, Misconfigured, Rejected, Superseded } from "../errors.ts";
-import { lookId, type DataWanted } from "../jobs/data-check.ts";
+import { dataCheckId, type DataWanted } from "../jobs/data-check.ts";
 import { directoryOf } from "../jobs/directory.ts";
 import type { SubmitAnswer } from "../jobs/submit-said.ts";
 import { FolderName } from "../jobs/record-schema.ts";
@@ -74,7 +74,7 @@ export async function conclude({
   options,
   refusal,
 }: Concluded): Promise<SubmittedJob> {
-  const { dataTimeout, dataLook, now } = options;
+  const { dataTimeout, dataCheck, now } = options;
   const { jobsDirectory, shell, allocation } = target;
   switch (answer?.kind) {
     case "submitted": {
@@ -97,7 +97,7 @@ export async function conclude({
     case "missing":
       throw dataNotThere(answer.path, answer.found, plan, dataTimeout);
     case "changing":
-      throw dataChanging(plan, lookId(answer.look), dataTimeout, dataLook === undefined);
+      throw dataChanging(plan, dataCheckId(answer.look), dataTimeout, dataCheck === undefined);
     case "outside":
       throw new Rejected({
         code: "path-outside-beamtime",
@@ -126,8 +126,8 @@ export async function conclude({
     case "failed":
       throw await refusal({ code: answer.exitCode, stderr: end.stderr }, plan, target, options);
     default: {
-      const trouble = folderTrouble(end.stderr);
-      if (trouble !== undefined) throw notWritable(trouble, target);
+      const failure = folderFailure(end.stderr);
+      if (failure !== undefined) throw notWritable(failure, target);
       throw new Deferred({
         code: "submit-not-now",
         message: `The submit on ${shell.host} gave no answer: ${lastLine(end.stderr) || `exit code ${end.code ?? "none"}`}.`,
@@ -158,7 +158,7 @@ const FOLDER_TROUBLE = new RegExp(
 );
 
 /** The line in which a program says why it could not write; the last one, for what comes first may be a consequence. */
-function folderTrouble(stderr: string): string | undefined {
+function folderFailure(stderr: string): string | undefined {
   const said = lastLines(stderr).filter((line) => FOLDER_TROUBLE.test(line));
   return said.at(-1)?.trim();
 }
@@ -200,14 +200,14 @@ function dataNotThere(path: string, found: number | null, plan: JobPlan, giveUpA
 }
 
 /** One look at fresh data says nothing yet: only a second that differs is worth an event. */
-function dataChanging(plan: JobPlan, look: string, giveUpAfterSeconds: number, isFirstLook: boolean) {
+function dataChanging(plan: JobPlan, look: string, giveUpAfterSeconds: number, isFirstCheck: boolean) {
   return new Deferred({
     code: "data-changing",
     message: `The data on the core file system is still being written: ${plan.paths.join(", ")}.`,
     hint: "Mento looks until it stays the same; a message with `bytes` says when it is whole.",
     giveUpAfterSeconds,
-    dataLook: look,
-    isSilent: isFirstLook,
+    dataCheck: look,
+    isSilent: isFirstCheck,
   });
 }
 

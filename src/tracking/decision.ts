@@ -58,7 +58,7 @@ const REASON_GRACE_MS = 60_000;
  */
 export function decide(
   known: Known,
-  word: ReportedState | undefined,
+  reported: ReportedState | undefined,
   time: number,
   lostAfterMs: number,
 ): Decision {
@@ -66,17 +66,17 @@ export function decide(
   // Whoever submits it again then finds that it is to be cancelled.
   const isBeingResubmitted = known.isBeingResubmitted && cancelled === undefined;
   if (endRecord !== undefined) {
-    if (word === undefined) {
+    if (reported === undefined) {
       // Slurm has forgotten it: then the record is all that is known.
       const isLate = time - endRecord.since > REASON_GRACE_MS;
       return isLate
         ? { end: endFromRecordAlone(endRecord.record, cancelled !== undefined), slurmState: null }
         : "goes-on";
     }
-    const end = endFromBoth(endRecord.record, word.state);
-    return end === undefined ? "goes-on" : { end, slurmState: word.state };
+    const end = endFromBoth(endRecord.record, reported.state);
+    return end === undefined ? "goes-on" : { end, slurmState: reported.state };
   }
-  if (word === undefined) {
+  if (reported === undefined) {
     if (isBeingResubmitted) return "held";
     // Slurm had taken the cancellation, and has had the time to forget the job.
     if (cancelled?.isAccepted === true && time - forgottenSince > REASON_GRACE_MS) {
@@ -84,30 +84,30 @@ export function decide(
     }
     if (time - seenAt > lostAfterMs && time - forgottenSince > LOOK_FIRST_MS) return "lost";
     // Not at the first look: accounting may know how it has ended.
-    const isToLookFor = !known.hasStarted && cancelled?.isAccepted !== true && time > forgottenSince;
-    return isToLookFor && time - seenAt < PROVABLE_MS ? "look-if-forgotten" : "goes-on";
+    const maybeForgotten = !known.hasStarted && cancelled?.isAccepted !== true && time > forgottenSince;
+    return maybeForgotten && time - seenAt < PROVABLE_MS ? "look-if-forgotten" : "goes-on";
   }
-  if (isHeldForReservation(word)) return "held";
-  if (endFromSlurm(word.state) === undefined) return "goes-on";
+  if (isHeldForReservation(reported)) return "held";
+  if (endFromSlurm(reported.state) === undefined) return "goes-on";
   if (endedWithoutRecordSince === undefined || time - endedWithoutRecordSince < RECORD_GRACE_MS) {
     return "look-again";
   }
-  const { state, exitCode, nodes = "", log } = word;
+  const { state, exitCode, nodes = "", log } = reported;
   if (exitCode === undefined || log === undefined) return "ask-exit-code";
   if (isBeingResubmitted) return "held";
   const { hasStarted } = known;
   const isAsked = cancelled !== undefined;
   const end = endFromSlurmAlone({ state, exitCode, nodes, hasStarted, isAsked, log });
-  return end === undefined ? "goes-on" : { end, slurmState: word.state };
+  return end === undefined ? "goes-on" : { end, slurmState: reported.state };
 }
 
 /** Whether the job goes on, and nothing hangs on how long this worker has been looking at it. */
 export function isAtRest(
   decision: Decision,
   { endRecord, cancelled, seenAt }: Known,
-  word: ReportedState | undefined,
+  reported: ReportedState | undefined,
   lostBefore: number,
 ): boolean {
   if (decision !== "goes-on" || endRecord !== undefined) return false;
-  return word !== undefined || (cancelled === undefined && seenAt > lostBefore);
+  return reported !== undefined || (cancelled === undefined && seenAt > lostBefore);
 }

@@ -1,7 +1,9 @@
 import type { JobEventData } from "../messages/job-event.ts";
 import type { AskedToCancel } from "../jobs/cancel-request.ts";
-import { advance, describeFailure, type JobEnd } from "../jobs/job.ts";
-import type { FoundResults } from "./results.ts";
+import { advance, describeFailure, type EndRecord, type JobEnd } from "../jobs/job.ts";
+import type { ReportedState } from "../slurm/job-states.ts";
+import type { Known } from "./decision.ts";
+import { NO_RESULTS, type FoundResults } from "./results.ts";
 
 /** What is told of a job that its run script has started: once, though Slurm may start it again. */
 export function startedData(data: JobEventData, started: { at: string; node: string }): JobEventData {
@@ -12,6 +14,15 @@ export function startedData(data: JobEventData, started: { at: string; node: str
     slurm: { ...slurm, nodes: [started.node] },
     times: { ...times, started: started.at },
   };
+}
+
+/** What a job's own record says of its end, while Slurm's reason is awaited. */
+export interface WatchedEnd {
+  record: EndRecord;
+  recordedAt: string;
+  found: FoundResults;
+  log: string;
+  since: number;
 }
 
 export interface EndFacts {
@@ -26,6 +37,27 @@ export interface EndFacts {
   why?: string;
   /** Somebody has asked Mento to cancel it. */
   cancelled?: AskedToCancel | undefined;
+}
+
+/** Of an end that `decide` has found. Slurm's own end time has no zone; ours is at most a query later. */
+export function endFacts(
+  {
+    endRecord,
+    endedWithoutRecordSince,
+    hasStarted,
+  }: Pick<Known, "hasStarted" | "endedWithoutRecordSince"> & {
+    endRecord: WatchedEnd | undefined;
+  },
+  { end, slurmState }: { end: JobEnd; slurmState: string | null },
+  reported: ReportedState | undefined,
+  time: number,
+  clockAhead: number,
+): EndFacts {
+  const seen = new Date((endedWithoutRecordSince ?? time) + clockAhead);
+  const at = endRecord?.record.at ?? seen.toISOString();
+  const areUnknown = hasStarted || end.state === "completed";
+  const { found = { ...NO_RESULTS, areUnknown }, log = reported?.log ?? "" } = endRecord ?? {};
+  return { at, found, log, slurmState };
 }
 
 export function endedData(data: JobEventData, end: JobEnd, facts: EndFacts): JobEventData {

@@ -32,7 +32,7 @@ export class HeldRecords {
   #asked = 0;
   #toCome = RECORDS_AT_ONCE;
   #isAsking = false;
-  #isTakingTurns = false;
+  #isRotating = false;
 
   constructor(deps: HeldRecordsDeps) {
     this.#deps = deps;
@@ -46,7 +46,7 @@ export class HeldRecords {
     this.#toCome -= 1;
     const asked = this.#asked;
     void this.#askForMore();
-    if (this.#isFull) void this.#takeTurns();
+    if (this.#isFull) void this.#rotate();
     let isHeld = true;
     return () => {
       if (!isHeld) return;
@@ -74,9 +74,9 @@ export class HeldRecords {
     void this.#askForMore();
   }
 
-  async #takeTurns(): Promise<void> {
-    if (this.#isTakingTurns) return;
-    this.#isTakingTurns = true;
+  async #rotate(): Promise<void> {
+    if (this.#isRotating) return;
+    this.#isRotating = true;
     const { signal } = this.#gone;
     while (this.#isFull && !signal.aborted) {
       // A link that cannot tell is lost soon.
@@ -86,6 +86,6 @@ export class HeldRecords {
       if (waiting > 0) this.#deps.handOn(Math.min(waiting, Math.ceil(this.#count / part)));
       await sleep(LOOK_EVERY_MS, undefined, { signal }).catch(() => undefined);
     }
-    this.#isTakingTurns = false;
+    this.#isRotating = false;
   }
 }

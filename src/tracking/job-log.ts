@@ -11,14 +11,14 @@ export class JobLog {
   }
 
   ofState(watched: Watched, state: string): void {
-    if (meaningOf(state) !== undefined || watched.unknownState === state) return;
-    watched.unknownState = state;
+    if (meaningOf(state) !== undefined || watched.run.unknownState === state) return;
+    watched.run.unknownState = state;
     this.say(watched, `Slurm says ${state} of the job, which is not known here; it is watched on`);
   }
 
   once(watched: Watched, what: string): void {
-    if (watched.said !== what) this.say(watched, what);
-    watched.said = what;
+    if (watched.run.said !== what) this.say(watched, what);
+    watched.run.said = what;
   }
 
   refused(watched: Watched, refused: readonly string[]): void {

@@ -130,22 +130,22 @@ export function restObserver(
     look: async (records) => {
       const { jobs, isWhole } = await known().list();
       const byId = new Map(jobs.map((job) => [job.id, job]));
-      const words = records.flatMap((record) => {
+      const reports = records.flatMap((record) => {
         const id = runIdOf(record);
         const jobId = record.data.job.id;
         // One that may be among those that cannot be read is not forgotten.
         const unread = isWhole ? undefined : unreadable(id, jobCommentOf(jobId));
-        const word = restWord(jobId, byId.get(id), jobs, unread);
-        return word === undefined ? [] : [[id, word] as const];
+        const reported = restReport(jobId, byId.get(id), jobs, unread);
+        return reported === undefined ? [] : [[id, reported] as const];
       });
-      return new Map(words);
+      return new Map(reports);
     },
     cancelHeld: (slurmJobId) => known().cancel(slurmJobId),
   };
 }
 
 /** Of a job that another has run, which Slurm has forgotten, its own end says nothing. */
-function restWord(
+function restReport(
   jobId: string,
   job: ListedJob | undefined,
   jobs: readonly ListedJob[],

@@ -28,7 +28,7 @@ export function isRetried({ data, retries = 0, retried = 0 }: TrackingRecord, en
   return data.process === null && retried < retries && isWorthRetrying(end);
 }
 
-interface Places {
+interface Targets {
   targetFor(
     session: Session,
     requirements: { method: JobMethod; slurm: TriggerSlurm; destination: undefined },
@@ -37,7 +37,7 @@ interface Places {
 }
 
 /** {@link resubmit} for jobs of any session, each in its own, by what Slurm says after the job was seen. */
-export function resubmitAt(sessions: Pick<Sessions, "find">, places: Places): TrackerDeps["resubmit"] {
+export function resubmitAt(sessions: Pick<Sessions, "find">, places: Targets): TrackerDeps["resubmit"] {
   return async (record, seenAt, why) => {
     const { session: of, job } = record.data;
     const session = await sessions.find(of.id ?? undefined);

@@ -13,12 +13,12 @@ export interface SessionJobs {
   jobs: Map<string, Watched>;
   accounting: Accounting;
   /** Slurm may have lost them before they began. */
-  toLookFor: Watched[];
+  maybeForgotten: Watched[];
 }
 
 export function openSessionJobs(first: TrackingRecord, log: Log): SessionJobs {
   const { jobsDirectory } = first;
-  return { first, jobsDirectory, jobs: new Map(), accounting: new Accounting(log), toLookFor: [] };
+  return { first, jobsDirectory, jobs: new Map(), accounting: new Accounting(log), maybeForgotten: [] };
 }
 
 /** Those with one key are in one folder, have one session's data, and are seen from one place. */

@@ -2,14 +2,14 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { errorText, MentoError, Rejected } from "../errors.ts";
 import { JobLog } from "./job-log.ts";
 import { jobCommentOf } from "../jobs/directory.ts";
-import { endedData, lostData, startedData, type EndFacts } from "./event-data.ts";
+import { endedData, endFacts, lostData, startedData, type EndFacts } from "./event-data.ts";
 import { endFromRecord, hasBegun, type JobEnd } from "../jobs/job.ts";
 import { timeThere, withPlausibleTimes } from "../jobs/record-times.ts";
-import { NO_RESULTS, resultsOf } from "./results.ts";
+import { resultsOf } from "./results.ts";
 import { cancelHeldCommand, exitCommand, isCancelled, parseExit } from "../slurm/squeue.ts";
 import type { TrackingRecord } from "./tracking-record.ts";
 import { isAtRest, decide, LOOK_FIRST_MS } from "./decision.ts";
-import { atRest, beginsAnew, isOurs, runIdOf, seenAtOf, watch, reportOn, type Watched } from "./watched.ts";
+import { atRest, isOurs, newRun, runIdOf, seenAtOf, watch, reportOn, type Watched } from "./watched.ts";
 import { jobEvent, type JobEventData } from "../messages/job-event.ts";
 import { jobsToRead, readJobs, takeNotifications, type Read } from "./read-jobs.ts";
 import {
@@ -42,14 +42,14 @@ const LONGEST_BACKOFF_MS = 30_000;
  */
 export class Tracker {
   readonly #deps: TrackerDeps;
-  readonly #words: JobLog;
+  readonly #reports: JobLog;
   readonly #sessions = new Map<string, SessionJobs>();
   readonly #loops = new Set<Promise<void>>();
   readonly #stopped = new AbortController();
 
   constructor(deps: TrackerDeps) {
     this.#deps = deps;
-    this.#words = new JobLog(deps.log);
+    this.#reports = new JobLog(deps.log);
   }
 
   /** Watches a job until it has ended; then announces, then acks. */
@@ -108,7 +108,7 @@ export class Tracker {
         const observer = await this.#deps.observerOf(first);
         await takeNotifications(observer, session);
         await this.#read(observer, session, jobsToRead(session, now()));
-        const awaitsReason = [...jobs.values()].some((one) => one.endRecord !== undefined);
+        const awaitsReason = [...jobs.values()].some((one) => one.run.endRecord !== undefined);
         const every = Math.min(awaitsReason ? AWAIT_REASON_MS : Infinity, reconcileSeconds * 1000);
         if (now().getTime() - reconciledAt >= every) {
           await this.#reconcile(observer, session);
@@ -130,8 +130,8 @@ export class Tracker {
         }
       }
       // Also while nothing can be seen of them: the broker waits for no node.
-      const areOutOfObserver = failures > 0 && now().getTime() - failingSince > LOOK_FIRST_MS;
-      await this.#renewOrLose(session, areOutOfObserver).catch((error: unknown) => {
+      const areUnseen = failures > 0 && now().getTime() - failingSince > LOOK_FIRST_MS;
+      await this.#renewOrLose(session, areUnseen).catch((error: unknown) => {
         log.warn({ err: error }, `tracking records could not be renewed: ${errorText(error)}`);
       });
       const wait = Math.min(TICK_MS * 2 ** failures, LONGEST_BACKOFF_MS);
@@ -156,14 +156,14 @@ export class Tracker {
     watched.clockAhead = there.getTime() - now.getTime();
     const { records, refused: wrong } = withPlausibleTimes(read.records ?? {}, times.submitted, there);
     watched.cancelled = records.cancelled;
-    this.#words.refused(watched, [...read.refused, ...wrong]);
+    this.#reports.refused(watched, [...read.refused, ...wrong]);
     const { submitted } = records;
     if (submitted !== undefined && submitted.runId !== runIdOf(watched.record)) {
       if (mayMove(watched.record)) await this.#follow(watched, submitted);
-      else this.#words.refused(watched, [`submitted names another run, ${submitted.runId}`]);
+      else this.#reports.refused(watched, [`submitted names another run, ${submitted.runId}`]);
       return;
     }
-    if (submitted !== undefined) watched.isBeingResubmitted = submitted.isBeingResubmitted;
+    if (submitted !== undefined) watched.run.isBeingResubmitted = submitted.isBeingResubmitted;
     if (records.started !== undefined) {
       const { data } = watched.record;
       const started = startedData(data, records.started);
@@ -173,111 +173,108 @@ export class Tracker {
     }
     if (records.ended === undefined) {
       // If Slurm has started it again, what its first run left was no end.
-      watched.endRecord = undefined;
+      watched.run.endRecord = undefined;
       return;
     }
     const { record, recordedAt, log } = records.ended;
     const { refused, ...found } = resultsOf(job, records.ended, realPaths, observer.results);
-    this.#words.refused(watched, refused);
+    this.#reports.refused(watched, refused);
     const end = endFromRecord(record);
     if (end !== undefined) {
       await this.#end(watched, end, { at: record.at, found, log, slurmState: null }, session);
-    } else if (watched.endRecord?.recordedAt !== recordedAt) {
-      watched.endRecord = { record, recordedAt, found, log, since: now.getTime() };
+    } else if (watched.run.endRecord?.recordedAt !== recordedAt) {
+      watched.run.endRecord = { record, recordedAt, found, log, since: now.getTime() };
     }
   }
 
   /** One look at all jobs, and accounting for those that Slurm has forgotten: what no script could record. */
   async #reconcile(observer: Observer, session: SessionJobs): Promise<void> {
-    const words = await observer.look([...session.jobs.values()].map(({ record }) => record));
+    const reports = await observer.look([...session.jobs.values()].map(({ record }) => record));
     const forgotten: Watched[] = [];
     for (const watched of [...session.jobs.values()]) {
-      const word = reportOn(watched.record, words);
-      if (word === undefined || !isOurs(watched, word)) {
+      const reported = reportOn(watched.record, reports);
+      if (reported === undefined || !isOurs(watched, reported)) {
         forgotten.push(watched);
         continue;
       }
       watched.record = { ...watched.record, seenAt: this.#deps.now().toISOString() };
-      watched.forgottenSince = undefined;
+      watched.run.forgottenSince = undefined;
       await this.#each(watched, () =>
-        word.instead === undefined
-          ? this.#settle(watched, word, observer, session)
-          : this.#follow(watched, { ...word.instead, why: "reservation-deleted" }),
+        reported.instead === undefined
+          ? this.#settle(watched, reported, observer, session)
+          : this.#follow(watched, { ...reported.instead, why: "reservation-deleted" }),
       );
     }
     if (forgotten.length === 0) return;
     const time = this.#deps.now().getTime();
-    const areNew = forgotten.some(({ forgottenSince }) => forgottenSince === undefined);
+    const areNew = forgotten.some(({ run }) => run.forgottenSince === undefined);
     const forgottenJobs = forgotten.map(({ record }) => record.data);
     if (observer.hasAccounting) session.accounting.ask(forgottenJobs, areNew, observer.shell, time);
     for (const watched of forgotten) {
       watched.isNotified = true;
-      if (watched.forgottenSince === undefined) {
-        watched.forgottenSince = time;
-        this.#words.say(watched, "Slurm no longer knows the job; it is watched on");
+      if (watched.run.forgottenSince === undefined) {
+        watched.run.forgottenSince = time;
+        this.#reports.say(watched, "Slurm no longer knows the job; it is watched on");
       }
-      const word = session.accounting.of(runIdOf(watched.record));
+      const reported = session.accounting.of(runIdOf(watched.record));
       // What accounting takes for running, and `squeue` does not know, is a record that was never closed.
-      const tells = word !== undefined && isOurs(watched, word) && endFromSlurm(word.state) !== undefined;
-      await this.#each(watched, () => this.#settle(watched, tells ? word : undefined, observer, session));
+      const tells =
+        reported !== undefined && isOurs(watched, reported) && endFromSlurm(reported.state) !== undefined;
+      await this.#each(watched, () => this.#settle(watched, tells ? reported : undefined, observer, session));
     }
-    const { toLookFor } = session;
-    while (toLookFor.length > 0) {
-      await Promise.all(toLookFor.splice(0, LOOK_AT_ONCE).map((one) => this.#submitForgotten(one, time)));
+    const { maybeForgotten } = session;
+    while (maybeForgotten.length > 0) {
+      await Promise.all(
+        maybeForgotten.splice(0, LOOK_AT_ONCE).map((one) => this.#submitForgotten(one, time)),
+      );
     }
   }
 
   /** Does what follows from Slurm's report on a job, or from its silence. */
   async #settle(
     watched: Watched,
-    word: ReportedState | undefined,
+    reported: ReportedState | undefined,
     observer: Observer,
     session: SessionJobs,
   ): Promise<void> {
     const time = this.#deps.now().getTime();
-    const { endRecord, record } = watched;
+    const { record, run, cancelled } = watched;
     const { times, job } = record.data;
-    const hasStarted = hasBegun(job.method, times.started !== null, word?.exitCode);
-    const known = { ...watched, hasStarted, seenAt: seenAtOf(record) };
-    if (watched.retrying !== undefined) {
+    const hasStarted = hasBegun(job.method, times.started !== null, reported?.exitCode);
+    const known = { ...run, cancelled, hasStarted, seenAt: seenAtOf(record) };
+    if (run.retrying !== undefined) {
       await this.#resubmit(watched, observer, session);
       return;
     }
     const lostAfterMs = this.#deps.lostAfterHours * 3600_000;
-    const decision = decide(known, word, time, lostAfterMs);
-    watched.isAtRest = isAtRest(decision, known, word, time - lostAfterMs);
+    const decision = decide(known, reported, time, lostAfterMs);
+    watched.isAtRest = isAtRest(decision, known, reported, time - lostAfterMs);
     if (decision === "goes-on") {
-      if (word !== undefined) this.#words.ofState(watched, word.state);
-      watched.endedWithoutRecordSince = undefined;
-      if (word !== undefined) delete watched.record.heldSince;
+      if (reported !== undefined) this.#reports.ofState(watched, reported.state);
+      watched.run.endedWithoutRecordSince = undefined;
+      if (reported !== undefined) delete watched.record.heldSince;
     } else if (decision === "held") {
       await this.#resubmit(watched, observer, session);
     } else if (decision === "look-again") {
       watched.isNotified = true;
-      watched.endedWithoutRecordSince ??= time;
+      watched.run.endedWithoutRecordSince ??= time;
     } else if (decision === "ask-exit-code") {
-      const answer = await observer.shell.run(
-        exitCommand(word?.id ?? runIdOf(watched.record), job.directory),
-      );
+      const runId = reported?.id ?? runIdOf(record);
+      const answer = await observer.shell.run(exitCommand(runId, job.directory));
       const said = parseExit(answer.stdout.toString("utf8"));
-      const exitCode = word?.exitCode ?? said.exitCode;
+      const exitCode = reported?.exitCode ?? said.exitCode;
       // Once more: the record may have come late.
       await this.#read(observer, session, [watched]);
-      if (session.jobs.get(job.id) !== watched || word === undefined || exitCode === undefined) return;
-      await this.#settle(watched, { ...word, exitCode, log: said.log }, observer, session);
+      if (session.jobs.get(job.id) !== watched || reported === undefined || exitCode === undefined) return;
+      await this.#settle(watched, { ...reported, exitCode, log: said.log }, observer, session);
     } else if (decision === "look-if-forgotten") {
-      if (observer.hasAccounting) session.toLookFor.push(watched);
+      if (observer.hasAccounting) session.maybeForgotten.push(watched);
     } else if (decision === "lost") {
       await this.#lose(watched, session);
     } else {
-      // Slurm's own end time has no zone; ours is at most a look later.
-      const seen = new Date((watched.endedWithoutRecordSince ?? time) + watched.clockAhead);
-      const at = endRecord?.record.at ?? seen.toISOString();
-      const areUnknown = hasStarted || decision.end.state === "completed";
-      const { found = { ...NO_RESULTS, areUnknown }, log = word?.log ?? "" } = endRecord ?? {};
-      const facts = { at, found, log, slurmState: decision.slurmState };
-      if (isRetried(watched.record, decision.end)) {
-        watched.retrying = { end: decision.end, facts };
+      const facts = endFacts(known, decision, reported, time, watched.clockAhead);
+      if (isRetried(record, decision.end)) {
+        run.retrying = { end: decision.end, facts };
         await this.#resubmit(watched, observer, session);
       } else await this.#end(watched, ...endOfHeld(watched, decision.end, facts), session);
     }
@@ -299,7 +296,7 @@ export class Tracker {
     const { heldSince = now.toISOString() } = watched.record;
     watched.record = { ...watched.record, heldSince };
     const { job } = watched.record.data;
-    const { retrying } = watched;
+    const { retrying } = watched.run;
     const why = retrying?.end.reason ?? "reservation-deleted";
     if (retrying && watched.cancelled) return this.#end(watched, retrying.end, retrying.facts, session);
     try {
@@ -318,14 +315,18 @@ export class Tracker {
         // Somebody may have let it run meanwhile.
         if (!isCancelled(answer.stdout.toString("utf8"))) return;
         await this.#end(watched, ...endOfUnplaced(now, errorText(error)), session);
-      } else this.#words.once(watched, `the job cannot be submitted again yet (${why}): ${errorText(error)}`);
+      } else
+        this.#reports.once(watched, `the job cannot be submitted again yet (${why}): ${errorText(error)}`);
     }
   }
 
   /** If it is proven that Slurm has lost it. */
   async #submitForgotten(watched: Watched, time: number): Promise<void> {
     await this.#deps.resubmit(watched.record, time, "slurm-forgot").catch((error: unknown) => {
-      this.#words.once(watched, `the job cannot be submitted again yet (slurm-forgot): ${errorText(error)}`);
+      this.#reports.once(
+        watched,
+        `the job cannot be submitted again yet (slurm-forgot): ${errorText(error)}`,
+      );
     });
   }
 
@@ -334,7 +335,8 @@ export class Tracker {
     const moved = movedRecord(watched.record, submitted);
     const said = { again: submitted.runId, traceparent: moved.traceparent };
     await this.#deps.announce(jobEvent(moved.data, this.#deps.now(), said));
-    beginsAnew(watched, moved);
+    watched.record = moved;
+    watched.run = newRun();
     await this.#handOn(watched);
   }
 
@@ -348,10 +350,10 @@ export class Tracker {
   async #lose(watched: Watched, session: SessionJobs): Promise<void> {
     const seenAt = new Date(seenAtOf(watched.record)).toISOString();
     await this.#deps.leavePermits(watched.record).catch((error: unknown) => {
-      this.#words.say(watched, `its permit is not free yet: ${errorText(error)}`);
+      this.#reports.say(watched, `its permit is not free yet: ${errorText(error)}`);
     });
     await this.#announce(watched, lostData(watched.record.data, seenAt));
-    this.#words.say(watched, "the job is lost: a person must look what became of it");
+    this.#reports.say(watched, "the job is lost: a person must look what became of it");
     letGo(watched, session);
   }
 
@@ -374,15 +376,13 @@ export class Tracker {
   }
 
   /** No delivery is held for long; and what has been out of sight for all too long is lost. */
-  async #renewOrLose(session: SessionJobs, areOutOfObserver: boolean): Promise<void> {
+  async #renewOrLose(session: SessionJobs, areUnseen: boolean): Promise<void> {
     const time = this.#deps.now().getTime();
     const lostBefore = time - this.#deps.lostAfterHours * 3600_000;
     for (const watched of [...session.jobs.values()]) {
       const { takenAt, record } = watched;
-      if (areOutOfObserver && seenAtOf(record) < lostBefore) await this.#lose(watched, session);
-      else if (!watched.isToGo && time - takenAt > RENEW_AFTER_MS) {
-        await this.#handOn(watched);
-      }
+      if (areUnseen && seenAtOf(record) < lostBefore) await this.#lose(watched, session);
+      else if (!watched.isToGo && time - takenAt > RENEW_AFTER_MS) await this.#handOn(watched);
     }
   }
 

@@ -11,7 +11,7 @@ import { FolderName } from "../jobs/record-schema.ts";
 import { normalPath } from "../messages/path-text.ts";
 
 /** Of a job's data, what becomes part of a command, a path or the choice of a host. */
-const JobPlace = z.looseObject({
+const JobFolders = z.looseObject({
   job: z.looseObject({
     id: z.string().regex(/^[a-z2-7]{26}$/, "must be a job's id"),
     directory: z
@@ -38,7 +38,7 @@ const WrittenRecord = z.strictObject({
   data: JobEventData.refine(({ job }) => posix.basename(job.directory) === job.id, {
     path: ["job", "directory"],
     message: "must be the job's own",
-  }).pipe(JobEventData.and(JobPlace)),
+  }).pipe(JobEventData.and(JobFolders)),
   /** For the job's events. */
   traceparent: z.string().max(512).optional(),
   /** Of a job that was submitted as a task of an array: what the array's job comment and folder are named after. */

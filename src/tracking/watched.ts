@@ -1,9 +1,8 @@
 import type { AskedToCancel } from "../jobs/cancel-request.ts";
 import { isReportOn } from "../jobs/is-ours.ts";
-import type { EndFacts } from "./event-data.ts";
-import type { EndRecord, JobEnd } from "../jobs/job.ts";
+import type { EndFacts, WatchedEnd } from "./event-data.ts";
+import type { JobEnd } from "../jobs/job.ts";
 import { ReadRate } from "./read-rate.ts";
-import type { FoundResults } from "./results.ts";
 import type { TrackingRecord } from "./tracking-record.ts";
 import { LOOK_FIRST_MS } from "./decision.ts";
 
@@ -20,6 +19,16 @@ export interface Watched {
   clockAhead: number;
   /** Its records in the job directory are to be read: it is new here, or it has rung. */
   isNotified: boolean;
+  run: WatchedRun;
+  /** Somebody has asked Mento to cancel it. */
+  cancelled: AskedToCancel | undefined;
+  /** Of which kinds of records it was said that they are left out. */
+  refused: Set<string>;
+  reads: ReadRate;
+}
+
+/** What is known of the run that is watched now; replaced whole when another begins. */
+export interface WatchedRun {
   /** What its own record says of its end, while Slurm's report on the reason is awaited. */
   endRecord: WatchedEnd | undefined;
   /** Since when Slurm says that it has ended though it left no record. */
@@ -32,21 +41,8 @@ export interface Watched {
   isBeingResubmitted: boolean;
   /** How its run has ended, while it is to be submitted again for that. */
   retrying: { end: JobEnd; facts: EndFacts } | undefined;
-  /** Somebody has asked Mento to cancel it. */
-  cancelled: AskedToCancel | undefined;
   /** What was said of it last: the same is not said again. */
   said: string | undefined;
-  /** Of which kinds of records it was said that they are left out. */
-  refused: Set<string>;
-  reads: ReadRate;
-}
-
-export interface WatchedEnd {
-  record: EndRecord;
-  recordedAt: string;
-  found: FoundResults;
-  log: string;
-  since: number;
 }
 
 /** What Slurm, or its host, calls the job. */
@@ -55,19 +51,22 @@ export function runIdOf({ data }: TrackingRecord): string {
 }
 
 /** By our comment or the job directory; a person may have changed the one, and Slurm forget the other. */
-export function isOurs({ record }: Watched, word: { comment: string; directory: string }): boolean {
-  return isReportOn({ ...record.data.job, array: record.arrayId }, word);
+export function isOurs({ record }: Watched, reported: { comment: string; directory: string }): boolean {
+  return isReportOn({ ...record.data.job, array: record.arrayId }, reported);
 }
 
 /**
  * The word on a job. Tasks that were cancelled together before they ran may have left one entry, under the array's id
  * (Slurm 22.05, `scancel --state`).
  */
-export function reportOn<Word>(record: TrackingRecord, words: ReadonlyMap<string, Word>): Word | undefined {
+export function reportOn<Reported>(
+  record: TrackingRecord,
+  reports: ReadonlyMap<string, Reported>,
+): Reported | undefined {
   const id = runIdOf(record);
   const [arrayJob = "", task] = id.split("_");
   const hasRun = record.data.times.started !== null;
-  return words.get(id) ?? (task === undefined || hasRun ? undefined : words.get(arrayJob));
+  return reports.get(id) ?? (task === undefined || hasRun ? undefined : reports.get(arrayJob));
 }
 
 /** When anything was last seen of a job, in milliseconds since 1970. */
@@ -75,16 +74,17 @@ export function seenAtOf({ seenAt, data }: TrackingRecord): number {
   return Date.parse(seenAt ?? data.times.submitted ?? "");
 }
 
-/** Another run of it has begun: what was known of the one before says nothing of this one. */
-export function beginsAnew(watched: Watched, record: TrackingRecord): void {
-  watched.record = record;
-  watched.endRecord = undefined;
-  watched.endedWithoutRecordSince = undefined;
-  watched.unknownState = undefined;
-  watched.forgottenSince = undefined;
-  watched.isBeingResubmitted = false;
-  watched.retrying = undefined;
-  watched.said = undefined;
+/** Of a run that has just begun, or that nobody has watched yet. */
+export function newRun(): WatchedRun {
+  return {
+    endRecord: undefined,
+    endedWithoutRecordSince: undefined,
+    unknownState: undefined,
+    forgottenSince: undefined,
+    isBeingResubmitted: false,
+    retrying: undefined,
+    said: undefined,
+  };
 }
 
 /** What cannot be settled for so long is not kept while others wait: longer than it takes to find a job lost. */
@@ -117,14 +117,8 @@ export function watch(record: TrackingRecord, ack: () => void, old: Watched | un
     isToGo: false,
     clockAhead: old?.clockAhead ?? 0,
     isNotified: true,
-    endRecord: old?.endRecord,
-    endedWithoutRecordSince: old?.endedWithoutRecordSince,
-    unknownState: old?.unknownState,
-    forgottenSince: old?.forgottenSince,
-    isBeingResubmitted: old?.isBeingResubmitted ?? false,
-    retrying: old?.retrying,
+    run: old?.run ?? newRun(),
     cancelled: old?.cancelled,
-    said: old?.said,
     refused: old?.refused ?? new Set(),
     reads: old?.reads ?? new ReadRate(),
   };

@@ -2,7 +2,7 @@ import { tryPlainJson } from "../messages/json.ts";
 import { meant } from "../text/nearest.ts";
 
 /** `{{ name | default("…") | join(",") }}`: one place of a template. */
-export interface SubmitTarget {
+export interface Placeholder {
   /** As it is written, for messages. */
   source: string;
   /** What it names; or the text that it stands for, `{{ "}}" }}`. */
@@ -12,14 +12,14 @@ export interface SubmitTarget {
 }
 
 /** Literal text and places, in turn; or a sentence: why it is no template. */
-export type ParsedTemplate = { parts: (string | SubmitTarget)[] } | { mistake: string };
+export type ParsedTemplate = { parts: (string | Placeholder)[] } | { mistake: string };
 
 /**
  * Templates fill single arguments of a program, never a command line, and nothing in them is computed: a place is a
  * name, perhaps with a default and a separator. What a value holds is never read as a template.
  */
 export function parseTemplate(template: string): ParsedTemplate {
-  const parts: (string | SubmitTarget)[] = [];
+  const parts: (string | Placeholder)[] = [];
   let at = 0;
   for (;;) {
     const open = template.indexOf("{{", at);
@@ -32,9 +32,9 @@ export function parseTemplate(template: string): ParsedTemplate {
     PLACE.lastIndex = open;
     const [source, inner = ""] = PLACE.exec(template) ?? [];
     if (source === undefined) return { mistake: 'has a {{ without its }}; {{ "{{" }} is a plain {{' };
-    const place = parsePlace(source, inner);
-    if (typeof place === "string") return { mistake: place };
-    parts.push(place);
+    const placeholder = parsePlace(source, inner);
+    if (typeof placeholder === "string") return { mistake: placeholder };
+    parts.push(placeholder);
     at = open + source.length;
   }
 }
@@ -46,13 +46,13 @@ const FILTER = new RegExp(`^\\|\\s*([A-Za-z]+)\\s*\\(\\s*(${QUOTED}|[^\\s"'()|]*
 const FILTERS = ["default", "join"];
 
 /** A sentence if it is none. */
-function parsePlace(source: string, inner: string): SubmitTarget | string {
+function parsePlace(source: string, inner: string): Placeholder | string {
   const [whole = "", word] = TERM.exec(inner) ?? [];
   if (word === undefined) return `${source} names nothing`;
   const quoted = /^["']/.test(word) ? literal(word) : undefined;
   if (/^["']/.test(word) && typeof quoted !== "string")
     return `${source} has a text that cannot be read: ${word}`;
-  const place: SubmitTarget = {
+  const placeholder: Placeholder = {
     source,
     term: typeof quoted === "string" ? { text: quoted } : { name: word },
     default: undefined,
@@ -70,13 +70,13 @@ function parsePlace(source: string, inner: string): SubmitTarget | string {
         : `${source}: there is no ${name}${meant(name, FILTERS)}`;
     }
     const value = literal(argument);
-    if (filter === "default" && value !== undefined) place.default = value;
-    else if (filter === "join" && typeof value === "string") place.join = value;
+    if (filter === "default" && value !== undefined) placeholder.default = value;
+    else if (filter === "join" && typeof value === "string") placeholder.join = value;
     else if (!FILTERS.includes(filter)) return `${source}: there is no ${filter}${meant(filter, FILTERS)}`;
     else return `${source}: ${filter} needs ${NEEDS[filter] ?? ""}, such as ${EXAMPLES[filter] ?? ""}`;
     rest = rest.slice(taken.length);
   }
-  return place;
+  return placeholder;
 }
 
 const EXAMPLES: Record<string, string> = { default: 'default("a.poni")', join: 'join(",")' };

@@ -2,7 +2,7 @@ import { Rejected } from "../errors.ts";
 import type { JobResult } from "../messages/job-event.ts";
 import { writeJson } from "../messages/json.ts";
 import { readName, scopeMistake, type TemplateName, type TemplateScope } from "./template-names.ts";
-import { parseTemplate, type SubmitTarget } from "./template-syntax.ts";
+import { parseTemplate, type Placeholder } from "./template-syntax.ts";
 import { valueAt } from "./value-name.ts";
 
 export type TemplateValues = Partial<Record<TemplateName, unknown>> & {
@@ -68,14 +68,14 @@ export function beginsWithWord(template: string, filled: string): boolean {
   return false;
 }
 
-function partsOf(template: string): readonly (string | SubmitTarget)[] {
+function partsOf(template: string): readonly (string | Placeholder)[] {
   const parsed = parseTemplate(template);
   // The configuration's check lets none of these through.
   if ("mistake" in parsed) throw new Error(`the template ${JSON.stringify(template)} ${parsed.mistake}`);
   return parsed.parts;
 }
 
-function filled(parts: readonly (string | SubmitTarget)[], template: string, values: TemplateValues): string {
+function filled(parts: readonly (string | Placeholder)[], template: string, values: TemplateValues): string {
   const texts = parts.map((part) => {
     if (typeof part === "string") return part;
     const value = valueOf(part, template, values);
@@ -86,13 +86,13 @@ function filled(parts: readonly (string | SubmitTarget)[], template: string, val
   return texts.join("");
 }
 
-function valueOf(place: SubmitTarget, template: string, values: TemplateValues): unknown {
-  if ("text" in place.term) return place.term.text;
-  const { name } = place.term;
+function valueOf(placeholder: Placeholder, template: string, values: TemplateValues): unknown {
+  if ("text" in placeholder.term) return placeholder.term.text;
+  const { name } = placeholder.term;
   const named = readName(name);
-  if (typeof named === "string") throw new Error(`${place.source} ${named}`);
+  if (typeof named === "string") throw new Error(`${placeholder.source} ${named}`);
   const found = valueAt(Object.hasOwn(values, named.base) ? values[named.base] : undefined, named.steps);
-  const value = found ?? place.default;
+  const value = found ?? placeholder.default;
   if (value !== undefined) return value;
   throw new Rejected({
     code: "template-value-missing",

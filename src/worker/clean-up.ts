@@ -12,7 +12,7 @@ import { errorText } from "../errors.ts";
 import { parseRemoved, retentionCommand, type Whose } from "../jobs/retention.ts";
 import type { Log } from "../log.ts";
 import type { Shell } from "../shells/shell.ts";
-import type { WorkerParts } from "./worker-parts.ts";
+import type { WorkerDeps } from "./worker-deps.ts";
 
 const AT_MOST_MS = 1800_000;
 /** A host without Slurm's client, or without its configuration: nothing is wrong where no job of its own is Slurm's. */
@@ -22,7 +22,7 @@ const NO_SLURM =
 /** Removes what open sessions, and this host, keep of jobs that ended long ago. */
 export async function cleanUp(
   { site, worker: { retentionDays } }: Pick<MentoConfig, "site" | "worker">,
-  { sessions, shells, here }: Pick<WorkerParts, "sessions" | "shells" | "here">,
+  { sessions, shells, here }: Pick<WorkerDeps, "sessions" | "shells" | "here">,
   log: Log,
 ): Promise<void> {
   const clean = async (where: { session: string } | { host: string }, begin: () => Promise<Cleaning>) => {

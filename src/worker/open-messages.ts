@@ -19,14 +19,14 @@ import { JobsQueue } from "../tracking/jobs-queue.ts";
 import type { Trigger } from "../triggers/trigger-config.ts";
 import { announcing } from "./worker-announce.ts";
 import { cancelling } from "./worker-cancel.ts";
-import type { WorkerParts } from "./worker-parts.ts";
+import type { WorkerDeps } from "./worker-deps.ts";
 
 /** Messages of one session must not keep those of another from being seen. */
 const PREFETCH_PER_SLOT = 16;
 
 /** Over one link: takes messages and submits jobs. */
 export async function openMessages(
-  parts: WorkerParts,
+  parts: WorkerDeps,
   link: BrokerLink,
   care: LinkCare,
 ): Promise<{ stop(): Promise<void> }> {
@@ -89,7 +89,7 @@ export async function openMessages(
   const intake = await openIntake({ ...deps, queue: topology.intakeQueue, prefetch });
   return {
     stop: async () => {
-      arrays.hurry();
+      arrays.flush();
       await intake.stop();
       await queues.stop();
     },

@@ -11,11 +11,11 @@ import { requireOwnFolder, type TrackingRecord } from "../tracking/tracking-reco
 import type { TrackerDeps } from "../tracking/tracker-deps.ts";
 import { announcing } from "./worker-announce.ts";
 import { cancelling } from "./worker-cancel.ts";
-import type { WorkerParts } from "./worker-parts.ts";
+import type { WorkerDeps } from "./worker-deps.ts";
 
 /** Over one link: watches jobs to their end. */
 export async function openTracking(
-  parts: WorkerParts,
+  parts: WorkerDeps,
   link: BrokerLink,
   care: LinkCare,
 ): Promise<{ stop(): Promise<void> }> {
@@ -66,7 +66,7 @@ export async function openTracking(
 
 /** Where the configuration has the job's folder, and its session's data. */
 async function foldersOf(
-  { config: { site }, sessions }: Pick<WorkerParts, "config" | "sessions">,
+  { config: { site }, sessions }: Pick<WorkerDeps, "config" | "sessions">,
   { data: { job, session } }: TrackingRecord,
 ): Promise<{ jobsDirectory: string; corePath: string | null }> {
   const { id, corePath } = session;

@@ -7,7 +7,7 @@ import type { Log } from "../log.ts";
 import { eventBytes } from "../messages/event-bytes.ts";
 import { toCloudEvent, type OutgoingEvent } from "../messages/job-event.ts";
 
-interface AnnounceParts {
+interface AnnounceDeps {
   link: BrokerLink;
   publisher: Publisher;
   topology: Topology;
@@ -16,7 +16,7 @@ interface AnnounceParts {
 }
 
 /** Publishes events as this worker's group, over one link. */
-export function announcing({ link, publisher, topology, worker, log }: AnnounceParts) {
+export function announcing({ link, publisher, topology, worker, log }: AnnounceDeps) {
   const source = `/mento/${worker.group}`;
   return async (event: OutgoingEvent): Promise<void> => {
     const published = publisher.publish({

@@ -10,10 +10,10 @@ import { localJobsDirectory } from "../jobs/site-folders.ts";
 import { handleCancel } from "../cancel/handle-cancel.ts";
 import type { ReceivedMessage } from "../intake/handle-message.ts";
 import type { CancelAnswer } from "../messages/job-cancel.ts";
-import type { WorkerParts } from "./worker-parts.ts";
+import type { WorkerDeps } from "./worker-deps.ts";
 
 interface CancelDeps extends Pick<
-  WorkerParts,
+  WorkerDeps,
   "config" | "topology" | "sessions" | "shells" | "here" | "rest" | "log"
 > {
   link: BrokerLink;

@@ -9,7 +9,7 @@ import { cleanUp } from "./clean-up.ts";
 import { openMessages } from "./open-messages.ts";
 import { openTracking } from "./open-tracking.ts";
 import { WorkerLine } from "./worker-line.ts";
-import { workerParts, type Between, type WorkerParts } from "./worker-parts.ts";
+import { workerDeps, type Between, type WorkerDeps } from "./worker-deps.ts";
 import { WorkerStatus } from "./worker-state.ts";
 
 const SWEEP_EVERY_MS = 30_000;
@@ -35,7 +35,7 @@ export async function runWorker(
   const sessions = new Sessions(config.site, (message) => log.warn(message));
   const runtime = new RuntimeDirectory();
   const shells = new SessionShells(config.ssh, runtime, log);
-  const parts = workerParts(config, sessions, shells, log, between);
+  const parts = workerDeps(config, sessions, shells, log, between);
   const lines = linesOf(parts, status);
   const clean = () => void cleanUp(config, parts, log);
   const sweeping = setInterval(() => {
@@ -62,7 +62,7 @@ export async function runWorker(
 }
 
 /** A line for each role. */
-function linesOf(parts: WorkerParts, status: WorkerStatus): WorkerLine[] {
+function linesOf(parts: WorkerDeps, status: WorkerStatus): WorkerLine[] {
   const { broker, worker } = parts.config;
   return worker.roles.map((role) => {
     const [what, open] =

@@ -230,16 +230,16 @@ describe("parseMetadata", () => {
     "reads a file without %s, and says that it is missing",
     (key) => {
       for (const value of [undefined, null, "", [], "  "]) {
-        const { trouble, ...online } = withOnline({ [key]: value }).online ?? {};
-        expect(Object.keys(trouble ?? {})).toEqual([key]);
+        const { failure, ...online } = withOnline({ [key]: value }).online ?? {};
+        expect(Object.keys(failure ?? {})).toEqual([key]);
         expect(Object.values(online).filter((one) => one === null)).toHaveLength(1);
       }
     },
   );
 
   it("needs no partition: Slurm knows that of a reservation", () => {
-    const { reservations, trouble } = withOnline({ slurmPartition: undefined }).online ?? {};
-    expect([reservations?.[0]?.partition, trouble]).toEqual([null, {}]);
+    const { reservations, failure } = withOnline({ slurmPartition: undefined }).online ?? {};
+    expect([reservations?.[0]?.partition, failure]).toEqual([null, {}]);
   });
 
   it.each([
@@ -264,9 +264,9 @@ describe("parseMetadata", () => {
     ["sshPrivateKeyPath", "a\0b"],
     ["sshPrivateKeyPath", ["a"]],
   ])("takes no %s like %j", (key, value) => {
-    const trouble = withOnline({ [key]: value }).online?.trouble ?? {};
-    expect(Object.keys(trouble)).toEqual([key]);
-    expect(Object.values(trouble)[0]).toMatch(/^(cannot be|is not|has what is no)/);
+    const failure = withOnline({ [key]: value }).online?.failure ?? {};
+    expect(Object.keys(failure)).toEqual([key]);
+    expect(Object.values(failure)[0]).toMatch(/^(cannot be|is not|has what is no)/);
   });
 
   it.each([
@@ -283,17 +283,17 @@ describe("parseMetadata", () => {
     ["brackets within brackets", ["n[0-99][0-99][0-99][0-99][0-99]"]],
   ])("takes no %s, and says so soon", (_, reservedNodes) => {
     const begun = performance.now();
-    const { nodes, reservations, trouble } = withOnline({ reservedNodes }).online ?? {};
+    const { nodes, reservations, failure } = withOnline({ reservedNodes }).online ?? {};
     expect(performance.now() - begun).toBeLessThan(5000);
-    expect(Object.keys(trouble ?? {})).toEqual(["reservedNodes"]);
+    expect(Object.keys(failure ?? {})).toEqual(["reservedNodes"]);
     expect([...(nodes ?? []), ...(reservations ?? []).flatMap((one) => one.nodes)]).toEqual([]);
   });
 
   it("takes no names of reservations without end", () => {
     const names = Array.from({ length: 100_000 }, (_, number) => `r${number}`);
     for (const slurmReservation of [names, names.join(",")]) {
-      const { reservations, trouble } = withOnline({ slurmReservation }).online ?? {};
-      expect([reservations, trouble]).toEqual([
+      const { reservations, failure } = withOnline({ slurmReservation }).online ?? {};
+      expect([reservations, failure]).toEqual([
         null,
         { slurmReservation: "has 100000 names; 100 are the most" },
       ]);
@@ -340,7 +340,7 @@ it("a path that is longer than a file's can be is none", () => {
   expect(() => parseMetadata(JSON.stringify({ ...of2022, corePath: long }), "m.json")).toThrow(
     expect.objectContaining({ code: "metadata-unreadable" }),
   );
-  expect(Object.keys(withOnline({ sshPrivateKeyPath: long }).online?.trouble ?? {})).toEqual([
+  expect(Object.keys(withOnline({ sshPrivateKeyPath: long }).online?.failure ?? {})).toEqual([
     "sshPrivateKeyPath",
   ]);
 });

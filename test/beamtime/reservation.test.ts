@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { chooseReservation, type ReservationWish } from "../../src/beamtime/reservation.ts";
+import { chooseReservation, type ReservationRequirements } from "../../src/beamtime/reservation.ts";
 import type { SessionReservation } from "../../src/beamtime/online-analysis.ts";
 import { parseSlurmNow } from "../../src/slurm/slurm-now.ts";
 
@@ -23,7 +23,10 @@ const named = [
   { name: "11010000_1", partition: "ponline_p11", nodes: ["max-p11-003"] },
 ];
 
-function choose(requirements: Partial<ReservationWish>, reservations: readonly SessionReservation[] = named) {
+function choose(
+  requirements: Partial<ReservationRequirements>,
+  reservations: readonly SessionReservation[] = named,
+) {
   if (now === undefined) throw new Error("not parsed");
   const choice = chooseReservation({ time: "00:05:00", ...requirements }, { account, reservations }, now);
   return "allocation" in choice ? choice.allocation : choice.reasons;

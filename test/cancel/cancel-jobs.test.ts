@@ -319,8 +319,8 @@ describe("a process of a session", () => {
     both.directory("b", "other", "remote-command", records("victim"));
     both.directory("b", "trigger", "remote-command", records("maxwell"));
     const { all } = both.deps();
-    const ways = { ...all, destinations: ["maxwell"] };
-    const outcomes = await cancelJobs(["own", "other", "trigger"], request, ways);
+    const deps = { ...all, destinations: ["maxwell"] };
+    const outcomes = await cancelJobs(["own", "other", "trigger"], request, deps);
     expect(outcomes).toMatchObject([
       { outcome: "gone" },
       { outcome: "unknown", error: { code: "job-unknown" } },

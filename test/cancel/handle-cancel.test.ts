@@ -22,7 +22,7 @@ function handle(data: unknown, userId: string | undefined, type = JOB_CANCEL_TYP
     body: Buffer.from(JSON.stringify(data)),
     properties: { type, messageId: "1", userId },
     receivedAt: now,
-    ...{ dataLook: undefined, onlyTrigger: undefined },
+    ...{ dataCheck: undefined, onlyTrigger: undefined },
   };
   return { asked, done: handleCancel(received, deps) };
 }

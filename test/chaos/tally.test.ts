@@ -73,8 +73,8 @@ describe("the tally of a chaos run", () => {
   it("finds what no message explains, dead letters, and what is left", () => {
     const stranger = new Map([...GOOD.slurmJobs, ["4712", { comment: "", state: "COMPLETED" }] as const]);
     expect(seenIn({ slurmJobs: stranger })).toEqual(["a Slurm job of no message"]);
-    const letter = { messageId: "message-1", code: "internal-error", message: "a bug", cause: "{}" };
-    expect(seenIn({ deadLetters: [letter] })).toEqual(["a dead letter"]);
+    const deadLetter = { messageId: "message-1", code: "internal-error", message: "a bug", cause: "{}" };
+    expect(seenIn({ deadLetters: [deadLetter] })).toEqual(["a dead letter"]);
     expect(seenIn({ leftInQueues: { "mento.default.jobs": 1 } })).toEqual(["messages are left in a queue"]);
     expect(seenIn({ mistakes: ["processes are left: 4711"] })).toEqual(["something went wrong"]);
   });

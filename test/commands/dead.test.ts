@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { chooseLetters } from "../../src/commands/choose-letters.ts";
-import { letterJson, letterText } from "../../src/commands/dead-letter-text.ts";
+import { chooseDeadLetters } from "../../src/commands/choose-dead-letters.ts";
+import { deadLetterJson, deadLetterText } from "../../src/commands/dead-letter-text.ts";
 import { planReplay, replayLine } from "../../src/commands/replay-letter.ts";
 import { readDeadLetter, type DeadLetter } from "../../src/messages/dead-letter.ts";
 import { Trigger } from "../../src/triggers/trigger-config.ts";
@@ -12,7 +12,7 @@ const triggers = [
   Trigger.parse({ name: "powder", on: { technique: "powder" }, run: ["/bin/true"] }),
   Trigger.parse({ name: "xpcs", on: { technique: "xpcs" }, run: ["/bin/true"] }),
 ];
-const wishes = {
+const request = {
   prefix: "mento",
   ownQueue: "mento.default.intake",
   triggers,
@@ -21,7 +21,7 @@ const wishes = {
   now,
 };
 
-function letter(
+function deadLetter(
   id: string,
   more: object = {},
   body: object = { path: "/x", technique: "powder" },
@@ -41,12 +41,12 @@ describe("a letter that is shown", () => {
       "mento-error-code": "not-json",
       "mento-reason": "",
     };
-    const text = letterText(letter("one", { ...said, "mento-other-headers": "{}" }));
+    const text = deadLetterText(deadLetter("one", { ...said, "mento-other-headers": "{}" }));
     expect(text.match(/It is not JSON/g)).toHaveLength(1);
     expect(text).not.toMatch(/mento-reason|header mento-queue/);
     expect(text).toContain("header mento-other-headers: {}");
     const death = { "x-death": [{ queue: "mento.default.intake", reason: "delivery_limit" }] };
-    expect(letterText(letter("two", { ...death, "mento-queue": "forged" }))).toContain(
+    expect(deadLetterText(deadLetter("two", { ...death, "mento-queue": "forged" }))).toContain(
       "header mento-queue: forged",
     );
   });
@@ -55,7 +55,7 @@ describe("a letter that is shown", () => {
 describe("a letter that is nested deeply", () => {
   it("is not set out: the indents of 1 MiB would be hundreds", () => {
     const body = `${"[".repeat(240)}${"1,".repeat(400_000)}1${"]".repeat(240)}`;
-    const text = letterText(
+    const text = deadLetterText(
       readDeadLetter(amqpMessage(Buffer.from(body), { messageId: "deep", headers: {} })),
     );
     expect(text).toContain(body);
@@ -68,13 +68,13 @@ describe("a letter that is larger than a message", () => {
   const large = readDeadLetter(amqpMessage(bytes, { messageId: "large", headers: {} }));
 
   it("is shown by its first bytes, for all of its text could be longer than JavaScript's", () => {
-    const text = letterText(large);
+    const text = deadLetterText(large);
     expect(text).toContain("2097152 bytes, more than a message has");
     expect(text.length).toBeLessThan(10_000);
   });
 
   it("is whole in JSON", () => {
-    expect(letterJson(large)).toMatchObject({ bodyBase64: bytes.toString("base64") });
+    expect(deadLetterJson(large)).toMatchObject({ bodyBase64: bytes.toString("base64") });
   });
 });
 
@@ -85,12 +85,12 @@ describe("the letters that are meant", () => {
       kept,
       keep: ({ cause }: DeadLetter) => kept.push(cause.id),
       async *read() {
-        for (const id of ids) yield await Promise.resolve(letter(id));
+        for (const id of ids) yield await Promise.resolve(deadLetter(id));
       },
     };
   };
   const choose = async (ids: string[], wanted: string[]) =>
-    (await chooseLetters(reader(ids), wanted, "mento.dead")).map(({ cause }) => cause.id);
+    (await chooseDeadLetters(reader(ids), wanted, "mento.dead")).map(({ cause }) => cause.id);
 
   it("are those of the ids, in the queue's order, and all of an id", async () => {
     expect(await choose(["aaaa-1", "bbbb-2", "aaaa-1", "cccc-3"], ["cccc-3", "aaaa-1"])).toEqual([
@@ -116,46 +116,46 @@ describe("the letters that are meant", () => {
 
 describe("a replay", () => {
   it("sends the message as it was to its queue, and says what it would run", () => {
-    const { send, outcome } = planReplay(letter("m"), wishes);
+    const { send, outcome } = planReplay(deadLetter("m"), request);
     expect(send).toMatchObject({
       routingKey: "mento.default.intake",
       properties: { messageId: "m", headers: {} },
     });
-    expect(outcome).toMatchObject({ outcome: "sent", sentAs: null, outlook: { triggers: ["powder"] } });
+    expect(outcome).toMatchObject({ outcome: "sent", sentAs: null, preview: { triggers: ["powder"] } });
   });
 
   it("for one trigger says so in a header, and keeps that of a letter that was sent for one", () => {
-    const forced = planReplay(letter("m"), { ...wishes, toTrigger: "xpcs" });
+    const forced = planReplay(deadLetter("m"), { ...request, toTrigger: "xpcs" });
     expect(forced.send?.properties.headers).toMatchObject({ "mento-trigger": "xpcs" });
-    expect(forced.outcome.outlook?.triggers).toEqual(["xpcs"]);
-    const kept = planReplay(letter("m", { "mento-trigger": "gone" }), wishes);
+    expect(forced.outcome.preview?.triggers).toEqual(["xpcs"]);
+    const kept = planReplay(deadLetter("m", { "mento-trigger": "gone" }), request);
     expect(kept.send?.properties.headers).toMatchObject({ "mento-trigger": "gone" });
-    expect(kept.outcome.outlook?.error?.code).toBe("unknown-trigger");
+    expect(kept.outcome.preview?.error?.code).toBe("unknown-trigger");
   });
 
   it("under a new id takes the id from the letter: done twice, it is the same id", () => {
-    const first = planReplay(letter("m"), { ...wishes, again: true });
-    const second = planReplay(letter("m"), { ...wishes, again: true, now: new Date() });
+    const first = planReplay(deadLetter("m"), { ...request, again: true });
+    const second = planReplay(deadLetter("m"), { ...request, again: true, now: new Date() });
     expect(first.outcome.sentAs).toBe("m/again-2026-11-22T11:00:00.000Z");
     expect(second.send).toEqual(first.send);
   });
 
   it.each([
-    ["a letter of nobody known", letter("m", { "mento-queue": "" }), {}, "does not say which queue"],
+    ["a letter of nobody known", deadLetter("m", { "mento-queue": "" }), {}, "does not say which queue"],
     [
       "a tracking record, again",
-      letter("m", { "mento-queue": "mento.default.jobs" }),
+      deadLetter("m", { "mento-queue": "mento.default.jobs" }),
       { again: true },
       "not a message",
     ],
     [
       "another group's, for a trigger",
-      letter("m", { "mento-queue": "mento.b.intake" }),
+      deadLetter("m", { "mento-queue": "mento.b.intake" }),
       { toTrigger: "xpcs" },
       "another",
     ],
   ])("leaves %s, and says why", (_, one, more, why) => {
-    const { send, outcome } = planReplay(one, { ...wishes, ...more });
+    const { send, outcome } = planReplay(one, { ...request, ...more });
     expect(send).toBeUndefined();
     expect(outcome.outcome).toBe("left");
     expect(replayLine(outcome)).toContain(why);
@@ -163,7 +163,7 @@ describe("a replay", () => {
 
   it("of a tracking record or of another group's message says nothing of triggers", () => {
     for (const queue of ["mento.default.jobs", "mento.b.intake"]) {
-      const { send, outcome } = planReplay(letter("m", { "mento-queue": queue }), wishes);
+      const { send, outcome } = planReplay(deadLetter("m", { "mento-queue": queue }), request);
       expect(send?.routingKey).toBe(queue);
       expect(replayLine({ ...outcome, outcome: "would-send" })).toContain(`would go to ${queue}`);
     }
@@ -171,8 +171,8 @@ describe("a replay", () => {
 
   it("of a message that cancels jobs names them", () => {
     const cancel = (body: object) => {
-      const one = letter("m", {}, { specversion: "1.0", id: "1", source: "/s", ...body });
-      return replayLine({ ...planReplay(one, wishes).outcome, outcome: "would-send" });
+      const one = deadLetter("m", {}, { specversion: "1.0", id: "1", source: "/s", ...body });
+      return replayLine({ ...planReplay(one, request).outcome, outcome: "would-send" });
     };
     const type = "mento.job.cancel.v1";
     expect(cancel({ type, data: { job: ["k3f7", "4711"] } })).toContain(
@@ -183,11 +183,11 @@ describe("a replay", () => {
   });
 
   it("of a message that no trigger wants, or that is wrong again, says why", () => {
-    const unwanted = planReplay(letter("m", {}, { path: "/x" }), wishes).outcome;
+    const unwanted = planReplay(deadLetter("m", {}, { path: "/x" }), request).outcome;
     expect(replayLine({ ...unwanted, outcome: "would-send" })).toContain(
       "powder: the message has no technique",
     );
-    const wrong = planReplay(letter("m", {}, { file: "/x" }), wishes).outcome;
+    const wrong = planReplay(deadLetter("m", {}, { file: "/x" }), request).outcome;
     expect(replayLine({ ...wrong, outcome: "would-send" })).toContain("would be rejected again");
   });
 });

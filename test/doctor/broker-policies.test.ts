@@ -12,7 +12,7 @@ describe("a policy costs", () => {
     ["history", { "max-age": "1D" }, "max-age 1D: a slow subscriber"],
     ["messages", { "max-length": 10 }, "refuses what is published"],
     ["waits", { expires: 1_000 }, "deleted with all in it"],
-    ["turns", { "consumer-timeout": 60_000 }, "loses its connection"],
+    ["triggerQueues", { "consumer-timeout": 60_000 }, "loses its connection"],
   ])("on %s with %j", (use, definition, cost) => {
     expect(costsOf(use, definition as Record<string, unknown>)).toEqual([expect.stringContaining(cost)]);
   });

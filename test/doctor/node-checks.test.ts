@@ -6,9 +6,9 @@ import { describe, expect, it } from "vitest";
 import { brokerTimeOf } from "../../src/broker/broker-time.ts";
 import {
   checkClock,
-  judgeClocks,
-  judgeHostKeys,
-  judgeLogins,
+  checkClocks,
+  checkHostKeys,
+  checkLogins,
   type NodeAnswer,
 } from "../../src/doctor/node-checks.ts";
 import { MentoError, type ErrorCode } from "../../src/errors.ts";
@@ -23,41 +23,41 @@ function node(host: string, code?: ErrorCode): NodeAnswer {
 describe("the host keys of the reserved nodes", () => {
   it("are good if every node that answers shows the known one", () => {
     const answers = [node("a"), node("b", "ssh-unreachable"), node("c", "ssh-login-refused")];
-    expect(judgeHostKeys(answers)).toMatchObject({ state: "ok", message: "a, c show the known key" });
+    expect(checkHostKeys(answers)).toMatchObject({ state: "ok", message: "a, c show the known key" });
   });
 
   it("fail if one is unknown: the worker would stop at it", () => {
-    expect(judgeHostKeys([node("a"), node("b", "host-key-unknown")])).toMatchObject({
+    expect(checkHostKeys([node("a"), node("b", "host-key-unknown")])).toMatchObject({
       ...{ state: "failed", code: "host-key-unknown", message: "b: host-key-unknown" },
     });
   });
 
   it("are not known if no node answers", () => {
-    expect(judgeHostKeys([node("a", "ssh-unreachable")])).toMatchObject({ state: "skipped" });
+    expect(checkHostKeys([node("a", "ssh-unreachable")])).toMatchObject({ state: "skipped" });
   });
 });
 
 describe("the logins", () => {
   it("are good with one node, and name the dead ones", () => {
-    const finding = judgeLogins([node("a", "ssh-unreachable"), node("b")]);
+    const finding = checkLogins([node("a", "ssh-unreachable"), node("b")]);
     expect(finding).toMatchObject({ state: "warning", message: "b takes bt\na: ssh-unreachable" });
     expect("value" in finding && finding.value.host).toBe("b");
   });
 
   it("fail if no node takes the account, with each one's reason", () => {
-    expect(judgeLogins([node("a", "ssh-unreachable"), node("b", "ssh-login-refused")])).toMatchObject({
+    expect(checkLogins([node("a", "ssh-unreachable"), node("b", "ssh-login-refused")])).toMatchObject({
       ...{ state: "failed", message: "a: ssh-unreachable\nb: ssh-login-refused", code: "ssh-unreachable" },
     });
   });
 
   it("leave wrong host keys to the check before", () => {
-    expect(judgeLogins([node("a", "host-key-unknown"), node("b", "ssh-unreachable")])).toMatchObject({
+    expect(checkLogins([node("a", "host-key-unknown"), node("b", "ssh-unreachable")])).toMatchObject({
       ...{ state: "failed", message: "b: ssh-unreachable" },
     });
   });
 
   it("are not judged where only host keys are wrong", () => {
-    expect(judgeLogins([node("a", "host-key-changed")])).toMatchObject({ state: "skipped" });
+    expect(checkLogins([node("a", "host-key-changed")])).toMatchObject({ state: "skipped" });
   });
 });
 
@@ -75,7 +75,7 @@ describe("clocks", () => {
         { of: "/core", ahead },
       ],
     ]) {
-      const finding = judgeClocks(clocks);
+      const finding = checkClocks(clocks);
       expect(finding.state).toBe(state);
       expect(finding.message).toContain(words);
     }

@@ -21,14 +21,14 @@ const other = sessionOf("2");
 const away = new Unavailable({ code: "ssh-unreachable", message: "The node is away.", hint: "" });
 const full = new Unavailable({ code: "too-many-pending", message: "60 jobs wait.", hint: "" });
 
-let trouble: Unavailable | undefined;
+let failure: Unavailable | undefined;
 let probes: number;
 let open: number;
 let admission: Admission;
 
 beforeEach(() => {
   vi.useFakeTimers();
-  trouble = undefined;
+  failure = undefined;
   probes = 0;
   open = 1;
   admission = new Admission({
@@ -36,7 +36,7 @@ beforeEach(() => {
     maxSubmitRate: 1000,
     probe: () => {
       probes += 1;
-      return trouble === undefined ? Promise.resolve() : Promise.reject(trouble);
+      return failure === undefined ? Promise.resolve() : Promise.reject(failure);
     },
     isOnlySession: () => Promise.resolve(open === 1),
     log: pino({ level: "silent" }),
@@ -137,7 +137,7 @@ describe("a submit that fails while a probe succeeds", () => {
 });
 
 describe("a session whose node is away", () => {
-  beforeEach(() => (trouble = away));
+  beforeEach(() => (failure = away));
 
   it("is asked by one probe, however many messages find it out", async () => {
     await admission.requireOpen(one);
@@ -160,7 +160,7 @@ describe("a session whose node is away", () => {
     await vi.advanceTimersByTimeAsync(100_000);
     expect(probes - soon).toBeLessThanOrEqual(6);
     expect(await stateOf(isOpen)).toBe("pending");
-    trouble = undefined;
+    failure = undefined;
     await vi.advanceTimersByTimeAsync(40_000);
     await isOpen;
     leave();
@@ -201,7 +201,7 @@ describe("a session whose node is away", () => {
     expect(await stateOf(isOpen)).toBe("pending");
     expect(probes).toBeGreaterThan(90);
     expect(probes).toBeLessThan(130);
-    trouble = undefined;
+    failure = undefined;
     await vi.advanceTimersByTimeAsync(40_000);
     expect(await stateOf(isOpen)).toBeUndefined();
   });
@@ -217,7 +217,7 @@ describe("a session whose node is away", () => {
 
   it("that was back before anybody waited for it keeps nobody waiting", async () => {
     await admission.report(one, away);
-    trouble = undefined;
+    failure = undefined;
     await vi.advanceTimersByTimeAsync(5_000);
     expect(await stateOf(admission.whenOpen())).toBeUndefined();
   });
@@ -237,7 +237,7 @@ describe("as long as a probe does not answer", () => {
       maxSubmitRate: 1000,
       probe: async () => {
         await asked;
-        if (trouble !== undefined) throw trouble;
+        if (failure !== undefined) throw failure;
       },
       isOnlySession: () => Promise.resolve(open === 1),
       log: pino({ level: "silent" }),
@@ -258,7 +258,7 @@ describe("as long as a probe does not answer", () => {
   });
 
   it("nobody gets a turn, also not when it then finds trouble", async () => {
-    trouble = away;
+    failure = away;
     const leave = await admission.enter(one, 1);
     void admission.report(one, away).finally(leave);
     for (let count = 0; count < 3; count++) void admission.enter(one, 1).catch(refused);
@@ -274,7 +274,7 @@ describe("as long as a probe does not answer", () => {
 
 describe("a session with enough jobs waiting in Slurm", () => {
   it("is looked at every few seconds", async () => {
-    trouble = full;
+    failure = full;
     await admission.report(one, full);
     expect(await stateOf(admission.enter(one, 1))).toBe(full);
     await vi.advanceTimersByTimeAsync(60_000);
@@ -295,14 +295,14 @@ describe("a session with enough jobs waiting in Slurm", () => {
   });
 
   it("whose node then goes away is asked again soon", async () => {
-    trouble = full;
+    failure = full;
     await admission.report(one, full);
     const isOpen = admission.whenOpen();
     await vi.advanceTimersByTimeAsync(600_000);
-    trouble = away;
+    failure = away;
     await vi.advanceTimersByTimeAsync(2_500);
     expect(await stateOf(admission.enter(one, 1))).toBe(away);
-    trouble = undefined;
+    failure = undefined;
     await vi.advanceTimersByTimeAsync(4_000);
     expect(await stateOf(isOpen)).toBeUndefined();
   });
@@ -321,7 +321,7 @@ describe("the end of a link or a worker", () => {
   });
 
   it("leaves no timer behind, and nobody waiting for a gate", async () => {
-    trouble = away;
+    failure = away;
     await admission.report(one, away);
     const isOpen = admission.whenOpen();
     await vi.advanceTimersByTimeAsync(0);

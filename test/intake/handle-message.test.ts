@@ -45,7 +45,7 @@ interface Outcome {
 /** What becomes of a message whose session's node does not work. */
 async function outcome(
   isOpen: boolean,
-  trouble: MentoError,
+  failure: MentoError,
   { told = reported, names = ["t"], tried = [] }: Outcome = {},
 ): Promise<MentoError> {
   const deps: MessageDeps = {
@@ -56,7 +56,7 @@ async function outcome(
     report: () => Promise.resolve(told),
     targetFor: (_, { program = "" }) => {
       tried.push(program);
-      return Promise.reject(trouble);
+      return Promise.reject(failure);
     },
     requireRoom: () => Promise.reject(new Error("not reached")),
     queueFor: () => Promise.reject(new Error("not reached")),
@@ -75,7 +75,7 @@ async function outcome(
       properties,
       isFromEvents: false,
       receivedAt: new Date(),
-      dataLook: undefined,
+      dataCheck: undefined,
       onlyTrigger: undefined,
     },
     queuedFor: [],
@@ -157,7 +157,7 @@ describe("a trigger that counts its jobs", () => {
     });
     const received = {
       ...{ body: Buffer.from(JSON.stringify({ path: "/gpfs/current/raw/a.h5" })), receivedAt: at },
-      ...{ properties: { messageId: "1", appId: "/s" }, dataLook: undefined, onlyTrigger: undefined },
+      ...{ properties: { messageId: "1", appId: "/s" }, dataCheck: undefined, onlyTrigger: undefined },
       ...{ queuedFor: [], queuedPosition: undefined, isFromEvents: false },
       copyFor: (trigger: string, { session, beamline }: QueuedPosition) => ({
         ...{

@@ -1,6 +1,6 @@
 import { pino } from "pino";
 import { describe, expect, it, vi } from "vitest";
-import { isSameTrouble, LeftWaiting, openIntake } from "../../src/intake/intake.ts";
+import { isSameFailure, LeftWaiting, openIntake } from "../../src/intake/intake.ts";
 import { LinkCare } from "../../src/broker/link-care.ts";
 import type { BrokerLink } from "../../src/broker/connection.ts";
 import { topologyFor } from "../../src/broker/topology.ts";
@@ -11,11 +11,11 @@ import { eventually } from "../support/eventually.ts";
 import { CORE, jobEndedEvent } from "../triggers/job-ended.ts";
 
 it("a submit that fails and is then looked for, in turns, is one trouble with one deadline", () => {
-  expect(isSameTrouble("submit-not-now", "submit-in-flight")).toBe(true);
-  expect(isSameTrouble("submit-in-flight", "submit-not-now")).toBe(true);
-  expect(isSameTrouble("data-not-there", "data-not-there")).toBe(true);
-  expect(isSameTrouble("no-session-open", "data-not-there")).toBe(false);
-  expect(isSameTrouble(null, "data-not-there")).toBe(false);
+  expect(isSameFailure("submit-not-now", "submit-in-flight")).toBe(true);
+  expect(isSameFailure("submit-in-flight", "submit-not-now")).toBe(true);
+  expect(isSameFailure("data-not-there", "data-not-there")).toBe(true);
+  expect(isSameFailure("no-session-open", "data-not-there")).toBe(false);
+  expect(isSameFailure(null, "data-not-there")).toBe(false);
 });
 
 /** Of a copy that a worker had before. */
@@ -227,11 +227,11 @@ describe("what is announced of a job's event that cannot start the next job", ()
     }
     return events;
   }
-  const trouble = { code: "no-session-open", message: "none", hint: "" } as const;
+  const failure = { code: "no-session-open", message: "none", hint: "" } as const;
 
   it.each<[string, Error]>([
-    ["rejected", new Rejected(trouble)],
-    ["deferred", new Deferred({ ...trouble, giveUpAfterSeconds: 60 })],
+    ["rejected", new Rejected(failure)],
+    ["deferred", new Deferred({ ...failure, giveUpAfterSeconds: 60 })],
   ])(
     "%s: names the data-ready message that the chain comes from, and what it was about",
     async (what, error) => {
@@ -249,7 +249,7 @@ describe("what is announced of a job's event that cannot start the next job", ()
   );
 
   it("has an id of its own for each link of the chain, and the same when it is delivered again", async () => {
-    const events = await announced(new Rejected(trouble), ["j1/completed", "j2/completed", "j1/completed"]);
+    const events = await announced(new Rejected(failure), ["j1/completed", "j2/completed", "j1/completed"]);
     const [first, second, again] = events.map(({ id }) => id);
     expect(second).not.toBe(first);
     expect(again).toBe(first);

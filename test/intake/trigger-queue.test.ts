@@ -9,7 +9,7 @@ import { Trigger } from "../../src/triggers/trigger-config.ts";
 
 let free: number;
 let fullOf: "trigger" | "session";
-let trouble: Error | undefined;
+let failure: Error | undefined;
 let there: Set<string>;
 let isLookBroken: boolean;
 let isOutranked: boolean;
@@ -23,7 +23,7 @@ beforeEach(() => {
   vi.useFakeTimers();
   free = 0;
   fullOf = "trigger";
-  trouble = undefined;
+  failure = undefined;
   there = new Set();
   isLookBroken = isOutranked = false;
   openSessions = ["1"];
@@ -44,7 +44,7 @@ function open(config: object, prefetch = 64): TriggerQueue {
       if (position !== "now")
         return Promise.resolve(void done.push(`${messageId} by ${position.overtakenBy}`));
       tries += 1;
-      if (trouble !== undefined) return Promise.reject(trouble);
+      if (failure !== undefined) return Promise.reject(failure);
       if (there.has(messageId)) return Promise.resolve(void done.push(`${messageId} found`));
       if (free === 0) return Promise.reject(noPermitYet("t", fullOf));
       free -= 1;
@@ -73,7 +73,7 @@ function join(
     properties: { messageId: name },
     isFromEvents: false,
     receivedAt: new Date(),
-    dataLook: undefined,
+    dataCheck: undefined,
     onlyTrigger: "t",
     queuedFor: [],
     queuedPosition: { concurrencyKey, order, session: "1", beamline: "p11" },
@@ -165,14 +165,14 @@ describe("a trigger's queue", () => {
 
   it("lets a message that cannot work go its way, and keeps those that wait for a node that is away", async () => {
     const queue = open({ concurrency: 1 });
-    trouble = new Unavailable({ code: "ssh-unreachable", message: "away", hint: "" });
+    failure = new Unavailable({ code: "ssh-unreachable", message: "away", hint: "" });
     const work = join(queue, "a");
     expect(await stateOf(work)).toBe("pending");
-    trouble = new Rejected({ code: "submit-refused", message: "no", hint: "" });
+    failure = new Rejected({ code: "submit-refused", message: "no", hint: "" });
     await vi.advanceTimersByTimeAsync(2_000);
-    expect(await stateOf(work)).toBe(trouble);
-    trouble = new BrokerUnavailable({ code: "broker-lost", message: "broken", hint: "" });
-    expect(await stateOf(join(queue, "b"))).toBe(trouble);
+    expect(await stateOf(work)).toBe(failure);
+    failure = new BrokerUnavailable({ code: "broker-lost", message: "broken", hint: "" });
+    expect(await stateOf(join(queue, "b"))).toBe(failure);
   });
 
   it("gives way to a higher priority while it is the session that is full", async () => {

@@ -141,10 +141,10 @@ describe("a worker goes on", () => {
     await limitTo(bytes);
     await startAgain();
     const path = writeOnCore("data\n", own);
-    const messages = ["a", "b"].map((letter) => ({
+    const messages = ["a", "b"].map((deadLetter) => ({
       ...{ path, technique: "quick" },
       // The message is just below the limit; what is said of its job has all of it, and more.
-      parameters: { calibration: letter.repeat(bytes - 700) },
+      parameters: { calibration: deadLetter.repeat(bytes - 700) },
     }));
     for (const data of messages) {
       const client = await connectBroker({ url: own.facility.broker.url, prefix: site.prefix });
@@ -237,10 +237,10 @@ describe("dead letters", () => {
     const client = await connectBroker({ url: own.facility.broker.url, prefix: site.prefix });
     try {
       for (let look = 0; look < 22; look++) {
-        const letters = await DeadLetters.open(client);
+        const deadLetters = await DeadLetters.open(client);
         const ids: string[] = [];
-        for await (const { cause } of letters.read()) ids.push(cause.id);
-        await letters.close();
+        for await (const { cause } of deadLetters.read()) ids.push(cause.id);
+        await deadLetters.close();
         expect(ids.sort()).toEqual(["look-1", "look-2"]);
       }
     } finally {

@@ -115,12 +115,12 @@ describe("a message", () => {
     }
     await site.event("message.rejected", id);
     const channel = await link.consuming.createChannel();
-    const letter = await eventually(
+    const deadLetter = await eventually(
       "it is there",
       async () => (await channel.get(topology.deadQueue)) || undefined,
     );
-    expect(letter.content.equals(body)).toBe(true);
-    channel.ack(letter);
+    expect(deadLetter.content.equals(body)).toBe(true);
+    channel.ack(deadLetter);
     await channel.close();
   });
 });
@@ -236,7 +236,7 @@ describe("a policy on Mento's queues", () => {
       const told: MentoError[] = [];
       const subscription = await subscribe(client, {
         types: ["data.ready"],
-        onTrouble: (trouble) => trouble && told.push(trouble),
+        onFailure: (failure) => failure && told.push(failure),
       });
       const parameters = { filler: "x".repeat(1000) };
       let total = 0;

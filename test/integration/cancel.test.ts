@@ -406,8 +406,8 @@ describe.concurrent("a message that cancels", () => {
     expect(MessageEventData.parse(message.answer).error?.code).toBe("cancel-not-allowed");
     const rejected = await strict.event("message.rejected", message.id);
     expect(rejected.data.error?.message).toContain(user);
-    const letters = await tryMento(["dead", "list", "-c", strict.configFile, "--json"]);
-    expect(letters.stdout).toContain("cancel-not-allowed");
+    const deadLetters = await tryMento(["dead", "list", "-c", strict.configFile, "--json"]);
+    expect(deadLetters.stdout).toContain("cancel-not-allowed");
     expect(strict.jobEventsOf(id).map(({ type }) => type)).not.toContain("mento.job.cancelled.v1");
     await cancelWith(strict, job);
   });

@@ -222,7 +222,7 @@ it("a poison message, which ends every worker that takes it, ends in the dead-le
     ["mento.message.rejected.v1", "worker-ended"],
   ]);
   const channel = await one.client?.link.consuming.createChannel();
-  const letter = await channel?.get(one.client?.topology.deadQueue ?? "", { noAck: true });
-  expect(letter && letter.properties.messageId).toBe(one.id);
+  const deadLetter = await channel?.get(one.client?.topology.deadQueue ?? "", { noAck: true });
+  expect(deadLetter && deadLetter.properties.messageId).toBe(one.id);
   await one.close();
 });

@@ -71,10 +71,10 @@ async function putLetter(id: string, headers: Record<string, unknown> = {}, body
 
 /** Reads all letters in this process, as every command does, and puts them back. */
 async function readOnce(): Promise<DeadLetter[]> {
-  const letters = await DeadLetters.open(client);
+  const deadLetters = await DeadLetters.open(client);
   const found: DeadLetter[] = [];
-  for await (const letter of letters.read()) found.push(letter);
-  await letters.close();
+  for await (const deadLetter of deadLetters.read()) found.push(deadLetter);
+  await deadLetters.close();
   return found;
 }
 
@@ -259,8 +259,8 @@ describe("replay", () => {
     const body = json({ path: writeOnCore(), technique: "powder" });
     await putLetter(id, {}, body);
     const dying = await connectBroker({ url: facility.broker.url, prefix: site.prefix });
-    const letters = await DeadLetters.open(dying);
-    for await (const { body: sent, queue } of letters.read()) {
+    const deadLetters = await DeadLetters.open(dying);
+    for await (const { body: sent, queue } of deadLetters.read()) {
       const properties = { messageId: id };
       await dying.publisher.publish({ exchange: "", routingKey: queue ?? "", body: sent, properties });
       break;
@@ -354,8 +354,8 @@ describe("replay of a job's event that RabbitMQ itself gave up", () => {
       for (let message = await channel.get(queue); message !== false; message = await channel.get(queue)) {
         channel.nack(message, false, true);
       }
-      const letters = (await listed()).map(({ id }) => id);
-      return ids.every((id) => letters.includes(id)) ? true : undefined;
+      const deadLetters = (await listed()).map(({ id }) => id);
+      return ids.every((id) => deadLetters.includes(id)) ? true : undefined;
     });
   }
 
@@ -445,7 +445,7 @@ describe("the letters are safe", () => {
       }
       await areBack(ids.length);
       const one = await DeadLetters.open(client);
-      for await (const letter of one.read()) one.keep(letter);
+      for await (const deadLetter of one.read()) one.keep(deadLetter);
       await one.close();
       await areBack(ids.length);
       expect((await dead("replay", "--dry-run")).stderr).toContain("3 dead letters");
@@ -458,8 +458,8 @@ describe("the letters are safe", () => {
   });
 
   it("when the reader of the command's output stops reading", async () => {
-    for (let letter = 0; letter < 30; letter++) {
-      await putLetter(`piped-${letter}`, {}, Buffer.alloc(20_000, 0x61));
+    for (let deadLetter = 0; deadLetter < 30; deadLetter++) {
+      await putLetter(`piped-${deadLetter}`, {}, Buffer.alloc(20_000, 0x61));
     }
     for (const command of ["list", "list --json", "replay --dry-run", "show piped-7"]) {
       const line = `"$1" "$2" dead ${command} -c "$3" | head -n 1`;
@@ -474,8 +474,8 @@ describe("the letters are safe", () => {
     const proxy = await openTcpProxy(Number(url.port));
     url.port = String(proxy.port);
     const other = await connectBroker({ url: url.href, prefix: site.prefix });
-    const letters = await DeadLetters.open(other);
-    for await (const letter of letters.read()) letters.keep(letter);
+    const deadLetters = await DeadLetters.open(other);
+    for await (const deadLetter of deadLetters.read()) deadLetters.keep(deadLetter);
     proxy.close();
     await eventually("both are back", async () => ((await listed()).length === 2 ? true : undefined));
     expect((await listed()).map(({ id }) => id)).toEqual(["killed-1", "killed-2"]);
@@ -484,13 +484,13 @@ describe("the letters are safe", () => {
   it("from two at once: the second waits, then says that another is at them", async () => {
     await putLetter("busy-1");
     const other = await connectBroker({ url: facility.broker.url, prefix: site.prefix });
-    const letters = await DeadLetters.open(other);
+    const deadLetters = await DeadLetters.open(other);
     const waiting = dead("list");
     const { code, stderr } = await waiting;
     expect(code).toBe(1);
     expect(stderr).toContain("[dead-letters-busy]");
     const patient = dead("list");
-    await letters.close();
+    await deadLetters.close();
     expect((await patient).stdout).toContain("busy-1");
     await other.close();
   });

@@ -268,13 +268,13 @@ describe("what amqplib cannot read, or not write", () => {
     );
     expect(lostLinks()).toBe(before);
     // Of those for which RabbitMQ ended the connection some were in the queue already.
-    const letters = await waitingIn(`${site.prefix}.dead`);
-    expect(letters).toBeGreaterThanOrEqual(paths.length);
+    const deadLetters = await waitingIn(`${site.prefix}.dead`);
+    expect(deadLetters).toBeGreaterThanOrEqual(paths.length);
     const listed = await mento("dead", "list", "-c", site.configFile);
-    expect(listed.stdout.trim().split("\n")).toHaveLength(letters);
+    expect(listed.stdout.trim().split("\n")).toHaveLength(deadLetters);
     await mento("dead", "replay", "-c", site.configFile, "--rate", "1000");
     await eventually("all are rejected again", async () =>
-      (await waitingIn(`${site.prefix}.dead`)) === letters ? true : undefined,
+      (await waitingIn(`${site.prefix}.dead`)) === deadLetters ? true : undefined,
     );
     await mento("dead", "drop", "--all", "-c", site.configFile);
     expect(worker.log).not.toContain("put aside");
@@ -316,9 +316,11 @@ describe("messages of many times what a worker reads", () => {
       const lines = (await list()).trim().split("\n");
       return lines.length === COUNT ? lines : undefined;
     });
-    const letters = listed.map((line) => JSON.parse(line) as { id: string; bytes: number; error: object });
-    expect(letters.map(({ id }) => id).sort()).toEqual([...ids].sort());
-    for (const { bytes, error } of letters) {
+    const deadLetters = listed.map(
+      (line) => JSON.parse(line) as { id: string; bytes: number; error: object },
+    );
+    expect(deadLetters.map(({ id }) => id).sort()).toEqual([...ids].sort());
+    for (const { bytes, error } of deadLetters) {
       expect(bytes).toBe(BYTES);
       expect(error).toMatchObject({ code: "message-too-large" });
     }

@@ -51,8 +51,8 @@ function heldArray({ data }: AnyEvent, tasks = TASKS, parameters = {}): Buffer[]
   const array = askSlurm(own.facility, "sbatch", ...options, ...marked, "--wrap=true").trim();
   const jobsDirectory = posix.dirname(data.job.directory);
   return Array.from({ length: tasks }, (_, task) => {
-    const letters = `${arrayId}x${task}x`.replaceAll(/\d/g, (digit) => "ghijklmnop"[Number(digit)] ?? "");
-    const id = letters.padEnd(26, "a");
+    const deadLetters = `${arrayId}x${task}x`.replaceAll(/\d/g, (digit) => "ghijklmnop"[Number(digit)] ?? "");
+    const id = deadLetters.padEnd(26, "a");
     const job = { ...data.job, id, directory: `${jobsDirectory}/${id}` };
     const slurm = { ...data.slurm, jobId: `${array}_${task}` };
     const message = { ...data.message, parameters };

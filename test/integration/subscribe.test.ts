@@ -227,10 +227,10 @@ describe("a subscription", () => {
 describe("a subscription whose broker is lost", () => {
   it("connects again and goes on where it was: nothing is missed, nothing comes twice", async () => {
     const { proxy, client } = await connectOverProxy();
-    const troubles: (string | undefined)[] = [];
-    const onTrouble = (trouble: { code: string } | undefined) => void troubles.push(trouble?.code);
+    const failures: (string | undefined)[] = [];
+    const onFailure = (failure: { code: string } | undefined) => void failures.push(failure?.code);
     const name = newName();
-    const live = await listen(client, { onTrouble });
+    const live = await listen(client, { onFailure });
     const past = await listen(client, { since: "1h" });
     const stream = source.stream(name);
     for (let cut = 0; cut < 6; cut++) {
@@ -242,8 +242,8 @@ describe("a subscription whose broker is lost", () => {
       await arrived(ids, all.at(-1) ?? "");
       expect(ids().filter((id) => id.startsWith(name))).toEqual(all);
     }
-    expect(troubles).toContain("broker-lost");
-    expect(troubles.at(-1)).toBeUndefined();
+    expect(failures).toContain("broker-lost");
+    expect(failures.at(-1)).toBeUndefined();
   });
 
   it("has what was announced meanwhile, even if it had not had anything before", async () => {
@@ -266,8 +266,8 @@ describe("a subscription whose broker is lost", () => {
     const own = await ownSource();
     const { proxy, client } = await connectOverProxy(own);
     let isBack = false;
-    const onTrouble = (trouble: unknown) => void (isBack = trouble === undefined);
-    const { ids } = await listen(client, { onTrouble });
+    const onFailure = (failure: unknown) => void (isBack = failure === undefined);
+    const { ids } = await listen(client, { onFailure });
     proxy.cut();
     await eventually("it reads again", () => isBack || undefined);
     // Longer than it looks for events of the past.
@@ -379,10 +379,10 @@ describe("a subscription ends", () => {
     closing.push(() => own.close());
     const client = await connect(own);
     const said: (string | undefined)[] = [];
-    const onTrouble = (trouble: MentoError | undefined) => said.push(trouble?.code);
+    const onFailure = (failure: MentoError | undefined) => said.push(failure?.code);
     const stop = new AbortController();
     const given = subscribe(client, { wait: true, signal: stop.signal });
-    const waiting = [{}, { since: "1h" }].map((more) => listen(client, { wait: true, onTrouble, ...more }));
+    const waiting = [{}, { since: "1h" }].map((more) => listen(client, { wait: true, onFailure, ...more }));
     await eventually("it waits", () => said.length >= 4 || undefined);
     stop.abort();
     await given;

@@ -5,7 +5,13 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import fc from "fast-check";
 import { afterAll, describe, expect, it } from "vitest";
-import { askCommand, lookCommand, parseLook, standingInSlurm, type FoundJob } from "../../src/jobs/cancel.ts";
+import {
+  askCommand,
+  cancelQueryCommand,
+  parseCancelQuery,
+  standingInSlurm,
+  type FoundJob,
+} from "../../src/jobs/cancel.ts";
 import { parseCancelRequest } from "../../src/jobs/cancel-request.ts";
 import { cancelProcessesCommand, parseCancelled, processesCommand } from "../../src/jobs/process.ts";
 import type { JobRecords } from "../../src/jobs/records.ts";
@@ -29,7 +35,7 @@ const request = (reason: string | null = null, who = "me@here") => ({
 });
 const look = (jobIds: string[]) => {
   const jobs = { jobsDirectory: top, jobIds, account: null };
-  return parseLook(sh(lookCommand(jobs)).stdout, jobs).found;
+  return parseCancelQuery(sh(cancelQueryCommand(jobs)).stdout, jobs).found;
 };
 
 describe("who asks, in the job's directory", () => {
@@ -76,9 +82,9 @@ describe("who asks, in the job's directory", () => {
 describe("a look", () => {
   it("finds nothing where no job has ever run", () => {
     const jobs = { jobsDirectory: join(top, "nothing"), jobIds: ["job"], account: null };
-    const { status, stdout } = sh(lookCommand(jobs));
+    const { status, stdout } = sh(cancelQueryCommand(jobs));
     expect(status).toBe(0);
-    expect(parseLook(stdout, jobs).found.size).toBe(0);
+    expect(parseCancelQuery(stdout, jobs).found.size).toBe(0);
   });
 
   it("is not misled by the end of a log", () => {
@@ -100,7 +106,7 @@ describe("a look", () => {
     const jobs = { jobsDirectory: "/j", jobIds: ["job"], account: "a" };
     fc.assert(
       fc.property(fc.string({ unit: "binary" }), (output) => {
-        expect(parseLook(Buffer.from(output), jobs).found.size).toBe(0);
+        expect(parseCancelQuery(Buffer.from(output), jobs).found.size).toBe(0);
       }),
     );
   });

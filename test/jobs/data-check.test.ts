@@ -13,7 +13,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { dataCheck, linkCheck, lookId, type DataHere, type DataWanted } from "../../src/jobs/data-check.ts";
+import {
+  dataCheck,
+  linkCheck,
+  dataCheckId,
+  type DataHere,
+  type DataWanted,
+} from "../../src/jobs/data-check.ts";
 
 let top: string;
 let root: string;
@@ -67,7 +73,7 @@ describe("data on the core file system", () => {
     const look = check([path]);
     expect(look).toMatch(/^changing 4:\d+\.\d+,$/);
     truncateSync(path, 2);
-    expect(lookId(check([path]))).not.toBe(lookId(look));
+    expect(dataCheckId(check([path]))).not.toBe(dataCheckId(look));
     expect(check([path], { isSettled: true })).toBe("good");
   });
 

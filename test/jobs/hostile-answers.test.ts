@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { chooseReservation } from "../../src/beamtime/reservation.ts";
 import { parseAccounting } from "../../src/slurm/accounting.ts";
 import { lastLines } from "../../src/shells/answer-lines.ts";
-import { parseLook } from "../../src/jobs/cancel.ts";
+import { parseCancelQuery } from "../../src/jobs/cancel.ts";
 import { parseCancelled, parseProcesses } from "../../src/jobs/process.ts";
 import { parseRecords } from "../../src/jobs/records.ts";
 import { parseRecord } from "../../src/jobs/run-script.ts";
@@ -55,7 +55,7 @@ describe(
     ])("%s", (_, said) => {
       expect(parseSqueue(said).size).toBeLessThanOrEqual(65_536);
       const jobIds = Array.from({ length: 50 }, (_one, number) => `j${number}`);
-      const look = parseLook(Buffer.from(`${said}\nmento-directories\n`), {
+      const look = parseCancelQuery(Buffer.from(`${said}\nmento-directories\n`), {
         ...{ jobsDirectory: "/j", jobIds, account: "a" },
       });
       expect(look.found.size).toBe(0);
@@ -76,7 +76,7 @@ describe(
       const jobIds = Array.from({ length: 1_000 }, (_one, number) => `j${number}`);
       const output = Buffer.from(`mento-directories\n${said}\n`);
       const used = cpuTime();
-      const { found } = parseLook(output, { jobsDirectory: "/j", jobIds, account: "a" });
+      const { found } = parseCancelQuery(output, { jobsDirectory: "/j", jobIds, account: "a" });
       // A tenth of it on a machine that does nothing else.
       expect(used()).toBeLessThan(600);
       expect(found.size).toBeLessThanOrEqual(1);
@@ -87,7 +87,7 @@ describe(
       const jobIds = Array.from({ length: 1_000 }, (_one, number) => `j${number}`);
       const said = lines(140_000, (number) => `${number}|RUNNING|1|2|n|mento:j1|/d|${"r".repeat(60)}`);
       const used = cpuTime();
-      const { found } = parseLook(Buffer.from(`${said}\nmento-directories\n`), {
+      const { found } = parseCancelQuery(Buffer.from(`${said}\nmento-directories\n`), {
         ...{ jobsDirectory: "/j", jobIds, account: "a" },
       });
       expect(used()).toBeLessThan(600);

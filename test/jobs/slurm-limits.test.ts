@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { cancelInSlurmCommand, lookCommand } from "../../src/jobs/cancel.ts";
+import { cancelInSlurmCommand, cancelQueryCommand } from "../../src/jobs/cancel.ts";
 import { adoptCommand, submitCommand } from "../../src/jobs/directory.ts";
 import { SLURM_NOW_COMMAND } from "../../src/slurm/slurm-now.ts";
 import { cancelHeldCommand, exitCommand, squeueCommand } from "../../src/slurm/squeue.ts";
@@ -39,7 +39,7 @@ it.each([
   ["to take a job, which it may have or not", submit, ["squeue", "sbatch", "squeue"]],
   ["for a job whose submit was cut off", adoptCommand(job, "bttest"), ["squeue", "sacct"]],
   ["to cancel a held job", cancelHeldCommand("1_2", "mento:k3f7"), ["scontrol", "scancel", "squeue"]],
-  ["how jobs that are to be cancelled stand", lookCommand(jobs), ["squeue"]],
+  ["how jobs that are to be cancelled stand", cancelQueryCommand(jobs), ["squeue"]],
   [
     "to cancel tasks of an array",
     cancelInSlurmCommand(jobs, new Map([["k3f7", ["1_2"]]]), { who: "a", reason: null, at: "" }),

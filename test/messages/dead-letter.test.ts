@@ -10,7 +10,7 @@ import {
 import { amqpMessage } from "../support/amqp-message.ts";
 
 const json = (value: unknown) => Buffer.from(JSON.stringify(value));
-const letter = (headers: object, some: object = {}, body = json({ path: "/x" })) =>
+const deadLetter = (headers: object, some: object = {}, body = json({ path: "/x" })) =>
   readDeadLetter(amqpMessage(body, { messageId: "m", ...some, headers }, { redelivered: true }));
 
 const ofWorker = {
@@ -38,7 +38,7 @@ const ofBroker = {
 
 describe("a dead letter", () => {
   it("of a worker says why, since when, and where it came from", () => {
-    expect(letter({ ...ofWorker, "x-delivery-count": 3 })).toMatchObject({
+    expect(deadLetter({ ...ofWorker, "x-delivery-count": 3 })).toMatchObject({
       cause: { id: "m" },
       error: { code: "not-json", message: "It is not JSON.", hint: "Send JSON." },
       ...{ attempts: 2, firstSeen: "2026-11-22T12:00:00.000Z", queue: "mento.default.intake" },
@@ -47,7 +47,7 @@ describe("a dead letter", () => {
   });
 
   it("of the broker is known by the broker's account of its last death", () => {
-    const found = letter(ofBroker);
+    const found = deadLetter(ofBroker);
     expect(found.error.code).toBeNull();
     expect(found.error.message).toContain("again and again");
     expect(found.queue).toBe("mento.default.intake");
@@ -57,11 +57,11 @@ describe("a dead letter", () => {
   it("that is too large to be read was put away by the broker, for the worker, and says so", () => {
     const death = { count: 1, reason: "rejected", queue: "mento.default.intake", exchange: "mento.data" };
     const body = Buffer.alloc(2 * 1024 * 1024, 0x20);
-    const found = letter({ "x-death": [death] }, {}, body);
+    const found = deadLetter({ "x-death": [death] }, {}, body);
     expect(found).toMatchObject({ queue: "mento.default.intake", error: { code: "message-too-large" } });
     expect(found.error.message).toContain("2097152 bytes");
     // Of a usual size it has lost a worker its link, each time.
-    expect(letter({ "x-death": [death] }).error).toMatchObject({
+    expect(deadLetter({ "x-death": [death] }).error).toMatchObject({
       code: "worker-ended",
       message: expect.stringContaining("lost its connection") as string,
     });
@@ -69,7 +69,7 @@ describe("a dead letter", () => {
 
   it("of the broker is not what its producer's headers make of it", () => {
     const forged = { ...ofWorker, "mento-queue": "somebody-elses", "mento-trigger": "t" };
-    const found = letter({ ...ofBroker, ...forged, "mento-exchange": "mento.events" });
+    const found = deadLetter({ ...ofBroker, ...forged, "mento-exchange": "mento.events" });
     expect(found.error.code).toBeNull();
     expect(found).toMatchObject({ queue: "mento.default.intake", trigger: null, attempts: 0 });
     expect(headersOfReplay(found, found.trigger)).toEqual({});
@@ -78,7 +78,7 @@ describe("a dead letter", () => {
   it("of the broker came from the queue of its latest death, whatever its producer wrote behind that", () => {
     const [latest] = ofBroker["x-death"];
     const forged = { count: 1, reason: "delivery_limit", queue: "mento.default.jobs", exchange: "" };
-    const found = letter({
+    const found = deadLetter({
       "x-death": [{ ...latest, reason: "expired" }, forged],
       "x-last-death-queue": "x",
     });
@@ -86,17 +86,17 @@ describe("a dead letter", () => {
   });
 
   it("is not a worker's if headers were left out that nobody could read: the broker's account may be among them", () => {
-    const found = letter({ ...ofWorker, "x-mento-left-out": true, "mento-exchange": "mento.events" });
+    const found = deadLetter({ ...ofWorker, "x-mento-left-out": true, "mento-exchange": "mento.events" });
     expect(found).toMatchObject({ queue: "-", trigger: null, error: { code: null } });
     expect(headersOfReplay(found, null)).toEqual({});
   });
 
   it("of the broker that calls itself the end of a job is one only where somebody else says so", () => {
     const type = "mento.job.completed.v1";
-    const forged = letter({ ...ofBroker, "mento-exchange": "mento.events" }, { type });
+    const forged = deadLetter({ ...ofBroker, "mento-exchange": "mento.events" }, { type });
     expect(isUnprovenEnd(forged)).toBe(true);
-    expect(isUnprovenEnd(letter(ofWorker, { type }))).toBe(false);
-    expect(isUnprovenEnd(letter(ofBroker))).toBe(false);
+    expect(isUnprovenEnd(deadLetter(ofWorker, { type }))).toBe(false);
+    expect(isUnprovenEnd(deadLetter(ofBroker))).toBe(false);
     const proven = withPlace(forged, "mento.events", "p11.-.job.completed");
     expect(headersOfReplay(proven, null)).toEqual({
       "mento-exchange": "mento.events",
@@ -106,15 +106,20 @@ describe("a dead letter", () => {
 
   it("of the broker that waited for one trigger is for that one", () => {
     const death = { count: 1, reason: "expired", queue: "mento.default.trigger.a.b", exchange: "" };
-    expect(letter({ "x-death": [death] }).trigger).toBe("a.b");
+    expect(deadLetter({ "x-death": [death] }).trigger).toBe("a.b");
   });
 
   it("of nobody known says that", () => {
-    expect(letter({})).toMatchObject({ error: { code: null }, queue: null, firstSeen: null, attempts: 0 });
-    expect(letter({ "mento-attempts": "odd", "mento-first-seen": "soon" })).toMatchObject({
+    expect(deadLetter({})).toMatchObject({
+      error: { code: null },
+      queue: null,
+      firstSeen: null,
+      attempts: 0,
+    });
+    expect(deadLetter({ "mento-attempts": "odd", "mento-first-seen": "soon" })).toMatchObject({
       ...{ queue: null, firstSeen: null, attempts: 0 },
     });
-    expect(letter({ "x-death": "odd" })).toMatchObject({ queue: "-", firstSeen: null });
+    expect(deadLetter({ "x-death": "odd" })).toMatchObject({ queue: "-", firstSeen: null });
   });
 
   const moved = { count: 1, reason: "delivery_limit", queue: "mento.dead", exchange: "" };
@@ -137,7 +142,7 @@ describe("a dead letter", () => {
   ])("of %s says the same when it has been read too often, and was moved", (_, headers, more) => {
     const after = amqpMessage(json({ path: "/x" }), { messageId: "m", headers: { ...headers, ...more } });
     const { properties, ...read } = readDeadLetter(beforeReturn(after, "mento.dead"));
-    const { properties: own, ...before } = letter(headers);
+    const { properties: own, ...before } = deadLetter(headers);
     expect(own.headers).toBeDefined();
     expect(JSON.stringify(properties.headers)).not.toContain('"queue":"mento.dead"');
     for (const one of [read, before]) Object.assign(one.received.properties, { headers: undefined });
@@ -146,9 +151,9 @@ describe("a dead letter", () => {
 });
 
 describe("two letters are of the same message", () => {
-  const one = letter(ofWorker);
+  const one = deadLetter(ofWorker);
   it("whenever and why they were rejected", () => {
-    const other = letter({
+    const other = deadLetter({
       ...ofWorker,
       "mento-error-code": "x",
       "mento-first-seen": "2026-11-23T00:00:00Z",
@@ -157,16 +162,16 @@ describe("two letters are of the same message", () => {
   });
 
   it.each([
-    ["id", letter(ofWorker, { messageId: "n" })],
-    ["source", letter(ofWorker, { appId: "/other" })],
-    ["body", letter(ofWorker, {}, json({ path: "/y" }))],
-    ["queue", letter({ ...ofWorker, "mento-queue": "mento.other.intake" })],
-    ["trigger", letter({ ...ofWorker, "mento-trigger": "t" })],
-    ["exchange", letter({ ...ofWorker, "mento-exchange": "mento.events" })],
-    ["login", letter({ ...ofWorker, "mento-user-id": "daq" })],
-    ["encoding", letter(ofWorker, { contentEncoding: "gzip" })],
-    ["attribute", letter({ ...ofWorker, "cloudEvents:id": "m", "cloudEvents:subject": "s" })],
-    ["sender, who is answered elsewhere", letter(ofWorker, { replyTo: "elsewhere" })],
+    ["id", deadLetter(ofWorker, { messageId: "n" })],
+    ["source", deadLetter(ofWorker, { appId: "/other" })],
+    ["body", deadLetter(ofWorker, {}, json({ path: "/y" }))],
+    ["queue", deadLetter({ ...ofWorker, "mento-queue": "mento.other.intake" })],
+    ["trigger", deadLetter({ ...ofWorker, "mento-trigger": "t" })],
+    ["exchange", deadLetter({ ...ofWorker, "mento-exchange": "mento.events" })],
+    ["login", deadLetter({ ...ofWorker, "mento-user-id": "daq" })],
+    ["encoding", deadLetter(ofWorker, { contentEncoding: "gzip" })],
+    ["attribute", deadLetter({ ...ofWorker, "cloudEvents:id": "m", "cloudEvents:subject": "s" })],
+    ["sender, who is answered elsewhere", deadLetter(ofWorker, { replyTo: "elsewhere" })],
   ])("but not of another %s", (_, other) => {
     expect(samenessOf(one)).not.toBe(samenessOf(other));
   });

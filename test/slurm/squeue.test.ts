@@ -40,9 +40,9 @@ describe("squeue's listing", () => {
 
   it.each(["reservation", "reservation ", "reservation x was ", "x"])(
     "tells it of a reason that is %j a hundred thousand times, too, soon",
-    (words) => {
+    (reports) => {
       const begun = performance.now();
-      const reason = words.repeat(100_000);
+      const reason = reports.repeat(100_000);
       expect(isHeldForReservation({ state: "PENDING", reason })).toBe(false);
       expect(parseSqueue(`8|PENDING|0:00|1:00||mento:b|/j/b|${reason}\n`).size).toBe(1);
       expect(performance.now() - begun).toBeLessThan(5000);
@@ -57,20 +57,20 @@ const ARRAYS = `6_2|CANCELLED|0:00|1:00:00||mento:array:x|/j/.arrays/x|Partition
 `;
 
 describe("a task of an array", () => {
-  const words = parseSqueue(ARRAYS);
+  const reports = parseSqueue(ARRAYS);
   const task = (jobId: string, arrayId: string, started: string | null = null) =>
     ({
       arrayId,
       data: { job: { id: "k3f7", directory: "/j/k3f7" }, slurm: { jobId }, times: { started } },
     }) as unknown as TrackingRecord;
   const isOf = (record: TrackingRecord) => {
-    const word = reportOn(record, words);
-    return word && isOurs({ record } as Watched, word);
+    const reported = reportOn(record, reports);
+    return reported && isOurs({ record } as Watched, reported);
   };
 
   it("is known by its array's id and its index", () => {
-    expect(reportOn(task("6_2", "x"), words)?.state).toBe("CANCELLED");
-    expect(reportOn(task("6_3", "x"), words)).toBeUndefined();
+    expect(reportOn(task("6_2", "x"), reports)?.state).toBe("CANCELLED");
+    expect(reportOn(task("6_3", "x"), reports)).toBeUndefined();
     expect(isOf(task("6_2", "x"))).toBe(true);
   });
 
@@ -79,14 +79,14 @@ describe("a task of an array", () => {
   });
 
   it("that never ran was cancelled with all that waited; one that has run was not", () => {
-    expect(reportOn(task("7_5", "y"), words)?.state).toBe("CANCELLED");
-    expect(reportOn(task("7_0", "y"), words)?.state).toBe("COMPLETED");
-    expect(reportOn(task("7_1", "y", "2026-11-22T06:00:00Z"), words)).toBeUndefined();
+    expect(reportOn(task("7_5", "y"), reports)?.state).toBe("CANCELLED");
+    expect(reportOn(task("7_0", "y"), reports)?.state).toBe("COMPLETED");
+    expect(reportOn(task("7_1", "y", "2026-11-22T06:00:00Z"), reports)).toBeUndefined();
   });
 
   it("is no job that was submitted by itself", () => {
-    expect(reportOn(task("7", "y"), words)?.id).toBe("7");
-    expect(reportOn(task("5", "y"), words)).toBeUndefined();
+    expect(reportOn(task("7", "y"), reports)?.id).toBe("7");
+    expect(reportOn(task("5", "y"), reports)).toBeUndefined();
   });
 });
 

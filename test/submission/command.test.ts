@@ -51,7 +51,7 @@ async function submitWhere(said: string, hosts: readonly string[]) {
     slurm: { time: "01:00:00", fallback: "wait" },
     ...{ rest: null, userScript: null, notice: null },
   };
-  const options = { dataTimeout: 600, dataLook: undefined, now: new Date(0) };
+  const options = { dataTimeout: 600, dataCheck: undefined, now: new Date(0) };
   return (await command.submit(plan, target, options)).process;
 }
 

@@ -62,7 +62,7 @@ async function submit(plans: JobPlan[], broken?: number) {
     slurm: { time: "01:00:00", fallback: "wait" as const },
     ...{ userScript: null, notice: null },
   };
-  const options = { dataTimeout: 600, dataLook: undefined, now: new Date(0) };
+  const options = { dataTimeout: 600, dataCheck: undefined, now: new Date(0) };
   const ends = await submitArray(
     plans.map((plan) => ({ plan, options })),
     target,

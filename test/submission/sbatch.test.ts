@@ -56,7 +56,7 @@ async function submitWith(stdout: string, stderr: string, leaveHost: () => void 
     userScript: null,
     notice: null,
   };
-  const options = { dataTimeout: 600, dataLook: undefined, now: new Date(0) };
+  const options = { dataTimeout: 600, dataCheck: undefined, now: new Date(0) };
   const result = await sbatch.submit(plan, target, options).catch((error: unknown) => error);
   return { result, isWithdrawn: scripts.some((script) => script.includes("rm -rf")) };
 }

@@ -76,7 +76,7 @@ async function submit(
     ...{ slurm: { ...trigger.slurm, time: "00:20:00" }, userScript: null, maxPending: null, notice: null },
     ...target,
   };
-  const options = { dataTimeout: 600, dataLook: undefined, now: new Date(0) };
+  const options = { dataTimeout: 600, dataCheck: undefined, now: new Date(0) };
   const result: unknown = await slurmRest.submit(plan, at, options).catch((error: unknown) => error);
   const sent = server.asked.find(({ method }) => method === "POST");
   const job = sent && (JSON.parse(sent.body) as { job: Record<string, unknown> }).job;

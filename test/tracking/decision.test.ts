@@ -19,7 +19,7 @@ const stopped = (code: number, stoppedBy: string | null, since: number): Known =
   ...nothing,
   endRecord: { record: { at: "2026-01-01T00:00:00Z", code, stoppedBy, outOfMemory: false }, since },
 });
-const word = (state: string, more: Partial<ReportedState> = {}): ReportedState => ({
+const reported = (state: string, more: Partial<ReportedState> = {}): ReportedState => ({
   id: "4711",
   state,
   ...more,
@@ -29,12 +29,12 @@ const decision = (known: Known, said?: ReportedState, time = NOW) => decide(know
 describe("a job without a record of its end", () => {
   it("goes on while Slurm says so, or says what nobody knows", () => {
     for (const state of ["PENDING", "RUNNING", "CG", "REQUEUE_HOLD", "SPECIAL_EXIT", "HALF_BAKED", ""]) {
-      expect(decision(nothing, word(state)), state).toBe("goes-on");
+      expect(decision(nothing, reported(state)), state).toBe("goes-on");
     }
   });
 
   it("ends by Slurm's report only after its record had time to come, and with its exit code", () => {
-    const failed = word("FAILED");
+    const failed = reported("FAILED");
     expect(decision(nothing, failed)).toBe("look-again");
     const waited = { ...nothing, endedWithoutRecordSince: NOW - 11_000 };
     expect(decision(waited, failed)).toBe("ask-exit-code");
@@ -76,7 +76,7 @@ describe("a job without a record of its end", () => {
 
   it("was cancelled on its node before its script began: by us, or its launch has failed", () => {
     const waited = { ...nothing, hasStarted: false, endedWithoutRecordSince: NOW - 11_000 };
-    const said = word("CANCELLED", { exitCode: "0:0", log: "", nodes: "n" });
+    const said = reported("CANCELLED", { exitCode: "0:0", log: "", nodes: "n" });
     const cancelled = { by: { who: "me", reason: null }, isAccepted: true };
     expect(decision(waited, said)).toMatchObject({ end: { reason: "launch-failed" } });
     expect(decision({ ...waited, cancelled }, said)).toMatchObject({ end: { state: "cancelled" } });
@@ -85,15 +85,15 @@ describe("a job without a record of its end", () => {
   it("is not submitted again if somebody has cancelled it", () => {
     const cutOff = { ...nothing, isBeingResubmitted: true, endedWithoutRecordSince: NOW - 11_000 };
     const cancelled = { by: { who: "me", reason: null }, isAccepted: false };
-    const said = word("CANCELLED", { exitCode: "0:0", log: "" });
+    const said = reported("CANCELLED", { exitCode: "0:0", log: "" });
     expect(decision({ ...cutOff, cancelled }, said)).toMatchObject({ end: { state: "cancelled" } });
   });
 
   it("is submitted again if its reservation was deleted, or if that was cut off", () => {
-    expect(decision(nothing, word("PENDING", { reason: "ReservationDeleted" }))).toBe("held");
-    expect(decision(nothing, word("RESV_DEL_HOLD"))).toBe("held");
+    expect(decision(nothing, reported("PENDING", { reason: "ReservationDeleted" }))).toBe("held");
+    expect(decision(nothing, reported("RESV_DEL_HOLD"))).toBe("held");
     const cutOff = { ...nothing, isBeingResubmitted: true, endedWithoutRecordSince: NOW - 11_000 };
-    expect(decision(cutOff, word("CANCELLED by 0", { exitCode: "0:0", log: "" }))).toBe("held");
+    expect(decision(cutOff, reported("CANCELLED by 0", { exitCode: "0:0", log: "" }))).toBe("held");
     expect(decision(cutOff)).toBe("held");
   });
 });
@@ -101,10 +101,10 @@ describe("a job without a record of its end", () => {
 describe("a job that was stopped from outside", () => {
   it("ends with Slurm's reason, and not before Slurm has said one", () => {
     const known = stopped(143, "SIGTERM", NOW);
-    expect(decision(known, word("COMPLETING"))).toBe("goes-on");
-    expect(decision(known, word("REQUEUED"))).toBe("goes-on");
-    expect(decision(known, word("PREEMPTED"))).toMatchObject({ end: { reason: "preempted" } });
-    expect(decision(known, word("CANCELLED by 1234"))).toMatchObject({ end: { state: "cancelled" } });
+    expect(decision(known, reported("COMPLETING"))).toBe("goes-on");
+    expect(decision(known, reported("REQUEUED"))).toBe("goes-on");
+    expect(decision(known, reported("PREEMPTED"))).toMatchObject({ end: { reason: "preempted" } });
+    expect(decision(known, reported("CANCELLED by 1234"))).toMatchObject({ end: { state: "cancelled" } });
   });
 
   it("ends by its record alone when Slurm has been silent for a minute", () => {
@@ -131,7 +131,7 @@ it("whatever Slurm says, a job ends only in a state that the table calls an end"
   );
   fc.assert(
     fc.property(anyState, known, (state, one) => {
-      const said = decision(one, word(state, { exitCode: "0:0", log: "" }));
+      const said = decision(one, reported(state, { exitCode: "0:0", log: "" }));
       if (typeof said === "object") expect(ends).toContain(state.trim().split(" ")[0]?.replace(/\+$/, ""));
     }),
   );

@@ -116,8 +116,8 @@ describe("a tracker that is to let go of jobs, for others wait", () => {
   });
 
   it("hands on what goes on, the ones that it has had for longest, and no more than that", async () => {
-    const word = (id: string) => `4711|PENDING|0:00|1:00||mento:${id}|/j/${id}|JobHeldUser\n`;
-    const { tracker, clock, renewed, take } = open(sees(["k3f7", "b", "c"].map(word).join("")));
+    const reported = (id: string) => `4711|PENDING|0:00|1:00||mento:${id}|/j/${id}|JobHeldUser\n`;
+    const { tracker, clock, renewed, take } = open(sees(["k3f7", "b", "c"].map(reported).join("")));
     for (const id of ["k3f7", "b", "c"]) {
       take({ id, submitted: new Date(clock.now).toISOString() });
       clock.now += 10;
@@ -309,9 +309,10 @@ describe("a record that is delivered again while its job's end is announced", ()
 
 describe("a job that may be retried once", () => {
   it("fails when its second run does, though its record came back before it was let go", async () => {
-    const word = (id: number, state: string) => `${id}|${state}|0:10|1:00|node|mento:k3f7|/j/k3f7|NodeDown\n`;
+    const reported = (id: number, state: string) =>
+      `${id}|${state}|0:10|1:00|node|mento:k3f7|/j/k3f7|NodeDown\n`;
     const answers = {
-      squeue: word(4711, "NODE_FAIL"),
+      squeue: reported(4711, "NODE_FAIL"),
       scontrol: "JobId=4711 JobState=NODE_FAIL ExitCode=0:0 Requeue=0",
       records: "",
     };
@@ -322,7 +323,7 @@ describe("a job that may be retried once", () => {
         resubmits += 1;
         const submitted = `${4711 + resubmits}\n11010000 ponline node-failure\n`;
         answers.records = recordsOf("k3f7", { submitted });
-        answers.squeue = word(4711 + resubmits, "RUNNING");
+        answers.squeue = reported(4711 + resubmits, "RUNNING");
         return Promise.resolve();
       },
       track: async (copy) => {
@@ -339,7 +340,7 @@ describe("a job that may be retried once", () => {
     };
     await looks(() => events.length > 0);
     expect(events.map(({ type }) => type)).toEqual(["mento.job.submitted.v1"]);
-    answers.squeue = word(4712, "NODE_FAIL");
+    answers.squeue = reported(4712, "NODE_FAIL");
     await looks(() => tracker.size === 0);
     expect(resubmits).toBe(1);
     expect(events.map(({ type }) => type)).toEqual(["mento.job.submitted.v1", "mento.job.failed.v1"]);

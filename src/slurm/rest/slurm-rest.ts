@@ -4,7 +4,7 @@ import { cut } from "../../text/cut.ts";
 import { countPending, MOST_RESERVATIONS, MOST_RESERVED, type SlurmNow } from "../slurm-now.ts";
 import { ALREADY_DONE, type Answer, controllerState, type Done, NO_SUCH_JOB, readAnswer } from "./answer.ts";
 import { type Reply, type Request, request } from "./request.ts";
-import { SharedLook } from "./shared-look.ts";
+import { SharedQuery } from "./shared-query.ts";
 import { claimsOf, noToken, type Token } from "./token.ts";
 import {
   API_VERSIONS,
@@ -62,7 +62,7 @@ export type SubmitOutcome =
 export class SlurmRest {
   readonly #options: SlurmRestOptions;
   #version: Promise<ApiVersion> | undefined;
-  readonly #look = new SharedLook(() => this.#askNow());
+  readonly #look = new SharedQuery(() => this.#askNow());
 
   constructor(options: SlurmRestOptions) {
     this.#options = { ...options, url: options.url.replace(/\/+$/, "") };
@@ -196,7 +196,7 @@ export class SlurmRest {
       this.#version = undefined;
       answer = await once();
     }
-    if (isTrouble(answer)) this.#look.fail(this.#failure(answer));
+    if (isFailure(answer)) this.#look.fail(this.#failure(answer));
     return answer;
   }
 
@@ -300,7 +300,7 @@ export class SlurmRest {
 }
 
 /** Of the server, its controller or the token; not of what was asked. */
-function isTrouble(answer: Answer): answer is Exclude<Answer, { kind: "done" }> {
+function isFailure(answer: Answer): answer is Exclude<Answer, { kind: "done" }> {
   if (answer.kind === "error") return controllerState(answer.number) !== "answers";
   return ["unsent", "broken", "refused"].includes(answer.kind);
 }

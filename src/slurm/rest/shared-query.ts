@@ -19,7 +19,7 @@ interface Look<T> {
  * again after one, the others wait a moment at most and are then told the last: whoever waits for a server that hangs
  * keeps others from their turn, and whoever does not wait at all comes back long after one that works again.
  */
-export class SharedLook<T> {
+export class SharedQuery<T> {
   readonly #ask: () => Promise<T>;
   #last: Look<T> | undefined;
 
@@ -30,7 +30,7 @@ export class SharedLook<T> {
   /** What was said seconds ago will do, if it was asked for not before this time (milliseconds). */
   async get(notBefore: number): Promise<T> {
     const last = this.#last;
-    if (last === undefined || Date.now() >= last.until || last.askedAt < notBefore) return this.#lookAgain();
+    if (last === undefined || Date.now() >= last.until || last.askedAt < notBefore) return this.#askAgain();
     if (last.until !== Infinity || last.before === undefined) return last.answer;
     return orAfter(last.askedAt + ANSWERS_WITHIN_MS - Date.now(), last.before.why, last.answer);
   }
@@ -46,7 +46,7 @@ export class SharedLook<T> {
     this.#last = { askedAt, answer, until: askedAt + GOOD_FOR_MS, failed: { why }, before: undefined };
   }
 
-  #lookAgain(): Promise<T> {
+  #askAgain(): Promise<T> {
     const last = this.#last;
     const look: Look<T> = {
       askedAt: Date.now(),

@@ -7,7 +7,7 @@ import type { Trigger } from "../triggers/trigger-config.ts";
 import type { MessageProperties } from "../messages/message-properties.ts";
 
 /** What a worker of this configuration would do with a message, as far as the message alone tells. */
-export interface Outlook {
+export interface ReplayPreview {
   input: TriggerInput | undefined;
   /** Names of the triggers that would run. */
   triggers: string[];
@@ -20,13 +20,13 @@ export interface Outlook {
 }
 
 /** `only` is the trigger that the message is sent for, whatever the trigger's `on` says. */
-export function outlookOf(
+export function previewOf(
   body: Uint8Array,
   properties: MessageProperties,
   triggers: readonly Trigger[],
   only?: string,
   isFromEvents = true,
-): Outlook {
+): ReplayPreview {
   const none = { input: undefined, triggers: [], cancels: [], unmatched: [], error: null };
   try {
     const event = decodeMessage(body, properties);
@@ -49,7 +49,7 @@ export function outlookOf(
 }
 
 /** `would run azimuthal, powder`. */
-export function outlookLine({ triggers, cancels, unmatched, error }: Outlook): string {
+export function previewLine({ triggers, cancels, unmatched, error }: ReplayPreview): string {
   if (error !== null) return `would be rejected again: ${error.message} [${error.code}]`;
   if (triggers.length > 0) return `would run ${triggers.join(", ")}`;
   if (cancels.length > 0) return `would cancel ${cancels.join(", ")}, if its sender may`;

@@ -23,7 +23,7 @@ const LIMITED =
 export type Between = <Deps extends object>(line: "message" | "job", deps: Deps) => Deps;
 
 /** What a worker keeps from one link to the broker to the next, and both halves of the line share. */
-export interface WorkerParts {
+export interface WorkerDeps {
   readonly config: MentoConfig;
   readonly topology: Topology;
   readonly sessions: Sessions;
@@ -44,13 +44,13 @@ export interface WorkerParts {
   wakeTriggerQueues: () => void;
 }
 
-export function workerParts(
+export function workerDeps(
   config: MentoConfig,
   sessions: Sessions,
   shells: SessionShells,
   log: Log,
   between: Between,
-): WorkerParts {
+): WorkerDeps {
   const { site, worker, broker } = config;
   const here = new LocalShell(config.ssh.commandTimeoutMs);
   const rest = openSlurmRest(config.slurmRest);

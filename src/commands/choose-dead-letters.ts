@@ -10,25 +10,25 @@ const SHORTEST_BEGINNING = 4;
  *
  * @throws MentoError `dead-letter-unknown` if one of the ids has none, or the beginnings of several letters' fit it
  */
-export async function chooseLetters(
-  letters: Pick<DeadLetters, "read" | "keep">,
+export async function chooseDeadLetters(
+  deadLetters: Pick<DeadLetters, "read" | "keep">,
   ids: readonly string[],
   queue: string,
 ): Promise<DeadLetter[]> {
   const kept: DeadLetter[] = [];
-  for await (const letter of letters.read()) {
-    const { id } = letter.cause;
+  for await (const deadLetter of deadLetters.read()) {
+    const { id } = deadLetter.cause;
     if (!ids.some((wanted) => id === wanted || isBeginning(wanted, id))) continue;
-    letters.keep(letter);
-    kept.push(letter);
+    deadLetters.keep(deadLetter);
+    kept.push(deadLetter);
   }
   const chosen = new Set(ids.flatMap((wanted) => meantBy(wanted, kept, queue)));
   return kept.filter(({ cause }) => chosen.has(cause.id));
 }
 
 /** The one id that is meant. */
-function meantBy(wanted: string, letters: readonly DeadLetter[], queue: string): string {
-  const ids = new Set(letters.map(({ cause }) => cause.id));
+function meantBy(wanted: string, deadLetters: readonly DeadLetter[], queue: string): string {
+  const ids = new Set(deadLetters.map(({ cause }) => cause.id));
   if (ids.has(wanted)) return wanted;
   const [found, ...others] = [...ids].filter((id) => isBeginning(wanted, id));
   if (found !== undefined && others.length === 0) return found;

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
-import { SharedLook } from "../../../src/slurm/rest/shared-look.ts";
+import { SharedQuery } from "../../../src/slurm/rest/shared-query.ts";
 
 beforeEach(() => vi.useFakeTimers());
 afterEach(() => vi.useRealTimers());
@@ -7,7 +7,7 @@ afterEach(() => vi.useRealTimers());
 /** Questions that are answered by hand. */
 function looking() {
   const asked: { say: (answer: string) => void; fail: (why: Error) => void }[] = [];
-  const look = new SharedLook(
+  const look = new SharedQuery(
     () => new Promise<string>((say, fail) => asked.push({ say, fail: (why) => fail(why) })),
   );
   const get = (notBefore = 0) => look.get(notBefore).catch((error: unknown) => (error as Error).message);
