@@ -158,6 +158,8 @@ export class Deferred extends MentoError {
   /** Nothing is wrong so far: it is not announced. */
   readonly isSilent: boolean;
   readonly waitAtMostSeconds: number;
+  /** So long it waits if it is silent; others wait longer each time. */
+  readonly waitSeconds: number;
   /** So often it may happen to a message, whatever else happens in between. */
   readonly giveUpAfterTimes: number;
 
@@ -167,6 +169,7 @@ export class Deferred extends MentoError {
       dataCheck?: string | undefined;
       isSilent?: boolean;
       waitAtMostSeconds?: number;
+      waitSeconds?: number;
       giveUpAfterTimes?: number;
     },
   ) {
@@ -175,6 +178,7 @@ export class Deferred extends MentoError {
     this.dataCheck = details.dataCheck;
     this.isSilent = details.isSilent ?? false;
     this.waitAtMostSeconds = details.waitAtMostSeconds ?? Infinity;
+    this.waitSeconds = details.waitSeconds ?? 1;
     this.giveUpAfterTimes = details.giveUpAfterTimes ?? Infinity;
   }
 }

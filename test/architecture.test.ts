@@ -20,7 +20,7 @@ function importsOf(file: string): string[] {
  * row none imports another.
  */
 const ROWS: readonly (readonly string[])[] = [
-  ["text", "files"],
+  ["text", "files", "time"],
   ["errors.ts", "log.ts"],
   ["messages", "shells"],
   ["slurm", "broker"],

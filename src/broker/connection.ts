@@ -1,8 +1,8 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import { connect, credentials, type ChannelModel } from "amqplib";
 import { BrokerUnavailable, errorText, MentoError } from "../errors.ts";
 import { leaveOutUnreadableHeaders } from "./readable-headers.ts";
 import { readBrokerUrl } from "./url.ts";
+import { within } from "../time/within.ts";
 
 export interface BrokerAddress {
   /** Of several, each attempt takes the first that answers: the nodes of one cluster. */
@@ -239,10 +239,7 @@ class Link implements BrokerLink {
     const closed = Promise.allSettled([this.consuming.close(), this.publishing.close()]);
     // Closing waits for the broker's answer, which a dead broker never gives; nor one that blocks its publishers. The
     // wait may be all that keeps the process alive.
-    const isClosed = new AbortController();
-    const timeout = sleep(CLOSE_TIMEOUT_MS, undefined, { signal: isClosed.signal }).catch(() => undefined);
-    await Promise.race([closed, timeout]);
-    isClosed.abort();
+    await within(CLOSE_TIMEOUT_MS, closed);
     this.#sockets.abort();
   }
 

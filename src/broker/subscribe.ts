@@ -12,6 +12,7 @@ import { RecentEvents } from "../messages/recent-events.ts";
 import type { BrokerClient } from "./client.ts";
 import { brokerLost, openLink, type BrokerAddress, type BrokerLink } from "./connection.ts";
 import { HistoryReader, offsetOf } from "./history.ts";
+import { backoff } from "../time/backoff.ts";
 
 export interface SubscribeOptions extends EventFilter {
   /** Only jobs' events of this trigger. */
@@ -46,8 +47,7 @@ export interface Subscription {
 const CLOCKS_DIFFER_MS = 60_000;
 /** The broker sends a message that it has in much less. */
 const SAME_STREAM_WITHIN_MS = 10_000;
-const FIRST_PAUSE_MS = 250;
-const LONGEST_PAUSE_MS = 15_000;
+const PAUSES = { first: 250, longest: 15_000 };
 
 /**
  * The events that fit the filter, each once, in the order in which the broker took them; without a gap, however often the
@@ -220,9 +220,7 @@ class EventFeed {
     for (let attempt = 0; failure !== undefined && !signal.aborted; attempt++) {
       onFailure?.(failure);
       await this.#release();
-      // With jitter: a broker that comes back has many clients.
-      const pause = Math.min(FIRST_PAUSE_MS * 2 ** attempt, LONGEST_PAUSE_MS) * (0.5 + Math.random() / 2);
-      await sleep(pause, undefined, { signal }).catch(() => undefined);
+      await sleep(backoff(attempt, PAUSES), undefined, { signal }).catch(() => undefined);
       failure = await this.#openAgain(attempt).then(() => undefined, asFailure);
     }
     if (signal.aborted) await this.#release();

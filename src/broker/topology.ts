@@ -4,6 +4,7 @@ import { brokerLost, type BrokerLink } from "./connection.ts";
 
 /** Seconds that a message waits before it comes back: a queue for each. */
 export const WAIT_SECONDS = [1, 2, 5, 10, 30] as const;
+export const LONGEST_WAIT_SECONDS = 30;
 
 /** Everything durable that Mento has on the broker. */
 export interface Topology {

@@ -1,6 +1,8 @@
 import type { Session } from "../beamtime/session.ts";
+import { LONGEST_WAIT_SECONDS, WAIT_SECONDS } from "../broker/topology.ts";
 import { Deferred, Misconfigured, Unavailable, type MentoError } from "../errors.ts";
 import type { Log } from "../log.ts";
+import { backoff } from "../time/backoff.ts";
 
 export interface AdmissionDeps {
   /** Messages of a session handled at the same time. */
@@ -29,11 +31,15 @@ interface Gate {
   /** A probe under way: it ends with what it found. */
   checking: Promise<Outage | undefined> | undefined;
   closedBy: Outage | undefined;
-  knockedAt: number;
+  askedAt: number;
+  /** How many of its messages wait on the broker because it was busy, and until when (milliseconds). */
+  away: { until: number; count: number }[];
 }
 
 /** So many messages of one session wait in a worker, where there are other sessions; those beyond wait on the broker. */
 const WAITING_PER_SLOT = 4;
+/** So many of those come back a second: more than are submitted, and fewer than are taken out of a queue. */
+const COME_BACK_PER_SECOND = 100;
 /** So long messages of one session wait for its node or its Slurm, while other sessions' pass: a day. */
 const ONE_SESSION_WAITS_SECONDS = 24 * 3600;
 /** So long a message is tried whose own command fails while others' work. */
@@ -41,8 +47,8 @@ const OWN_TROUBLE_SECONDS = 3600;
 /** A command that breaks its connection is looked for as one in flight in between: that is no end of the trouble. */
 const OWN_TROUBLE_TIMES = 30;
 /** A queue that is full empties job by job; a server that is away is asked more and more seldom. */
-const FULL_RETRY_MS = 2_000;
-const LONGEST_BACKOFF_MS = 30_000;
+const FULL_PAUSES = { first: 2_000, longest: 2_000 };
+const PAUSES = { first: 1_000, longest: 30_000 };
 /** Another session may be opened while the only one keeps everybody waiting. */
 const LOOK_FOR_OTHERS_MS = 1_000;
 /** Nobody has asked for the session for so long: its gate is no longer watched. */
@@ -74,7 +80,7 @@ export class Admission {
     const gate = this.#gateOf(session);
     const before = gate.waiting.filter((other) => other.priority >= priority);
     const isLong = before.length >= this.#deps.concurrency * WAITING_PER_SLOT;
-    if (isLong && !(await this.#deps.isOnlySession(session))) throw busy(session);
+    if (isLong && !(await this.#deps.isOnlySession(session))) throw busy(session, this.#away(gate));
     if (gate.closedBy !== undefined) throw await this.#told(session, gate.closedBy);
     await new Promise<void>((enter, refuse) => {
       const first = gate.waiting.findIndex((other) => other.priority < priority);
@@ -88,6 +94,22 @@ export class Admission {
       gate.running -= 1;
       this.#admit(gate);
     };
+  }
+
+  /**
+   * So many seconds one more message of the session waits on the broker: the more are away already, the longer, so that
+   * the queue that all come back to is empty again before they do.
+   */
+  #away(gate: Gate): number {
+    const now = Date.now();
+    gate.away = gate.away.filter(({ until }) => until > now);
+    const count = gate.away.reduce((sum, one) => sum + one.count, 1);
+    const seconds = WAIT_SECONDS.find((one) => one >= count / COME_BACK_PER_SECOND) ?? LONGEST_WAIT_SECONDS;
+    const until = now + seconds * 1000;
+    const last = gate.away.at(-1);
+    if (last !== undefined && until - last.until < 1000 && until >= last.until) last.count += 1;
+    else gate.away.push({ until, count: 1 });
+    return seconds;
   }
 
   /** Throws what keeps the session from work, as {@link enter} does; takes no turn. */
@@ -129,8 +151,8 @@ export class Admission {
   async #isEverybodyOut(): Promise<boolean> {
     for (const gate of this.#gates.values()) {
       if (gate.closedBy === undefined || !(await this.#deps.isOnlySession(gate.session))) continue;
-      // Its messages do not knock while nothing is consumed; they wait all the same.
-      gate.knockedAt = Date.now();
+      // Its messages are not asked for while nothing is consumed; they wait all the same.
+      gate.askedAt = Date.now();
       return true;
     }
     return false;
@@ -166,10 +188,11 @@ export class Admission {
       refill: undefined,
       checking: undefined,
       closedBy: undefined,
-      knockedAt: now,
+      askedAt: now,
+      away: [],
     };
     gate.session = session;
-    gate.knockedAt = now;
+    gate.askedAt = now;
     this.#gates.set(session.id, gate);
     return gate;
   }
@@ -224,8 +247,7 @@ export class Admission {
     let attempt = 0;
     while (gate.closedBy !== undefined) {
       const known = gate.closedBy;
-      const milliseconds = isFull(known) ? FULL_RETRY_MS : Math.min(1000 * 2 ** attempt, LONGEST_BACKOFF_MS);
-      await pause(milliseconds * (1 + Math.random() / 5));
+      await pause(backoff(attempt, isFull(known) ? FULL_PAUSES : PAUSES));
       if (this.#isStopped) return;
       const found = await this.#probe(gate.session);
       const { id } = gate.session;
@@ -233,7 +255,7 @@ export class Admission {
       attempt = found?.code === known.code ? attempt + 1 : 0;
       if (found === undefined) this.#deps.log.info({ session: id }, `${id} is back: its messages are taken`);
       else if (found.code !== known.code) this.#logFailure(gate.session, found);
-      gate.closedBy = Date.now() - gate.knockedAt > FORGET_AFTER_MS ? undefined : found;
+      gate.closedBy = Date.now() - gate.askedAt > FORGET_AFTER_MS ? undefined : found;
       this.#tellChange();
     }
   }
@@ -272,13 +294,14 @@ async function pause(milliseconds: number): Promise<void> {
   await new Promise((resolve) => setTimeout(resolve, milliseconds).unref());
 }
 
-/** Silent: the message comes again in a second. */
-export function busy({ id }: Session): Deferred {
+/** Silent: the message comes again after so many seconds, or somewhat later. */
+export function busy({ id }: Session, waitSeconds = 1): Deferred {
   return new Deferred({
     code: "session-busy",
     message: `Many messages of ${id} wait already, and other sessions' must pass.`,
-    hint: "The message comes again in a second.",
+    hint: "The message comes again by itself.",
     giveUpAfterSeconds: ONE_SESSION_WAITS_SECONDS,
     isSilent: true,
+    waitSeconds,
   });
 }

@@ -219,9 +219,10 @@ export class Intake {
     const waits = WAIT_SECONDS.filter((seconds) => seconds <= reason.waitAtMostSeconds);
     if (reason.isSilent) {
       // After pauses that differ, neighbours of a message that ends workers do not come back together with it.
-      const seconds = reason.code === "worker-ended" ? waits[Math.floor(Math.random() * waits.length)] : 1;
+      const waited = waits[Math.floor(Math.random() * waits.length)] ?? 1;
+      const seconds = reason.code === "worker-ended" ? waited : reason.waitSeconds;
       const next = { ...history, dataCheck: reason.dataCheck ?? history.dataCheck };
-      await this.#copyToWait(message, next, seconds ?? 1);
+      await this.#copyToWait(message, next, seconds);
       return;
     }
     const isNew = !isSameFailure(history.reason, reason.code);

@@ -43,7 +43,10 @@ interface PermitQueue {
   waiting: Waiting[];
   trying: Waiting | undefined;
   overtaken: { one: Waiting; by: string }[];
-  isDropping: boolean;
+  /** Of those that were overtaken, the ones that are looked for now. */
+  dropping: readonly Waiting[];
+  isServed: boolean;
+  waitsForHand: boolean;
   /** Not the trigger's jobs but the session's are too many. */
   isSessionFull: boolean;
   wake: () => void;
@@ -58,7 +61,11 @@ const PASS_BYTES_AT_ONCE = 4 * 1024 * 1024;
 const TROUBLE_LASTS_MS = 2_000;
 /** RabbitMQ takes a delivery back after 30 minutes. */
 const HOLD_AT_MOST_MS = 15 * 60_000;
-const DROP_AT_ONCE = 64;
+/**
+ * So many messages of a session are in hand at once: asked for a permit, or looked for after they were overtaken. Only
+ * what is not can be put back, and a session's account can make each of these commands slow.
+ */
+const MOST_IN_HAND = 32;
 
 /**
  * Messages that wait for their turn with one trigger. All of them lie in a queue of its own on the broker, which gives
@@ -124,28 +131,21 @@ export class TriggerQueue {
       waiting: [],
       trying: undefined,
       overtaken: [],
-      isDropping: false,
+      dropping: [],
+      isServed: false,
+      waitsForHand: false,
       isSessionFull: false,
       wake: () => undefined,
     };
-    const held = [
-      ...permitQueue.waiting,
-      permitQueue.trying,
-      ...permitQueue.overtaken.map((overtaken) => overtaken.one),
-    ];
+    const jobId = jobIdIn(one.position.order);
     // Put into the queue twice: the other is still held, and what becomes of it is enough.
-    if (
-      held.some(
-        (other) => other !== undefined && jobIdIn(other.position.order) === jobIdIn(one.position.order),
-      )
-    ) {
+    if (heldIn(permitQueue).some(({ position }) => jobIdIn(position.order) === jobId)) {
       one.done();
       return;
     }
-    this.#insert(permitQueue, one);
-    if (known !== undefined) return;
     this.#permitQueues.set(name, permitQueue);
-    void this.#serve(name, permitQueue);
+    this.#insert(permitQueue, one);
+    void this.#serve(permitQueue);
   }
 
   #insert(permitQueue: PermitQueue, one: Waiting): void {
@@ -160,16 +160,25 @@ export class TriggerQueue {
   }
 
   /** Tries one after the other, until nobody waits. */
-  async #serve(name: string, permitQueue: PermitQueue): Promise<void> {
+  async #serve(permitQueue: PermitQueue): Promise<void> {
+    if (permitQueue.isServed) return;
+    permitQueue.isServed = true;
     const { isOutranked, trigger } = this.#deps;
     for (let next = permitQueue.waiting[0]; next !== undefined; next = permitQueue.waiting[0]) {
       if (permitQueue.isSessionFull && isOutranked(permitQueue.session, trigger.priority)) {
         await pause(permitQueue, LOOK_EVERY_MS);
         continue;
       }
+      if (this.#roomInHand(permitQueue.session) === 0) {
+        permitQueue.waitsForHand = true;
+        await pause(permitQueue, LOOK_EVERY_MS);
+        permitQueue.waitsForHand = false;
+        continue;
+      }
       permitQueue.trying = permitQueue.waiting.shift();
       const error = await this.#run(next);
       permitQueue.trying = undefined;
+      this.#leftHand(permitQueue.session);
       const code = error instanceof MentoError ? error.code : undefined;
       permitQueue.isSessionFull = code === "session-full";
       const isFull = code === "trigger-full" || code === "session-full";
@@ -181,8 +190,25 @@ export class TriggerQueue {
         await pause(permitQueue, isFull ? LOOK_EVERY_MS : TROUBLE_LASTS_MS);
       }
     }
-    // Nothing has happened since nobody waited: who comes now makes a new permitQueue.
-    this.#permitQueues.delete(name);
+    permitQueue.isServed = false;
+    this.#forgetIfEmpty(permitQueue);
+  }
+
+  #forgetIfEmpty(permitQueue: PermitQueue): void {
+    if (permitQueue.isServed || heldIn(permitQueue).length > 0) return;
+    for (const [name, one] of this.#permitQueues) if (one === permitQueue) this.#permitQueues.delete(name);
+  }
+
+  #roomInHand(session: string | null): number {
+    const own = [...this.#permitQueues.values()].filter((one) => one.session === session);
+    const inHand = own.reduce((sum, { trying, dropping }) => sum + (trying ? 1 : 0) + dropping.length, 0);
+    return Math.max(0, MOST_IN_HAND - inHand);
+  }
+
+  /** Another of the session may have been waiting for that. */
+  #leftHand(session: string | null): void {
+    const all = [...this.#permitQueues.values()];
+    all.find((one) => one.session === session && one.waitsForHand)?.wake();
   }
 
   async #run({ received }: Waiting): Promise<unknown> {
@@ -196,13 +222,19 @@ export class TriggerQueue {
 
   /** What was overtaken is announced as that, unless its job was submitted before: by who died before he could tell. */
   async #drop(permitQueue: PermitQueue): Promise<void> {
-    if (permitQueue.isDropping) return;
-    permitQueue.isDropping = true;
+    if (permitQueue.dropping.length > 0) return;
     while (permitQueue.overtaken.length > 0) {
-      const batch = permitQueue.overtaken.splice(0, DROP_AT_ONCE);
-      const there = await this.#thereOf(batch.map(({ one }) => one));
+      const room = this.#roomInHand(permitQueue.session);
+      if (room === 0) {
+        await pause(undefined, LOOK_EVERY_MS);
+        continue;
+      }
+      const batch = permitQueue.overtaken.splice(0, room);
+      permitQueue.dropping = batch.map(({ one }) => one);
+      const there = await this.#thereOf(permitQueue.dropping);
       if (there === undefined && !this.#isStopped) {
         permitQueue.overtaken.unshift(...batch);
+        permitQueue.dropping = [];
         await pause(undefined, TROUBLE_LASTS_MS);
         continue;
       }
@@ -215,8 +247,9 @@ export class TriggerQueue {
         await this.#deps.handleQueued(received, now).then(done, failed);
       });
       await Promise.all(work);
+      permitQueue.dropping = [];
     }
-    permitQueue.isDropping = false;
+    this.#forgetIfEmpty(permitQueue);
   }
 
   async #thereOf(batch: readonly Waiting[]): Promise<ReadonlySet<string> | undefined> {
@@ -235,23 +268,20 @@ export class TriggerQueue {
   async #tend(): Promise<void> {
     const { prefetch } = this.#deps;
     const permitQueues = [...this.#permitQueues.values()];
-    const held = permitQueues.reduce(
-      (sum, { waiting, trying }) => sum + waiting.length + (trying ? 1 : 0),
-      0,
-    );
     // One that only waits has ended no worker, however many had it: a copy begins anew.
     const isLate = ({ since, received }: Waiting) =>
       Date.now() - since > HOLD_AT_MOST_MS || received.cameBack !== undefined;
     for (const permitQueue of permitQueues)
-      for (const one of permitQueue.waiting.filter(isLate)) this.#putBack(permitQueue, one);
+      for (const one of idleIn(permitQueue).filter(isLate)) this.#putBack(permitQueue, one);
+    const held = permitQueues.reduce((sum, one) => sum + heldIn(one).length, 0);
     if (held < prefetch || !(await this.#mayHideOthers(permitQueues))) return;
     let bytes = 0;
     for (let count = 0; count < PASS_AT_ONCE && bytes < PASS_BYTES_AT_ONCE; count++) {
-      const [longest] = permitQueues.sort((one, other) => other.waiting.length - one.waiting.length);
-      const last = longest?.waiting.at(-1);
-      if (longest === undefined || last === undefined) return;
+      const most = longestOfFullest(permitQueues);
+      const last = most === undefined ? undefined : idleIn(most).at(-1);
+      if (most === undefined || last === undefined) return;
       bytes += last.received.body.byteLength;
-      this.#putBack(longest, last);
+      this.#putBack(most, last);
     }
   }
 
@@ -264,9 +294,30 @@ export class TriggerQueue {
   }
 
   #putBack(permitQueue: PermitQueue, one: Waiting): void {
-    permitQueue.waiting.splice(permitQueue.waiting.indexOf(one), 1);
+    permitQueue.waiting = permitQueue.waiting.filter((other) => other !== one);
+    permitQueue.overtaken = permitQueue.overtaken.filter((other) => other.one !== one);
     this.#deps.putBack(one.received, one.position).then(one.done, one.failed);
   }
+}
+
+function heldIn(permitQueue: PermitQueue): Waiting[] {
+  const { trying, dropping } = permitQueue;
+  return [...(trying === undefined ? [] : [trying]), ...dropping, ...idleIn(permitQueue)];
+}
+
+/** Those that nothing is being done with, and that can be put back; the ones last that are to go first. */
+function idleIn({ overtaken, waiting }: PermitQueue): Waiting[] {
+  return [...overtaken.map(({ one }) => one), ...waiting];
+}
+
+/** Of the session of which most are held, the queue of which most can be put back. */
+function longestOfFullest(permitQueues: readonly PermitQueue[]): PermitQueue | undefined {
+  const held = new Map<string | null, number>();
+  for (const one of permitQueues) held.set(one.session, (held.get(one.session) ?? 0) + heldIn(one).length);
+  const fits = ({ session }: PermitQueue) => held.get(session) ?? 0;
+  return permitQueues
+    .filter((one) => idleIn(one).length > 0)
+    .sort((one, other) => fits(other) - fits(one) || idleIn(other).length - idleIn(one).length)[0];
 }
 
 /** Keeps no process alive. */

@@ -21,6 +21,8 @@ const SETTLED_SECONDS = 10;
 
 /** A master is read through, and may be anything of any size. */
 const GREP_SECONDS = 60;
+/** Of so many data files a master may tell. */
+const MOST_COMPANIONS = 100_000;
 
 const MASTER = /^(.*)_master\.(h5|hdf5|nxs)$/;
 
@@ -93,7 +95,7 @@ function companionsOf(base: string, stem: string, index: number): string {
   const pattern = quote(`${literal}_data_[0-9]+\\.(h5|hdf5|nxs)`);
   const none = quote(`companion ${index} ${stem}_data_*`);
   return `[ -f ${quote(`./${base}`)} ] || say 'missing ${index} -'
-names=$(LC_ALL=C timeout ${GREP_SECONDS} grep -aoE -e ${pattern} ${quote(`./${base}`)} | sort -u)
+names=$(LC_ALL=C timeout ${GREP_SECONDS} grep -aoE -e ${pattern} ${quote(`./${base}`)} | head -n ${MOST_COMPANIONS} | sort -u)
 listing=$(ls -1 | LC_ALL=C grep -xE -e ${pattern}) || say ${none}
 while IFS= read -r name; do
   printf '%s\\n' "$listing" | grep -qxF -e "$name" || say "companion ${index} $name"
@@ -102,69 +104,6 @@ while IFS= read -r name; do
 done <<mento-names
 \${names:-$listing}
 mento-names`;
-}
-
-/** What a job on the worker's host is given: it runs as the worker's account, which may read more than its beamtime. */
-export interface DataHere {
-  /** Of data, and of results of the job before; what is not there is no harm. */
-  paths: readonly string[];
-  /** No path may lead out of all of these, also by symbolic links. */
-  folders: readonly string[];
-  /** Nor to one of these, by whatever name; to a copy of one; nor to a folder that one lies in. */
-  secrets: readonly string[];
-}
-
-/**
- * Shell that answers `outside <index> <real path>`, as {@link dataCheck} does, or goes on. It needs `say`. A master's data
- * files are looked at with it, for its reader opens them: those that are called like it, and like what it is a link to.
- */
-export function linkCheck({ paths, folders, secrets }: DataHere): string {
-  const known = folders.map(
-    (folder, at) => `folder${at}=/dev/null; ! cd -P ${quote(folder)} 2>/dev/null || folder${at}=\${PWD%/}`,
-  );
-  const patterns = folders.map((_, at) => `"$folder${at}"/*`);
-  const checks = paths.map((path, index) => {
-    const { dir, base } = /(^|\/)\.\.?\/?$/.test(path) ? { dir: path, base: "" } : posix.parse(path);
-    if (!path.startsWith("/")) return `say ${quote(`outside ${index} ${path.replaceAll("\n", " ")}`)}`;
-    return `given ${index} ${quote(dir)} ${quote(base)} && beside ${index} ${quote(dir)} ${quote(base)}`;
-  });
-  return `${known.join("\n")}
-is_inside() { case $1/ in ${patterns.length === 0 ? "''" : patterns.join(" | ")}) ;; *) return 1 ;; esac; }
-given() {
-  cd -P "$2" 2>/dev/null || return
-  [ -e "./$3" ] || [ -L "./$3" ] || return
-  real=$PWD/$3
-  # A name may end with a newline.
-  [ ! -L "./$3" ] || { real=$(readlink -m "./$3" && printf .) || exit 1; real=\${real%??}; }
-  is_inside "$real" || outside "$1"
-  for secret in ${secrets.map(quote).join(" ")}; do
-    [ ! "$real" -ef "$secret" ] || outside "$1"
-    [ ! -f "$real" ] || [ ! -f "$secret" ] || [ ! -s "$secret" ] || ! cmp -s "$real" "$secret" 2>/dev/null || outside "$1"
-    [ ! -d "$real" ] || case $(readlink -m "$secret") in "\${real%/}"/*) outside "$1" ;; esac
-  done
-}
-outside() { say "outside $1 $(printf %s "$real" | tr '\\n' ' ')"; }
-beside() {
-  named=$3 led=$real
-  data_files "$1" "$2" "$named"
-  [ "\${led##*/}" = "$named" ] && [ "\${led%/*}" -ef "$2" ] || data_files "$1" "\${led%/*}" "\${led##*/}"
-}
-# There may be thousands: one process for all that are links.
-data_files() {
-  case $3 in *_master.h5 | *_master.hdf5 | *_master.nxs) ;; *) return ;; esac
-  cd -P "$2" 2>/dev/null || return
-  for f in "./\${3%_master.*}"_data_*; do
-    for secret in ${secrets.map(quote).join(" ")}; do
-      [ ! "$f" -ef "$secret" ] || { real=$PWD/\${f#./}; outside "$1"; }
-    done
-  done
-  led_to=$(for f in "./\${3%_master.*}"_data_*; do [ ! -L "$f" ] || printf '%s\\0' "$f"; done | xargs -0 -r readlink -m --) || exit 1
-  [ -z "$led_to" ] || while IFS= read -r real; do is_inside "$real" || outside "$1"; done <<mento-links
-$led_to
-mento-links
-}
-${checks.join("\n")}
-:`;
 }
 
 /** Two looks that saw the same sizes and times have the same id. */

@@ -86,7 +86,7 @@ export function overtakenCommand(
   jobIds: readonly string[],
   semaphore: string,
 ): string {
-  return `jobs=${quote(jobsDirectory)}
+  const script = `jobs=${quote(jobsDirectory)}
 for job in ${jobIds.map(quote).join(" ")}; do
   if [ -d "$jobs/$job" ]; then
     echo "mento-job $job"
@@ -95,6 +95,7 @@ for job in ${jobIds.map(quote).join(" ")}; do
   fi
 done
 echo mento-end`;
+  return within(LOOK_SECONDS, script);
 }
 
 /** undefined: the answer is not whole. */

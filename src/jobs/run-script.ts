@@ -3,7 +3,7 @@ import { GIVE_BACK_ENVIRONMENT, KEEP_ENVIRONMENT } from "../shells/environment.t
 import { quote } from "../shells/quote.ts";
 import { fieldsOf } from "../shells/answer-lines.ts";
 import { copyBack, type CopyBack } from "./copy-back.ts";
-import { linkCheck, type DataHere } from "./data-check.ts";
+import { linkCheck, type DataHere } from "./link-check.ts";
 import { globToRegex, plainRegex } from "./glob.ts";
 
 export interface RunScript {
@@ -181,6 +181,7 @@ printf inside
 case $outside in
   inside) ;;
   outside*) not_run "since its submit data has become a link to \${outside#outside * }" ;;
+  too-long*) not_run "its arguments, variables and input name more than can be looked at" ;;
   *) not_run "its data could not be looked at once more" ;;
 esac
 `;

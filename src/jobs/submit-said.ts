@@ -25,6 +25,8 @@ export type SubmitAnswer =
     }
   | { kind: "missing"; path: string; found: number | null }
   | { kind: "outside"; path: string; real: string }
+  /** What it is told names more than can be looked at. */
+  | { kind: "too-long"; path: string }
   /** The data is there, but of unknown size and written lately: what was seen of it. */
   | { kind: "changing"; look: string }
   /** As many of our jobs wait in Slurm as may. */
@@ -60,6 +62,8 @@ export function parseSubmitAnswer(stdout: string, paths: readonly string[]): Sub
     }
     case "outside":
       return path === undefined ? undefined : { kind: "outside", path, real: more };
+    case "too-long":
+      return path === undefined ? undefined : { kind: "too-long", path };
     case "changing":
       return { kind: "changing", look: rest };
     case "busy":

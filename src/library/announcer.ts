@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from "node:timers/promises";
+import { within } from "../time/within.ts";
 import type { BrokerClient } from "../broker/client.ts";
 import { errorText } from "../errors.ts";
 import type { Log } from "../log.ts";
@@ -29,13 +29,7 @@ export class Announcer {
     const announced = this.#last.then(() => this.#publish(event, routingKey));
     this.#last = announced;
     if (this.#isBehind) return;
-    const taken = new AbortController();
-    const tooLong = sleep(WAIT_MS, undefined, { signal: taken.signal }).then(
-      () => void (this.#isBehind = true),
-      () => undefined,
-    );
-    await Promise.race([announced, tooLong]);
-    taken.abort();
+    if ("isLate" in (await within(WAIT_MS, announced))) this.#isBehind = true;
   }
 
   async #publish(event: CloudEvent & { data: EventData }, routingKey: string): Promise<void> {

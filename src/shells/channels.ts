@@ -14,24 +14,16 @@ interface Waiting<Channel> {
 /** sshd counts a session until its process is reaped, some milliseconds after the client has seen it close. */
 const FIRST_PAUSE_MS = 5;
 const LONGEST_PAUSE_MS = 500;
-/** After so long one channel more is tried again: the server may have been short of something. */
-const RELEARN_AFTER_MS = 60_000;
 
 /**
  * The channels of one connection, opened in the order in which they are asked for. sshd refuses more than its
- * MaxSessions at a time: then the next wait until one has closed, and from then on no more are open at once than it
- * had let us.
+ * MaxSessions at a time: then the next wait, and are tried again after a pause, or when one has closed.
  */
 export class Channels<Channel extends CountedChannel> {
   readonly #start: () => Promise<Channel>;
   readonly #patience: number;
   readonly #waiting: Waiting<Channel>[] = [];
-  /** Open, or being opened. */
-  #taken = 0;
   #open = 0;
-  #mostOpen = 0;
-  #limit = Infinity;
-  #learntAt = 0;
   /** Since when the server has refused, without a channel opened in between. */
   #refusedSince: number | undefined;
   #pause = FIRST_PAUSE_MS;
@@ -57,7 +49,7 @@ export class Channels<Channel extends CountedChannel> {
 
   /** Whether there is room for a channel that nobody needs yet. */
   get hasRoom(): boolean {
-    return this.#waiting.length === 0 && this.#taken < this.#limit;
+    return this.#waiting.length === 0 && this.#retry === undefined;
   }
 
   /** The connection has ended. */
@@ -69,14 +61,9 @@ export class Channels<Channel extends CountedChannel> {
   }
 
   #startNext(): void {
-    if (this.#limit !== Infinity && Date.now() - this.#learntAt > RELEARN_AFTER_MS) {
-      this.#limit += 1;
-      this.#learntAt = Date.now();
-    }
-    while (this.#retry === undefined && this.#taken < this.#limit) {
+    while (this.#retry === undefined) {
       const next = this.#waiting.shift();
       if (next === undefined) return;
-      this.#taken += 1;
       this.#start().then(
         (channel) => this.#opened(channel, next),
         (error: unknown) => this.#failed(error, next),
@@ -86,26 +73,23 @@ export class Channels<Channel extends CountedChannel> {
 
   #opened(channel: Channel, { resolve }: Waiting<Channel>): void {
     this.#open += 1;
-    this.#mostOpen = Math.max(this.#mostOpen, this.#open);
     this.#refusedSince = undefined;
     this.#pause = FIRST_PAUSE_MS;
     channel.once("close", () => {
       this.#open -= 1;
-      this.#taken -= 1;
+      clearTimeout(this.#retry);
+      this.#retry = undefined;
       this.#startNext();
     });
     resolve(channel);
   }
 
   #failed(error: unknown, waiting: Waiting<Channel>): void {
-    this.#taken -= 1;
     if (this.#ended !== undefined) {
       waiting.reject(this.#ended.why);
       return;
     }
     if (error instanceof ChannelRefused) {
-      this.#limit = Math.max(1, this.#mostOpen);
-      this.#learntAt = Date.now();
       this.#refusedSince ??= Date.now();
       if (this.#open > 0 || Date.now() - this.#refusedSince < this.#patience) {
         this.#waiting.unshift(waiting);

@@ -46,7 +46,7 @@ export class SshConnection {
   #isLeft = false;
   #isClosed = false;
   /** A login shell has come to run a command on it. */
-  #hasBegun = false;
+  #hasServed = false;
 
   private constructor(
     client: Client,
@@ -165,7 +165,6 @@ export class SshConnection {
     await this.#within(this.#openTimeout, "no command began", notBegun, (resolve) => {
       void shell.ready.then(() => resolve(shell));
     });
-    this.#hasBegun ||= shell.isReady;
     const lost = (what: string) => this.#lost(what);
     return this.#within(timeout, "a command did not end", lost, (resolve, reject) => {
       shell.run(script);
@@ -177,6 +176,7 @@ export class SshConnection {
     switch (end.kind) {
       case "ended": {
         const { code, signal, stdout, stderr } = end;
+        this.#hasServed = true;
         resolve({ code, signal, stdout, stderr });
         return;
       }
@@ -297,7 +297,7 @@ export class SshConnection {
    * node. On a connection that has served it, it is the connection's trouble, until a new one has shown the same.
    */
   #notStarted(what: string, cause?: unknown): MentoError {
-    const isOurs = this.#hasBegun || this.#isClosed;
+    const isOurs = this.#hasServed || this.#isClosed;
     return isOurs ? unreachable(this.#target, what, cause) : runsNothing(this.#target, what, cause);
   }
 

@@ -1,5 +1,7 @@
 import { Rejected } from "../errors.ts";
+import { cut } from "../text/cut.ts";
 import { dataCheckId } from "../jobs/data-check.ts";
+import { checkedHere } from "../jobs/link-check.ts";
 import { LONGEST_SUBMIT_SECONDS } from "../jobs/directory.ts";
 import { parseSubmitAnswer } from "../jobs/submit-said.ts";
 import { launchCommand } from "../jobs/process.ts";
@@ -7,7 +9,7 @@ import { jobScript } from "./job-script.ts";
 import { find } from "./find.ts";
 import type { Method, SubmitTarget } from "./method.ts";
 import { conclude, dataOf, requestOf } from "./submit-answer.ts";
-import { dataHere } from "./data-here.ts";
+import { dataHere, tooLong } from "./data-here.ts";
 
 /** A process of its own, outside Slurm, on the host that the shell is on. */
 export const command: Method = {
@@ -15,7 +17,7 @@ export const command: Method = {
     const { jobsDirectory, shell } = target;
     const { permits = null } = options;
     const data = dataHere(plan, target) ?? dataOf(plan, target, permits !== null);
-    const paths = data?.paths ?? plan.paths;
+    const paths = data === null ? plan.paths : "texts" in data ? checkedHere(data) : data.paths;
     const script = jobScript(plan, jobsDirectory, {
       launch: "process",
       request: requestOf(plan, options.now),
@@ -37,6 +39,7 @@ export const command: Method = {
     if (answer?.kind === "changing" && dataCheckId(answer.look) === options.dataCheck)
       ({ end, answer } = await call(true));
     if (answer?.kind === "outside" && plan.session === null) throw notAllowedHere(answer, target);
+    if (answer?.kind === "too-long") throw tooLong(`${cut(answer.path, 200)} and so on`);
     const refusal = () => Promise.resolve(new Error("a process is not refused"));
     return conclude({ answer, end, plan, target, options, refusal });
   },

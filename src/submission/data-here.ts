@@ -1,7 +1,9 @@
 import { posix } from "node:path";
 import { rootsOfFiles, type Session } from "../beamtime/session.ts";
-import type { DataHere } from "../jobs/data-check.ts";
+import { Rejected } from "../errors.ts";
+import type { DataHere } from "../jobs/link-check.ts";
 import { localData, localJobsDirectory, slurmJobsDirectory, type SiteFolders } from "../jobs/site-folders.ts";
+import { quotedBytes } from "../shells/quote.ts";
 import type { JobPlan } from "../triggers/plan.ts";
 import type { SubmitTarget } from "./method.ts";
 
@@ -56,35 +58,44 @@ export function dataHere(plan: JobPlan, { dataHere }: SubmitTarget): DataHere | 
   const isOwn = causeDirectory !== null && ownJobs.includes(posix.dirname(causeDirectory));
   const folders = isOwn ? [...dataHere.folders, causeDirectory] : dataHere.folders;
   const { core, beamline, node } = plan.session?.roots ?? {};
-  const beginnings = [...folders, causeDirectory, core, beamline, node].filter((one) => one != null);
-  const named = [...paths, ...announcedPaths, ...causeResults, ...namedIn(plan, beginnings)];
-  return { folders, secrets, paths: [...new Set(named)] };
+  const roots = [...folders, causeDirectory, core, beamline, node].filter((one) => one != null);
+  const known = [...new Set([...paths, ...announcedPaths, ...causeResults])];
+  return { folders, secrets, paths: known, texts: textsOf(plan, roots) };
 }
 
-/** What ends a path in an argument: `--in=A,B`, `FILE::/entry/data`, a list on the standard input. */
-const DELIMITER = /[\s,:;?=&|<>()"']/g;
-const MOST_DELIMITERS = 16;
+/** A job's texts are looked at in a script of a sane size, and that takes time for each path that may begin in one. */
+const MOST_BYTES = 512 * 1024;
+const MOST_PATHS = 4_000;
+/** PATH_MAX. */
 const LONGEST_PATH = 4096;
 
 /**
- * All paths that a program is told of in its arguments, variables or input, with and without what stands behind them. A
- * folder on the way may be called like the beginning of another path: a short text is taken whole as well.
+ * All that a program is told in its arguments, variables or input in which a path may begin, cut where one does.
+ *
+ * @throws Rejected `wrong-argument`: it is too much to be looked at
  */
-function namedIn({ argv, env, workdir, stdin }: JobPlan, beginnings: readonly string[]): string[] {
-  if (beginnings.length === 0) return [];
-  const texts = [...argv, ...Object.values(env), workdir ?? "", stdin ?? ""];
-  const known = [...new Set(beginnings)].map((one) => one.replace(/[.*+?^${}()|[\]\\]/g, String.raw`\$&`));
-  const begins = new RegExp(known.join("|"), "g");
-  return texts.flatMap((text) => {
-    const whole = text.length <= LONGEST_PATH;
-    const places = [...text.matchAll(begins)].map(({ index }) => index);
-    return places.flatMap((place) => {
-      const next = places.find((one) => one > place && isDelimiter(text.charAt(one - 1))) ?? Infinity;
-      const path = text.slice(place, Math.min(next, place + LONGEST_PATH));
-      const ends = [...path.matchAll(DELIMITER)].slice(0, MOST_DELIMITERS).map(({ index }) => index);
-      return [path, ...ends.map((end) => path.slice(0, end)), ...(whole ? [text.slice(place)] : [])];
-    });
-  });
+function textsOf({ argv, env, workdir, stdin }: JobPlan, roots: readonly string[]): string[][] {
+  const named = [...new Set(roots)].map((one) => one.replace(/\/+$/, "").replace(SPECIAL, String.raw`\$&`));
+  if (named.length === 0) return [];
+  const begins = new RegExp(`(?=(?:${named.join("|")})(?![\\w.-]))`, "g");
+  const texts = [...new Set([...argv, ...Object.values(env), workdir ?? "", stdin ?? ""])]
+    .map((text) => text.split(begins))
+    .map((pieces) => (pieces[0]?.search(begins) === 0 ? pieces : pieces.slice(1)))
+    .map((pieces) => pieces.map((piece) => piece.slice(0, LONGEST_PATH)))
+    .filter((pieces) => pieces.length > 0);
+  const bytes = texts.flat().reduce((sum, piece) => sum + quotedBytes(piece), 0);
+  const count = texts.flat().length;
+  if (bytes > MOST_BYTES || count > MOST_PATHS) throw tooLong(`${count} paths in ${bytes} bytes`);
+  return texts;
 }
 
-const isDelimiter = (character: string) => character.search(DELIMITER) === 0;
+const SPECIAL = /[.*+?^${}()|[\]\\]/g;
+
+/** Of a job that runs as the worker's account. */
+export function tooLong(what: string): Rejected {
+  return new Rejected({
+    code: "wrong-argument",
+    message: `The job's arguments, variables and input name more than can be looked at: ${what}.`,
+    hint: "It would run as the worker's account, so all that they name is looked at: give it a file with the list, or run it on a node.",
+  });
+}

@@ -1,6 +1,6 @@
 import type { Allocation } from "../beamtime/reservation.ts";
 import type { MentoError } from "../errors.ts";
-import type { DataHere } from "../jobs/data-check.ts";
+import type { DataHere } from "../jobs/link-check.ts";
 import type { Permits } from "../jobs/permits.ts";
 import type { EventError } from "../messages/job-event.ts";
 import type { JobPlan } from "../triggers/plan.ts";
@@ -25,7 +25,7 @@ export interface SubmitTarget {
   /** The folder of all its job directories. */
   jobsDirectory: string;
   /** Of a job that runs as the worker's account: where what it is given must lie. */
-  dataHere?: Omit<DataHere, "paths"> & {
+  dataHere?: Omit<DataHere, "paths" | "texts"> & {
     /** Where jobs that run as the worker's account have their directories. */
     ownJobs: readonly string[];
   };

@@ -187,6 +187,7 @@ export class SubmitTargets {
     this.#scripts.set(shell, seen);
     const known = seen.get(program);
     if (known !== undefined && Date.now() - known.at < ASK_EVERY_MS) return known.script;
+    for (const [path, { at }] of seen) if (Date.now() - at >= ASK_EVERY_MS) seen.delete(path);
     const script = shell.run(readCommand(program)).then(({ stdout }) => {
       const read = readScript(stdout.toString("utf8", 0, MOST_BYTES));
       return read === undefined ? null : { path: program, ...read };

@@ -23,17 +23,18 @@ import {
 } from "./resubmit.ts";
 import { keyOf, letGo, openSessionJobs, putAside, type SessionJobs } from "./session-jobs.ts";
 import type { Observer } from "./observer.ts";
+import { backoff } from "../time/backoff.ts";
 import type { TrackerDeps } from "./tracker-deps.ts";
 import { endFromSlurm, type ReportedState } from "../slurm/job-states.ts";
 
 /** Between two listings of a spool. */
 const TICK_MS = 400;
+const PAUSES = { first: 2 * TICK_MS, longest: 30_000 };
 /** While a job is stopped and Slurm must say why: a requeued one may wait for long. */
 const AWAIT_REASON_MS = 1_000;
 /** RabbitMQ takes a delivery back after 30 minutes; ours is renewed long before. */
 const RENEW_AFTER_MS = 10 * 60_000;
 const LOOK_AT_ONCE = 8;
-const LONGEST_BACKOFF_MS = 30_000;
 
 /**
  * The line, second half: submitted jobs become their started and ended events. Jobs of one session are watched
@@ -134,7 +135,7 @@ export class Tracker {
       await this.#renewOrLose(session, areUnseen).catch((error: unknown) => {
         log.warn({ err: error }, `tracking records could not be renewed: ${errorText(error)}`);
       });
-      const wait = Math.min(TICK_MS * 2 ** failures, LONGEST_BACKOFF_MS);
+      const wait = failures === 0 ? TICK_MS : backoff(failures - 1, PAUSES);
       await sleep(wait, undefined, { signal: stopped }).catch(() => undefined);
     }
   }

@@ -1,8 +1,8 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import type { BrokerAddress, BrokerLink } from "../broker/connection.ts";
 import { LinkCare } from "../broker/link-care.ts";
 import { MentoError, Misconfigured, Unavailable, errorText } from "../errors.ts";
 import type { Log } from "../log.ts";
+import { within } from "../time/within.ts";
 import { firstLink, isLost, nextLink } from "./worker-link.ts";
 
 export interface WorkerLineOptions {
@@ -93,12 +93,4 @@ export class WorkerLine {
       await link.close();
     }
   }
-}
-
-/** Waits for the work, but no longer than this. */
-async function within(milliseconds: number, work: Promise<void>): Promise<void> {
-  const done = new AbortController();
-  const timeout = sleep(milliseconds, undefined, { signal: done.signal }).catch(() => undefined);
-  await Promise.race([work, timeout]);
-  done.abort();
 }

@@ -2,10 +2,12 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { openLink, type BrokerAddress, type BrokerLink } from "../broker/connection.ts";
 import { MentoError, Unavailable, errorText } from "../errors.ts";
 import type { Log } from "../log.ts";
+import { backoff } from "../time/backoff.ts";
 
 /** At start, RabbitMQ is tried for so long; later, for ever. */
 const START_ATTEMPTS_MS = 20_000;
-const LONGEST_BACKOFF_MS = 30_000;
+const FIRST_PAUSES = { first: 500, longest: 5_000 };
+const PAUSES = { first: 1_000, longest: 30_000 };
 
 /** amqplib's errors do not tell a lost connection from a mistake. */
 export async function isLost(link: BrokerLink): Promise<boolean> {
@@ -26,7 +28,7 @@ export async function firstLink(
       const isFinal = error instanceof MentoError && error.code === "broker-refused";
       if (isFinal || Date.now() >= until) throw afterAttempts(error, attempt);
       log.warn({ attempt }, errorText(error));
-      await pause(Math.min(500 * 2 ** (attempt - 1), 5_000), stop);
+      await pause(backoff(attempt - 1, FIRST_PAUSES), stop);
     }
   }
   return undefined;
@@ -50,7 +52,7 @@ export async function nextLink(
   lostSoon = 0,
 ): Promise<BrokerLink | undefined> {
   for (let attempt = Math.max(0, lostSoon - 1); ; attempt++) {
-    await pause(Math.min(1000 * 2 ** attempt, LONGEST_BACKOFF_MS) * (1 + Math.random() / 5), stop);
+    await pause(backoff(attempt, PAUSES), stop);
     if (stop.aborted) return undefined;
     try {
       return await openLink(address, stop);

@@ -13,6 +13,8 @@ import { workerDeps, type Between, type WorkerDeps } from "./worker-deps.ts";
 import { WorkerStatus } from "./worker-state.ts";
 
 const SWEEP_EVERY_MS = 30_000;
+/** What a node does not do in this time at the start, it may do later: other sessions do not wait for it. */
+const CHECK_MS = 5_000;
 /** Directories of jobs that ended long ago are looked for so often. */
 const CLEAN_UP_EVERY_MS = 3600_000;
 
@@ -114,7 +116,7 @@ async function checkNode(sessions: Sessions, shells: SessionShells, log: Log): P
   }
   try {
     const shell = await shells.open(session);
-    await shell.run("true");
+    await shell.run("true", { timeout: CHECK_MS });
     log.info({ session: session.id, node: shell.host, account: shell.account }, "the reserved node answers");
   } catch (error) {
     // What the start files of an account do that is let in is its own affair: others are served.

@@ -108,6 +108,19 @@ describe("a session's turn", () => {
     expect(await stateOf(admission.enter(one, 1))).toBe("pending");
   });
 
+  it("is refused for longer the more were refused before, so that they are not all back at once", async () => {
+    open = 2;
+    for (let count = 0; count < 10; count++) void admission.enter(one, 1);
+    const waits: number[] = [];
+    for (let count = 0; count < 4_000; count++)
+      await admission.enter(one, 1).catch((error: unknown) => waits.push((error as Deferred).waitSeconds));
+    expect([waits[0], waits[99], waits[150], waits[400], waits[900], waits[3_999]]).toEqual([
+      1, 1, 2, 5, 10, 30,
+    ]);
+    await vi.advanceTimersByTimeAsync(31_000);
+    expect(await stateOf(admission.enter(one, 1))).toMatchObject({ waitSeconds: 1 });
+  });
+
   it("comes no faster than the rate of submits", async () => {
     admission = new Admission({
       concurrency: 100,

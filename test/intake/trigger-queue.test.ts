@@ -12,6 +12,8 @@ let fullOf: "trigger" | "session";
 let failure: Error | undefined;
 let there: Set<string>;
 let isLookBroken: boolean;
+/** The account's node answers nothing, and refuses nothing. */
+let isHanging: boolean;
 let isOutranked: boolean;
 let openSessions: string[];
 /** What was done, in its order. */
@@ -25,7 +27,7 @@ beforeEach(() => {
   fullOf = "trigger";
   failure = undefined;
   there = new Set();
-  isLookBroken = isOutranked = false;
+  isLookBroken = isOutranked = isHanging = false;
   openSessions = ["1"];
   done = [];
   tries = 0;
@@ -44,13 +46,19 @@ function open(config: object, prefetch = 64): TriggerQueue {
       if (position !== "now")
         return Promise.resolve(void done.push(`${messageId} by ${position.overtakenBy}`));
       tries += 1;
+      if (isHanging) return new Promise(() => undefined);
       if (failure !== undefined) return Promise.reject(failure);
       if (there.has(messageId)) return Promise.resolve(void done.push(`${messageId} found`));
       if (free === 0) return Promise.reject(noPermitYet("t", fullOf));
       free -= 1;
       return Promise.resolve(void done.push(messageId));
     },
-    jobsThere: () => (isLookBroken ? Promise.reject(new Error("no look")) : Promise.resolve(there)),
+    jobsThere: () =>
+      isHanging
+        ? new Promise(() => undefined)
+        : isLookBroken
+          ? Promise.reject(new Error("no look"))
+          : Promise.resolve(there),
     putBack: ({ properties }) => Promise.resolve(void done.push(`${properties.messageId ?? ""} back`)),
     isOutranked: () => isOutranked,
     openSessions: () => Promise.resolve(openSessions),
@@ -224,6 +232,31 @@ describe("a trigger's queue", () => {
     openSessions = ["1", "2"];
     await vi.advanceTimersByTimeAsync(1_000);
     expect(done[0]).toBe("d back");
+  });
+
+  it.each([
+    ["overtaken ones that are looked for", { latest: true }, () => "d"],
+    [
+      "ones of many keys that are tried",
+      { concurrency: 1, key: "{{ path.name }}" },
+      (at: number) => `d${at}`,
+    ],
+  ])("lets others be seen though a node does not answer for %s", async (_, config, keyOf) => {
+    isHanging = true;
+    openSessions = ["1", "2"];
+    const queue = open(config, 64);
+    for (let at = 0; at < 64; at++) void join(queue, String(at).padStart(3, "0"), keyOf(at));
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(done.filter((one) => one.endsWith(" back")).length).toBeGreaterThanOrEqual(31);
+    expect(tries).toBeLessThanOrEqual(32);
+  });
+
+  it("goes on with those that wait behind the ones in hand", async () => {
+    free = 100;
+    const queue = open({ concurrency: 1, key: "{{ path.name }}" }, 128);
+    const works = Array.from({ length: 60 }, (_, at) => join(queue, String(at), `d${at}`));
+    await Promise.all(works);
+    expect(done.length).toBe(60);
   });
 
   it("lets the next session's be seen when all that it may hold are of one that is over", async () => {

@@ -53,7 +53,7 @@ describe("an sshd that has few sessions", () => {
     expect(await runMany(shell, 20)).toEqual(numbers(20));
   });
 
-  it("is asked for more than it has only a few times: what it lets us have is learnt", async () => {
+  it("is asked for more than it has only now and then", async () => {
     const { sshd, open } = await startWith("MaxSessions 2", "LogLevel DEBUG1");
     const shell = open();
     await runMany(shell, 10);

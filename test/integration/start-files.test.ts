@@ -113,6 +113,16 @@ describe("the login shell is named when no command begins, for a start file", ()
   });
 });
 
+it("a start file that answers for the shell, and ends, is the account's own affair", async () => {
+  startFile(
+    `case "$BASH_EXECUTION_STRING" in *"/bin/sh -s "*) w=\${BASH_EXECUTION_STRING##*-s }; echo "mento-ready-\${w%?}"; exit 0 ;; esac`,
+  );
+  for (let count = 0; count < 5; count++) {
+    const error: unknown = await shell.run("true").catch((reason: unknown) => reason);
+    expect(["login-shell", "ssh-lost"]).toContain((error as { code?: string }).code);
+  }
+});
+
 it("commands beside others that did not come to their end are not cut off", async () => {
   for (let round = 0; round < 10; round++) {
     const codes = Array.from({ length: 24 }, async (_, index) =>

@@ -1,6 +1,5 @@
 import { execFileSync } from "node:child_process";
 import {
-  linkSync,
   mkdirSync,
   mkdtempSync,
   rmSync,
@@ -13,13 +12,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import {
-  dataCheck,
-  linkCheck,
-  dataCheckId,
-  type DataHere,
-  type DataWanted,
-} from "../../src/jobs/data-check.ts";
+import { dataCheck, dataCheckId, type DataWanted } from "../../src/jobs/data-check.ts";
 
 let top: string;
 let root: string;
@@ -215,141 +208,5 @@ describe("an HDF5 master", () => {
 
   it("is like any other file otherwise, and other files have no companions", () => {
     expect(check([write("raw/a.h5")], { companions: true })).toBe("good");
-  });
-});
-
-describe("what a job on the worker's host is given", () => {
-  const given = (here: DataHere) => {
-    const script = `say() { printf '%s\n' "$1"; exit 0; }\n${linkCheck(here)}\necho good`;
-    const said = ["dash", "bash"].map((shell) => execFileSync(shell, ["-c", script], { encoding: "utf8" }));
-    expect(said[1]).toBe(said[0]);
-    return said[0]?.trim() ?? "";
-  };
-  const giving = (...paths: string[]) =>
-    given({ paths, folders: [join(top, "no such folder"), root], secrets: [join(root, "shared/id_rsa")] });
-
-  it("may be any file or folder below one of the folders, written lately or not there", () => {
-    symlinkSync("a.h5", join(root, "raw/link.h5"));
-    const paths = ["raw/link.h5", "raw", "raw/none.h5", "none/at/all"].map((name) => join(root, name));
-    expect(giving(write("raw/a.h5", "data", 0), ...paths)).toBe("good");
-  });
-
-  it("leads out of them by no link, in whichever part of the path, also to what is not there", () => {
-    symlinkSync("/etc", join(root, "raw/etc"));
-    symlinkSync("/etc/passwd", join(root, "raw/passwd"));
-    symlinkSync("/none/at all", join(root, "raw/dangling"));
-    symlinkSync("passwd", join(root, "raw/again"));
-    for (const [name, real] of [
-      ["raw/etc/passwd", "/etc/passwd"],
-      ["raw/etc", "/etc"],
-      ["raw/passwd", "/etc/passwd"],
-      ["raw/again", "/etc/passwd"],
-      ["raw/dangling", "/none/at all"],
-    ]) {
-      expect(giving(write("raw/a.h5"), join(root, name ?? ""))).toBe(`outside 1 ${real ?? ""}`);
-    }
-  });
-
-  it("is no secret of its session's, by whatever name", () => {
-    mkdirSync(join(root, "shared"), { recursive: true });
-    const secret = write("shared/id_rsa", "a key");
-    symlinkSync("../shared/id_rsa", join(root, "raw/scan_1.dat"));
-    linkSync(secret, join(root, "raw/scan_2.dat"));
-    for (const path of [secret, join(root, "raw/scan_1.dat"), join(root, "raw/scan_2.dat")])
-      expect(giving(write("raw/a.h5"), path)).toMatch(/^outside 1 .*(id_rsa|scan_2.dat)$/);
-    expect(giving(write("shared/id_rsa.pub"))).toBe("good");
-  });
-
-  it("is no copy of such a secret, wherever it was moved, and no folder that it lies in", () => {
-    mkdirSync(join(root, "shared"), { recursive: true });
-    write("shared/id_rsa", "a key");
-    const copy = write("raw/k.dat", "a key");
-    symlinkSync("k.dat", join(root, "raw/link.dat"));
-    symlinkSync("../shared", join(root, "raw/folder"));
-    expect(giving(copy)).toBe(`outside 0 ${copy}`);
-    expect(giving(join(root, "raw/link.dat"))).toBe(`outside 0 ${copy}`);
-    for (const folder of ["shared", "raw/folder", "."])
-      expect(giving(join(root, folder))).toMatch(/^outside 0 /);
-    expect(giving(join(root, "raw"), write("raw/other.dat", "b key"))).toBe("good");
-  });
-
-  it("is no link to a copy whose name ends with a newline, and everything if the secret is empty", () => {
-    mkdirSync(join(root, "shared"), { recursive: true });
-    write("shared/id_rsa", "a key");
-    symlinkSync("k\n", join(root, "raw/link.dat"));
-    write("raw/k\n", "a key");
-    expect(giving(join(root, "raw/link.dat"))).toMatch(/^outside 0 /);
-    write("shared/id_rsa", "");
-    expect(giving(write("raw/empty.dat", ""))).toBe("good");
-  });
-
-  it("is looked at soon, however many data files and links a master has", () => {
-    mkdirSync(join(root, "shared"), { recursive: true });
-    const master = write("raw/m_master.h5");
-    write("shared/id_rsa", "a key");
-    write("raw/m_data_000000.h5");
-    for (let number = 1; number <= 3000; number++)
-      symlinkSync("m_data_000000.h5", join(root, `raw/m_data_${String(number).padStart(6, "0")}.h5`));
-    const used = performance.now();
-    expect(giving(master)).toBe("good");
-    // One process each takes half a minute.
-    expect(performance.now() - used).toBeLessThan(10_000);
-    symlinkSync("/etc/passwd", join(root, "raw/m_data_009999.h5"));
-    expect(giving(master)).toBe("outside 0 /etc/passwd");
-  });
-
-  it("is not compared with what cannot be read to its end", () => {
-    mkdirSync(join(root, "shared"), { recursive: true });
-    write("shared/id_rsa", "a key");
-    execFileSync("mkfifo", [join(root, "raw/fifo")]);
-    expect(giving(join(root, "raw/fifo"))).toBe("good");
-  });
-
-  it("leads out by no data file of a master either", () => {
-    const master = write("raw/s 1_master.h5");
-    write("raw/s 1_data_000001.h5");
-    expect(giving(master)).toBe("good");
-    symlinkSync("/etc/passwd", join(root, "raw/s 1_data_000002.h5"));
-    expect(giving(master)).toBe("outside 0 /etc/passwd");
-  });
-
-  it("nor by one that lies beside what a master is a link to, called like that", () => {
-    mkdirSync(join(root, "raw/real"), { recursive: true });
-    write("raw/real/b_master.h5");
-    symlinkSync("real/b_master.h5", join(root, "raw/a_master.h5"));
-    const master = join(root, "raw/a_master.h5");
-    expect(giving(master)).toBe("good");
-    symlinkSync("/etc/passwd", join(root, "raw/real/b_data_000001.h5"));
-    expect(giving(master)).toBe("outside 0 /etc/passwd");
-  });
-
-  it("is not outside itself, nor relative", () => {
-    expect(giving("/etc/passwd")).toBe("outside 0 /etc/passwd");
-    expect(giving(`${root}/raw/../../../../../../../../etc/passwd`)).toBe("outside 0 /etc/passwd");
-    expect(giving(`${root}/..`)).toMatch(/^outside 0 /);
-    expect(giving("etc/passwd")).toBe("outside 0 etc/passwd");
-    expect(given({ paths: [write("raw/a.h5")], folders: [], secrets: [] })).toMatch(/^outside 0 /);
-  });
-
-  it("may have any name", () => {
-    const name = fc
-      .string({ minLength: 1, maxLength: 40, unit: "binary" })
-      .filter(
-        (one) =>
-          one.isWellFormed() &&
-          !/[/\0]/.test(one) &&
-          one !== "." &&
-          one !== ".." &&
-          Buffer.byteLength(one) < 250,
-      );
-    fc.assert(
-      fc.property(fc.uniqueArray(name, { minLength: 1, maxLength: 20 }), (names) => {
-        const folder = mkdtempSync(join(root, "names-"));
-        const paths = names.map((one) => join(folder, one));
-        for (const path of paths) writeFileSync(path, "");
-        expect(given({ paths, folders: [folder], secrets: [] })).toBe("good");
-      }),
-      { numRuns: 10 },
-    );
   });
 });

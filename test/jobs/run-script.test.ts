@@ -45,7 +45,12 @@ describe("the run script, in a real shell", () => {
     const data = join(top, "data");
     mkdirSync(join(data, "raw"), { recursive: true });
     writeFileSync(join(top, "secret"), "not for all");
-    const dataHere = { paths: [join(data, "raw/a"), join(data, "raw/b")], folders: [data], secrets: [] };
+    const dataHere = {
+      paths: [join(data, "raw/a"), join(data, "raw/b")],
+      texts: [],
+      folders: [data],
+      secrets: [],
+    };
     writeFileSync(join(data, "raw/a"), "data");
     symlinkSync("a", join(data, "raw/b"));
     const given = ["cat", ...dataHere.paths];
@@ -75,7 +80,7 @@ describe("the run script, in a real shell", () => {
     const bin = join(top, "ending");
     mkdirSync(bin);
     writeFileSync(join(bin, "readlink"), "#!/bin/sh\nkill -9 $PPID\n", { mode: 0o755 });
-    const dataHere = { paths: [join(data, "b")], folders: [data], secrets: [] };
+    const dataHere = { paths: [join(data, "b")], texts: [], folders: [data], secrets: [] };
     const { status, records } = run(["true"], { dataHere }, `${bin}:`);
     expect(status).toBe(UNPREPARED);
     expect(records?.ended?.log).toContain("its data could not be looked at once more");

@@ -1,3 +1,4 @@
+import { within } from "../../time/within.ts";
 /** How old an answer may be, and how long nobody asks again after a failure. */
 const GOOD_FOR_MS = 3000;
 
@@ -71,11 +72,7 @@ export class SharedQuery<T> {
 /** The answer, or this failure if there is none in so many milliseconds. */
 async function orAfter<T>(milliseconds: number, why: unknown, answer: Promise<T>): Promise<T> {
   if (milliseconds <= 0) throw why;
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<undefined>((resolve) => (timer = setTimeout(resolve, milliseconds, undefined)));
-  const first = await Promise.race([answer.then((said) => ({ said })), late]).finally(() =>
-    clearTimeout(timer),
-  );
-  if (first === undefined) throw why;
-  return first.said;
+  const first = await within(milliseconds, answer);
+  if ("isLate" in first) throw why;
+  return first.value;
 }

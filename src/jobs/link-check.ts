@@ -1,0 +1,130 @@
+import { posix } from "node:path";
+import { quote } from "../shells/quote.ts";
+
+/** What a job on the worker's host is given: it runs as the worker's account, which may read more than its beamtime. */
+export interface DataHere {
+  /** Of data, and of results of the job before; what is not there is no harm. */
+  paths: readonly string[];
+  /** Arguments, variables and input in which paths begin: each cut where one does, without what stands before the first. */
+  texts: readonly (readonly string[])[];
+  /** No path may lead out of all of these, also by symbolic links. */
+  folders: readonly string[];
+  /** Nor to one of these, by whatever name; to a copy of one; nor to a folder that one lies in. */
+  secrets: readonly string[];
+}
+
+/** All that {@link linkCheck} may answer about, by its index. */
+export function checkedHere({ paths, texts }: DataHere): string[] {
+  return [...paths, ...texts.map((pieces) => pieces.join("").slice(0, 1024))];
+}
+
+/** So many names are looked at in a job's texts, and down so many folders: some seconds' work. */
+const MOST_NAMES = 20_000;
+const MOST_FOLDERS = 64;
+
+/**
+ * Shell that answers `outside <index> <real path>`, or `too-long <index>`, or goes on. It needs `say`. A master's data files
+ * are looked at with it, for its reader opens them: those that are called like it, and like what it is a link to.
+ *
+ * What a program takes for a path in a text only it knows: `--in=A,B`, `FILE::/entry`, `FILE[0]`. So whatever there is
+ * must be allowed whose name is in the text from where a path begins, to its end, or to any character that is no letter,
+ * digit or `_`.
+ */
+export function linkCheck({ paths, texts, folders, secrets }: DataHere): string {
+  const known = folders.map(
+    (folder, at) => `folder${at}=/dev/null; ! cd -P ${quote(folder)} 2>/dev/null || folder${at}=\${PWD%/}`,
+  );
+  const patterns = folders.map((_, at) => `"$folder${at}"/*`);
+  const checks = paths.map((path, index) => {
+    const { dir, base } = /(^|\/)\.\.?\/?$/.test(path) ? { dir: path, base: "" } : posix.parse(path);
+    if (!path.startsWith("/")) return `say ${quote(`outside ${index} ${path.replaceAll("\n", " ")}`)}`;
+    return `index=${index}; ! cd -P ${quote(dir)} 2>/dev/null || entry ${quote(base)}`;
+  });
+  const inTexts = texts.map((pieces, at) => {
+    const assigned = pieces.map((piece, number) => `p${number}=${quote(piece).replaceAll("\r", `'"$cr"'`)}`);
+    return `index=${paths.length + at} end=${pieces.length}\n${assigned.join("\n")}\ntext`;
+  });
+  // Of a text with one, `sbatch` would say that the script has DOS line breaks.
+  return `LC_ALL=C names=0 cr=$(printf '\\r')
+${known.join("\n")}
+is_inside() { case $1/ in ${patterns.length === 0 ? "''" : patterns.join(" | ")}) ;; *) return 1 ;; esac; }
+outside() { say "outside $index $(printf %s "$real" | tr '\\n' ' ')"; }
+# What is called so in this folder; whatever it is not there is no harm.
+entry() {
+  [ -e "./$1" ] || [ -L "./$1" ] || return 0
+  real=$PWD/$1
+  # A name may end with a newline.
+  case $1 in
+    . | ..) real=$(cd -P "./$1" && pwd) || return 0 ;;
+    *) [ ! -L "./$1" ] || { real=$(readlink -m "./$1" && printf .) || exit 1; real=\${real%??}; } ;;
+  esac
+  is_inside "$real" || outside
+  for secret in ${secrets.map(quote).join(" ")}; do
+    [ ! "$real" -ef "$secret" ] || outside
+    [ ! -f "$real" ] || [ ! -f "$secret" ] || [ ! -s "$secret" ] || ! cmp -s "$real" "$secret" 2>/dev/null || outside
+    [ ! -d "$real" ] || case $(readlink -m "$secret") in "\${real%/}"/*) outside ;; esac
+  done
+  case $1 in *_master.h5 | *_master.hdf5 | *_master.nxs) ;; *) return 0 ;; esac
+  folder=$PWD named=$1 led=$real
+  data_files "$named"
+  [ "$led" = "$folder/$named" ] || ! cd -P "\${led%/*}" 2>/dev/null || data_files "\${led##*/}"
+  cd "$folder" || exit 1
+}
+# There may be thousands: one process for all that are links.
+data_files() {
+  for f in "./\${1%_master.*}"_data_*; do
+    for secret in ${secrets.map(quote).join(" ")}; do
+      [ ! "$f" -ef "$secret" ] || { real=$PWD/\${f#./}; outside; }
+    done
+  done
+  led_to=$(for f in "./\${1%_master.*}"_data_*; do [ ! -L "$f" ] || printf '%s\\0' "$f"; done | xargs -0 -r readlink -m --) || exit 1
+  [ -z "$led_to" ] || while IFS= read -r real; do is_inside "$real" || outside; done <<mento-links
+$led_to
+mento-links
+}
+text() {
+  begin=0
+  while [ $begin -lt $end ]; do
+    walk $begin
+    begin=$((begin + 1))
+  done
+}
+# Down the folders that the text names from this piece on, as far as there are any. Each piece begins with a slash.
+walk() {
+  cd / || exit 1
+  piece=$1 folders=0
+  while [ $piece -lt $end ]; do
+    eval "rest=\\$p$piece"
+    piece=$((piece + 1))
+    down || return 0
+  done
+}
+down() {
+  rest=\${rest#"\${rest%%[!/]*}"}
+  while [ -n "$rest" ]; do
+    name=\${rest%%/*}
+    [ \${#name} -le 255 ] || { rest= name=$(printf %.256s "$name"); }
+    rest=\${rest#"$name"} rest=\${rest#"\${rest%%[!/]*}"}
+    beyond=:
+    ! is_inside "$PWD" || { beyond=outside; shorter "$name"; }
+    one_more
+    [ -n "$rest" ] && [ -d "./$name" ] || entry "$name"
+    cd -P "./$name" 2>/dev/null || return
+    folders=$((folders + 1)) real=$PWD
+    [ $folders -le ${MOST_FOLDERS} ] || say "too-long $index"
+    is_inside "$real" || $beyond
+  done
+}
+shorter() {
+  cut=$1
+  while case $cut in *[!A-Za-z0-9_]*) ;; *) false ;; esac; do
+    cut=\${cut%[!A-Za-z0-9_]*}
+    one_more
+    [ -z "$cut" ] || entry "$cut"
+  done
+}
+one_more() { names=$((names + 1)); [ $names -le ${MOST_NAMES} ] || say "too-long $index"; }
+${checks.join("\n")}
+${inTexts.join("\n")}
+:`;
+}
