@@ -43,14 +43,14 @@ const LOOK_AT_ONCE = 8;
  */
 export class Tracker {
   readonly #deps: TrackerDeps;
-  readonly #reports: JobLog;
+  readonly #jobLog: JobLog;
   readonly #sessions = new Map<string, SessionJobs>();
   readonly #loops = new Set<Promise<void>>();
   readonly #stopped = new AbortController();
 
   constructor(deps: TrackerDeps) {
     this.#deps = deps;
-    this.#reports = new JobLog(deps.log);
+    this.#jobLog = new JobLog(deps.log);
   }
 
   /** Watches a job until it has ended; then announces, then acks. */
@@ -157,11 +157,11 @@ export class Tracker {
     watched.clockAhead = there.getTime() - now.getTime();
     const { records, refused: wrong } = withPlausibleTimes(read.records ?? {}, times.submitted, there);
     watched.cancelled = records.cancelled;
-    this.#reports.refused(watched, [...read.refused, ...wrong]);
+    this.#jobLog.refused(watched, [...read.refused, ...wrong]);
     const { submitted } = records;
     if (submitted !== undefined && submitted.runId !== runIdOf(watched.record)) {
       if (mayMove(watched.record)) await this.#follow(watched, submitted);
-      else this.#reports.refused(watched, [`submitted names another run, ${submitted.runId}`]);
+      else this.#jobLog.refused(watched, [`submitted names another run, ${submitted.runId}`]);
       return;
     }
     if (submitted !== undefined) watched.run.isBeingResubmitted = submitted.isBeingResubmitted;
@@ -179,7 +179,7 @@ export class Tracker {
     }
     const { record, recordedAt, log } = records.ended;
     const { refused, ...found } = resultsOf(job, records.ended, realPaths, observer.results);
-    this.#reports.refused(watched, refused);
+    this.#jobLog.refused(watched, refused);
     const end = endFromRecord(record);
     if (end !== undefined) {
       await this.#end(watched, end, { at: record.at, found, log, slurmState: null }, session);
@@ -215,7 +215,7 @@ export class Tracker {
       watched.isNotified = true;
       if (watched.run.forgottenSince === undefined) {
         watched.run.forgottenSince = time;
-        this.#reports.say(watched, "Slurm no longer knows the job; it is watched on");
+        this.#jobLog.say(watched, "Slurm no longer knows the job; it is watched on");
       }
       const reported = session.accounting.of(runIdOf(watched.record));
       // What accounting takes for running, and `squeue` does not know, is a record that was never closed.
@@ -251,7 +251,7 @@ export class Tracker {
     const decision = decide(known, reported, time, lostAfterMs);
     watched.isAtRest = isAtRest(decision, known, reported, time - lostAfterMs);
     if (decision === "goes-on") {
-      if (reported !== undefined) this.#reports.ofState(watched, reported.state);
+      if (reported !== undefined) this.#jobLog.ofState(watched, reported.state);
       watched.run.endedWithoutRecordSince = undefined;
       if (reported !== undefined) delete watched.record.heldSince;
     } else if (decision === "held") {
@@ -305,11 +305,9 @@ export class Tracker {
       watched.isNotified = true;
     } catch (error) {
       const isOver = isGivenUp(error, heldSince, now.getTime());
-      if (isOver && retrying !== undefined) {
+      if (isOver && retrying !== undefined)
         await this.#end(watched, retrying.end, { ...retrying.facts, why: errorText(error) }, session);
-        return;
-      }
-      if (isOver) {
+      else if (isOver) {
         const answer = await observer.shell.run(
           cancelHeldCommand(runIdOf(watched.record), jobCommentOf(job.id)),
         );
@@ -317,17 +315,14 @@ export class Tracker {
         if (!isCancelled(answer.stdout.toString("utf8"))) return;
         await this.#end(watched, ...endOfUnplaced(now, errorText(error)), session);
       } else
-        this.#reports.once(watched, `the job cannot be submitted again yet (${why}): ${errorText(error)}`);
+        this.#jobLog.once(watched, `the job cannot be submitted again yet (${why}): ${errorText(error)}`);
     }
   }
 
   /** If it is proven that Slurm has lost it. */
   async #submitForgotten(watched: Watched, time: number): Promise<void> {
     await this.#deps.resubmit(watched.record, time, "slurm-forgot").catch((error: unknown) => {
-      this.#reports.once(
-        watched,
-        `the job cannot be submitted again yet (slurm-forgot): ${errorText(error)}`,
-      );
+      this.#jobLog.once(watched, `the job cannot be submitted again yet (slurm-forgot): ${errorText(error)}`);
     });
   }
 
@@ -351,10 +346,10 @@ export class Tracker {
   async #lose(watched: Watched, session: SessionJobs): Promise<void> {
     const seenAt = new Date(seenAtOf(watched.record)).toISOString();
     await this.#deps.leavePermits(watched.record).catch((error: unknown) => {
-      this.#reports.say(watched, `its permit is not free yet: ${errorText(error)}`);
+      this.#jobLog.say(watched, `its permit is not free yet: ${errorText(error)}`);
     });
     await this.#announce(watched, lostData(watched.record.data, seenAt));
-    this.#reports.say(watched, "the job is lost: a person must look what became of it");
+    this.#jobLog.say(watched, "the job is lost: a person must look what became of it");
     letGo(watched, session);
   }
 
