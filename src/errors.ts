@@ -76,6 +76,7 @@ export const ERROR_CODES = {
   "configuration-unreadable": "The configuration file cannot be read.",
   "runtime-directory-unsafe": "The folder for private keys is open to other accounts.",
   "queue-arguments-differ": "A queue or exchange exists on the broker with other arguments.",
+  "not-announced": "The history has no message and no job that is called so.",
   "exchange-missing": "The broker has none of Mento's exchanges: no worker has run on it yet.",
   "nobody-listens": "The broker took the message, but no queue is bound for it.",
   "job-unknown": "There is no job of this id, or nothing is known of it any more.",

@@ -136,27 +136,45 @@ export class HistoryReader {
   }
 }
 
+/** A broker that takes no messages takes no mark of the end either: then it is when nothing has come for so long. */
+const IDLE_MS = 1_000;
+
 /**
  * All messages and events that the broker took into the history from a time on, in their order, up to this moment.
  * The broker counts whole seconds, and begins with the first that it wrote to the stream in or after the given one.
  *
+ * @param onBlocked called if the broker takes no messages; without it, reading waits until it does
  * @throws MentoError `exchange-missing` if there is no history yet
  * @throws Unavailable `broker-lost`, `broker-refused`
  */
 export async function* historySince(
   client: Pick<BrokerClient, "link" | "publisher" | "topology">,
   since: Date,
+  onBlocked?: (reason: string) => void,
 ): AsyncGenerator<ConsumeMessage, void, undefined> {
   const { historyStream } = client.topology;
   const reader = await HistoryReader.open(client.link, historyStream, since);
   try {
     const mark = randomUUID();
-    await client.publisher.publish({
+    const marked = client.publisher.publish({
       exchange: "",
       routingKey: historyStream,
       body: Buffer.alloc(0),
       properties: { messageId: mark, type: HISTORY_MARK_TYPE },
     });
+    if (onBlocked === undefined) await marked;
+    else {
+      const blocked = await Promise.race([marked.then(() => undefined), client.link.whenBlocked()]);
+      if (blocked !== undefined) {
+        onBlocked(blocked);
+        marked.catch(() => undefined);
+        while ((await reader.peek(IDLE_MS)) !== undefined) {
+          const message = await reader.next();
+          if (message !== undefined) yield message;
+        }
+        return;
+      }
+    }
     for (;;) {
       const message = await reader.next();
       if (message === undefined || message.properties.messageId === mark) return;

@@ -18,6 +18,19 @@ const COMMANDS = {
     description: "print events as they happen, one line each, until Ctrl-C",
     load: async () => (await import("./watch.ts")).watchCommand(),
   },
+  trace: {
+    description:
+      "say what became of data, and why it was not processed: by a path, an id, or a part of a name",
+    load: async () => (await import("./trace.ts")).traceCommand(),
+  },
+  jobs: {
+    description: "list jobs, and messages that became none, newest first",
+    load: async () => (await import("./jobs.ts")).jobsCommand(),
+  },
+  logs: {
+    description: "print the output of a job, running or ended, on whichever host",
+    load: async () => (await import("./logs.ts")).logsCommand(),
+  },
   run: {
     description: "run a program as a job of the open beamtime, and end as it ends",
     load: async () => (await import("./run.ts")).runCommand(),

@@ -52,6 +52,19 @@ export function printLine(text: string): void {
   process.stdout.write(`${lineOf(text)}\n`);
 }
 
+/** SGR, by what is to be felt. */
+const COLOURS = { good: "32", busy: "34", attention: "33", bad: "31", quiet: "2" } as const;
+
+/** A line whose beginning, so many characters of it, has a colour; none where there is no tone. */
+export function printToned(text: string, tone: keyof typeof COLOURS | null, toned = text.length): void {
+  if (tone === null) {
+    printLine(text);
+    return;
+  }
+  const [first, rest] = [lineOf(text.slice(0, toned)), lineOf(text.slice(toned))];
+  process.stdout.write(`\x1b[${COLOURS[tone]}m${first}\x1b[0m${rest}\n`);
+}
+
 /** What belongs together, each on a line of its own. */
 export function printLines(lines: readonly string[]): void {
   for (const line of lines) printLine(line);

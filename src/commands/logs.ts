@@ -1,0 +1,121 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { Command, InvalidArgumentError } from "commander";
+import { HISTORY_MS } from "../broker/history.ts";
+import { isTerminal } from "../jobs/job.ts";
+import { MentoError } from "../errors.ts";
+import type { JobEventData } from "../messages/job-event.ts";
+import { READ_SECONDS, within } from "../shells/bounded-file.ts";
+import { quote } from "../shells/quote.ts";
+import type { Shell } from "../shells/shell.ts";
+import { printOutput, sayLine } from "../text/terminal.ts";
+import { shellOf } from "../trace/ask.ts";
+import { storiesOf, type Story } from "../trace/stories.ts";
+import { newestFirst } from "../trace/tell.ts";
+import { CONFIG_OPTION, connectFromConfig, openConfig } from "./open-config.ts";
+import { openSessions } from "./open-sessions.ts";
+import { readStories } from "./read-stories.ts";
+
+interface LogsOptions {
+  config?: string;
+  follow?: true;
+  lines: number;
+  trigger?: string;
+}
+
+/** Of a log so much is fetched at a time. */
+const PIECE_BYTES = 4 * 1024 * 1024;
+const FOLLOW_EVERY_MS = 1_000;
+
+export function logsCommand(): Command {
+  return new Command("logs")
+    .argument("<what>", "a job's id, Slurm's, or a path: of several jobs the newest is taken")
+    .option(...CONFIG_OPTION)
+    .option("-f, --follow", "go on until the job has ended; Ctrl-C ends")
+    .option("--lines <n>", "at most so many, the last ones", wholeNumber, 1000)
+    .option("--trigger <trigger>", "of a path's jobs the one of this trigger")
+    .addHelpText("after", "\nThe output of a job, wherever it runs or ran:\n  $ mento logs 48213 --follow")
+    .action(logs);
+}
+
+async function logs(what: string, { config: file, follow, lines, trigger }: LogsOptions): Promise<void> {
+  const config = openConfig(file);
+  const client = await connectFromConfig(config, "logs");
+  const open = openSessions(config);
+  const deps = { config, ...open };
+  const jobNow = async () => {
+    const { stories } = await readStories(client, new Date(Date.now() - HISTORY_MS));
+    return jobOf(what, trigger, stories);
+  };
+  try {
+    let job = await jobNow();
+    sayLine(`mento: ${job.job.trigger}, job ${job.job.id}, ${job.job.state}: ${job.job.directory}/job.log`);
+    const shell = await shellOf(job, deps);
+    let { text, end } = await lastOf(shell, job.job.directory, lines);
+    printOutput(text);
+    while (follow === true) {
+      const isOver = isTerminal(job.job.state);
+      ({ text, end } = await from(shell, job.job.directory, end));
+      printOutput(text);
+      if (isOver && text === "") return;
+      await sleep(FOLLOW_EVERY_MS);
+      if (!isOver) job = await jobNow();
+    }
+  } finally {
+    open.close();
+    await client.close();
+  }
+}
+
+function jobOf(what: string, trigger: string | undefined, stories: readonly Story[]): JobEventData {
+  const found = newestFirst(storiesOf(what, stories)).flatMap(({ jobs }) =>
+    [...jobs.values()].map(({ data }) => data),
+  );
+  const named = found.filter(
+    ({ job, slurm }) => job.id === what || slurm.jobId === what || job.id.startsWith(what),
+  );
+  const fitting = (named.length > 0 ? named : found).filter(
+    ({ job }) => trigger === undefined || job.trigger === trigger,
+  );
+  const moment = ({ times }: JobEventData) => Date.parse(times.started ?? times.submitted ?? "") || 0;
+  const [newest] = fitting.sort((one, other) => moment(other) - moment(one));
+  if (newest !== undefined) return newest;
+  throw new MentoError({
+    code: "job-unknown",
+    message: `The history has no job ${what}${trigger === undefined ? "" : ` of trigger ${trigger}`}.`,
+    hint: "`mento jobs` lists those of the last day; `mento trace` says what became of a file.",
+  });
+}
+
+async function lastOf(shell: Shell, directory: string, lines: number) {
+  return read(shell, directory, `tail -c ${PIECE_BYTES} -- "$log" | tail -n ${lines}`, undefined);
+}
+
+async function from(shell: Shell, directory: string, end: number) {
+  return read(shell, directory, `tail -c +${end + 1} -- "$log" | head -c ${PIECE_BYTES}`, end);
+}
+
+/** Only a regular file is read; where there is none yet, nothing. */
+async function read(
+  shell: Shell,
+  directory: string,
+  print: string,
+  since: number | undefined,
+): Promise<{ text: string; end: number }> {
+  const script = `log=${quote(`${directory}/job.log`)}
+[ -f "$log" ] && [ ! -L "$log" ] || { echo 0; exit 0; }
+stat -c %s -- "$log"
+${print}`;
+  const { stdout, stderr, code } = await shell.run(within(READ_SECONDS, script));
+  const at = stdout.indexOf("\n");
+  if (code !== 0 || at < 0)
+    throw new Error(`the log cannot be read on ${shell.host}: ${stderr.trim().split("\n").at(-1) ?? ""}`);
+  const text = stdout.subarray(at + 1).toString("utf8");
+  const size = Number(stdout.toString("utf8", 0, at));
+  return { text, end: since === undefined ? size : since + stdout.length - at - 1 };
+}
+
+function wholeNumber(text: string): number {
+  const value = Number(text);
+  if (Number.isInteger(value) && value > 0 && value <= 1_000_000) return value;
+  throw new InvalidArgumentError("It must be a whole number from 1 on.");
+}
