@@ -30,7 +30,7 @@ const ROWS: readonly (readonly string[])[] = [
   ["tracking"],
   ["intake", "cancel"],
   ["config"],
-  ["worker", "library", "doctor", "facility"],
+  ["worker", "library", "doctor", "trace", "facility"],
   ["commands"],
   ["main.ts", "index.ts"],
 ];

@@ -18,6 +18,10 @@ const COMMANDS = {
     description: "print events as they happen, one line each, until Ctrl-C",
     load: async () => (await import("./watch.ts")).watchCommand(),
   },
+  status: {
+    description: "are we all right? broker, workers, queues, pace, failures, on one screen",
+    load: async () => (await import("./status.ts")).statusCommand(),
+  },
   trace: {
     description:
       "say what became of data, and why it was not processed: by a path, an id, or a part of a name",

@@ -1,6 +1,14 @@
 import { Command, InvalidArgumentError } from "commander";
-import { layoutOf, shortName, shortText, type Layout } from "../text/layout.ts";
-import { plainLine, printJson, printLine, printToned, sayLine } from "../text/terminal.ts";
+import { shortName, shortText, type Layout } from "../text/layout.ts";
+import {
+  clearScreen,
+  layoutHere,
+  plainLine,
+  printJson,
+  printLine,
+  printToned,
+  sayLine,
+} from "../text/terminal.ts";
 import { rowsOf, type Row } from "../trace/table.ts";
 import { duration, STANDINGS, type Standing } from "../trace/words.ts";
 import { CONFIG_OPTION, connectFromConfig, openConfig } from "./open-config.ts";
@@ -76,10 +84,10 @@ async function jobs({
             `mento: Nothing of session ${plainLine(wanted.session ?? "", 100)} is in the history since then.`,
           );
       }
-      if (follow === true && process.stdout.isTTY) process.stdout.write("\x1b[H\x1b[2J");
+      if (follow === true) clearScreen();
       const shown = rows.slice(0, lines);
       if (json === true) for (const row of shown) printJson(jsonOf(row));
-      else show(shown, rows.length, layoutOf(process.stdout, process.env, wide));
+      else show(shown, rows.length, layoutHere(wide));
       if (blocked !== undefined) sayLine(`mento: RabbitMQ takes no messages for the moment (${blocked}).`);
       if (follow !== true) return;
       await new Promise((resolve) => setTimeout(resolve, FOLLOW_EVERY_MS));

@@ -2,12 +2,12 @@ import { posix } from "node:path";
 import { Command } from "commander";
 import { HISTORY_MS } from "../broker/history.ts";
 import { MentoError } from "../errors.ts";
-import { layoutOf, wrapped, type Layout } from "../text/layout.ts";
-import { plainLine, printJson, printLine, printToned, sayLine } from "../text/terminal.ts";
+import { wrapped, type Layout } from "../text/layout.ts";
+import { layoutHere, plainLine, printJson, printLine, printToned, sayLine } from "../text/terminal.ts";
 import { askLive } from "../trace/ask.ts";
 import { lastFrom, storiesOf, type Story } from "../trace/stories.ts";
-import { clock, newestFirst, tell, type StoryLine, type Told } from "../trace/tell.ts";
-import { duration, STANDINGS, type Standing } from "../trace/words.ts";
+import { newestFirst, tell, type StoryLine, type Told } from "../trace/tell.ts";
+import { clock, duration, STANDINGS, type Standing } from "../trace/words.ts";
 import { CONFIG_OPTION, connectFromConfig, openConfig } from "./open-config.ts";
 import { openSessions } from "./open-sessions.ts";
 import { readStories } from "./read-stories.ts";
@@ -51,7 +51,7 @@ async function trace(what: string, { config: file, since, json, wide, follow }: 
   const config = openConfig(file);
   const client = await connectFromConfig(config, "trace");
   const open = openSessions(config);
-  const layout = layoutOf(process.stdout, process.env, wide);
+  const layout = layoutHere(wide);
   try {
     let told = "";
     for (;;) {

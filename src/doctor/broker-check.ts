@@ -34,6 +34,13 @@ export async function checkBroker(
       ...(clock === undefined ? [] : [`its clock is ${differenceOf(clock.ahead)}`]),
     ];
     const message = facts.join("; ");
+    if (intake !== undefined && intake.consumers === 0 && intake.waiting > 0) {
+      return {
+        state: "failed",
+        message: `${message}\nNo worker of group ${worker.group} takes messages, and ${count(intake.waiting, "message")} of it wait`,
+        hint: "Start one: `mento worker`.",
+      };
+    }
     if (limited.length > 0) {
       return {
         state: "warning",

@@ -4,15 +4,17 @@ import { Deferred, Misconfigured, Unavailable, type MentoError } from "../errors
 import type { Log } from "../log.ts";
 import { backoff } from "../time/backoff.ts";
 
+type SessionId = Pick<Session, "id">;
+
 export interface AdmissionDeps {
   /** Messages of a session handled at the same time. */
   concurrency: number;
   /** Jobs of a session submitted a second, at most. */
   maxSubmitRate: number;
   /** Throws what keeps the session's jobs from being submitted, if it still does. */
-  probe: (session: Session) => Promise<void>;
+  probe: (session: SessionId) => Promise<void>;
   /** Whether this is the one session whose messages come: then its trouble is everybody's. */
-  isOnlySession: (session: Session) => Promise<boolean>;
+  isOnlySession: (session: SessionId) => Promise<boolean>;
   log: Log;
 }
 
@@ -20,7 +22,7 @@ export interface AdmissionDeps {
 export type Outage = Unavailable | Misconfigured;
 
 interface Gate {
-  session: Session;
+  session: SessionId;
   running: number;
   /** By priority, then in the order in which they came. */
   waiting: { jobs: number; priority: number; enter: () => void; refuse: (error: Error) => void }[];
@@ -43,9 +45,9 @@ const COME_BACK_PER_SECOND = 100;
 /** So long messages of one session wait for its node or its Slurm, while other sessions' pass: a day. */
 const ONE_SESSION_WAITS_SECONDS = 24 * 3600;
 /** So long a message is tried whose own command fails while others' work. */
-const OWN_TROUBLE_SECONDS = 3600;
+const OWN_FAILURE_SECONDS = 3600;
 /** A command that breaks its connection is looked for as one in flight in between: that is no end of the trouble. */
-const OWN_TROUBLE_TIMES = 30;
+const OWN_FAILURE_TIMES = 30;
 /** A queue that is full empties job by job; a server that is away is asked more and more seldom. */
 const FULL_PAUSES = { first: 2_000, longest: 2_000 };
 const PAUSES = { first: 1_000, longest: 30_000 };
@@ -76,7 +78,7 @@ export class Admission {
    * @throws Unavailable, Misconfigured what keeps the session from work, if it is the only one
    * @throws Deferred the same, or `session-busy`, if there are others
    */
-  async enter(session: Session, jobs: number, priority = 0): Promise<() => void> {
+  async enter(session: SessionId, jobs: number, priority = 0): Promise<() => void> {
     const gate = this.#gateOf(session);
     const before = gate.waiting.filter((other) => other.priority >= priority);
     const isLong = before.length >= this.#deps.concurrency * WAITING_PER_SLOT;
@@ -113,7 +115,7 @@ export class Admission {
   }
 
   /** Throws what keeps the session from work, as {@link enter} does; takes no turn. */
-  async requireOpen(session: Session): Promise<void> {
+  async requireOpen(session: SessionId): Promise<void> {
     const { closedBy } = this.#gateOf(session);
     if (closedBy !== undefined) throw await this.#told(session, closedBy);
   }
@@ -124,7 +126,7 @@ export class Admission {
    *
    * @returns what becomes of the message
    */
-  async report(session: Session, failure: Outage): Promise<MentoError> {
+  async report(session: SessionId, failure: Outage): Promise<MentoError> {
     const gate = this.#gateOf(session);
     if (gate.closedBy !== undefined) return this.#told(session, gate.closedBy);
     gate.checking ??= this.#check(gate);
@@ -132,13 +134,7 @@ export class Admission {
     if (confirmed !== undefined) return this.#told(session, confirmed);
     // Jobs have started since: that is no trouble of the message's own.
     if (isFull(failure)) return this.#told(session, failure);
-    const { code, message, hint } = failure;
-    return new Deferred({
-      ...{ code, message, hint },
-      giveUpAfterSeconds: OWN_TROUBLE_SECONDS,
-      giveUpAfterTimes: OWN_TROUBLE_TIMES,
-      cause: failure,
-    });
+    return ownFailure(failure);
   }
 
   /** Resolves when there is a session whose messages can be taken: at once, if no gate is everybody's. */
@@ -176,7 +172,7 @@ export class Admission {
     this.#changed = new Promise((resolve) => (this.#wake = resolve));
   }
 
-  #gateOf(session: Session): Gate {
+  #gateOf(session: SessionId): Gate {
     const known = this.#gates.get(session.id);
     const now = Date.now();
     const gate = known ?? {
@@ -235,7 +231,7 @@ export class Admission {
     return found;
   }
 
-  #logFailure({ id }: Session, found: Outage): void {
+  #logFailure({ id }: SessionId, found: Outage): void {
     this.#deps.log[isFull(found) ? "info" : "error"](
       { session: id, code: found.code, hint: found.hint },
       `${found.message} No messages of ${id} are taken until this is over.`,
@@ -260,7 +256,7 @@ export class Admission {
     }
   }
 
-  async #probe(session: Session): Promise<Outage | undefined> {
+  async #probe(session: SessionId): Promise<Outage | undefined> {
     try {
       await this.#deps.probe(session);
       return undefined;
@@ -271,7 +267,7 @@ export class Admission {
   }
 
   /** Where there are others, one session's trouble is its own messages' alone. */
-  async #told(session: Session, failure: Outage): Promise<MentoError> {
+  async #told(session: SessionId, failure: Outage): Promise<MentoError> {
     if (await this.#deps.isOnlySession(session)) return failure;
     const { code, message, hint } = failure;
     return new Deferred({
@@ -294,8 +290,19 @@ async function pause(milliseconds: number): Promise<void> {
   await new Promise((resolve) => setTimeout(resolve, milliseconds).unref());
 }
 
+/** A failure of one message's own command, while others' work: it comes again by itself, for an hour. */
+export function ownFailure(failure: Outage): Deferred {
+  const { code, message, hint } = failure;
+  return new Deferred({
+    ...{ code, message, hint },
+    giveUpAfterSeconds: OWN_FAILURE_SECONDS,
+    giveUpAfterTimes: OWN_FAILURE_TIMES,
+    cause: failure,
+  });
+}
+
 /** Silent: the message comes again after so many seconds, or somewhat later. */
-export function busy({ id }: Session, waitSeconds = 1): Deferred {
+export function busy({ id }: SessionId, waitSeconds = 1): Deferred {
   return new Deferred({
     code: "session-busy",
     message: `Many messages of ${id} wait already, and other sessions' must pass.`,

@@ -1,4 +1,4 @@
-import type { Outage } from "./admission.ts";
+import { ownFailure, type Outage } from "./admission.ts";
 import type { Collected } from "./collect-array.ts";
 import {
   Deferred,
@@ -68,6 +68,8 @@ export interface MessageDeps {
   findSession: (beamtimeId: string | undefined, paths: readonly string[]) => Promise<Session>;
   /** Waits until the session may submit so many jobs; returns what gives the turn back. */
   enter: (session: Session, jobs: number, priority: number) => Promise<() => void>;
+  /** Waits for a turn on this host; resolves to what gives it back. Throws Deferred `session-busy`. */
+  enterHere: (session: Session | null) => Promise<() => void>;
   /** What becomes of a message whose submit met trouble that is not its own. */
   report: (session: Session, failure: Outage) => Promise<MentoError>;
   /** Where a job of the trigger can run now; looks into Slurm, but makes nothing. */
@@ -184,7 +186,9 @@ async function fateOf(
       (failure: unknown) => failure,
     );
   }
-  if (session === null || isHere(trigger)) return error;
+  // A command on this host that did not come to its end is the message's own: others' do.
+  if (isHere(trigger)) return isOutage(error) && error.code === "ssh-lost" ? ownFailure(error) : error;
+  if (session === null) return error;
   return isOutage(error) ? deps.report(session, error) : endedIfClosed(error, session);
 }
 
@@ -272,8 +276,7 @@ async function submitTrigger(
 }
 
 /**
- * Who may submit now: a job on this host may at once, one of an array when the array is submitted, all others when the
- * session lets them; and one of a trigger that counts its jobs only if there is room for it.
+ * Who may submit now: a job of an array when the array is submitted, all others when the session lets them, or this host; and one of a trigger that counts its jobs only if there is room for it.
  *
  * @returns to be called when it was submitted
  */
@@ -287,7 +290,8 @@ async function admit(
   const { trigger } = plan;
   if (position !== null && isFirst) await deps.requireRoom(session, plan, position.permits);
   if (received.cameBack !== undefined) throw received.cameBack;
-  if (session === null || isHere(trigger) || trigger.array !== undefined) return () => undefined;
+  if (isHere(trigger)) return deps.enterHere(session);
+  if (session === null || trigger.array !== undefined) return () => undefined;
   const jobs = position === null || isFirst ? 1 : 0;
   return deps.enter(session, jobs, trigger.priority);
 }

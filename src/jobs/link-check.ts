@@ -18,6 +18,8 @@ export function checkedHere({ paths, texts }: DataHere): string[] {
   return [...paths, ...texts.map((pieces) => pieces.join("").slice(0, 1024))];
 }
 
+/** The check of one job may take so long. */
+const MOST_SECONDS = 20;
 /** So many names are looked at in a job's texts, and down so many folders: some seconds' work. */
 const MOST_NAMES = 20_000;
 const MOST_FOLDERS = 64;
@@ -45,7 +47,7 @@ export function linkCheck({ paths, texts, folders, secrets }: DataHere): string 
     return `index=${paths.length + at} end=${pieces.length}\n${assigned.join("\n")}\ntext`;
   });
   // Of a text with one, `sbatch` would say that the script has DOS line breaks.
-  return `LC_ALL=C names=0 cr=$(printf '\\r')
+  return `LC_ALL=C names=0 entries=0 seen=/ begun=$(date +%s) cr=$(printf '\\r')
 ${known.join("\n")}
 is_inside() { case $1/ in ${patterns.length === 0 ? "''" : patterns.join(" | ")}) ;; *) return 1 ;; esac; }
 outside() { say "outside $index $(printf %s "$real" | tr '\\n' ' ')"; }
@@ -53,6 +55,10 @@ outside() { say "outside $index $(printf %s "$real" | tr '\\n' ' ')"; }
 entry() {
   [ -e "./$1" ] || [ -L "./$1" ] || return 0
   real=$PWD/$1
+  case $seen in *"//$real//"*) return 0 ;; esac
+  seen=$seen/$real//
+  entries=$((entries + 1))
+  [ $((entries % 64)) != 0 ] || [ $(($(date +%s) - begun)) -le ${MOST_SECONDS} ] || say "too-long $index"
   # A name may end with a newline.
   case $1 in
     . | ..) real=$(cd -P "./$1" && pwd) || return 0 ;;

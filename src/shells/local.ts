@@ -16,6 +16,8 @@ export class LocalShell implements Shell {
   readonly host = hostname();
   readonly account = accountHere();
   readonly #commandTimeout: number;
+  /** Commands under way. */
+  readonly #giveUps = new Set<(what: string) => void>();
 
   constructor(commandTimeout: number) {
     this.#commandTimeout = commandTimeout;
@@ -30,6 +32,7 @@ export class LocalShell implements Shell {
       const mark = newMark();
       const [stdout, stderr] = [new Output(), new Output()];
       const letGo = () => {
+        this.#giveUps.delete(giveUp);
         clearTimeout(timer);
         child.stdout.destroy();
         child.stderr.destroy();
@@ -39,6 +42,7 @@ export class LocalShell implements Shell {
         killGroup(child.pid);
         reject(this.#unavailable(what, cause));
       };
+      this.#giveUps.add(giveUp);
       const conclude = (code: number | null, signal: string | null) => {
         letGo();
         const { output, isWhole } = readFramed(stdout.bytes, mark);
@@ -63,6 +67,11 @@ export class LocalShell implements Shell {
       // What is made here is run, and read, as this account: it is for nobody else to write to.
       child.stdin.end(framed(`umask go-w\n${script}`, mark));
     });
+  }
+
+  /** Ends what is under way: nothing of it keeps the process alive, or goes on without it. */
+  close(): void {
+    for (const giveUp of this.#giveUps) giveUp("the worker has stopped");
   }
 
   #unavailable(what: string, cause?: unknown): Unavailable {

@@ -60,6 +60,7 @@ export function dataHere(plan: JobPlan, { dataHere }: SubmitTarget): DataHere | 
   const { core, beamline, node } = plan.session?.roots ?? {};
   const roots = [...folders, causeDirectory, core, beamline, node].filter((one) => one != null);
   const known = [...new Set([...paths, ...announcedPaths, ...causeResults])];
+  for (const path of known) if (SEPARATED.test(path)) throw separated(path);
   return { folders, secrets, paths: known, texts: textsOf(plan, roots) };
 }
 
@@ -68,6 +69,8 @@ const MOST_BYTES = 512 * 1024;
 const MOST_PATHS = 4_000;
 /** PATH_MAX. */
 const LONGEST_PATH = 4096;
+/** Of a relative name no more is looked at. */
+const LONGEST_NAME = 512;
 
 /**
  * All that a program is told in its arguments, variables or input in which a path may begin, cut where one does.
@@ -75,18 +78,42 @@ const LONGEST_PATH = 4096;
  * @throws Rejected `wrong-argument`: it is too much to be looked at
  */
 function textsOf({ argv, env, workdir, stdin }: JobPlan, roots: readonly string[]): string[][] {
-  const named = [...new Set(roots)].map((one) => one.replace(/\/+$/, "").replace(SPECIAL, String.raw`\$&`));
+  const named = [...new Set(roots)].map((one) => one.replace(/\/+$/, ""));
   if (named.length === 0) return [];
-  const begins = new RegExp(`(?=(?:${named.join("|")})(?![\\w.-]))`, "g");
-  const texts = [...new Set([...argv, ...Object.values(env), workdir ?? "", stdin ?? ""])]
+  const begins = new RegExp(
+    `(?=(?:${named.map((one) => one.replace(SPECIAL, String.raw`\$&`)).join("|")})(?![\\w.-]))`,
+    "g",
+  );
+  const told = [...new Set([...argv, ...Object.values(env), stdin ?? ""])];
+  const isInside = named.some((root) => `${workdir ?? ""}/`.startsWith(`${root}/`));
+  const relative = isInside ? told.flatMap((text) => relativeIn(text, workdir ?? "")) : [];
+  const absolute = [...told, workdir ?? ""]
     .map((text) => text.split(begins))
     .map((pieces) => (pieces[0]?.search(begins) === 0 ? pieces : pieces.slice(1)))
     .map((pieces) => pieces.map((piece) => piece.slice(0, LONGEST_PATH)))
     .filter((pieces) => pieces.length > 0);
+  const texts = [...absolute, ...relative];
   const bytes = texts.flat().reduce((sum, piece) => sum + quotedBytes(piece), 0);
   const count = texts.flat().length;
   if (bytes > MOST_BYTES || count > MOST_PATHS) throw tooLong(`${count} paths in ${bytes} bytes`);
   return texts;
+}
+
+/** Names in a text that a program may look for where it is: each that begins after what is no part of one. */
+function relativeIn(text: string, workdir: string): string[][] {
+  const begins = [...text.matchAll(/(?<![\w./-])[^\s/]/gu)].slice(0, MOST_PATHS + 1);
+  return begins.map(({ index }) => [`${workdir}/${text.slice(index, index + LONGEST_NAME)}`]);
+}
+
+/** What is one name here may be two to a program that is given a list: the second would begin anew, anywhere. */
+const SEPARATED = /[^\w.)\]+~/-]\//;
+
+function separated(path: string): Rejected {
+  return new Rejected({
+    code: "wrong-argument",
+    message: `${path} has a folder whose name ends with a character that may separate paths in a list.`,
+    hint: "Jobs that run as the worker's account are not given it; rename the folder, or run the job on a node.",
+  });
 }
 
 const SPECIAL = /[.*+?^${}()|[\]\\]/g;

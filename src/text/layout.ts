@@ -28,15 +28,16 @@ export function layoutOf(
 /** Lines of at most so many characters, broken at spaces; each but the first begins with the indent. */
 export function wrapped(text: string, width: number, indent = ""): string[] {
   const lines: string[] = [];
+  const [lead = ""] = /^ */.exec(text) ?? [];
   let line = "";
-  for (const word of text.split(" ")) {
-    const start = lines.length === 0 ? "" : indent;
+  for (const word of text.slice(lead.length).split(" ")) {
+    const start = lines.length === 0 ? lead : indent;
     if (line !== "" && start.length + line.length + 1 + word.length > width) {
       lines.push(start + line);
       line = word;
     } else line = line === "" ? word : `${line} ${word}`;
   }
-  return [...lines, (lines.length === 0 ? "" : indent) + line];
+  return [...lines, (lines.length === 0 ? lead : indent) + line];
 }
 
 /** A name of at most so many characters: what stands before its last number goes first, number and extension stay. */

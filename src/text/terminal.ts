@@ -1,4 +1,5 @@
 import { writeSync } from "node:fs";
+import { layoutOf, type Layout } from "./layout.ts";
 
 /**
  * All that Mento's commands print. File names, errors, ids and logs are written by others, and a terminal acts on some
@@ -63,6 +64,16 @@ export function printToned(text: string, tone: keyof typeof COLOURS | null, tone
   }
   const [first, rest] = [lineOf(text.slice(0, toned)), lineOf(text.slice(toned))];
   process.stdout.write(`\x1b[${COLOURS[tone]}m${first}\x1b[0m${rest}\n`);
+}
+
+/** How standard output is laid out. */
+export function layoutHere(isWide = false): Layout {
+  return layoutOf(process.stdout, process.env, isWide);
+}
+
+/** What was shown goes; on a terminal only. */
+export function clearScreen(): void {
+  if (process.stdout.isTTY) process.stdout.write("\x1b[H\x1b[2J");
 }
 
 /** What belongs together, each on a line of its own. */

@@ -19,7 +19,7 @@ import type { SessionShells } from "../submission/session-shells.ts";
 import { matchTriggers } from "../triggers/match.ts";
 import { countsJobs } from "../triggers/queue-position.ts";
 import type { Story } from "./stories.ts";
-import type { DataNow, Live } from "./tell.ts";
+import type { DataNow, Live } from "./answer.ts";
 import { firstSentence } from "./words.ts";
 
 interface AskDeps {

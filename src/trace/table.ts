@@ -59,13 +59,12 @@ function jobRows(story: Story): Row[] {
   });
 }
 
-function whyOf({ error, cancelledBy, job, results, resultsUnknown }: JobEventData): string {
+function whyOf({ error, cancelledBy, job }: JobEventData): string {
   if (job.state === "cancelled")
     return cancelledBy === null
       ? "with scancel, by whom is not known"
       : `by ${cancelledBy.who}${cancelledBy.reason === null ? "" : `: "${cancelledBy.reason}"`}`;
   if (error !== null) return firstSentence(error.message);
-  if (job.state === "completed" && results.length === 0 && resultsUnknown !== true) return "no results";
   return "";
 }
 

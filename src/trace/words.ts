@@ -74,6 +74,16 @@ const PENDING: readonly (readonly [RegExp, string])[] = [
 
 /** What happened, without what only machines need. */
 export function firstSentence(text: string): string {
-  const [first = text] = /^.*?[^.\s]{2}\.(?=\s|$)/.exec(text) ?? [];
+  const [first = text] = /^.*?[^.\s]\.(?=\s+[^a-z]|\s*$)/s.exec(text) ?? [];
   return first.replace(/\.$/, "");
+}
+
+/** Of this host's zone; with the day if it is another one. */
+export function clock(at: number, now = new Date()): string {
+  const time = new Date(at);
+  if (Number.isNaN(at)) return "an unknown time";
+  const two = (value: number) => String(value).padStart(2, "0");
+  const text = `${two(time.getHours())}:${two(time.getMinutes())}:${two(time.getSeconds())}`;
+  const isToday = time.toDateString() === now.toDateString();
+  return isToday ? text : `${time.getFullYear()}-${two(time.getMonth() + 1)}-${two(time.getDate())} ${text}`;
 }

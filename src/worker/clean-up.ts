@@ -22,7 +22,7 @@ const NO_SLURM =
 /** Removes what open sessions, and this host, keep of jobs that ended long ago. */
 export async function cleanUp(
   { site, worker: { retentionDays } }: Pick<MentoConfig, "site" | "worker">,
-  { sessions, shells, here }: Pick<WorkerDeps, "sessions" | "shells" | "here">,
+  { sessions, shells, here }: Pick<WorkerDeps, "sessions" | "shells"> & { here: Shell },
   log: Log,
 ): Promise<void> {
   const clean = async (where: { session: string } | { host: string }, begin: () => Promise<Cleaning>) => {

@@ -30,7 +30,7 @@ export async function openMessages(
   link: BrokerLink,
   care: LinkCare,
 ): Promise<{ stop(): Promise<void> }> {
-  const { config, topology, sessions, targets, admission, log, isOnlySession } = parts;
+  const { config, topology, sessions, targets, admission, admissionHere, log, isOnlySession } = parts;
   const { triggers, worker, site } = config;
   await parts.declare(link);
   const now = () => new Date();
@@ -47,7 +47,9 @@ export async function openMessages(
   const arrays = new ArrayCollector(parts.between("message", submitDeps), mostInArrays);
   void link.lost.then((why) => {
     arrays.refuse(why ?? brokerLost("it was closed"));
-    if (why !== undefined) admission.refuseWaiting(why);
+    if (why === undefined) return;
+    admission.refuseWaiting(why);
+    admissionHere.refuseWaiting(why);
   });
   const { enter, targetFor } = submitDeps;
   const messageDeps: MessageDeps = parts.between("message", {
@@ -56,6 +58,7 @@ export async function openMessages(
     jobsFolderOf: (method, session) => jobsDirectoryOf(site, method, session),
     findSession: (id, paths) => sessions.find(id, paths),
     ...{ enter, targetFor },
+    enterHere: (session) => admissionHere.enter({ id: session?.id ?? "" }, 1),
     collect: (session, plan, options) => arrays.collect(session, plan, options),
     report: (session, failure) => admission.report(session, failure),
     requireRoom: roomAt(targets, admission),

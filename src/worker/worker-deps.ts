@@ -6,7 +6,6 @@ import type { MentoConfig } from "../config/config.ts";
 import { Admission } from "../intake/admission.ts";
 import type { Log } from "../log.ts";
 import { LocalShell } from "../shells/local.ts";
-import type { Shell } from "../shells/shell.ts";
 import { openSlurmRest } from "../slurm/rest/open-slurm-rest.ts";
 import type { SlurmRest } from "../slurm/rest/slurm-rest.ts";
 import type { SessionShells } from "../submission/session-shells.ts";
@@ -29,11 +28,13 @@ export interface WorkerDeps {
   readonly sessions: Sessions;
   readonly shells: SessionShells;
   /** A shell on this host. */
-  readonly here: Shell;
+  readonly here: LocalShell;
   readonly rest: SlurmRest | null;
   readonly targets: SubmitTargets;
   readonly observers: Observers;
   readonly admission: Admission;
+  /** Of jobs that run on this host, which no node or Slurm keeps from running. */
+  readonly admissionHere: Admission;
   readonly log: Log;
   readonly between: Between;
   /** Whether no other session is open. */
@@ -60,9 +61,12 @@ export function workerDeps(
     const [first, second] = (await sessions.open()).open;
     return first?.id === id && second === undefined;
   };
+  // Jobs here may be of none.
+  const isOnlyHere = async ({ id }: { id: string }) =>
+    id === "" ? (await sessions.open()).open.length === 0 : isOnlySession({ id });
+  const limits = { concurrency: worker.concurrency, maxSubmitRate: worker.maxSubmitRate };
   const admission = new Admission({
-    concurrency: worker.concurrency,
-    maxSubmitRate: worker.maxSubmitRate,
+    ...limits,
     isOnlySession,
     // Its nodes and key may be others by now, or it may be closed.
     probe: async ({ id }) => targets.probe(await sessions.find(id)),
@@ -70,6 +74,12 @@ export function workerDeps(
   });
   return {
     ...{ config, topology, sessions, shells, here, rest, targets, admission, log, between, isOnlySession },
+    admissionHere: new Admission({
+      ...limits,
+      isOnlySession: isOnlyHere,
+      probe: () => Promise.resolve(),
+      log,
+    }),
     observers: new Observers(here, sessions, shells, rest, site),
     declare: declaring(config, topology, log),
     wakeTriggerQueues: () => undefined,

@@ -56,8 +56,10 @@ export async function runWorker(
     clearInterval(sweeping);
     clearInterval(cleaningUp);
     parts.admission.stop();
+    parts.admissionHere.stop();
     await Promise.all(lines.map((line) => line.close()));
     shells.close();
+    parts.here.close();
     runtime.remove();
     status.stopped();
   }

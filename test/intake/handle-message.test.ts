@@ -53,6 +53,7 @@ async function outcome(
     triggers: names.map((name) => Trigger.parse({ name, run: [name] })),
     findSession: () => Promise.resolve({ ...session, isOpen }),
     enter: () => Promise.resolve(() => undefined),
+    enterHere: () => Promise.resolve(() => undefined),
     report: () => Promise.resolve(told),
     targetFor: (_, { program = "" }) => {
       tried.push(program);
@@ -171,6 +172,7 @@ describe("a trigger that counts its jobs", () => {
     const show = named("show", { latest: true, priority: 1 });
     const deps: MessageDeps = {
       group: "default",
+      enterHere: () => Promise.resolve(() => undefined),
       triggers: [named("plain"), show],
       findSession: () => Promise.resolve(session),
       enter: (_, jobs, priority) => {

@@ -167,10 +167,11 @@ describe("what a job on the worker's host is given", () => {
 
 describe("a text that such a job is told", () => {
   /** What is said of a job with this argument, and of which text. */
-  const naming = (...argv: string[]) => {
+  const naming = (...argv: string[]) => namingFrom(null, ...argv);
+  const namingFrom = (workdir: string | null, ...argv: string[]) => {
     const plan = {
       ...{ paths: [], announcedPaths: [], causeResults: [], causeDirectory: null, session: null },
-      ...{ argv, env: {}, workdir: null, stdin: null },
+      ...{ argv, env: {}, workdir, stdin: null },
     } as unknown as JobPlan;
     const target = { dataHere: { folders: [root], secrets: [join(root, "shared/id_rsa")], ownJobs: [] } };
     const here = dataHere(plan, target as unknown as SubmitTarget);
@@ -227,6 +228,23 @@ describe("a text that such a job is told", () => {
       text: `${root}/raw/p_mask.tif:3`,
       real: "/etc/passwd",
     });
+  });
+
+  it("names no link that leads out of the session's folder that it works in", () => {
+    symlinkSync("/etc/passwd", join(root, "raw/x.xml"));
+    write("raw/y.xml");
+    for (const argument of [
+      "x.xml",
+      "./x.xml",
+      "--in=x.xml",
+      "../raw/x.xml",
+      "y.xml,x.xml::/entry",
+      "x.xml[0]",
+    ])
+      expect([argument, namingFrom(join(root, "raw"), argument)]).not.toEqual([argument, "good"]);
+    for (const argument of ["y.xml", "-v", "--in=y.xml", "none.xml", "../raw/y.xml"])
+      expect([argument, namingFrom(join(root, "raw"), argument)]).toEqual([argument, "good"]);
+    expect(naming("x.xml")).toBe("good");
   });
 
   it("names no secret, and no master whose data files lead out", () => {

@@ -80,6 +80,16 @@ describe("what a job of the worker's account is given", () => {
       expect([...named, ...beginnings].some((one) => one.startsWith(path))).toBe(true);
   });
 
+  it.each([
+    "/gpfs/current/raw/nothing,/etc/passwd",
+    "/gpfs/current/a\n/x",
+    "/core/11010000/a:/b",
+    "/gpfs/current/a /b",
+  ])("is no path that a program may take for two: %j", (path) => {
+    for (const named of [{ paths: [path] }, { causeResults: [path] }])
+      expect(() => given(named)).toThrow(expect.objectContaining({ code: "wrong-argument" }) as Error);
+  });
+
   it("is nothing where no folder is allowed", () => {
     const whole = { paths: [], announcedPaths: [], causeResults: [], causeDirectory: null, session: null };
     const plan = {

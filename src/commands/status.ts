@@ -1,0 +1,211 @@
+import { Command } from "commander";
+import { readTopology } from "../broker/topology.ts";
+import type { BrokerClient } from "../broker/client.ts";
+import type { MentoConfig } from "../config/config.ts";
+import { errorText } from "../errors.ts";
+import { shortText, wrapped, type Layout } from "../text/layout.ts";
+import { clearScreen, layoutHere, plainLine, printJson, printLine, printToned } from "../text/terminal.ts";
+import { needsOf, standingsOf, type Standings, type TriggerStanding } from "../trace/standing.ts";
+import { clock, duration } from "../trace/words.ts";
+import { countsJobs } from "../triggers/queue-position.ts";
+import { CONFIG_OPTION, connectFromConfig, openConfig } from "./open-config.ts";
+import { openSessions, type OpenSessions } from "./open-sessions.ts";
+import { readStories } from "./read-stories.ts";
+
+interface StatusOptions {
+  config?: string;
+  json?: true;
+  watch?: true;
+}
+
+const DAY_MS = 24 * 3600_000;
+const WATCH_EVERY_MS = 2_000;
+
+export function statusCommand(): Command {
+  return new Command("status")
+    .option(...CONFIG_OPTION)
+    .option("--json", "one JSON object")
+    .option("--watch", "again every 2 s, until Ctrl-C")
+    .addHelpText("after", '\nOne screen for "are we all right?". Exit 1 when something needs a person.')
+    .action(status);
+}
+
+/** Something that a person must see to, and what to do. */
+interface Need {
+  what: string;
+  command: string | null;
+}
+
+async function status({ config: file, json, watch }: StatusOptions): Promise<void> {
+  const config = openConfig(file);
+  const client = await connectFromConfig(config, "status");
+  const open = openSessions(config);
+  const names = config.triggers.map(({ name }) => name);
+  try {
+    for (;;) {
+      const now = Date.now();
+      const { stories, blocked } = await readStories(client, new Date(now - DAY_MS));
+      const standings = standingsOf(stories, names, now);
+      const broker = await brokerNow(config, client, blocked);
+      const sessions = await sessionsNow(open);
+      const needs = [...broker.needs, ...sessions.needs, ...needsIn(standings)];
+      if (watch === true) clearScreen();
+      if (json === true) printJson({ needs, broker: broker.facts, sessions: sessions.ids, ...standings });
+      else show({ config, standings, needs, broker, sessions, now }, layoutHere());
+      process.exitCode = needs.length > 0 ? 1 : 0;
+      if (watch !== true) return;
+      await new Promise((resolve) => setTimeout(resolve, WATCH_EVERY_MS));
+    }
+  } finally {
+    open.close();
+    await client.close();
+  }
+}
+
+async function brokerNow(
+  { worker, triggers }: MentoConfig,
+  { link, topology }: BrokerClient,
+  blocked: string | undefined,
+) {
+  const counted = triggers.filter(countsJobs).map(({ name }) => name);
+  const { intake, dead, triggerQueues } = await readTopology(link, topology, counted);
+  const { product, version } = link.consuming.connection.serverProperties;
+  const needs: Need[] = [];
+  const waiting = intake?.waiting ?? 0;
+  if (intake === undefined || intake.consumers === 0)
+    needs.push({
+      what: `No worker of group ${worker.group} takes messages: ${waiting} ${waiting === 1 ? "waits" : "wait"}`,
+      command: "mento worker",
+    });
+  if (blocked !== undefined)
+    needs.push({
+      what: `RabbitMQ blocks whoever publishes (${blocked}): free memory or disk on its host`,
+      command: null,
+    });
+  const facts = {
+    ...{ version: `${product} ${version} at ${link.place}`, blocked: blocked ?? null, dead },
+    ...{ workers: intake?.consumers ?? 0, waiting, triggerQueues },
+  };
+  return { needs, facts };
+}
+
+async function sessionsNow({ sessions }: OpenSessions): Promise<{ needs: Need[]; ids: string[] }> {
+  try {
+    const { open, broken } = await sessions.open();
+    const needs: Need[] = open.flatMap((session) =>
+      needsOf(session).map((what) => ({ what, command: "mento beamtime list" })),
+    );
+    if (broken !== undefined) needs.push({ what: errorText(broken), command: "mento doctor" });
+    if (open.length === 0 && broken === undefined)
+      needs.push({ what: "No beamtime is open", command: "mento beamtime list" });
+    return { needs, ids: open.map(({ id, beamline }) => `${id} at ${beamline}`) };
+  } catch (error) {
+    return { needs: [{ what: errorText(error), command: "mento doctor" }], ids: [] };
+  }
+}
+
+/** So long data may be unfinished before a person is asked to look. */
+const LATE_MS = 15 * 60_000;
+
+function needsIn({ failures, rejected, oldest }: Standings): Need[] {
+  const needs: Need[] = failures.slice(0, 5).map(({ trigger, why, count, since }) => ({
+    what: `${trigger} failed ${count === 1 ? "once" : `${count} times alike`} since ${clock(since)}: ${why}`,
+    command: `mento jobs --trigger ${trigger} --state failed`,
+  }));
+  for (const { code, count, since } of rejected.slice(0, 3))
+    needs.push({
+      what: `${count} message${count === 1 ? "" : "s"} rejected since ${clock(since)}: ${code}`,
+      command: "mento jobs --state rejected",
+    });
+  if (oldest !== null && Date.now() - oldest.ready > LATE_MS)
+    needs.push({
+      what: `${oldest.name} is unfinished for ${duration(Date.now() - oldest.ready)}: ${oldest.standing}`,
+      command: `mento trace ${oldest.name}`,
+    });
+  return needs;
+}
+
+interface Shown {
+  config: MentoConfig;
+  standings: Standings;
+  needs: readonly Need[];
+  broker: Awaited<ReturnType<typeof brokerNow>>;
+  sessions: { ids: string[] };
+  now: number;
+}
+
+function show({ config, standings, needs, broker, sessions, now }: Shown, layout: Layout): void {
+  const { paces, oldest, unfinished, all, triggers } = standings;
+  const title = sessions.ids.length === 0 ? "no session is open" : sessions.ids.join(", ");
+  printLine(`${plainLine(title, 60)}   ${zoned(now)}`);
+  printLine("");
+  const late = oldest === null ? 0 : now - oldest.ready;
+  const [, tenMinutes] = paces;
+  const isBehind = late > 60_000 && tenMinutes !== undefined && tenMinutes.done < tenMinutes.arrived;
+  const head = isBehind
+    ? "Analysis falls behind."
+    : oldest === null
+      ? "Nothing is unfinished."
+      : "Analysis keeps up.";
+  const age = oldest === null ? "" : ` Oldest unfinished ${duration(late)} · ${unfinished} unfinished`;
+  const mark = layout.isUtf8 ? (isBehind ? "▲" : "✓") : isBehind ? "!" : "+";
+  const tone = isBehind ? "attention" : "good";
+  printToned(`${mark} ${head}${age} of ${all} in 24 h`, layout.hasColour ? tone : null);
+  const rates = paces.map(
+    ({ milliseconds, arrived, done }) => `last ${duration(milliseconds)} ${arrived} / ${done}`,
+  );
+  printLine(`  arrived / done   ${rates.join("   ")}`);
+  printLine("");
+  if (needs.length > 0) {
+    printLine(`Needs you: ${needs.length}`);
+    for (const { what, command } of needs) {
+      const [first = "", ...rest] = wrapped(
+        `  ${layout.isUtf8 ? "✕" : "x"} ${plainLine(what)}`,
+        layout.width,
+        "    ",
+      );
+      printToned(first, layout.hasColour ? "bad" : null);
+      for (const line of rest) printLine(line);
+      if (command !== null) printLine(`      ${command}`);
+    }
+    printLine("");
+  }
+  showTriggers(triggers);
+  printLine("");
+  const { facts } = broker;
+  printLine(`Broker       ${facts.version}${facts.blocked === null ? "" : ", blocked"}`);
+  printLine(`Workers      ${facts.workers} on group ${config.worker.group}`);
+  const queued = facts.triggerQueues.filter(({ waiting }) => waiting > 0);
+  const places = [
+    `${facts.waiting} before the workers`,
+    ...queued.map(({ trigger, waiting }) => `${waiting} for ${trigger}`),
+  ];
+  printLine(`Queues       ${places.join(", ")}`);
+  printLine(`Dead         ${facts.dead === 0 ? "none" : `${facts.dead}: mento dead list`}`);
+}
+
+function showTriggers(triggers: readonly TriggerStanding[]): void {
+  const width = Math.min(24, Math.max(8, ...triggers.map(({ trigger }) => trigger.length)));
+  printLine(
+    `${"Triggers".padEnd(width + 2)} ${"24 h".padStart(6)}  ${"unfinished".padEnd(22)} ${"failed".padStart(6)}  time to end`,
+  );
+  for (const { trigger, today, unfinished, failed, median, p95 } of triggers) {
+    const open = Object.entries(unfinished).map(([standing, count]) => `${count} ${standing}`);
+    const times = median === null || p95 === null ? "" : `${duration(median)}, 95 % ${duration(p95)}`;
+    const cells = [
+      `  ${shortText(trigger, width).padEnd(width)}`,
+      String(today).padStart(6),
+      ` ${open.join(", ").padEnd(22)}`,
+      (failed === 0 ? "" : String(failed)).padStart(6),
+      ` ${times}`,
+    ];
+    printLine(cells.join(" ").trimEnd());
+  }
+}
+
+/** `03:12:04 +01:00`. */
+function zoned(now: number): string {
+  const offset = -new Date(now).getTimezoneOffset();
+  const two = (value: number) => String(Math.floor(Math.abs(value))).padStart(2, "0");
+  return `${clock(now)} ${offset < 0 ? "-" : "+"}${two(offset / 60)}:${two(offset % 60)}`;
+}

@@ -1,0 +1,203 @@
+import { randomUUID } from "node:crypto";
+import { basename, join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { publishDataReady } from "../../src/broker/client.ts";
+import { mento, tryMento } from "../support/mento.ts";
+import { eventually, facility, TestSite, writeOnCore } from "../support/site.ts";
+
+const LOG = "for i in $(seq 30); do echo line $i; done; echo LinAlgError: Singular matrix >&2; exit 3";
+const site = new TestSite(
+  [
+    { name: "good", run: ["/bin/true"] },
+    { name: "fit", run: ["/bin/sh", "-c", LOG] },
+    { name: "late", run: ["/bin/true"], dataTimeout: 3600 },
+    { name: "huge", run: ["/bin/true"], slurm: { time: "20-00:00:00" } },
+    { name: "held", run: ["/bin/true"], slurm: { extra: ["--hold"] } },
+    { name: "sleep", run: ["/bin/sh", "-c", "echo it begins; sleep 300"] },
+    { name: "greedy", run: ["/bin/sh", "-c", "kill -s KILL $$"] },
+  ].map((trigger) => ({ on: { technique: trigger.name }, ...trigger })),
+);
+const current = join(facility.roots.gpfs, "current");
+
+let worker: Awaited<ReturnType<TestSite["startWorker"]>>;
+beforeAll(async () => {
+  worker = await site.startWorker();
+  // The cause is found among others.
+  const others = Array.from({ length: 60 }, () =>
+    publish("none", join(current, `raw/other_${randomUUID()}.h5`)),
+  );
+  const ids = await Promise.all(others);
+  await site.event("message.ignored", ids.at(-1) ?? "");
+}, 120_000);
+afterAll(() => site.tearDown());
+
+async function publish(technique: string, path = writeOnCore(), more: object = {}): Promise<string> {
+  const { id } = await publishDataReady(await site.client(), { path, technique, ...more });
+  return id;
+}
+
+/** What `mento trace` prints first, on one line: lines are broken at 80 columns. */
+async function trace(what: string, ...options: string[]): Promise<{ first: string; all: string }> {
+  const { stdout } = await tryMento(["trace", "-c", site.configFile, what, ...options]);
+  const lines = stdout.split("\n");
+  return { first: lines.slice(0, lines.indexOf("")).join(" ").replace(/\s+/g, " "), all: stdout };
+}
+
+const nameOf = (path: string) => basename(path);
+
+describe("mento trace says in its first lines why data was not processed:", () => {
+  it("no trigger wants it, and which condition each has", async () => {
+    const path = writeOnCore();
+    await site.event("message.ignored", await publish("dark", path));
+    const { first, all } = await trace(nameOf(path));
+    expect(first).toMatch(/^– No trigger wants it\. good: technique is dark; the trigger wants good\./);
+    expect(all).toContain("fit: technique is dark; the trigger wants fit");
+    expect(all.split("\n").filter((line) => line.length > 80 && !line.startsWith("    /"))).toEqual([]);
+  });
+
+  it("the message is not as the schema wants it, by its id", async () => {
+    const client = await site.client();
+    const id = randomUUID();
+    await client.publisher.publish({
+      exchange: client.topology.dataExchange,
+      routingKey: "-.-.data.ready",
+      body: Buffer.from('{"filename":"/x"}'),
+      properties: { messageId: id, type: "mento.data.ready.v1", contentType: "application/json" },
+    });
+    await eventually("rejected", () => site.events.find(({ data }) => data.cause.id === id));
+    const { first, all } = await trace(id);
+    expect(first).toMatch(/^✕ Rejected \[wrong-schema\]: .*path/);
+    expect(all).toContain("mento dead list");
+  });
+
+  it("it names a beamtime that nobody knows", async () => {
+    const path = join(current, `raw/${randomUUID()}.h5`);
+    await site.event("message.rejected", await publish("good", path, { beamtimeId: "99999999" }));
+    expect((await trace(path)).first).toMatch(/^✕ Rejected \[unknown-beamtime\]: .*99999999/);
+  });
+
+  it("its data is not there, and what is newest in the folder", async () => {
+    const path = join(current, `raw/never_${randomUUID()}.h5`);
+    writeOnCore();
+    await site.event("message.deferred", await publish("late", path));
+    const { first } = await trace(nameOf(path));
+    expect(first).toMatch(
+      /^◷ Waiting since \d+ s \[data-not-there\]: The data is not on the core file system yet/,
+    );
+    expect(first).toMatch(/Newest in its folder: \S+, \d+/);
+  });
+
+  it("no reservation is long enough", async () => {
+    const path = writeOnCore();
+    await site.event("message.deferred", await publish("huge", path));
+    expect((await trace(nameOf(path))).first).toMatch(
+      /^◷ Waiting since .* \[no-reservation-fits\]: No reservation/,
+    );
+  });
+
+  it("it is pending in Slurm, and Slurm's reason in plain words, by Slurm's id", async () => {
+    const { data } = await site.event("job.submitted", await publish("held"));
+    const { first } = await trace(data.slurm.jobId);
+    expect(first).toMatch(/^◌ held is pending since .*: it is held in Slurm: .* \(JobHeldUser\)/);
+    await mento("cancel", "-c", site.configFile, data.job.id, "--reason", "wrong mask");
+    await site.event("job.cancelled", data.cause.id);
+    expect((await trace(data.job.id.slice(0, 10))).first).toMatch(
+      /^⊘ held was cancelled at \d\d:\d\d:\d\d by .*: "wrong mask"/,
+    );
+  });
+
+  it("the program failed, with the end of its log, and how many failed alike", async () => {
+    const path = writeOnCore();
+    const ids = [await publish("fit", path), await publish("fit")];
+    for (const id of ids) await site.event("job.failed", id);
+    const { first, all } = await trace(nameOf(path));
+    expect(first).toMatch(/^✕ fit failed: The program ended with exit code 3.* LinAlgError: Singular matrix/);
+    expect(first).toMatch(/2 of fit failed alike since/);
+    expect(all).toContain("    line 30\n    LinAlgError: Singular matrix\n");
+    const { stdout } = await mento("logs", "-c", site.configFile, path, "--lines", "2");
+    expect(stdout).toBe("line 30\nLinAlgError: Singular matrix\n");
+  });
+
+  it("somebody killed it", async () => {
+    const { data } = await site.event("job.failed", await publish("greedy"));
+    expect((await trace(data.job.id)).first).toMatch(/^✕ greedy failed: .*(signal 9|SIGKILL)/i);
+  });
+
+  it("nobody announced it, and what came from its folder last", async () => {
+    const { code, stdout } = await tryMento([
+      "trace",
+      "-c",
+      site.configFile,
+      join(current, "raw/nobody_1.h5"),
+    ]);
+    expect([code, stdout]).toEqual([
+      1,
+      expect.stringMatching(/^– Nobody has announced .*What came from that folder last: \S+/),
+    ]);
+  });
+
+  it("it runs; its log is followed to its end; and when it has run, how long that took", async () => {
+    const { data } = await site.event("job.started", await publish("sleep"));
+    expect((await trace(data.job.id)).first).toMatch(/^◐ sleep is running since .* on /);
+    const following = mento("logs", "-c", site.configFile, data.job.id, "--follow");
+    await mento("cancel", "-c", site.configFile, data.job.id);
+    expect((await following).stdout).toMatch(/^it begins\n/);
+    const path = writeOnCore();
+    await site.event("job.completed", await publish("good", path));
+    const { stdout } = await mento("trace", "-c", site.configFile, nameOf(path), "--json");
+    expect(JSON.parse(stdout)).toMatchObject({
+      standing: "completed",
+      paths: [path],
+      jobs: [{ exit: { code: 0 } }],
+    });
+  });
+});
+
+describe("mento jobs and mento status", () => {
+  it("list what was asked for, the newest first, and say what is not known", async () => {
+    await site.event("job.completed", await publish("good"));
+    const { stdout } = await mento("jobs", "-c", site.configFile, "--state", "completed", "--json");
+    const rows = stdout
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line) as { standing: string; ready: string });
+    expect(new Set(rows.map(({ standing }) => standing))).toEqual(new Set(["completed"]));
+    expect(rows.map(({ ready }) => ready)).toEqual(
+      rows
+        .map(({ ready }) => ready)
+        .sort()
+        .reverse(),
+    );
+    const table = await mento("jobs", "-c", site.configFile, "--trigger", "fit");
+    expect(table.stdout).toMatch(/ fit +✕ failed/);
+    expect(table.stdout.split("\n").filter((line) => line.length > 80)).toEqual([]);
+    const none = await mento("jobs", "-c", site.configFile, "--trigger", "fitt", "--session", "1");
+    expect(none.stderr).toContain("No trigger fitt is configured");
+    expect(none.stderr).toContain("Nothing of session 1 is in the history");
+    expect((await tryMento(["jobs", "-c", site.configFile, "--state", "oops"])).code).toBe(2);
+  });
+
+  it("name what needs a person: jobs that failed alike, and, once it has stopped, the worker", async () => {
+    const before = await tryMento(["status", "-c", site.configFile]);
+    expect([before.code, before.stdout]).toEqual([
+      1,
+      expect.stringMatching(/fit failed \d times alike since/),
+    ]);
+    expect(before.stdout).toMatch(/Workers +1 on group default/);
+    await worker.stop();
+    const path = writeOnCore();
+    await publish("good", path);
+    const { first } = await trace(nameOf(path));
+    expect(first).toMatch(/^◷ No worker has taken it, .*: group default has none\. 1 messages? waits?\./);
+    const { code, stdout } = await tryMento(["status", "-c", site.configFile]);
+    expect([code, stdout]).toEqual([
+      1,
+      expect.stringContaining("No worker of group default takes messages: 1 waits"),
+    ]);
+    const doctor = await tryMento(["doctor", "-c", site.configFile, "--json"]);
+    expect(doctor.code).toBe(1);
+    expect(doctor.stdout).toMatch(
+      /"check":"broker","state":"failed".*No worker of group default takes messages/,
+    );
+  });
+});
