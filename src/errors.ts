@@ -1,6 +1,6 @@
 /**
  * Every error that Mento reports: a stable code, a sentence for the person who reads it, and what to do.
- * Programs match on `code`; the list below is the one that `docs/errors.md shows.
+ * Programs match on `code`; the list below is the one that `docs/errors.md` shows.
  */
 
 import { cut } from "./text/cut.ts";
@@ -151,7 +151,7 @@ export class Rejected extends MentoError {
   }
 }
 
-/** Not now: the message waits on the broker and comes back, until `giveUpAfterSeconds` after it was first seen. */
+/** Not now: the message waits on the broker and comes back, until this has been the reason for `giveUpAfterSeconds`. */
 export class Deferred extends MentoError {
   readonly giveUpAfterSeconds: number;
   /** What was seen of data of unknown size; the message carries it to the next look. */

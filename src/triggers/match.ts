@@ -92,7 +92,10 @@ const VALUES = {
   beamtimeId: ({ beamtimeId }: TriggerInput) => beamtimeId,
   source: ({ cause }: TriggerInput) => cause.source,
   bytes: ({ bytes }: TriggerInput) => bytes?.reduce((sum, size) => sum + size, 0),
-} as const satisfies Partial<Record<keyof TriggerCondition, (input: TriggerInput) => unknown>>;
+} as const satisfies Record<
+  Exclude<keyof TriggerCondition, "type" | "path" | "parameters">,
+  (input: TriggerInput) => unknown
+>;
 
 function valueField(name: string, read: (input: TriggerInput) => unknown, condition: Condition): Field {
   const { fits, wanted } = compileCondition(condition);

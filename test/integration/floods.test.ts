@@ -10,13 +10,19 @@ import type { TestBeamtime } from "../support/shared-facility.ts";
 import { mento } from "../support/mento.ts";
 import { OwnFacility } from "../support/own-facility.ts";
 import { askSlurm } from "../support/servers.ts";
-import { eventually, TestSite, writeOnCore, type SubmitTarget, type TestWorker } from "../support/site.ts";
+import {
+  eventually,
+  TestSite,
+  writeOnCore,
+  type FacilityBeamtime,
+  type TestWorker,
+} from "../support/site.ts";
 
 let own: OwnFacility;
 /** The beamtime's nodes are reached through a wire of their own. */
 let wire: TcpProxy;
-let beamtime: SubmitTarget;
-let commissioning: SubmitTarget;
+let beamtime: FacilityBeamtime;
+let commissioning: FacilityBeamtime;
 /** Every count of waiting jobs that a node was asked for: each look at Slurm begins with one. */
 let looks: string;
 let site: TestSite | undefined;
@@ -87,7 +93,7 @@ async function startSite(
 }
 
 /** Messages about one file: each is a job. */
-async function publish(count: number, place: SubmitTarget, technique = "quick"): Promise<string[]> {
+async function publish(count: number, place: FacilityBeamtime, technique = "quick"): Promise<string[]> {
   if (site === undefined) throw new Error("there is no site");
   const client = await site.client();
   const path = writeOnCore("data\n", place);

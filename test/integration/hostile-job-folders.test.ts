@@ -18,15 +18,15 @@ import { placesOf } from "../../src/facility/state.ts";
 import { mento } from "../support/mento.ts";
 import { OwnFacility } from "../support/own-facility.ts";
 import { there } from "../support/servers.ts";
-import { eventually, TestSite, writeOnCore, type AnyEvent, type SubmitTarget } from "../support/site.ts";
+import { eventually, TestSite, writeOnCore, type AnyEvent, type FacilityBeamtime } from "../support/site.ts";
 
 /** What the job of another beamtime may take to be announced after its end: 2 s, and patience for a machine under load. */
 const ANNOUNCED_WITHIN_MS = 10_000;
 const GRACE_MS = 40_000;
 
 let own: OwnFacility;
-let hostile: SubmitTarget;
-let other: SubmitTarget;
+let hostile: FacilityBeamtime;
+let other: FacilityBeamtime;
 let site: TestSite;
 const floods: ChildProcess[] = [];
 
@@ -73,7 +73,7 @@ function ownScript(): string {
   return join(hostile.beamtime.corePath, "scratch_cc", "own.sh");
 }
 
-async function publish(place: SubmitTarget, technique: string): Promise<string> {
+async function publish(place: FacilityBeamtime, technique: string): Promise<string> {
   const message = { path: writeOnCore("data\n", place), technique };
   return (await publishDataReady(await site.client(), message)).id;
 }

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { showSubmit } from "../../src/submission/show-submit.ts";
 import type { Trigger } from "../../src/library/trigger.ts";
 import { there } from "./servers.ts";
-import type { SubmitTarget } from "./site.ts";
+import type { FacilityBeamtime } from "./site.ts";
 
 /** Scripts as users write them, each with what it is about. What stands in brackets is where Mento differs, and why. */
 export function userScripts(): { title: string; text: string; differs: string | undefined }[] {
@@ -23,12 +23,12 @@ export type Said = { printed: string } | { refused: string };
 
 /** A script as its user submits it with `sbatch`, and as Mento would, by what `mento run --show` prints. */
 export class OwnScripts {
-  readonly #target: SubmitTarget;
+  readonly #target: FacilityBeamtime;
   readonly #trigger: Trigger;
   readonly #folder: string;
   #count = 0;
 
-  constructor(target: SubmitTarget, trigger: Trigger) {
+  constructor(target: FacilityBeamtime, trigger: Trigger) {
     this.#target = target;
     this.#trigger = trigger;
     this.#folder = join(target.beamtime.corePath, "shared", "own-scripts");

@@ -20,12 +20,12 @@ export const facility = inject("facility");
 export const beamtime = inject("beamtime");
 
 /** A facility with its open beamtime. */
-export interface SubmitTarget {
+export interface FacilityBeamtime {
   facility: TestFacility;
   beamtime: TestBeamtime;
 }
 
-const shared: SubmitTarget = { facility, beamtime };
+const shared: FacilityBeamtime = { facility, beamtime };
 
 export type AnyEvent = CloudEvent & {
   data: JobEventData & MessageEventData & { slurm: { jobId: string } };
@@ -59,7 +59,7 @@ export class TestSite {
   readonly configFile = join(this.folder, "mento.yaml");
   readonly events: AnyEvent[] = [];
   readonly workers: TestWorker[] = [];
-  readonly #place: SubmitTarget;
+  readonly #place: FacilityBeamtime;
   #client: BrokerClient | undefined;
 
   constructor(

@@ -1,0 +1,249 @@
+import { describe, expect, it } from "vitest";
+import { messageEvent, jobEvent, toCloudEvent, type MessageEventData } from "../../src/messages/job-event.ts";
+import { answerOf, type Live } from "../../src/trace/answer.ts";
+import { standingsOf } from "../../src/trace/standing.ts";
+import { Stories, storiesOf, type Story } from "../../src/trace/stories.ts";
+import { rowsOf } from "../../src/trace/table.ts";
+import { duration, firstSentence, pendingWords } from "../../src/trace/words.ts";
+import { shortName, wrapped } from "../../src/text/layout.ts";
+import { jobData } from "../support/job-data.ts";
+
+const NOW = new Date("2026-01-01T12:00:00Z");
+const at = (seconds: number) => new Date(NOW.getTime() + seconds * 1000).toISOString();
+const exchanges = { dataExchange: "mento.data", eventsExchange: "mento.events" };
+
+function message(id: string, path: string | string[], seconds = -60) {
+  const body = {
+    specversion: "1.0",
+    id,
+    source: "/daq",
+    type: "mento.data.ready.v1",
+    time: at(seconds),
+    data: { path },
+  };
+  return {
+    content: Buffer.from(JSON.stringify(body)),
+    fields: { exchange: "mento.data", routingKey: "-.-.data.ready" },
+    properties: { contentType: "application/cloudevents+json", headers: {} },
+  };
+}
+
+type JobChanges = Parameters<typeof jobData>[1] & object;
+
+function jobsEvent(id: string, state: Parameters<typeof jobData>[0], changes: JobChanges = {}) {
+  const cause = { source: "/daq", id, type: "mento.data.ready.v1" };
+  const data = jobData(state, { cause, ...changes });
+  return eventOf(toCloudEvent(jobEvent(data, NOW), "/mento/default"));
+}
+
+function messagesEvent(
+  id: string,
+  outcome: "rejected" | "deferred" | "ignored",
+  changes: Partial<MessageEventData> = {},
+) {
+  const data: MessageEventData = {
+    cause: { source: "/daq", id, type: "mento.data.ready.v1" },
+    ...{ beamline: null, beamtimeId: null, paths: [], error: null, reasons: [] },
+    ...changes,
+  };
+  return eventOf(toCloudEvent(messageEvent(outcome, data, NOW), "/mento/default"));
+}
+
+function eventOf(event: object) {
+  const content = Buffer.from(JSON.stringify(event));
+  return {
+    content,
+    fields: { exchange: "mento.events", routingKey: "p11.1.x" },
+    properties: { headers: {} },
+  };
+}
+
+function told(...messages: object[]): Story[] {
+  const stories = new Stories(exchanges);
+  for (const one of messages) stories.add(one as Parameters<Stories["add"]>[0]);
+  return stories.all;
+}
+
+function live(changes: Partial<Live> = {}): Live {
+  return {
+    ...{ now: NOW, group: "default", today: null, unasked: [] },
+    broker: { blocked: undefined, intake: { waiting: 0, consumers: 1 }, triggerQueues: [] },
+    ...{ slurm: new Map(), data: new Map(), logs: new Map(), alike: new Map() },
+    ...changes,
+  };
+}
+
+const error = (
+  code: "private-key-unreadable" | "data-not-there" | "wrong-schema" | "out-of-memory",
+  text: string,
+) => ({
+  code,
+  message: text,
+  hint: "Have it mended.",
+});
+
+const answer = (messages: object[], changes: Partial<Live> = {}) => {
+  const [story] = told(...messages);
+  if (story === undefined) throw new Error("there is no story");
+  return answerOf(story, live(changes));
+};
+
+describe("what became of a message", () => {
+  it("is told by its last event, whatever is announced again after its job's end", () => {
+    const id = { job: { ...jobData("completed").job, id: "j1" } };
+    const ended = {
+      ...id,
+      times: { ready: at(-60), received: at(-59), submitted: at(-58), started: at(-50), ended: at(-20) },
+    };
+    const { standing, answer: text } = answer([
+      message("1", "/gpfs/current/raw/a.h5"),
+      messagesEvent("1", "deferred", { error: error("data-not-there", "It is not there.") }),
+      jobsEvent("1", "completed", ended),
+      jobsEvent("1", "started", { job: { ...id.job, state: "started" } }),
+    ]);
+    expect([standing, text]).toEqual(["waiting", expect.stringContaining("data-not-there")]);
+    const done = answer([
+      message("1", "/a.h5"),
+      jobsEvent("1", "completed", ended),
+      jobsEvent("1", "started", { job: { ...id.job, state: "started" } }),
+    ]);
+    expect([done.standing, done.answer]).toEqual(["completed", "t completed, 40 s after ready."]);
+  });
+
+  it("is that nobody has taken it, that the broker blocks, or where it waits", () => {
+    const published = [message("1", "/a.h5")];
+    const none = { blocked: undefined, intake: { waiting: 14, consumers: 0 }, triggerQueues: [] };
+    expect(answer(published, { broker: none }).answer).toBe(
+      "No worker has taken it, 1 min after ready: group default has none. 14 messages wait.",
+    );
+    expect(answer(published, { broker: { ...none, intake: undefined } }).answer).toContain(
+      "group default has none",
+    );
+    const blocked = { ...none, blocked: "memory", intake: { waiting: 1, consumers: 1 } };
+    expect(answer(published, { broker: blocked }).answer).toMatch(
+      /^RabbitMQ blocks whoever publishes \(memory\)/,
+    );
+    const queued = { ...blocked, blocked: undefined, triggerQueues: [{ trigger: "fit", waiting: 3 }] };
+    expect(answer(published, { broker: queued, today: { matched: ["fit"], unmatched: [] } }).answer).toBe(
+      "It waits for its turn: 3 in the queue of fit.",
+    );
+  });
+
+  it("names the key that cannot be read, and memory that was not enough", () => {
+    const key = messagesEvent("1", "deferred", {
+      error: error("private-key-unreadable", "The key /x/id_rsa cannot be read."),
+    });
+    expect(answer([message("1", "/a.h5"), key]).answer).toContain(
+      "[private-key-unreadable]: The key /x/id_rsa",
+    );
+    const failed = jobsEvent("1", "failed", {
+      exit: { code: null, signal: null, reason: "out-of-memory" },
+      error: error("out-of-memory", "The program used more memory than it had."),
+    });
+    const { answer: text, todo } = answer([message("1", "/a.h5"), failed]);
+    expect(text).toContain("used more memory");
+    expect(todo).toContain("slurm.memory");
+  });
+
+  it("says what Slurm says of a pending job in plain words, and of a state that it does not know the word", () => {
+    const pending = jobsEvent("1", "submitted", { times: { ...jobData().times, submitted: at(-24) } });
+    const slurm = (reason: string) => ({ slurm: new Map([["4711", { state: "PENDING", reason }]]) });
+    expect(answer([pending], slurm("(Resources)")).answer).toBe(
+      "t is pending since 24 s: reservation r is full (Resources).",
+    );
+    expect(answer([pending], slurm("SomethingNew")).answer).toContain("Slurm says: SomethingNew");
+    expect(answer([pending], { unasked: ["the node is away"] }).answer).toContain("the node is away");
+  });
+});
+
+describe("a message is found", () => {
+  const stories = told(
+    message("b1f3c9a2-0001", "/gpfs/current/raw/s1/scan_0001_master.h5"),
+    message("b1f3c9a2-0002", "/gpfs/current/raw/s1/scan_0002_master.h5"),
+    jobsEvent("b1f3c9a2-0002", "submitted", {
+      job: { ...jobData().job, id: "k3f7xyzabc" },
+      slurm: { ...jobData().slurm, jobId: "48213_4" },
+    }),
+  );
+  it.each([
+    ["scan_0001_master.h5", ["b1f3c9a2-0001"]],
+    ["s1/scan_0002_master.h5", ["b1f3c9a2-0002"]],
+    ["b1f3c9a2-0001", ["b1f3c9a2-0001"]],
+    ["b1f3c9", ["b1f3c9a2-0001", "b1f3c9a2-0002"]],
+    ["k3f7xyz", ["b1f3c9a2-0002"]],
+    ["48213", ["b1f3c9a2-0002"]],
+    ["48213_4", ["b1f3c9a2-0002"]],
+    ["scan_000", ["b1f3c9a2-0001", "b1f3c9a2-0002"]],
+    ["1", ["b1f3c9a2-0001"]],
+    ["k3f7", []],
+    ["nothing", []],
+  ])("by %s", (what, ids) => {
+    expect(storiesOf(what, stories).map(({ cause }) => cause.id)).toEqual(ids);
+  });
+
+  it("also if it cannot be read, by its id", () => {
+    const broken = {
+      ...message("x", "/a"),
+      content: Buffer.from("{oops"),
+      properties: { messageId: "broken-1", headers: {} },
+    };
+    const garbage = { ...eventOf({}), content: Buffer.from("not json") };
+    expect(storiesOf("broken-1", told(broken, garbage)).length).toBe(1);
+  });
+});
+
+it("what is unfinished, done and failed is counted, and failures alike are one", () => {
+  const times = (ready: number, ended: number | null) => ({
+    ...{ ready: at(ready), received: at(ready), submitted: at(ready + 1), started: at(ready + 2) },
+    ended: ended === null ? null : at(ended),
+  });
+  const job = (id: string, state: "completed" | "failed" | "started") => ({ ...jobData(state).job, id });
+  const stories = told(
+    message("1", "/raw/a.h5", -500),
+    jobsEvent("1", "completed", { job: job("1", "completed"), times: times(-500, -490) }),
+    message("2", "/raw/b.h5", -30),
+    jobsEvent("2", "failed", {
+      job: job("2", "failed"),
+      times: times(-30, -20),
+      error: error("out-of-memory", "No memory. Its log ends: x"),
+    }),
+    message("3", "/raw/c.h5", -30),
+    jobsEvent("3", "failed", {
+      job: job("3", "failed"),
+      times: times(-30, -10),
+      error: error("out-of-memory", "No memory. Its log ends: y"),
+    }),
+    message("4", "/raw/d.h5", -90),
+    jobsEvent("4", "started", { job: job("4", "started"), times: times(-90, null) }),
+    message("5", "/raw/e.h5", -5),
+  );
+  const { paces, oldest, unfinished, triggers, failures } = standingsOf(
+    stories,
+    ["t", "never"],
+    NOW.getTime(),
+  );
+  expect(paces.map(({ arrived, done }) => [arrived, done])).toEqual([
+    [3, 2],
+    [5, 3],
+    [5, 3],
+  ]);
+  expect([oldest?.name, unfinished]).toEqual(["d.h5", 2]);
+  expect(triggers).toMatchObject([
+    { today: 4, failed: 2, median: 10_000 },
+    { today: 0, median: null },
+  ]);
+  expect(failures).toMatchObject([{ trigger: "t", why: "No memory", count: 2 }]);
+  expect(rowsOf(stories, { state: ["published"] }).map(({ name }) => name)).toEqual(["e.h5"]);
+  expect(rowsOf(stories).map(({ name }) => name)).toEqual(["e.h5", "c.h5", "b.h5", "d.h5", "a.h5"]);
+});
+
+it("durations, reasons and names are short and plain", () => {
+  expect([0, 59_400, 60_000, 1_060_000, 17_280_000, 180_000_000].map(duration)).toEqual([
+    ...["0 s", "59 s", "1 min", "17 min 40 s", "4 h 48 min", "2 d 2 h"],
+  ]);
+  expect(pendingWords("Priority", null)).toBe("other jobs are before it in the partition (Priority)");
+  expect(pendingWords("None", "r")).toBe("Slurm has not said why yet");
+  expect(firstSentence("It ended with code 1.5 of v2.0. Then more.")).toBe("It ended with code 1.5 of v2.0");
+  expect(shortName("plla_ramp2_00412_master.h5", 20)).toBe("…mp2_00412_master.h5");
+  expect(wrapped("  a bc def ghij", 8, "    ")).toEqual(["  a bc", "    def", "    ghij"]);
+});
