@@ -143,6 +143,7 @@ const IDLE_MS = 1_000;
  * All messages and events that the broker took into the history from a time on, in their order, up to this moment.
  * The broker counts whole seconds, and begins with the first that it wrote to the stream in or after the given one.
  *
+ * @param stream another one that is read in the same way
  * @param onBlocked called if the broker takes no messages; without it, reading waits until it does
  * @throws MentoError `exchange-missing` if there is no history yet
  * @throws Unavailable `broker-lost`, `broker-refused`
@@ -151,14 +152,14 @@ export async function* historySince(
   client: Pick<BrokerClient, "link" | "publisher" | "topology">,
   since: Date,
   onBlocked?: (reason: string) => void,
+  stream = client.topology.historyStream,
 ): AsyncGenerator<ConsumeMessage, void, undefined> {
-  const { historyStream } = client.topology;
-  const reader = await HistoryReader.open(client.link, historyStream, since);
+  const reader = await HistoryReader.open(client.link, stream, since);
   try {
     const mark = randomUUID();
     const marked = client.publisher.publish({
       exchange: "",
-      routingKey: historyStream,
+      routingKey: stream,
       body: Buffer.alloc(0),
       properties: { messageId: mark, type: HISTORY_MARK_TYPE },
     });

@@ -21,6 +21,8 @@ export interface Topology {
   /** Where RabbitMQ puts what has been read there more often than a policy lets it; from there it goes back. */
   returnedQueue: string;
   historyStream: string;
+  /** Where workers say that they are there. */
+  workersStream: string;
   /** Whether a producer may be answered in a queue of this name: not in Mento's, of whichever group, nor in RabbitMQ's. */
   takesAnswers(queue: string): boolean;
 }
@@ -43,6 +45,7 @@ export function topologyFor(prefix: string, group: string, host = "-"): Topology
     deadQueue: `${prefix}.dead`,
     returnedQueue: `${prefix}.dead.returned`,
     historyStream: `${prefix}.history`,
+    workersStream: `${prefix}.workers`,
     takesAnswers: (queue) => !queue.startsWith(`${prefix}.`) && !queue.startsWith(BROKERS_OWN),
   };
 }
@@ -92,6 +95,14 @@ export async function declareTopology(
     await channel.bindQueue(historyStream, dataExchange, "#");
     await channel.bindQueue(historyStream, eventsExchange, "#");
 
+    if (wanted.isWorker === true)
+      await channel.assertQueue(topology.workersStream, {
+        durable: true,
+        arguments: {
+          ...{ "x-queue-type": "stream", "x-max-age": "1D" },
+          "x-stream-max-segment-size-bytes": 1_000_000,
+        },
+      });
     // Of all kinds of queues the classic alone counts no deliveries.
     await channel.assertQueue(returnedQueue, {
       durable: true,

@@ -6,7 +6,11 @@ import { requestFromHere } from "../cancel/cancel-at.ts";
 import { cancelJobs } from "../cancel/cancel-jobs.ts";
 import { askHost } from "../cancel/cancel-on-host.ts";
 import { destinationsOf } from "../config/config.ts";
-import { Unavailable, type ErrorCode } from "../errors.ts";
+import { MentoError, Unavailable, type ErrorCode } from "../errors.ts";
+import { isTerminal } from "../jobs/job.ts";
+import { HISTORY_MS } from "../broker/history.ts";
+import { storiesOf, type Story } from "../trace/stories.ts";
+import { readStories } from "./read-stories.ts";
 import type { CancelOutcome } from "../messages/job-cancel.ts";
 import { openSlurmRest } from "../slurm/rest/open-slurm-rest.ts";
 import { LocalShell } from "../shells/local.ts";
@@ -24,7 +28,7 @@ interface CancelOptions {
 export function cancelCommand(): Command {
   return new Command("cancel")
 
-    .argument("<job...>", "ids of jobs, as events have them, or Slurm's")
+    .argument("<job...>", "ids of jobs, as events have them, or Slurm's; or the path of data, or its end")
     .option(...CONFIG_OPTION)
     .option("--reason <text>", "why; the event job.cancelled has it, beside who called this command", reason)
     .option("--json", "one JSON object a line")
@@ -45,7 +49,8 @@ async function cancel(jobs: string[], options: CancelOptions): Promise<void> {
   try {
     const { sessions, shells } = open;
     const here = new LocalShell(config.ssh.commandTimeoutMs);
-    const outcomes = await cancelJobs(jobs, requestFromHere(options.reason ?? null), {
+    const names = await namesOf(jobs, client);
+    const outcomes = await cancelJobs(names, requestFromHere(options.reason ?? null), {
       ...{ site: config.site, sessions, shells, here, rest: openSlurmRest(config.slurmRest) },
       destinations: destinationsOf(config),
       lastEvents: async (names) => unlessBlocked(await client(), (one) => lastJobEvents(one, names)),
@@ -66,6 +71,37 @@ async function cancel(jobs: string[], options: CancelOptions): Promise<void> {
   }
   // A place that nobody waits for, where an account takes its time, is still being looked at.
   process.exit();
+}
+
+/**
+ * Ids of jobs. A path, or its end, stands for all jobs of its message that have not ended.
+ *
+ * @throws MentoError `job-unknown` if it means no message, or several, or none that has such jobs
+ */
+async function namesOf(jobs: readonly string[], client: () => Promise<BrokerClient>): Promise<string[]> {
+  if (!jobs.some(isPath)) return [...jobs];
+  const since = new Date(Date.now() - HISTORY_MS);
+  const { stories } = await unlessBlocked(await client(), (one) => readStories(one, since));
+  return jobs.flatMap((job) => (isPath(job) ? unfinishedOf(job, stories) : [job]));
+}
+
+const isPath = (job: string) => /[./]/.test(job);
+
+function unfinishedOf(path: string, stories: readonly Story[]): string[] {
+  const found = storiesOf(path, stories).map(({ jobs }) =>
+    [...jobs.values()].filter(({ data }) => !isTerminal(data.job.state)).map(({ data }) => data.job.id),
+  );
+  const unfinished = found.filter((ids) => ids.length > 0);
+  const [ids] = unfinished;
+  if (ids !== undefined && unfinished.length === 1) return ids;
+  throw new MentoError({
+    code: "job-unknown",
+    message:
+      unfinished.length > 1
+        ? `${path} means the jobs of ${unfinished.length} messages: ${unfinished.flat().slice(0, 10).join(", ")}.`
+        : `No job of ${path} is unfinished.`,
+    hint: "`mento jobs --path` lists the jobs of data; cancel them by their ids.",
+  });
 }
 
 /** Whoever reads the history publishes a mark, which a broker that is short of memory or disk may take hours later. */

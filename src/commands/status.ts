@@ -2,11 +2,14 @@ import { Command } from "commander";
 import { readTopology } from "../broker/topology.ts";
 import type { BrokerClient } from "../broker/client.ts";
 import type { MentoConfig } from "../config/config.ts";
-import { errorText } from "../errors.ts";
+import { errorText, MentoError } from "../errors.ts";
 import { shortText, wrapped, type Layout } from "../text/layout.ts";
 import { clearScreen, layoutHere, plainLine, printJson, printLine, printToned } from "../text/terminal.ts";
 import { needsOf, standingsOf, type Standings, type TriggerStanding } from "../trace/standing.ts";
-import { clock, duration } from "../trace/words.ts";
+import { workersIn, type WorkerSeen } from "../trace/workers.ts";
+import { historySince } from "../broker/history.ts";
+import { readHeartbeat, type Heartbeat } from "../messages/heartbeat.ts";
+import { clock, duration, STANDINGS } from "../trace/words.ts";
 import { countsJobs } from "../triggers/queue-position.ts";
 import { CONFIG_OPTION, connectFromConfig, openConfig } from "./open-config.ts";
 import { openSessions, type OpenSessions } from "./open-sessions.ts";
@@ -48,10 +51,17 @@ async function status({ config: file, json, watch }: StatusOptions): Promise<voi
       const standings = standingsOf(stories, names, now);
       const broker = await brokerNow(config, client, blocked);
       const sessions = await sessionsNow(open);
-      const needs = [...broker.needs, ...sessions.needs, ...needsIn(standings)];
+      const workers = await workersNow(client, now);
+      const needs = [
+        ...broker.needs,
+        ...workersNeeds(workers, config),
+        ...sessions.needs,
+        ...needsIn(standings),
+      ];
       if (watch === true) clearScreen();
-      if (json === true) printJson({ needs, broker: broker.facts, sessions: sessions.ids, ...standings });
-      else show({ config, standings, needs, broker, sessions, now }, layoutHere());
+      if (json === true)
+        printJson({ needs, broker: broker.facts, sessions: sessions.ids, workers, ...standings });
+      else show({ config, standings, needs, broker, workers, sessions, now }, layoutHere());
       process.exitCode = needs.length > 0 ? 1 : 0;
       if (watch !== true) return;
       await new Promise((resolve) => setTimeout(resolve, WATCH_EVERY_MS));
@@ -87,6 +97,42 @@ async function brokerNow(
     ...{ workers: intake?.consumers ?? 0, waiting, triggerQueues },
   };
   return { needs, facts };
+}
+
+/** Those that were there in the last day. Older workers say nothing: there is no stream then. */
+async function workersNow(client: BrokerClient, now: number): Promise<WorkerSeen[]> {
+  const beats: Heartbeat[] = [];
+  const since = new Date(now - DAY_MS);
+  try {
+    for await (const { content } of historySince(
+      client,
+      since,
+      () => undefined,
+      client.topology.workersStream,
+    )) {
+      const beat = readHeartbeat(content);
+      if (beat !== undefined) beats.push(beat);
+    }
+  } catch (error) {
+    if (!(error instanceof MentoError && error.code === "exchange-missing")) throw error;
+  }
+  return workersIn(beats, now);
+}
+
+function workersNeeds(workers: readonly WorkerSeen[], { worker }: MentoConfig): Need[] {
+  const silent = workers.filter(({ isSilent }) => isSilent);
+  const needs: Need[] = silent.map(({ host, pid, group, silentFor }) => ({
+    what: `The worker of group ${group} on ${host} (process ${pid}) has been silent for ${duration(silentFor)}: it has ended without a word, hangs, or is cut off`,
+    command: null,
+  }));
+  const own = workers.filter(({ group, isSilent }) => group === worker.group && !isSilent);
+  const digests = new Set(own.map(({ configuration }) => configuration));
+  if (digests.size > 1)
+    needs.push({
+      what: `Workers of group ${worker.group} have ${digests.size} different configurations: ${own.map(({ host, configuration }) => `${host} ${configuration}`).join(", ")}`,
+      command: null,
+    });
+  return needs;
 }
 
 async function sessionsNow({ sessions }: OpenSessions): Promise<{ needs: Need[]; ids: string[] }> {
@@ -130,11 +176,12 @@ interface Shown {
   standings: Standings;
   needs: readonly Need[];
   broker: Awaited<ReturnType<typeof brokerNow>>;
+  workers: readonly WorkerSeen[];
   sessions: { ids: string[] };
   now: number;
 }
 
-function show({ config, standings, needs, broker, sessions, now }: Shown, layout: Layout): void {
+function show({ config, standings, needs, broker, workers, sessions, now }: Shown, layout: Layout): void {
   const { paces, oldest, unfinished, all, triggers } = standings;
   const title = sessions.ids.length === 0 ? "no session is open" : sessions.ids.join(", ");
   printLine(`${plainLine(title, 60)}   ${zoned(now)}`);
@@ -175,6 +222,13 @@ function show({ config, standings, needs, broker, sessions, now }: Shown, layout
   const { facts } = broker;
   printLine(`Broker       ${facts.version}${facts.blocked === null ? "" : ", blocked"}`);
   printLine(`Workers      ${facts.workers} on group ${config.worker.group}`);
+  for (const { host, group, version, configuration, state, isSilent, silentFor } of workers) {
+    const seen = isSilent ? `silent for ${duration(silentFor)}` : `${state}, ${duration(silentFor)} ago`;
+    const one = isSilent ? "failed" : "completed";
+    const { mark, ascii } = STANDINGS[one];
+    const text = `             ${layout.isUtf8 ? mark : ascii} ${plainLine(`${host}  group ${group}  ${version}  configuration ${configuration}  ${seen}`, 200)}`;
+    printToned(text, layout.hasColour && isSilent ? "bad" : null);
+  }
   const queued = facts.triggerQueues.filter(({ waiting }) => waiting > 0);
   const places = [
     `${facts.waiting} before the workers`,

@@ -35,6 +35,7 @@ export async function openMessages(
   await parts.declare(link);
   const now = () => new Date();
   const publisher = await Publisher.open(link);
+  parts.heartbeats.over(link, publisher, topology.workersStream);
   const cancels = cancelling({ ...parts, link, publisher });
   const jobsQueue = new JobsQueue({ link, care, publisher, topology, log });
   const submitDeps: ArrayDeps = {
@@ -95,6 +96,7 @@ export async function openMessages(
       arrays.flush();
       await intake.stop();
       await queues.stop();
+      await parts.heartbeats.stop(publisher, topology.workersStream);
     },
   };
 }

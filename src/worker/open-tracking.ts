@@ -23,6 +23,7 @@ export async function openTracking(
   const { worker } = config;
   await parts.declare(link);
   const publisher = await Publisher.open(link);
+  parts.heartbeats.over(link, publisher, topology.workersStream);
   const cancels = cancelling({ ...parts, link, publisher });
   const announce = announcing({ link, publisher, topology, worker, log });
   const jobsQueue = new JobsQueue({ link, care, publisher, topology, log });
@@ -60,6 +61,7 @@ export async function openTracking(
     stop: async () => {
       await Promise.all(consumers.map((consumer) => consumer.pause()));
       await tracker.stop();
+      await parts.heartbeats.stop(publisher, topology.workersStream);
     },
   };
 }

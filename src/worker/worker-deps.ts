@@ -5,6 +5,8 @@ import { declareTopology, topologyFor, type Topology } from "../broker/topology.
 import type { MentoConfig } from "../config/config.ts";
 import { Admission } from "../intake/admission.ts";
 import type { Log } from "../log.ts";
+import { Heartbeats } from "./heartbeat.ts";
+import type { WorkerState } from "./worker-state.ts";
 import { LocalShell } from "../shells/local.ts";
 import { openSlurmRest } from "../slurm/rest/open-slurm-rest.ts";
 import type { SlurmRest } from "../slurm/rest/slurm-rest.ts";
@@ -37,6 +39,7 @@ export interface WorkerDeps {
   readonly admissionHere: Admission;
   readonly log: Log;
   readonly between: Between;
+  readonly heartbeats: Heartbeats;
   /** Whether no other session is open. */
   readonly isOnlySession: (session: { id: string }) => Promise<boolean>;
   /** Declares what this worker uses on the broker. */
@@ -51,6 +54,7 @@ export function workerDeps(
   shells: SessionShells,
   log: Log,
   between: Between,
+  stateOf: () => WorkerState,
 ): WorkerDeps {
   const { site, worker, broker } = config;
   const here = new LocalShell(config.ssh.commandTimeoutMs);
@@ -81,6 +85,7 @@ export function workerDeps(
       log,
     }),
     observers: new Observers(here, sessions, shells, rest, site),
+    heartbeats: new Heartbeats(config, stateOf),
     declare: declaring(config, topology, log),
     wakeTriggerQueues: () => undefined,
   };

@@ -37,7 +37,7 @@ export async function runWorker(
   const sessions = new Sessions(config.site, (message) => log.warn(message));
   const runtime = new RuntimeDirectory();
   const shells = new SessionShells(config.ssh, runtime, log);
-  const parts = workerDeps(config, sessions, shells, log, between);
+  const parts = workerDeps(config, sessions, shells, log, between, () => status.state);
   const lines = linesOf(parts, status);
   const clean = () => void cleanUp(config, parts, log);
   const sweeping = setInterval(() => {

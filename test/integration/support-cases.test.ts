@@ -139,15 +139,21 @@ describe("mento trace says in its first lines why data was not processed:", () =
   it("it runs; its log is followed to its end; and when it has run, how long that took", async () => {
     const { data } = await site.event("job.started", await publish("sleep"));
     expect((await trace(data.job.id)).first).toMatch(/^◐ sleep is running since .* on /);
+    const path = data.paths[0] ?? "";
+    const unknown = await tryMento(["cancel", "-c", site.configFile, "raw/none.h5"]);
+    expect([unknown.code, unknown.stderr]).toEqual([
+      1,
+      expect.stringContaining("No job of raw/none.h5 is unfinished"),
+    ]);
     const following = mento("logs", "-c", site.configFile, data.job.id, "--follow");
-    await mento("cancel", "-c", site.configFile, data.job.id);
+    await mento("cancel", "-c", site.configFile, nameOf(path));
     expect((await following).stdout).toMatch(/^it begins\n/);
-    const path = writeOnCore();
-    await site.event("job.completed", await publish("good", path));
-    const { stdout } = await mento("trace", "-c", site.configFile, nameOf(path), "--json");
+    const other = writeOnCore();
+    await site.event("job.completed", await publish("good", other));
+    const { stdout } = await mento("trace", "-c", site.configFile, nameOf(other), "--json");
     expect(JSON.parse(stdout)).toMatchObject({
       standing: "completed",
-      paths: [path],
+      paths: [other],
       jobs: [{ exit: { code: 0 } }],
     });
   });
@@ -184,7 +190,23 @@ describe("mento jobs and mento status", () => {
       expect.stringMatching(/fit failed \d times alike since/),
     ]);
     expect(before.stdout).toMatch(/Workers +1 on group default/);
+    expect(before.stdout).toMatch(/✓ \S+ {2}group default {2}\S+ {2}configuration [0-9a-f]{12} {2}ready/);
+    worker.process.kill("SIGSTOP");
+    try {
+      const silent = () => tryMento(["status", "-c", site.configFile]);
+      await eventually(
+        "a worker that hangs is seen",
+        async () =>
+          /has been silent for .*: it has ended without a word, hangs/s.test(
+            (await silent()).stdout.replace(/\s+/g, " "),
+          ) || undefined,
+        90_000,
+      );
+    } finally {
+      worker.process.kill("SIGCONT");
+    }
     await worker.stop();
+    expect((await tryMento(["status", "-c", site.configFile, "--json"])).stdout).toContain('"workers":[]');
     const path = writeOnCore();
     await publish("good", path);
     const { first } = await trace(nameOf(path));

@@ -4,6 +4,8 @@ import { answerOf, type Live } from "../../src/trace/answer.ts";
 import { standingsOf } from "../../src/trace/standing.ts";
 import { Stories, storiesOf, type Story } from "../../src/trace/stories.ts";
 import { rowsOf } from "../../src/trace/table.ts";
+import { workersIn } from "../../src/trace/workers.ts";
+import { readHeartbeat, type Heartbeat } from "../../src/messages/heartbeat.ts";
 import { duration, firstSentence, pendingWords } from "../../src/trace/words.ts";
 import { shortName, wrapped } from "../../src/text/layout.ts";
 import { jobData } from "../support/job-data.ts";
@@ -246,4 +248,37 @@ it("durations, reasons and names are short and plain", () => {
   expect(firstSentence("It ended with code 1.5 of v2.0. Then more.")).toBe("It ended with code 1.5 of v2.0");
   expect(shortName("plla_ramp2_00412_master.h5", 20)).toBe("…mp2_00412_master.h5");
   expect(wrapped("  a bc def ghij", 8, "    ")).toEqual(["  a bc", "    def", "    ghij"]);
+});
+
+it("a worker that says nothing is silent, one that has stopped or was replaced is gone", () => {
+  const beat = (worker: string, changes: Partial<Heartbeat> = {}): Heartbeat => ({
+    ...{
+      worker,
+      host: worker,
+      pid: 1,
+      group: "default",
+      version: "1",
+      roles: ["intake"],
+      configuration: "abc",
+    },
+    ...{ state: "ready", since: at(-1000), time: at(-5) },
+    ...changes,
+  });
+  const beats = [
+    beat("one", { time: at(-500) }),
+    beat("one"),
+    beat("hangs", { time: at(-120) }),
+    beat("stopped"),
+    beat("stopped", { state: "stopped" }),
+    beat("killed", { host: "same", time: at(-300) }),
+    beat("again", { host: "same", since: at(-200) }),
+  ];
+  const seen = workersIn(beats, NOW.getTime()).map(({ worker, isSilent }) => [worker, isSilent]);
+  expect(seen).toEqual([
+    ["hangs", true],
+    ["one", false],
+    ["again", false],
+  ]);
+  expect(readHeartbeat(Buffer.from(JSON.stringify(beat("x"))))).toMatchObject({ worker: "x" });
+  expect([readHeartbeat(Buffer.from("{")), readHeartbeat(Buffer.from("{}"))]).toEqual([undefined, undefined]);
 });
