@@ -226,7 +226,8 @@ function show({ config, standings, needs, broker, workers, sessions, now }: Show
     const seen = isSilent ? `silent for ${duration(silentFor)}` : `${state}, ${duration(silentFor)} ago`;
     const one = isSilent ? "failed" : "completed";
     const { mark, ascii } = STANDINGS[one];
-    const text = `             ${layout.isUtf8 ? mark : ascii} ${plainLine(`${host}  group ${group}  ${version}  configuration ${configuration}  ${seen}`, 200)}`;
+    const cells = [host, `group ${group}`, version, `configuration ${configuration}`, seen];
+    const text = `             ${layout.isUtf8 ? mark : ascii} ${cells.map((cell) => plainLine(cell, 100)).join("  ")}`;
     printToned(text, layout.hasColour && isSilent ? "bad" : null);
   }
   const queued = facts.triggerQueues.filter(({ waiting }) => waiting > 0);

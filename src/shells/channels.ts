@@ -17,13 +17,16 @@ const LONGEST_PAUSE_MS = 500;
 
 /**
  * The channels of one connection, opened in the order in which they are asked for. sshd refuses more than its
- * MaxSessions at a time: then the next wait, and are tried again after a pause, or when one has closed.
+ * MaxSessions at a time: then the next wait, and one of them is tried again after a pause, or when one has closed.
  */
 export class Channels<Channel extends CountedChannel> {
   readonly #start: () => Promise<Channel>;
   readonly #patience: number;
   readonly #waiting: Waiting<Channel>[] = [];
   #open = 0;
+  /** The server has refused one, and since then one at a time is asked for, until nobody waits. */
+  #isShort = false;
+  #isAsking = false;
   /** Since when the server has refused, without a channel opened in between. */
   #refusedSince: number | undefined;
   #pause = FIRST_PAUSE_MS;
@@ -49,7 +52,7 @@ export class Channels<Channel extends CountedChannel> {
 
   /** Whether there is room for a channel that nobody needs yet. */
   get hasRoom(): boolean {
-    return this.#waiting.length === 0 && this.#retry === undefined;
+    return this.#waiting.length === 0 && !this.#isShort;
   }
 
   /** The connection has ended. */
@@ -61,9 +64,10 @@ export class Channels<Channel extends CountedChannel> {
   }
 
   #startNext(): void {
-    while (this.#retry === undefined) {
+    while (this.#retry === undefined && !(this.#isShort && this.#isAsking)) {
       const next = this.#waiting.shift();
       if (next === undefined) return;
+      this.#isAsking = true;
       this.#start().then(
         (channel) => this.#opened(channel, next),
         (error: unknown) => this.#failed(error, next),
@@ -73,6 +77,8 @@ export class Channels<Channel extends CountedChannel> {
 
   #opened(channel: Channel, { resolve }: Waiting<Channel>): void {
     this.#open += 1;
+    this.#isAsking = false;
+    this.#isShort = this.#isShort && this.#waiting.length > 0;
     this.#refusedSince = undefined;
     this.#pause = FIRST_PAUSE_MS;
     channel.once("close", () => {
@@ -82,14 +88,17 @@ export class Channels<Channel extends CountedChannel> {
       this.#startNext();
     });
     resolve(channel);
+    this.#startNext();
   }
 
   #failed(error: unknown, waiting: Waiting<Channel>): void {
+    this.#isAsking = false;
     if (this.#ended !== undefined) {
       waiting.reject(this.#ended.why);
       return;
     }
     if (error instanceof ChannelRefused) {
+      this.#isShort = true;
       this.#refusedSince ??= Date.now();
       if (this.#open > 0 || Date.now() - this.#refusedSince < this.#patience) {
         this.#waiting.unshift(waiting);
