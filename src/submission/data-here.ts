@@ -106,7 +106,7 @@ function relativeIn(text: string, workdir: string): string[][] {
 }
 
 /** What is one name here may be two to a program that is given a list: the second would begin anew, anywhere. */
-const SEPARATED = /[^\w.)\]+~/-]\//;
+const SEPARATED = /[^\p{L}\p{M}\p{N}_.)\]+~/-]\//u;
 
 function separated(path: string): Rejected {
   return new Rejected({

@@ -90,6 +90,11 @@ describe("what a job of the worker's account is given", () => {
       expect(() => given(named)).toThrow(expect.objectContaining({ code: "wrong-argument" }) as Error);
   });
 
+  it("may lie in folders with names of any language, and with brackets", () => {
+    const paths = ["/gpfs/current/raw/Maß/試料/a (2)/b[1]/c-/d.h5", "/gpfs/current//raw/x, y.h5"];
+    expect(given({ paths })?.paths).toEqual(paths);
+  });
+
   it("is nothing where no folder is allowed", () => {
     const whole = { paths: [], announcedPaths: [], causeResults: [], causeDirectory: null, session: null };
     const plan = {
