@@ -76,7 +76,7 @@ async function cancel(jobs: string[], options: CancelOptions): Promise<void> {
 /**
  * Ids of jobs. A path, or its end, stands for all jobs of its message that have not ended.
  *
- * @throws MentoError `job-unknown` if it means no message, or several, or none that has such jobs
+ * @throws MentoError `job-unknown` if it means several messages, or one without such jobs
  */
 async function namesOf(jobs: readonly string[], client: () => Promise<BrokerClient>): Promise<string[]> {
   if (!jobs.some(isPath)) return [...jobs];
@@ -88,7 +88,10 @@ async function namesOf(jobs: readonly string[], client: () => Promise<BrokerClie
 const isPath = (job: string) => /[./]/.test(job);
 
 function unfinishedOf(path: string, stories: readonly Story[]): string[] {
-  const found = storiesOf(path, stories).map(({ jobs }) =>
+  const meant = storiesOf(path, stories);
+  // Nothing is known of it, as of an id that is none.
+  if (meant.length === 0) return [path];
+  const found = meant.map(({ jobs }) =>
     [...jobs.values()].filter(({ data }) => !isTerminal(data.job.state)).map(({ data }) => data.job.id),
   );
   const unfinished = found.filter((ids) => ids.length > 0);

@@ -43,6 +43,7 @@ async function trace(what: string, ...options: string[]): Promise<{ first: strin
   return { first: lines.slice(0, lines.indexOf("")).join(" ").replace(/\s+/g, " "), all: stdout };
 }
 
+let failedPath = "";
 const nameOf = (path: string) => basename(path);
 
 describe("mento trace says in its first lines why data was not processed:", () => {
@@ -108,6 +109,7 @@ describe("mento trace says in its first lines why data was not processed:", () =
 
   it("the program failed, with the end of its log, and how many failed alike", async () => {
     const path = writeOnCore();
+    failedPath = path;
     const ids = [await publish("fit", path), await publish("fit")];
     for (const id of ids) await site.event("job.failed", id);
     const { first, all } = await trace(nameOf(path));
@@ -141,10 +143,9 @@ describe("mento trace says in its first lines why data was not processed:", () =
     expect((await trace(data.job.id)).first).toMatch(/^◐ sleep is running since .* on /);
     const path = data.paths[0] ?? "";
     const unknown = await tryMento(["cancel", "-c", site.configFile, "raw/none.h5"]);
-    expect([unknown.code, unknown.stderr]).toEqual([
-      1,
-      expect.stringContaining("No job of raw/none.h5 is unfinished"),
-    ]);
+    expect([unknown.code, unknown.stdout]).toEqual([1, expect.stringMatching(/^raw\/none\.h5 {2}unknown: /)]);
+    const over = await tryMento(["cancel", "-c", site.configFile, nameOf(failedPath)]);
+    expect([over.code, over.stderr]).toEqual([1, expect.stringMatching(/No job of \S+ is unfinished/)]);
     const following = mento("logs", "-c", site.configFile, data.job.id, "--follow");
     await mento("cancel", "-c", site.configFile, nameOf(path));
     expect((await following).stdout).toMatch(/^it begins\n/);
