@@ -99,7 +99,7 @@ export async function declareTopology(
       await channel.assertQueue(topology.workersStream, {
         durable: true,
         arguments: {
-          ...{ "x-queue-type": "stream", "x-max-age": "1D" },
+          ...{ "x-queue-type": "stream", "x-max-age": "1h" },
           "x-stream-max-segment-size-bytes": 1_000_000,
         },
       });

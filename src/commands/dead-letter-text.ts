@@ -96,9 +96,9 @@ function bodyText(body: Buffer): string {
   const rows: string[] = [];
   for (let at = 0; at < Math.min(body.length, SHOWN_BYTES); at += 16) {
     const bytes = body.subarray(at, Math.min(at + 16, SHOWN_BYTES));
-    const deadLetters = bytes.toString("latin1").replace(/[^ -~]/g, ".");
+    const characters = bytes.toString("latin1").replace(/[^ -~]/g, ".");
     rows.push(
-      `${at.toString(16).padStart(6, "0")}  ${bytes.toString("hex").replace(/(..)/g, "$1 ").padEnd(48)}  ${deadLetters}`,
+      `${at.toString(16).padStart(6, "0")}  ${bytes.toString("hex").replace(/(..)/g, "$1 ").padEnd(48)}  ${characters}`,
     );
   }
   const more = body.length > SHOWN_BYTES ? `\n… --json has all of it, in base64` : "";

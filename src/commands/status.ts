@@ -22,6 +22,7 @@ interface StatusOptions {
 }
 
 const DAY_MS = 24 * 3600_000;
+const HOUR_MS = 3600_000;
 const WATCH_EVERY_MS = 2_000;
 
 export function statusCommand(): Command {
@@ -99,10 +100,10 @@ async function brokerNow(
   return { needs, facts };
 }
 
-/** Those that were there in the last day. Older workers say nothing: there is no stream then. */
+/** Those that were there in the last hour. Before the first worker there is no stream. */
 async function workersNow(client: BrokerClient, now: number): Promise<WorkerSeen[]> {
   const beats: Heartbeat[] = [];
-  const since = new Date(now - DAY_MS);
+  const since = new Date(now - HOUR_MS);
   try {
     for await (const { content } of historySince(
       client,

@@ -80,9 +80,11 @@ export class Channels<Channel extends CountedChannel> {
     this.#isAsking = false;
     this.#isShort = this.#isShort && this.#waiting.length > 0;
     this.#refusedSince = undefined;
-    this.#pause = FIRST_PAUSE_MS;
+    // All that the server has may be in use now: the next one waits for a channel to close.
+    this.#pause = LONGEST_PAUSE_MS;
     channel.once("close", () => {
       this.#open -= 1;
+      this.#pause = FIRST_PAUSE_MS;
       clearTimeout(this.#retry);
       this.#retry = undefined;
       this.#startNext();

@@ -19,7 +19,7 @@ import { JobsQueue } from "../tracking/jobs-queue.ts";
 import type { Trigger } from "../triggers/trigger-config.ts";
 import { announcing } from "./worker-announce.ts";
 import { cancelling } from "./worker-cancel.ts";
-import type { WorkerDeps } from "./worker-deps.ts";
+import { NO_SESSION, type WorkerDeps } from "./worker-deps.ts";
 
 /** Messages of one session must not keep those of another from being seen. */
 const PREFETCH_PER_SLOT = 16;
@@ -59,7 +59,7 @@ export async function openMessages(
     jobsFolderOf: (method, session) => jobsDirectoryOf(site, method, session),
     findSession: (id, paths) => sessions.find(id, paths),
     ...{ enter, targetFor },
-    enterHere: (session) => admissionHere.enter({ id: session?.id ?? "" }, 1),
+    enterHere: (session) => admissionHere.enter({ id: session?.id ?? NO_SESSION }, 1),
     collect: (session, plan, options) => arrays.collect(session, plan, options),
     report: (session, failure) => admission.report(session, failure),
     requireRoom: roomAt(targets, admission),

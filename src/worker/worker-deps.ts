@@ -20,6 +20,11 @@ const LIMITED =
   "RabbitMQ 4 gives up messages of these queues after 20 deliveries, since RabbitMQ 3 has made them: stop the workers, " +
   "empty and delete them, or set a policy with delivery-limit -1 (docs/operations.md)";
 
+/** So old what is known of the open sessions may be. */
+const ASK_EVERY_MS = 1_000;
+/** Whose jobs are counted together that run here for no session. */
+export const NO_SESSION = "no session";
+
 /** Stands between a line and what it needs from outside: tests stop a worker at each of these steps. */
 export type Between = <Deps extends object>(line: "message" | "job", deps: Deps) => Deps;
 
@@ -61,13 +66,20 @@ export function workerDeps(
   const rest = openSlurmRest(config.slurmRest);
   const targets = new SubmitTargets(site, shells, { here, rest, maxPending: worker.maxPending });
   const topology = topologyFor(broker.prefix, worker.group, hostname());
+  let asked: { at: number; answer: ReturnType<Sessions["open"]> } | undefined;
+  // Each message of a flood asks: the files are read once a second.
+  const openNow = () => {
+    if (asked === undefined || Date.now() - asked.at > ASK_EVERY_MS)
+      asked = { at: Date.now(), answer: sessions.open() };
+    return asked.answer;
+  };
   const isOnlySession = async ({ id }: { id: string }) => {
-    const [first, second] = (await sessions.open()).open;
+    const [first, second] = (await openNow()).open;
     return first?.id === id && second === undefined;
   };
   // Jobs here may be of none.
   const isOnlyHere = async ({ id }: { id: string }) =>
-    id === "" ? (await sessions.open()).open.length === 0 : isOnlySession({ id });
+    id === NO_SESSION ? (await openNow()).open.length === 0 : isOnlySession({ id });
   const limits = { concurrency: worker.concurrency, maxSubmitRate: worker.maxSubmitRate };
   const admission = new Admission({
     ...limits,

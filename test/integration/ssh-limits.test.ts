@@ -61,8 +61,8 @@ describe("an sshd that has few sessions", () => {
     const before = refused();
     expect(before).toBeGreaterThan(0);
     await Promise.all(Array.from({ length: 6 }, () => shell.run("sleep 0.3")));
-    // After 5, 10, 20 … ms, again after each channel that was opened: in a second some dozens, and no flood.
-    expect(refused() - before).toBeLessThan(80);
+    // A session counts until sshd has reaped it: some are refused in that moment.
+    expect(refused() - before).toBeLessThan(30);
   });
 
   it("has none at all: the node counts as out of reach, after a while", async () => {
