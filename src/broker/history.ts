@@ -140,43 +140,41 @@ export class HistoryReader {
 const IDLE_MS = 1_000;
 
 /**
- * All messages and events that the broker took into the history from a time on, in their order, up to this moment.
- * The broker counts whole seconds, and begins with the first that it wrote to the stream in or after the given one.
+ * All messages and events that the broker took into the history from a time, or a place, on, in their order, up to this
+ * moment. The broker counts whole seconds, and begins with the first that it wrote to the stream in or after the given one.
  *
- * @param stream another one that is read in the same way
  * @param onBlocked called if the broker takes no messages; without it, reading waits until it does
+ * @param stream another one that is read in the same way
  * @throws MentoError `exchange-missing` if there is no history yet
- * @throws Unavailable `broker-lost`, `broker-refused`
+ * @throws Unavailable `broker-lost`, `broker-refused`, `publish-refused`
  */
 export async function* historySince(
   client: Pick<BrokerClient, "link" | "publisher" | "topology">,
-  since: Date,
+  since: Date | number,
   onBlocked?: (reason: string) => void,
   stream = client.topology.historyStream,
 ): AsyncGenerator<ConsumeMessage, void, undefined> {
   const reader = await HistoryReader.open(client.link, stream, since);
   try {
     const mark = randomUUID();
-    const marked = client.publisher.publish({
-      exchange: "",
-      routingKey: stream,
-      body: Buffer.alloc(0),
-      properties: { messageId: mark, type: HISTORY_MARK_TYPE },
-    });
+    let failure: { why: unknown } | undefined;
+    const marked = client.publisher
+      .publish({
+        exchange: "",
+        routingKey: stream,
+        body: Buffer.alloc(0),
+        properties: { messageId: mark, type: HISTORY_MARK_TYPE },
+      })
+      .catch((why: unknown) => void (failure = { why }));
     if (onBlocked === undefined) await marked;
-    else {
-      const blocked = await Promise.race([marked.then(() => undefined), client.link.whenBlocked()]);
-      if (blocked !== undefined) {
+    for (;;) {
+      if (failure !== undefined) throw failure.why;
+      if ((await reader.peek(IDLE_MS)) === undefined) {
+        const { blocked } = client.link;
+        if (onBlocked === undefined || blocked === undefined) continue;
         onBlocked(blocked);
-        marked.catch(() => undefined);
-        while ((await reader.peek(IDLE_MS)) !== undefined) {
-          const message = await reader.next();
-          if (message !== undefined) yield message;
-        }
         return;
       }
-    }
-    for (;;) {
       const message = await reader.next();
       if (message === undefined || message.properties.messageId === mark) return;
       yield message;

@@ -10,7 +10,7 @@ import { MentoError, Unavailable, type ErrorCode } from "../errors.ts";
 import { isTerminal } from "../jobs/job.ts";
 import { HISTORY_MS } from "../broker/history.ts";
 import { storiesOf, type Story } from "../trace/stories.ts";
-import { readStories } from "./read-stories.ts";
+import { StoryReader } from "./read-stories.ts";
 import type { CancelOutcome } from "../messages/job-cancel.ts";
 import { openSlurmRest } from "../slurm/rest/open-slurm-rest.ts";
 import { LocalShell } from "../shells/local.ts";
@@ -81,7 +81,7 @@ async function cancel(jobs: string[], options: CancelOptions): Promise<void> {
 async function namesOf(jobs: readonly string[], client: () => Promise<BrokerClient>): Promise<string[]> {
   if (!jobs.some(isPath)) return [...jobs];
   const since = new Date(Date.now() - HISTORY_MS);
-  const { stories } = await unlessBlocked(await client(), (one) => readStories(one, since));
+  const { stories } = await unlessBlocked(await client(), (one) => new StoryReader(one, since).update());
   return jobs.flatMap((job) => (isPath(job) ? unfinishedOf(job, stories) : [job]));
 }
 

@@ -13,7 +13,7 @@ import { chooseDeadLetters } from "./choose-dead-letters.ts";
 import { deadLetterJson, deadLetterLine, deadLetterText, summaryJson } from "./dead-letter-text.ts";
 import { CONFIG_OPTION, connectFromConfig, openConfig } from "./open-config.ts";
 import { requireTrigger } from "./replay-preview.ts";
-import { callAgain, pacer, RATE_OPTION } from "./replay-options.ts";
+import { callAgain, pacer, RATE_OPTION } from "./option-values.ts";
 import { planReplay, replayLine, type Outcome } from "./replay-letter.ts";
 
 interface Options {

@@ -12,8 +12,8 @@ import {
 import { rowsOf, type Row } from "../trace/table.ts";
 import { duration, STANDINGS, type Standing } from "../trace/words.ts";
 import { CONFIG_OPTION, connectFromConfig, openConfig } from "./open-config.ts";
-import { readStories } from "./read-stories.ts";
-import { sinceOption } from "./replay-options.ts";
+import { StoryReader } from "./read-stories.ts";
+import { countOption, sinceOption } from "./option-values.ts";
 
 interface JobsOptions {
   config?: string;
@@ -44,7 +44,7 @@ export function jobsCommand(): Command {
     .option("--trigger <trigger>", "only jobs of this trigger")
     .option("--state <state...>", `only in these states: ${STATES.join(", ")}`, stateOption)
     .option("--path <part>", "only data whose path has this part")
-    .option("--lines <n>", "at most so many, the newest", wholeNumber, 50)
+    .option("--lines <n>", "at most so many, the newest", countOption, 50)
     .option("--json", "one JSON object a line")
     .option("--wide", "whole names and reasons, however wide the terminal is")
     .option("--follow", "again every 2 s, until Ctrl-C")
@@ -67,9 +67,10 @@ async function jobs({
   const config = openConfig(file);
   const { trigger } = wanted;
   const client = await connectFromConfig(config, "jobs");
+  const reader = new StoryReader(client, since);
   try {
     for (;;) {
-      const { stories, blocked } = await readStories(client, since);
+      const { stories, blocked } = await reader.update();
       const rows = rowsOf(stories, wanted);
       const isKnown = (value: string | undefined, of: (row: Row) => string | null) =>
         value === undefined || rowsOf(stories).some((row) => of(row) === value);
@@ -170,10 +171,4 @@ function stateOption(text: string, others: Standing[] | undefined): Standing[] {
   const state = STATES.find((one) => one === text);
   if (state !== undefined) return [...(others ?? []), state];
   throw new InvalidArgumentError(`It is one of ${STATES.join(", ")}.`);
-}
-
-function wholeNumber(text: string): number {
-  const value = Number(text);
-  if (Number.isInteger(value) && value > 0 && value <= 1_000_000) return value;
-  throw new InvalidArgumentError("It must be a whole number from 1 on.");
 }

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { Command, InvalidArgumentError } from "commander";
+import { Command } from "commander";
 import { HISTORY_MS } from "../broker/history.ts";
 import { isTerminal } from "../jobs/job.ts";
 import { MentoError } from "../errors.ts";
@@ -13,7 +13,8 @@ import { storiesOf, type Story } from "../trace/stories.ts";
 import { newestFirst } from "../trace/tell.ts";
 import { CONFIG_OPTION, connectFromConfig, openConfig } from "./open-config.ts";
 import { openSessions } from "./open-sessions.ts";
-import { readStories } from "./read-stories.ts";
+import { StoryReader } from "./read-stories.ts";
+import { countOption } from "./option-values.ts";
 
 interface LogsOptions {
   config?: string;
@@ -31,7 +32,7 @@ export function logsCommand(): Command {
     .argument("<what>", "a job's id, Slurm's, or a path: of several jobs the newest is taken")
     .option(...CONFIG_OPTION)
     .option("-f, --follow", "go on until the job has ended; Ctrl-C ends")
-    .option("--lines <n>", "at most so many, the last ones", wholeNumber, 1000)
+    .option("--lines <n>", "at most so many, the last ones", countOption, 1000)
     .option("--trigger <trigger>", "of a path's jobs the one of this trigger")
     .addHelpText("after", "\nThe output of a job, wherever it runs or ran:\n  $ mento logs 48213 --follow")
     .action(logs);
@@ -42,8 +43,9 @@ async function logs(what: string, { config: file, follow, lines, trigger }: Logs
   const client = await connectFromConfig(config, "logs");
   const open = openSessions(config);
   const deps = { config, ...open };
+  const reader = new StoryReader(client, new Date(Date.now() - HISTORY_MS));
   const jobNow = async () => {
-    const { stories } = await readStories(client, new Date(Date.now() - HISTORY_MS));
+    const { stories } = await reader.update();
     return jobOf(what, trigger, stories);
   };
   try {
@@ -112,10 +114,4 @@ ${print}`;
   const text = stdout.subarray(at + 1).toString("utf8");
   const size = Number(stdout.toString("utf8", 0, at));
   return { text, end: since === undefined ? size : since + stdout.length - at - 1 };
-}
-
-function wholeNumber(text: string): number {
-  const value = Number(text);
-  if (Number.isInteger(value) && value > 0 && value <= 1_000_000) return value;
-  throw new InvalidArgumentError("It must be a whole number from 1 on.");
 }

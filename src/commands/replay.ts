@@ -13,7 +13,7 @@ import { fileOf } from "./event-line.ts";
 import { CONFIG_OPTION, connectFromConfig, openConfig } from "./open-config.ts";
 import { previewOf, requireTrigger } from "./replay-preview.ts";
 import { plainLine, printJson, printLine, sayLine } from "../text/terminal.ts";
-import { callAgain, pacer, RATE_OPTION, sinceOption, timeOption } from "./replay-options.ts";
+import { callAgain, pacer, RATE_OPTION, sinceOption, timeOption } from "./option-values.ts";
 
 interface ReplayOptions {
   config?: string;

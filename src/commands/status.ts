@@ -13,7 +13,7 @@ import { clock, duration, STANDINGS } from "../trace/words.ts";
 import { countsJobs } from "../triggers/queue-position.ts";
 import { CONFIG_OPTION, connectFromConfig, openConfig } from "./open-config.ts";
 import { openSessions, type OpenSessions } from "./open-sessions.ts";
-import { readStories } from "./read-stories.ts";
+import { StoryReader } from "./read-stories.ts";
 
 interface StatusOptions {
   config?: string;
@@ -45,10 +45,11 @@ async function status({ config: file, json, watch }: StatusOptions): Promise<voi
   const client = await connectFromConfig(config, "status");
   const open = openSessions(config);
   const names = config.triggers.map(({ name }) => name);
+  const reader = new StoryReader(client, new Date(Date.now() - DAY_MS));
   try {
     for (;;) {
       const now = Date.now();
-      const { stories, blocked } = await readStories(client, new Date(now - DAY_MS));
+      const { stories, blocked } = await reader.update();
       const standings = standingsOf(stories, names, now);
       const broker = await brokerNow(config, client, blocked);
       const sessions = await sessionsNow(open);

@@ -10,8 +10,8 @@ import { newestFirst, tell, type StoryLine, type Told } from "../trace/tell.ts";
 import { clock, duration, STANDINGS, type Standing } from "../trace/words.ts";
 import { CONFIG_OPTION, connectFromConfig, openConfig } from "./open-config.ts";
 import { openSessions } from "./open-sessions.ts";
-import { readStories } from "./read-stories.ts";
-import { sinceOption } from "./replay-options.ts";
+import { StoryReader } from "./read-stories.ts";
+import { sinceOption } from "./option-values.ts";
 
 interface TraceOptions {
   config?: string;
@@ -54,8 +54,9 @@ async function trace(what: string, { config: file, since, json, wide, follow }: 
   const layout = layoutHere(wide);
   try {
     let told = "";
+    const reader = new StoryReader(client, since ?? new Date(Date.now() - HISTORY_MS));
     for (;;) {
-      const { stories, blocked } = await readStories(client, since ?? new Date(Date.now() - HISTORY_MS));
+      const { stories, blocked } = await reader.update();
       const found = newestFirst(storiesOf(what, stories));
       if (found.length === 0) {
         sayUnknown(what, stories, json === true);

@@ -4,7 +4,7 @@ import { EVENT_TYPE_FORMS, isEventType } from "../messages/event-filter.ts";
 import { printJson, printLine, sayLine } from "../text/terminal.ts";
 import { eventLine } from "./event-line.ts";
 import { CONFIG_OPTION, connectFromConfig, openConfig, tellFailures } from "./open-config.ts";
-import { sinceOption } from "./replay-options.ts";
+import { sinceOption } from "./option-values.ts";
 
 interface WatchOptions {
   config?: string;

@@ -19,6 +19,12 @@ export function sinceOption(text: string, now = new Date()): Date {
   );
 }
 
+export function countOption(text: string): number {
+  const value = Number(text);
+  if (Number.isInteger(value) && value > 0 && value <= 1_000_000) return value;
+  throw new InvalidArgumentError("It must be a whole number from 1 on.");
+}
+
 /** Messages a second, of `5/s`, `0.5/s` or `5`. */
 export function rateOption(text: string): number {
   const [, amount] = /^(\d{1,4}(?:\.\d{1,3})?)(?:\/s)?$/.exec(text) ?? [];

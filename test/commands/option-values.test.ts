@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { pacer, rateOption, timeOption } from "../../src/commands/replay-options.ts";
+import { pacer, rateOption, timeOption } from "../../src/commands/option-values.ts";
 
 const now = new Date("2026-11-22T12:00:00.000Z");
 
