@@ -22,7 +22,7 @@ COPY package.json package-lock.json ./
 RUN npm ci --no-audit --no-fund
 COPY tsconfig.json tsconfig.build.json ./
 COPY src src
-RUN npm run build && npm prune --omit=dev --no-audit --no-fund && chmod 755 dist/main.js \
+RUN npm run build && npm prune --omit=dev --no-audit --no-fund && chmod 755 dist/cli/main.js \
   && rm -rf src tsconfig.json tsconfig.build.json dist/.tsbuildinfo package-lock.json
 COPY LICENSE ./
 COPY schemas schemas
@@ -33,7 +33,7 @@ COPY examples examples
 FROM ${DEBIAN_IMAGE} AS node
 RUN apt-get update && apt-get install --yes --no-install-recommends ca-certificates tini && rm -rf /var/lib/apt/lists/*
 COPY --from=build /usr/local/bin/node /usr/local/bin/
-RUN ln -s /opt/mento/dist/main.js /usr/local/bin/mento
+RUN ln -s /opt/mento/dist/cli/main.js /usr/local/bin/mento
 ENV NODE_ENV=production
 ENTRYPOINT ["tini", "--"]
 

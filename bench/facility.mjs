@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { parseDocument } from "yaml";
 
-const main = fileURLToPath(new URL("../dist/main.js", import.meta.url));
+const main = fileURLToPath(new URL("../dist/cli/main.js", import.meta.url));
 const execute = promisify(execFile);
 
 /** @typedef {{ broker: { url: string }, slurm: { conf: string }, ssh: { address: string, port: number } }} Facility */

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { waitUntil } from "../dist/facility/processes.js";
 
-const MAIN = fileURLToPath(new URL("../dist/main.js", import.meta.url));
+const MAIN = fileURLToPath(new URL("../dist/cli/main.js", import.meta.url));
 /** `mento worker` ends with this when a server is out of reach as it starts. */
 const OUT_OF_REACH = 3;
 const START_AGAIN_AFTER_MS = 1000;

@@ -31,7 +31,10 @@ function run(what, command, ...parameters) {
 if (mtime("node_modules/.package-lock.json") < mtime("package-lock.json")) {
   run("installing the npm packages", "npm", "ci", "--no-audit", "--no-fund");
 }
-const sources = Math.max(newest("src"), mtime("tsconfig.json"), mtime("tsconfig.build.json"));
-if (mtime("dist/.tsbuildinfo") < sources) {
-  run("building", "npx", "--no-install", "tsc", "-p", "tsconfig.build.json");
+const sources = Math.max(
+  newest("src"),
+  ...["tsconfig.json", "tsconfig.build.json", "scripts/bundle.mjs"].map(mtime),
+);
+if (mtime("dist/cli/LICENSES") < sources) {
+  run("building", "npm", "run", "--silent", "build");
 }

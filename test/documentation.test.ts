@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
 import { parseConfig } from "../src/config/config-file.ts";
 import { MentoConfig } from "../src/config/config-schema.ts";
-import { z } from "zod";
+import * as z from "zod";
 import { ERROR_CODES } from "../src/errors.ts";
 import { NOT_FROM_SCRIPT } from "../src/slurm/slurm-flags.ts";
 

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { Deferred } from "../errors.ts";
 import { describeIssues } from "../messages/check-form.ts";
 import { BeamlineName, BeamtimeId } from "../messages/data-ready.ts";

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { z } from "zod";
+import * as z from "zod";
 import type { BrokerLink } from "../broker/connection.ts";
 import type { Publisher } from "../broker/publisher.ts";
 import { cancelAt } from "./cancel-at.ts";

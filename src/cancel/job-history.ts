@@ -1,6 +1,6 @@
 import type { ConsumeMessage } from "amqplib";
 import { posix } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import { isTerminal } from "../jobs/job.ts";
 import { JobEventData } from "../messages/job-event.ts";
 import { parseJson } from "../messages/json.ts";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { Broker, MentoConfig, MOST_TRIGGERS, Site, SlurmRest, Ssh, Worker } from "./config-schema.ts";
 import { unwrap, wordsOf, type Issue } from "./config-words.ts";
 import { readYaml, type ConfigMistake } from "./config-yaml.ts";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { brokerUrlMistake } from "../broker/url.ts";
 import { MAX_MESSAGE_BYTES } from "../messages/cloud-event.ts";
 import { BeamlineName, BeamtimeId } from "../messages/data-ready.ts";

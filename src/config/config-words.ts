@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { MentoConfig } from "./config-schema.ts";
 import { meant, nearest } from "../text/nearest.ts";
 

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { MentoConfig } from "./config-schema.ts";
 import { CloudEvent } from "../messages/cloud-event.ts";
 import { DATA_READY_TYPE, DataReady } from "../messages/data-ready.ts";

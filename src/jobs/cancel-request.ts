@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import type { CancelledBy } from "../messages/job-event.ts";
 import { parsePlainJson } from "../messages/json.ts";
 import { quote } from "../shells/quote.ts";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { JobMethod } from "../messages/job-event.ts";
 import { tryPlainJson } from "../messages/json.ts";
 import { quote, quoteAll } from "../shells/quote.ts";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { ExitReason } from "../messages/job-event.ts";
 import type { EndRecord } from "./job.ts";
 import { MAX_RESULTS, parseRecord } from "./run-script.ts";

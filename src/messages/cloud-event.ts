@@ -1,5 +1,5 @@
 import type { MessageProperties } from "./message-properties.ts";
-import { z } from "zod";
+import * as z from "zod";
 import { Rejected } from "../errors.ts";
 import { bodyText } from "./body-text.ts";
 import { describeIssues } from "./check-form.ts";

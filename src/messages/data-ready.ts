@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { Rejected } from "../errors.ts";
 import { checkForm } from "./check-form.ts";
 import type { CloudEvent } from "./cloud-event.ts";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { parseJson } from "./json.ts";
 
 /** A worker's message on the stream `mento.workers`, every few seconds: that it is there, and how it stands. */

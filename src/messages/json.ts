@@ -1,5 +1,5 @@
 import { LosslessNumber, parse, stringify } from "lossless-json";
-import { z } from "zod";
+import * as z from "zod";
 
 /**
  * A number whose text JavaScript would not write again: `9007199254740993`, `1.0`, `-0`, `1e400`. It stays as its sender

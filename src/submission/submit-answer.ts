@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { Deferred, MentoError, Misconfigured, Rejected, Superseded } from "../errors.ts";
 import { dataCheckId, type DataWanted } from "../jobs/data-check.ts";
 import { directoryOf } from "../jobs/directory.ts";

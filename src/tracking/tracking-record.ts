@@ -1,5 +1,5 @@
 import { posix } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import { Rejected } from "../errors.ts";
 import { describeIssues } from "../messages/check-form.ts";
 import { BeamtimeId } from "../messages/data-ready.ts";

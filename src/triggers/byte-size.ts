@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 
 /** `50MB`, `2 GiB`, or a number of bytes. */
 export const ByteSize = z.union([

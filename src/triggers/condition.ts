@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { ExitReason } from "../messages/job-event.ts";
 import { INPUT_TYPES } from "../messages/trigger-input.ts";
 import { ByteSize } from "./byte-size.ts";

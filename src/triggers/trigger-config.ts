@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { slurmSeconds } from "../slurm/slurm-time.ts";
 import { JobMethod } from "../messages/job-event.ts";
 import { ByteSize } from "./byte-size.ts";

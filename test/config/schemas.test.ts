@@ -2,7 +2,7 @@ import { readFileSync, readdirSync } from "node:fs";
 import { Ajv2020, type AnySchema } from "ajv/dist/2020.js";
 import addFormats from "ajv-formats";
 import { describe, expect, it } from "vitest";
-import type { z } from "zod";
+import type * as z from "zod";
 import { CloudEvent } from "../../src/messages/cloud-event.ts";
 import { DataReady } from "../../src/messages/data-ready.ts";
 import { CancelAnswer, JobCancel } from "../../src/messages/job-cancel.ts";

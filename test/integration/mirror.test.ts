@@ -17,7 +17,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { eventually } from "../support/eventually.ts";
 import { MAIN, mento, tryMento } from "../support/mento.ts";
 
-const DAEMON = fileURLToPath(new URL("../../dist/facility/mirror-daemon.js", import.meta.url));
+const DAEMON = fileURLToPath(new URL("../../dist/cli/mirror-daemon.js", import.meta.url));
 
 /** Those that copy the session whose folder at the beamline has this path. */
 function copiersOf(beamlinePath: string): number[] {

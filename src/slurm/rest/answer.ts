@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { cut } from "../../text/cut.ts";
 import type { Reply } from "./request.ts";
 

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { Deferred, Misconfigured, Unavailable } from "../../errors.ts";
 import { cut } from "../../text/cut.ts";
 import { countPending, MOST_RESERVATIONS, MOST_RESERVED, type SlurmNow } from "../slurm-now.ts";

@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { z } from "zod";
+import * as z from "zod";
 import { Deferred, errorText } from "../../errors.ts";
 import { parsePlainJson } from "../../messages/json.ts";
 import { readPlainFile, textOf, type FileRules } from "../../files/plain-file.ts";

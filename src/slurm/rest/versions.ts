@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { expandHostlist } from "../hostlist.ts";
 import type { SlurmNode, SlurmReservation } from "../slurm-now.ts";
 import { cut } from "../../text/cut.ts";
