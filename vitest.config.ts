@@ -23,8 +23,8 @@ const containers = {
 
 export default defineConfig({
   test: {
-    // Two cores run a broker, Slurm and the jobs beside the tests, which mostly wait for them.
-    maxWorkers: 7,
+    // Two cores run a broker, Slurm and the jobs beside the tests: with more, each only takes longer.
+    maxWorkers: 5,
     // Each program that a test starts begins as a copy of its process: with threads, of one that is four times as large.
     pool: "forks",
     isolate: false,

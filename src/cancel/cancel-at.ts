@@ -195,8 +195,8 @@ async function cancelInSlurm(
 }
 
 /** Slurm has forgotten it, perhaps since its controller was killed before the job began (jobs/forgotten.ts). */
-function mayBeSubmittedAgain({ records, submittedAt, readAt }: FoundJob): boolean {
-  const age = (readAt ?? Date.now()) - Date.parse(submittedAt ?? "");
+function mayBeSubmittedAgain({ records, readAt }: FoundJob): boolean {
+  const age = (readAt ?? Date.now()) - Date.parse(records.submitted?.at ?? "");
   return records.started === undefined && age < FORGOTTEN_WITHIN_MS;
 }
 
@@ -307,10 +307,9 @@ function processOf({ records, directory }: FoundJob): ProcessJob {
 
 /** Slurm's controller has forgotten it, and it has left no record of its end. */
 async function askAccounting(job: FoundJob, shell: Shell): Promise<CancelOutcome> {
-  const { records, submittedAt } = job;
-  const runId = records.submitted?.runId ?? "";
-  const since =
-    submittedAt === undefined ? Date.now() / 1000 - 14 * DAY_SECONDS : Date.parse(submittedAt) / 1000;
+  const { records } = job;
+  const { runId = "", at = null } = records.submitted ?? {};
+  const since = at === null ? Date.now() / 1000 - 14 * DAY_SECONDS : Date.parse(at) / 1000;
   const end = await shell.run(accountingCommand(shell.account, [runId], since - 3600));
   const reported = parseAccounting(end.stdout.toString("utf8"), [runId]).get(runId);
   const isOurs = reported !== undefined && isReportOn(job, reported);

@@ -28,10 +28,13 @@ export class MessageEnds {
   /** Takes what was heard; false if it is of another message. */
   take(event: CloudEvent): boolean {
     const job = JobEventData.safeParse(event.data).data;
-    const cause = job?.cause ?? MessageEventData.safeParse(event.data).data?.cause;
+    const message = job === undefined ? MessageEventData.safeParse(event.data).data : undefined;
+    const cause = job?.cause ?? message?.cause;
     if (cause?.id !== this.#sent.id || cause.source !== this.#sent.source) return false;
     if (job !== undefined) this.#takeJob(job, event);
-    else if (!event.type.startsWith("mento.message.deferred.")) this.#takeRefusal(event);
+    // How its jobs had ended is announced again, too.
+    else if (message?.reason !== "already-run" && !event.type.startsWith("mento.message.deferred."))
+      this.#takeRefusal(event);
     return true;
   }
 

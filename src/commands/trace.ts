@@ -130,7 +130,7 @@ function jsonOf(
       ...{ outcome, group, time: Number.isNaN(at) ? null : new Date(at).toISOString() },
       ...{ error: data.error, reasons: data.reasons },
     })),
-    jobs: [...jobs.values()].map(({ data, group }) => ({ group, ...data })),
+    jobs: [...jobs.values()].map(({ data, group }) => ({ ...data, group })),
   };
 }
 

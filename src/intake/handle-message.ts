@@ -13,28 +13,31 @@ import type { Session } from "../beamtime/session.ts";
 import type { Permits } from "../jobs/permits.ts";
 import type { TrackingRecord } from "../tracking/tracking-record.ts";
 import { yieldForLarge } from "../messages/yield-for-large.ts";
+import { alreadyRun, hasRunBefore, overtaken, unwanted, type RanBefore } from "./ignored.ts";
 import { matchInSlices } from "./match-in-slices.ts";
 import type { Log } from "../log.ts";
 import { decodeMessage } from "../messages/cloud-event.ts";
-import { jobEvent, messageEvent, type MessageEventData, type OutgoingEvent } from "../messages/job-event.ts";
+import { jobEvent, type OutgoingEvent } from "../messages/job-event.ts";
 import type { Outgoing } from "../messages/sent-again.ts";
 import { readTriggerInput, requireFromEvents, type TriggerInput } from "../messages/trigger-input.ts";
-import type { Method, SubmitTarget, SubmitOptions } from "../submission/method.ts";
+import type { Method, SubmitTarget, SubmitOptions, SubmittedJob } from "../submission/method.ts";
 import { notesOf } from "../submission/sbatch.ts";
 import type { Requirements } from "../submission/submit-targets.ts";
 import { HERE, jobIdFor, planJob, type JobPlan, type JobsFolderOf } from "../triggers/plan.ts";
 import type { Trigger } from "../triggers/trigger-config.ts";
 import { positionOf, type QueuePosition } from "../triggers/queue-position.ts";
 import { submittedData } from "../submission/submitted-data.ts";
-import type { MessageProperties } from "../messages/message-properties.ts";
+import type { ReceivedProperties } from "../messages/received.ts";
 
 export interface ReceivedMessage {
   body: Uint8Array;
-  properties: MessageProperties;
+  properties: ReceivedProperties;
   /** It was published to the exchange of Mento's events, where producers may not. */
   isFromEvents: boolean;
   /** When a worker of this group first had it. */
   receivedAt: Date;
+  /** A worker had this delivery before and did not come to its end. */
+  isRedelivered: boolean;
   /** What an earlier look saw of data of unknown size. */
   dataCheck: string | undefined;
   /** It was sent again for this trigger alone, whatever the trigger's `on` says. */
@@ -47,6 +50,8 @@ export interface ReceivedMessage {
   cameBack?: MentoError | undefined;
   /** The message as it is put into the queue of a trigger. */
   copyFor: (trigger: string, position: QueuedPosition) => Outgoing;
+  /** Tells its sender what became of it, if it asked to be told. */
+  answer: (event: OutgoingEvent) => Promise<void>;
 }
 
 /** What the copy of a message says of its position in the queue of a trigger. */
@@ -96,19 +101,19 @@ export interface MessageDeps {
  * Repeating it for the same message does no harm: the same jobs are found, the same events announced.
  */
 export async function handleMessage(received: ReceivedMessage, deps: MessageDeps): Promise<void> {
-  const input = readTriggerInput(decodeMessage(received.body, received.properties));
-  requireFromEvents(input, received.isFromEvents);
+  const message = readMessage(received, false);
+  const { input } = message;
   const { matched, unmatched } =
     received.onlyTrigger === undefined
       ? await matchInSlices(input, received.body.byteLength, deps.triggers)
       : { matched: [triggerNamed(received.onlyTrigger, deps.triggers)], unmatched: [] };
   if (matched.length === 0) {
     // Nobody needs to be told that the end of a job starts nothing.
-    if (input.job === null) await deps.announce(ignoredEvent(input, unmatched, deps.now()));
+    if (input.job === null) await ignore(unwanted(message, unmatched, deps), message, deps);
     return;
   }
   const wanted = matched.filter(({ name }) => !received.queuedFor.includes(name));
-  await submitAll(wanted, { input, received, isFirst: false }, deps);
+  await submitAll(wanted, message, deps);
 }
 
 /** A message that waited in the queue of this trigger: its turn has come, or a newer one has overtaken it. */
@@ -118,15 +123,27 @@ export async function handleQueued(
   position: "now" | { overtakenBy: string },
   deps: MessageDeps,
 ): Promise<void> {
-  const input = readTriggerInput(decodeMessage(received.body, received.properties));
-  requireFromEvents(input, received.isFromEvents);
-  const message = { input, received, isFirst: true };
+  const message = readMessage(received, true);
   if (position === "now") await submitAll([trigger], message, deps);
-  else await announceSuperseded(trigger, position.overtakenBy, message, deps);
+  else await ignore(overtaken(message, trigger.name, position.overtakenBy, deps), message, deps);
+}
+
+/** @throws Rejected what `decodeMessage` and `readTriggerInput` throw, and `event-not-believed` */
+function readMessage(received: ReceivedMessage, isFirst: boolean): Message {
+  const { body, properties, isFromEvents } = received;
+  const input = readTriggerInput(decodeMessage(body, properties), properties.correlationId);
+  requireFromEvents(input, isFromEvents);
+  return { input, received, isFirst };
+}
+
+/** Its sender is answered as well, if it asked. */
+async function ignore(event: OutgoingEvent, { received }: Message, { announce }: MessageDeps): Promise<void> {
+  await announce(event);
+  await received.answer(event);
 }
 
 /** A message that was read. */
-interface Message {
+export interface Message {
   input: TriggerInput;
   received: ReceivedMessage;
   /** Its turn in the queue of the trigger has come. */
@@ -153,11 +170,17 @@ async function submitAll(triggers: readonly Trigger[], message: Message, deps: M
       return null;
     });
   if (session !== null) requireBeamline(input, session);
+  const ranBefore: RanBefore[] = [];
   const submit = async (trigger: Trigger) => {
-    const failing = submitTrigger(trigger, message, session, deps);
-    const failure = await failing.catch((error: unknown) => fateOf(error, trigger, message, session, deps));
-    if (failure !== undefined) failures.push(failure);
-    return failure;
+    try {
+      const submitted = await submitTrigger(trigger, message, session, deps);
+      if (hasRunBefore(submitted, message)) ranBefore.push({ trigger: trigger.name, job: submitted });
+      return undefined;
+    } catch (error) {
+      const failure = await fateOf(error, trigger, message, session, deps);
+      if (failure !== undefined) failures.push(failure);
+      return failure;
+    }
   };
   const ready = session === null ? here : [...here, ...elsewhere];
   const inArrays = ready.filter(({ array }) => array !== undefined).map(submit);
@@ -167,6 +190,9 @@ async function submitAll(triggers: readonly Trigger[], message: Message, deps: M
   }
   await Promise.all(inArrays);
   if (failures.length > 0) throw worst(failures);
+  if (ranBefore.length > 0 && ranBefore.length === triggers.length) {
+    await ignore(alreadyRun(message, ranBefore, deps), message, deps);
+  }
 }
 
 const isHere = ({ method }: Trigger) => HERE.includes(method);
@@ -180,7 +206,7 @@ async function fateOf(
   deps: MessageDeps,
 ): Promise<unknown> {
   if (error instanceof Superseded) {
-    const announcing = announceSuperseded(trigger, error.by, message, deps);
+    const announcing = ignore(overtaken(message, trigger.name, error.by, deps), message, deps);
     return announcing.then(
       () => undefined,
       (failure: unknown) => failure,
@@ -190,34 +216,6 @@ async function fateOf(
   if (isHere(trigger)) return isOutage(error) && error.code === "ssh-lost" ? ownFailure(error) : error;
   if (session === null) return error;
   return isOutage(error) ? deps.report(session, error) : endedIfClosed(error, session);
-}
-
-/** Of this one trigger's job, which the event's id tells from others of the message. */
-async function announceSuperseded(
-  { name }: Trigger,
-  by: string,
-  { input, received: { queuedPosition } }: Message,
-  { announce, group, now }: MessageDeps,
-): Promise<void> {
-  const { cause, paths } = input;
-  const data = {
-    cause,
-    beamline: input.beamline ?? queuedPosition?.beamline ?? null,
-    beamtimeId: input.beamtimeId ?? queuedPosition?.session ?? null,
-    paths: [...paths],
-    error: null,
-    reasons: [{ trigger: name, reason: new Superseded(by).message }],
-  };
-  await announce(messageEvent("ignored", data, now(), jobIdFor(input.event, group, name)));
-}
-
-function ignoredEvent(input: TriggerInput, reasons: MessageEventData["reasons"], now: Date): OutgoingEvent {
-  const { cause, beamline, beamtimeId, paths } = input;
-  return messageEvent(
-    "ignored",
-    { cause, beamline, beamtimeId, paths: [...paths], error: null, reasons },
-    now,
-  );
 }
 
 function triggerNamed(name: string, triggers: readonly Trigger[]): Trigger {
@@ -236,13 +234,15 @@ const DATA_TIMEOUT_SECONDS = { beamtime: 600, commissioning: 1800 };
 /**
  * Plan, admit, submit, record, announce: each step can be repeated, and each is confirmed before the next. A trigger whose
  * jobs are counted has a queue of its own, where a message whose data is whole waits for its turn.
+ *
+ * @returns null: it waits there
  */
 async function submitTrigger(
   trigger: Trigger,
   message: Message,
   session: Session | null,
   deps: MessageDeps,
-): Promise<void> {
+): Promise<SubmittedJob | null> {
   const { input, received, isFirst } = message;
   await yieldForLarge(received.body.byteLength);
   const plan = planJob(input, trigger, session, deps.group, deps.jobsFolderOf);
@@ -251,7 +251,7 @@ async function submitTrigger(
     dataTimeout: trigger.dataTimeout ?? DATA_TIMEOUT_SECONDS[session?.kind ?? "beamtime"],
     dataCheck: received.dataCheck,
     permits: position?.permits ?? null,
-    now: deps.now(),
+    received: received.receivedAt,
   };
   const leave = await admit(plan, position, message, session, deps);
   let submitted: Collected;
@@ -265,7 +265,7 @@ async function submitTrigger(
       const found = mustWait ? await method.find?.(plan, target, options) : null;
       if (mustWait && found == null) {
         await waitInQueue(plan, position, target, message, session, deps);
-        return;
+        return null;
       }
       submitted = { target, job: found ?? (await method.submit(plan, target, options)) };
     }
@@ -273,6 +273,7 @@ async function submitTrigger(
     leave();
   }
   await recordAndAnnounce(plan, position, submitted, message, deps);
+  return submitted.job;
 }
 
 /**
@@ -327,7 +328,6 @@ async function recordAndAnnounce(
   deps.log.info({ job: plan.jobId, slurmJob: job.slurmJobId, process: job.process, ...said }, "submitted");
   const data = submittedData(plan, job, {
     ready: input.ready,
-    received: received.receivedAt,
     notice: job.allocation?.reservation == null ? target.notice : null,
   });
   await deps.track({

@@ -28,6 +28,7 @@ type AnswerBody = (most: number) => Buffer;
 export interface IntakeDeps {
   link: BrokerLink;
   topology: Topology;
+  group: string;
   /** The group's intake queue, or the queue of one trigger. */
   queue: string;
   publish: (message: Publish) => Promise<void>;
@@ -138,6 +139,7 @@ export class Intake {
           properties: { ...message.properties, userId: history.userId ?? undefined },
           isFromEvents: history.exchange === topology.eventsExchange,
           receivedAt: new Date(history.firstSeen),
+          isRedelivered: history.returns > 0,
           dataCheck: history.dataCheck ?? undefined,
           onlyTrigger: history.onlyTrigger ?? undefined,
           queuedFor: history.queuedFor,
@@ -147,6 +149,7 @@ export class Intake {
             body: message.body,
             properties: copyProperties(message, positionHeaders(history, trigger, position)),
           }),
+          answer: (event) => this.#answer(message, event, (most) => answerBytes(event.data, most)),
         };
         if (isJobCancel(origin.cause.type)) {
           await care.handle(name, async () => {
@@ -215,7 +218,7 @@ export class Intake {
   }
 
   async #defer(reason: Deferred, message: Received, history: History, origin: Origin): Promise<void> {
-    const { announce, log, now } = this.#deps;
+    const { announce, group, log, now } = this.#deps;
     const waits = WAIT_SECONDS.filter((seconds) => seconds <= reason.waitAtMostSeconds);
     if (reason.isSilent) {
       // After pauses that differ, neighbours of a message that ends workers do not come back together with it.
@@ -253,7 +256,7 @@ export class Intake {
     if (!isNew) return;
     const { code, message: text } = reason;
     log.info({ cause: origin.cause, code }, `deferred: ${text}`);
-    await announce(failureEvent("deferred", message, reason, now()));
+    await announce(failureEvent("deferred", group, message, reason, now()));
   }
 
   async #copyToWait(message: Received, history: History, seconds: number): Promise<void> {
@@ -293,10 +296,10 @@ export class Intake {
   }
 
   async #tell(error: Rejected, message: Received, origin: Origin): Promise<void> {
-    const { announce, log, now } = this.#deps;
+    const { announce, group, log, now } = this.#deps;
     const { code, message: text, hint } = error;
     log.warn({ cause: origin.cause, code, hint }, `rejected: ${text}`);
-    const event = failureEvent("rejected", message, error, now());
+    const event = failureEvent("rejected", group, message, error, now());
     await announce(event);
     await this.#answer(message, event, (most) => answerBytes(event.data, most));
   }
@@ -376,11 +379,14 @@ export function isSameFailure(before: string | null, now: string): boolean {
 
 function failureEvent(
   outcome: "rejected" | "deferred",
+  group: string,
   { body, properties }: Received,
   { code, message, hint }: MentoError,
   now: Date,
 ): OutgoingEvent {
   const { origin, link } = chainOriginOf(body, properties);
-  const data = { ...origin, error: { code, message, hint }, reasons: [] };
+  const { correlationId = null } = properties;
+  const error = { code, message, hint };
+  const data = { ...origin, group, correlationId, error, reason: null, reasons: [] };
   return messageEvent(outcome, data, now, link === "" ? code : `${link}/${code}`);
 }

@@ -12,7 +12,6 @@ import {
   spoolOf,
   type SubmitRequest,
 } from "./directory.ts";
-import { printScript, SET_AT } from "./run-script.ts";
 import { parseSubmitAnswer, type SubmitAnswer } from "./submit-said.ts";
 import { PENDING_COMMAND } from "../slurm/slurm-now.ts";
 
@@ -55,8 +54,8 @@ export function arrayCommand(request: ArrayRequest, account: string): string {
   const spool = quote(spoolOf(jobsDirectory));
   return `trap '' PIPE
 ${functions(jobsDirectory, "-")}
-a=${quote(arrayFolder(jobsDirectory, arrayId))} made=0 full= code= over=yes
-begun=$(date +%s) ${SET_AT}
+a=${quote(arrayFolder(jobsDirectory, arrayId))} made=0 full= code= over=yes noted=
+begun=$(date +%s)
 each() { i=0; while [ $i -lt $made ]; do "$1" "$a/$i"; i=$((i + 1)); done; }
 is_ours() {
   [ ! -s "$1/submitted" ] && lines "$1/.array" ${SUBMITTED_BYTES} && [ "$first" = ${quote(arrayId)}" $i" ] && return
@@ -67,6 +66,7 @@ give_up() { ! is_ours "$1" || note_failed "$1/.failed"; }
 note() {
   is_ours "$1" || return 0
   echo "\${id}_$i" > "$1/submitted"
+  noted="$noted$1/submitted$nl"
   d=$1 m=${jobCommentOf("")}$(basename "$(readlink "$1")")
   keep_cancelled "\${id}_$i" >&2
 }
@@ -85,9 +85,11 @@ ask_sbatch ${quoteAll(request.sbatchArguments)} --array="0-$((made - 1))${limit 
   esac
 }
 printf '%s\\n' "$id" > "$a/submitted"
+# All of its jobs have its time.
 id=\${id%%;*}
 each note
-printf '${ARRAY} submitted %s %s\\n' "$id" "$at"`;
+printf %s "$noted" | tr '\\n' '\\0' | xargs -0 -r touch -c -r "$a/submitted" --
+printf '${ARRAY} submitted %s %s\\n' "$id" "$(written "$a/submitted")"`;
 }
 
 /** What follows it on stderr is of `sbatch`. */
@@ -111,7 +113,7 @@ mkdir "$d" || {
   [ ! -d "$d" ] || say in-flight
   exit 1
 }
-${copyOf(program)}${linkLog(log)}${printScript(script)} > "$d/run.sh" && echo ${quote(arrayId)} "$made" > "$d/.array" && ln -s ${quote(`../../${jobId}`)} "$a/$made" || {
+${copyOf(program)}${linkLog(log)}printf %s ${quote(script)} > "$d/run.sh" && echo ${quote(arrayId)} "$made" > "$d/.array" && ln -s ${quote(`../../${jobId}`)} "$a/$made" || {
   rm -f "$d/.array"
   : > "$d/.failed"
   exit 1
@@ -162,7 +164,7 @@ export function parseArrayAnswers(
     if (kind === "failed") return { answer: { kind, exitCode: Number(number) }, isNew: true };
     const isSubmitted = kind === "submitted";
     const runId = `${number}_${index}`;
-    const facts = { runId, host: null, request: undefined, movedTo: null, at: time ?? null };
+    const facts = { runId, host: null, request: undefined, movedTo: null, at: time ?? null, endedAt: null };
     const submitted = { kind: "submitted", ...facts } as const;
     return { answer: isSubmitted ? submitted : undefined, isNew: true };
   });

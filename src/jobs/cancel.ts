@@ -39,8 +39,7 @@ export interface FoundJob {
   records: JobRecords;
   /** What it was submitted by; undefined if its directory does not say. */
   method: JobMethod | undefined;
-  submittedAt: string | undefined;
-  /** When it was looked at, by the clock that has told `submittedAt`, in milliseconds; null if that is not said. */
+  /** When it was looked at, by the clock of the host where its records lie, in milliseconds; null if that is not said. */
   readAt: number | null;
   /** The array that it was submitted with as a task. */
   array: string | undefined;
@@ -146,7 +145,6 @@ done`,
 
 const Request = z.object({
   method: JobMethod.optional(),
-  submittedAt: z.iso.datetime().optional(),
   array: z.string().optional(),
 });
 
@@ -209,11 +207,10 @@ function byJobComment(slurm: CancelQuery["slurm"], jobIds: readonly string[]): M
   return marked;
 }
 
-function readRequest(encoded: string): Pick<FoundJob, "method" | "submittedAt" | "array"> {
+function readRequest(encoded: string): Pick<FoundJob, "method" | "array"> {
   const text = Buffer.from(encoded, "base64").toString("utf8", REQUEST_PREFIX.length, REQUEST_BYTES);
-  const { method, submittedAt, array } =
-    Request.safeParse(tryPlainJson(text, MOST_REQUEST_VALUES)).data ?? {};
-  return { method, submittedAt, array };
+  const { method, array } = Request.safeParse(tryPlainJson(text, MOST_REQUEST_VALUES)).data ?? {};
+  return { method, array };
 }
 
 /** Our job's id by Slurm's; undefined if Slurm's job is not of ours. */

@@ -3,7 +3,7 @@ import { ACCOUNTING_SECONDS } from "../slurm/accounting.ts";
 import { BOUNDED_FILE, REQUEST_BYTES, SUBMITTED_BYTES } from "../shells/bounded-file.ts";
 import { dataCheck, type DataWanted } from "./data-check.ts";
 import { ASK_SBATCH } from "../slurm/sbatch-call.ts";
-import { printScript, SET_AT, SET_TURN } from "./run-script.ts";
+import { SET_TURN } from "./run-script.ts";
 import { PENDING_COMMAND } from "../slurm/slurm-now.ts";
 import { cancelOne, SQUEUE } from "../slurm/squeue.ts";
 import { leaveCommand, takePermits, type Permits } from "./permits.ts";
@@ -17,7 +17,8 @@ import { leaveCommand, takePermits, type Permits } from "./permits.ts";
  *
  *     <jobs>/<job id>/run.sh       what runs; its second line is the request
  *     <jobs>/<job id>/submitted    Slurm's job id, as sbatch printed it; whole when its line has ended. A second line
- *                                  has the reservation and partition that it was submitted to again
+ *                                  has the reservation and partition that it was submitted to again. The file's time is
+ *                                  when Slurm had the job
  *     <jobs>/<job id>/.failed      there if the last `sbatch` has ended without an answer; empty if it said itself why, or
  *                                  nothing, or was not called; else its exit code: something that it left behind may submit yet
  *     <jobs>/<job id>/.looked      when somebody first looked for the job and did not find it
@@ -104,7 +105,7 @@ function permitsOf({ jobsDirectory, jobId, permits }: SubmitRequest): string {
 /**
  * The functions of the scripts: `say` answers and ends; `answered` does so if the directory already holds a whole answer;
  * `found` looks for our job in a list of ids, comments and directories, as itself or as a task of its array; `adopt` makes it
- * the directory's answer, `moved` one that was submitted again, and where; `turn` counts the submits that were replaced,
+ * the directory's answer, with the time at which its submit began, `moved` one that was submitted again, and where; `turn` counts the submits that were replaced,
  * and `replace` keeps the script of the last one from running, unless it has begun;
  * `keep_cancelled` cancels a job that was to be cancelled before Slurm had it; `clock` sets `now` to
  * the file system's time, by which all ages are told: nodes' clocks differ.
@@ -115,10 +116,12 @@ ${BOUNDED_FILE}
 ${ASK_SBATCH}
 ${UNWRITABLE}
 say() { printf 'mento:%s\\n' "$1"; exit 0; }
+${WRITTEN}
 answered() {
   [ -s "$d/submitted" ] && lines "$d/submitted" ${SUBMITTED_BYTES} || return 0
-  id=$first
-  say "submitted $id \${second:+$second }$(content "$d/run.sh" ${REQUEST_BYTES} | sed -n '2{p;q}')"
+  id=$first at=$(written "$d/submitted") over=
+  [ ! -f "$d/ended.\${id%%;*}" ] || over=" ended $(written "$d/ended.\${id%%;*}")"
+  say "submitted $id at $at$over \${second:+again $second }$(content "$d/run.sh" ${REQUEST_BYTES} | sed -n '2{p;q}')"
 }
 keep_cancelled() {
   one=\${1%%;*}
@@ -137,7 +140,7 @@ found() {
 }
 adopt() {
   [ -n "$1" ] || return 0
-  echo "$1" > "$d/.submitted.$$" && mv "$d/.submitted.$$" "$d/submitted" || exit 1
+  echo "$1" > "$d/.submitted.$$" && { touch -r "$d/run.sh" "$d/.submitted.$$" 2>/dev/null || :; } && mv "$d/.submitted.$$" "$d/submitted" || exit 1
   keep_cancelled "$1"
   answered
 }
@@ -155,6 +158,9 @@ moved() {
   answered
 }`;
 }
+
+/** Prints when a file was written, by the clock of the file system or the host that wrote it. */
+export const WRITTEN = 'written() { date -u -r "$1" +%Y-%m-%dT%H:%M:%S.%3NZ; }';
 
 /** Ends a script, and has said why a folder cannot be written to: a shell's own words for it differ, or are none. */
 const UNWRITABLE = `unwritable() {
@@ -174,8 +180,7 @@ export function namesOf(jobsDirectory: string, jobId: string): string {
  */
 function writeAndSubmit(request: SubmitRequest, account: string, alsoWrite = ""): string {
   const { program, log } = request;
-  return `${copyOf(program)}${linkLog(log)}${SET_AT}
-${printScript(request.script)} > "$d/run.sh"${alsoWrite} || { rm -f "$d/.looked"; : > "$d/.failed"; unwritable "$d"; }
+  return `${copyOf(program)}${linkLog(log)}printf %s ${quote(request.script)} > "$d/run.sh"${alsoWrite} || { rm -f "$d/.looked"; : > "$d/.failed"; unwritable "$d"; }
 rm -f "$d/.failed" "$d/.looked" "$d/.array"
 array= index=
 ask_sbatch ${quoteAll(request.sbatchArguments)} "$d/run.sh" || {
@@ -185,6 +190,7 @@ ask_sbatch ${quoteAll(request.sbatchArguments)} "$d/run.sh" || {
   say "failed $code"
 }
 echo "$id" > "$d/submitted"
+at=$(written "$d/submitted")
 keep_cancelled "$id"
 say "submitted $id at $at"`;
 }

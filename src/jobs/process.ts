@@ -7,7 +7,7 @@ import { dataCheck, type DataWanted } from "./data-check.ts";
 import { linkCheck, type DataHere } from "./link-check.ts";
 import { checkLog, functions, linkLog, spoolOf, type JobDirectory } from "./directory.ts";
 import { STARTED_BYTES } from "./record-schema.ts";
-import { LAUNCHED, printScript, SET_AT, UNPREPARED } from "./run-script.ts";
+import { LAUNCHED, UNPREPARED } from "./run-script.ts";
 import { takePermits, type Permits } from "./permits.ts";
 import type { ReportedJob } from "../slurm/job-states.ts";
 
@@ -41,8 +41,7 @@ ${data === null ? "" : "folders" in data ? linkCheck(data) : dataCheck(data)}
 ${checkLog(log)}${permits === null ? "" : `[ -d "$d" ] || {\n${takePermits(jobsDirectory, jobId, permits)}\n}`}
 [ -d "$d" ] || mkdir "$d" 2>/dev/null || [ -d "$d" ] || exit 1
 [ -s "$d/run.sh" ] || {
-  ${linkLog(log)}${SET_AT}
-  ${printScript(script)} > "$d/.run.$$" && mv -n "$d/.run.$$" "$d/run.sh" || unwritable "$d"
+  ${linkLog(log)}printf %s ${quote(script)} > "$d/.run.$$" && mv -n "$d/.run.$$" "$d/run.sh" || unwritable "$d"
   rm -f "$d/.run.$$"
 }
 cd /

@@ -22,6 +22,8 @@ import { MAX_RESULTS } from "./run-script.ts";
 export interface JobRecords {
   /** Slurm's present job: another than before if it was submitted again, and then where to. */
   submitted?: SubmittedRecord & {
+    /** When Slurm had it, or the process began, RFC 3339; null if that is not said. */
+    at: string | null;
     /** Somebody is about to submit it again, or has died doing so. */
     isBeingResubmitted: boolean;
   };
@@ -125,7 +127,9 @@ ${roots.length === 0 ? "" : "      real_paths\n"}    fi
   [ -L "$requests/$id" ] || show cancelled x "$requests/$id/.cancelled" ${CANCEL_REQUEST_BYTES}
   printf '${HEADER} %s\\n' "$id end $(date +%s%3N)"
   [ $left -gt 0 ] || break
-done`;
+done
+stat -c '${HEADER} %n at %.3Y' -- ${quoteAll(jobIds.map((id) => `${id}/submitted`))} 2>/dev/null
+true`;
 }
 
 /** Printed instead of a content: there is something, and it is no regular file. Not base64. */
@@ -162,6 +166,7 @@ export function parseRecords(output: Buffer, jobIds?: readonly string[]): Map<st
       kindsOf.set(id, new Map());
       continue;
     }
+    if (kind === "at") setTime(found.get(id.split("/", 1)[0] ?? ""), Number(run));
     const kinds = kindsOf.get(id);
     // What comes behind its last line is not ours.
     if (kinds === undefined) continue;
@@ -173,6 +178,14 @@ export function parseRecords(output: Buffer, jobIds?: readonly string[]): Map<st
     }
   }
   return found;
+}
+
+/** @param seconds since 1970 */
+function setTime(job: ReadJob | undefined, seconds: number): void {
+  const { submitted } = job?.records ?? {};
+  if (submitted !== undefined && seconds > 0 && seconds < 1e11) {
+    submitted.at = new Date(seconds * 1000).toISOString();
+  }
 }
 
 function recordsFrom(kinds: ReadonlyMap<string, readonly string[]>): Pick<ReadJob, "records" | "refused"> {
@@ -196,7 +209,7 @@ function recordsFrom(kinds: ReadonlyMap<string, readonly string[]>): Pick<ReadJo
   const submitted = read("submitted", SUBMITTED_BYTES, parseSubmitted);
   if (submitted !== undefined) {
     const [again] = kinds.get("again") ?? [];
-    records.submitted = { ...submitted, isBeingResubmitted: again === submitted.runId };
+    records.submitted = { ...submitted, at: null, isBeingResubmitted: again === submitted.runId };
   }
   const started = read("started", STARTED_BYTES, parseStarted);
   if (started !== undefined) records.started = started;

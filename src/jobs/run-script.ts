@@ -65,19 +65,6 @@ export const SET_TURN = `sed -i "0,/^mento_turn=0$/s//mento_turn=$turn/" "$d/run
 
 export const REQUEST_PREFIX = "# mento-request: ";
 
-/**
- * Words of a `printf` that writes a run script: the time in its request, if it has one, is the host's own, which is in the
- * variable `at`. Started and ended are told there too.
- */
-export function printScript(script: string): string {
-  const [, head, tail] = /^([^\n]*\n# mento-request: \{"submittedAt":")[^"\n]*(".*)$/s.exec(script) ?? [];
-  if (head === undefined || tail === undefined) return `printf %s ${quote(script)}`;
-  return `printf %s%s%s ${quote(head)} "$at" ${quote(tail)}`;
-}
-
-/** Sets `at` to this host's time. */
-export const SET_AT = "at=$(date -u +%Y-%m-%dT%H:%M:%S.%3NZ)";
-
 /** What the launcher of a job outside Slurm sets, to the host's name: a run by hand makes records of its own. */
 export const LAUNCHED = "MENTO_LAUNCHED";
 

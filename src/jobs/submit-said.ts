@@ -19,8 +19,10 @@ export type SubmitAnswer =
       /** Of a process: where it runs. */
       host: string | null;
       request: unknown;
-      /** When this call has made the job, by the host's clock. */
+      /** When Slurm had the job, or the process began, by the host's clock. */
       at: string | null;
+      /** When it had ended, as its record says; null: it has left none. */
+      endedAt: string | null;
       movedTo: MovedTo | null;
     }
   | { kind: "missing"; path: string; found: number | null }
@@ -102,8 +104,10 @@ function parseDirectory(text: string): SubmitAnswer | undefined {
   const requestAt = text.indexOf(REQUEST_PREFIX);
   const said = (requestAt < 0 ? text : text.slice(0, requestAt)).trim();
   const [first = "", ...words] = said.split(" ", 10);
-  const at = words[0] === "at" ? (words[1] ?? null) : null;
-  const again = at === null ? words : [];
+  const after = (word: string) => (words.includes(word) ? words.slice(words.indexOf(word) + 1) : []);
+  const [at = null] = after("at");
+  const [endedAt = null] = after("ended");
+  const again = after("again");
   const submitted = parseSubmitted(Buffer.from(`${first}\n${again.join(" ")}`));
   if (submitted === undefined) return undefined;
   const { runId, host, reservation, partition } = submitted;
@@ -111,7 +115,7 @@ function parseDirectory(text: string): SubmitAnswer | undefined {
   const from = requestAt + REQUEST_PREFIX.length;
   const request =
     requestAt < 0 ? undefined : tryPlainJson(text.slice(from, from + REQUEST_BYTES), MOST_REQUEST_VALUES);
-  return { kind: "submitted", runId, host, request, at, movedTo };
+  return { kind: "submitted", runId, host, request, at, endedAt, movedTo };
 }
 
 function textIn(json: string): string {

@@ -181,10 +181,10 @@ export class Trigger {
     const session = await this.#session();
     const plan = this.#plan(argList, options, session);
     const received = new Date();
-    const { job: submitted, target, before } = await this.#submit(plan);
+    const { job: submitted, target, before } = await this.#submit(plan, received);
     const { jobsDirectory, slurm } = target;
     const { traceparent } = plan;
-    const data = submittedData(plan, submitted, { ready: null, received, notice: null });
+    const data = submittedData(plan, submitted, { ready: null, notice: null });
     const known = this.#jobs.get(plan.jobId);
     if (known !== undefined) return known;
     const record: TrackingRecord = { version: 1, data, traceparent, jobsDirectory, slurm };
@@ -203,7 +203,10 @@ export class Trigger {
   }
 
   /** An answer that got lost says nothing of the job: it is looked for. */
-  async #submit(plan: JobPlan): Promise<{ job: SubmittedJob; target: SubmitTarget; before: LogBefore }> {
+  async #submit(
+    plan: JobPlan,
+    received: Date,
+  ): Promise<{ job: SubmittedJob; target: SubmitTarget; before: LogBefore }> {
     const method = METHODS[plan.trigger.method];
     const until = Date.now() + LOOK_FOR_SUBMIT_MS;
     let before: LogBefore | undefined;
@@ -211,7 +214,7 @@ export class Trigger {
       try {
         const target = await this.#targetFor(plan);
         before ??= await logBefore(plan, target.shell);
-        const options = { dataTimeout: 0, dataCheck: undefined, now: new Date() };
+        const options = { dataTimeout: 0, dataCheck: undefined, received };
         return { job: await method.submit(plan, target, options), target, before };
       } catch (error) {
         const isUnclear =
@@ -346,6 +349,7 @@ function libraryInput(id: string): TriggerInput {
     paths: [],
     bytes: undefined,
     facts: { detector: null, technique: null, scan: null, sample: null, parameters: {} },
+    correlationId: null,
   };
 }
 

@@ -44,6 +44,11 @@ export type EventError = z.infer<typeof EventError>;
 export const Cause = z.strictObject({ source: z.string(), id: z.string(), type: z.string() });
 export type Cause = z.infer<typeof Cause>;
 
+const CorrelationId = z
+  .string()
+  .nullable()
+  .describe("The data-ready message's own `correlation_id`; null if it had none.");
+
 const time = z.iso.datetime({ offset: true }).nullable();
 
 export const JobResult = z.strictObject({
@@ -81,6 +86,7 @@ function left(what: string, where = "") {
 
 /** `data` of every `mento.job.*.v1` event. */
 export const JobEventData = z.strictObject({
+  group: z.string().describe("The worker group that runs the job."),
   job: z.strictObject({
     id: z.string(),
     trigger: z.string(),
@@ -111,6 +117,7 @@ export const JobEventData = z.strictObject({
     })
     .describe("All null for a local-bash-script's job while no session is open."),
   cause: Cause.describe("The data-ready message that all of a chain comes from."),
+  correlationId: CorrelationId,
   chain: z
     .array(ChainLink)
     .describe(
@@ -120,7 +127,17 @@ export const JobEventData = z.strictObject({
   paths: z
     .array(z.string())
     .describe("The data, on the core file system; as the message names it while no session is open."),
-  times: z.strictObject({ ready: time, received: time, submitted: time, started: time, ended: time }),
+  times: z.strictObject({
+    ready: time.describe("When the data was ready, as the message says; null if it does not."),
+    received: time.describe("When a worker of the group first had the message."),
+    submitted: time.describe(
+      "When Slurm had the job, or its process began; over the REST API when the request was sent. Of a job that was submitted again: when it was.",
+    ),
+    started: time.describe("When the job's script began on its node."),
+    ended: time.describe(
+      "When the program ended. Of a job that left no record of that: when Slurm says that it ended, to the second, or when the worker saw it.",
+    ),
+  }),
   exit: z
     .strictObject({
       code: z.int().nullable(),
@@ -153,16 +170,33 @@ export const JobEventData = z.strictObject({
 });
 export type JobEventData = z.infer<typeof JobEventData>;
 
+/** Why a message was ignored. */
+export const IgnoredReason = z.enum(["no-trigger", "superseded", "already-run"]);
+
+/** A job that had run for a message before. */
+export const EarlierJob = z.strictObject({
+  id: z.string(),
+  slurmJobId: z.string().nullable().describe("null for a job outside Slurm."),
+  submitted: z.iso.datetime({ offset: true }),
+  ended: z.iso.datetime({ offset: true }),
+});
+export type EarlierJob = z.infer<typeof EarlierJob>;
+
 /** `data` of `mento.message.rejected.v1`, `.deferred.v1` and `.ignored.v1`. */
 export const MessageEventData = z.strictObject({
+  group: z.string().describe("The worker group that says so."),
   cause: Cause,
+  correlationId: CorrelationId,
   beamline: z.string().nullable(),
   beamtimeId: z.string().nullable(),
   paths: z.array(z.string()),
   error: EventError.nullable().describe("Why it was rejected or deferred; null if ignored."),
+  reason: IgnoredReason.nullable().describe(
+    "Of an ignored one: no trigger wanted it, a newer one has overtaken it, or all its jobs had run before it came; else null.",
+  ),
   reasons: z
-    .array(z.strictObject({ trigger: z.string(), reason: z.string() }))
-    .describe("Why each trigger did not want it, or that it was superseded; empty unless ignored."),
+    .array(z.strictObject({ trigger: z.string(), reason: z.string(), job: EarlierJob.optional() }))
+    .describe("The same trigger by trigger, with the job that has run; empty unless ignored."),
   reasonsCut: left("reasons"),
   pathsCut: left("paths"),
 });
@@ -184,12 +218,13 @@ export interface OutgoingEvent {
 
 /**
  * A job's event. Its id is derived, and its time is that of what it tells, so that an event announced twice is the same
- * event; of a job that is lost, or was submitted again, it is now. `again` is the Slurm job of the latter. What follows from
- * the event belongs to the job's trace.
+ * event. `again` is the Slurm job of one that was submitted again. What follows from the event belongs to the job's trace.
+ *
+ * @param at when it was, if the job's times do not say it
  */
 export function jobEvent(
   data: JobEventData,
-  now: Date,
+  at: Date,
   { again = "", traceparent }: { again?: string; traceparent?: string | undefined } = {},
 ): OutgoingEvent {
   const { job, session } = data;
@@ -197,16 +232,16 @@ export function jobEvent(
     id: `${job.id}/${job.state}${again && `/${again}`}`,
     type: `mento.job.${job.state}.v1`,
     routingKey: routingKey(session.beamline, session.id, `job.${job.state}`),
-    time: momentOf(data, again !== "") ?? now.toISOString(),
+    time: momentOf(data) ?? at.toISOString(),
     traceparent,
     data,
   };
 }
 
 /** When it was that the event tells of, if the job's times say it. */
-function momentOf({ job, times }: JobEventData, isAgain: boolean): string | null {
+function momentOf({ job, times }: JobEventData): string | null {
   if (job.state === "lost") return null;
-  if (job.state === "submitted") return isAgain ? null : times.submitted;
+  if (job.state === "submitted") return times.submitted;
   return job.state === "started" ? times.started : times.ended;
 }
 

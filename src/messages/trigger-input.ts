@@ -34,6 +34,8 @@ export interface TriggerInput {
   /** Expected sizes in the order of `paths`. */
   bytes: readonly number[] | undefined;
   facts: MessageFacts;
+  /** What the data-ready message's sender knows it by (AMQP's correlation_id). */
+  correlationId: string | null;
 }
 
 /** No event of a worker has more: it has at most a message's paths, and ends at 1 MiB. */
@@ -42,11 +44,14 @@ const MOST_IN_EVENT = { paths: MAX_PATHS, results: 20_000, chain: 100, "slurm.no
 const JOB_TYPE = /^mento\.(job\.(?:completed|failed|cancelled|lost))\.v1$/;
 
 /**
+ * @param correlationId of a data-ready message
  * @throws Rejected `unknown-type`, `unknown-version`, `wrong-schema`
  */
-export function readTriggerInput(event: CloudEvent): TriggerInput {
+export function readTriggerInput(event: CloudEvent, correlationId?: string): TriggerInput {
   const jobType = JOB_TYPE.exec(event.type)?.[1];
-  return jobType === undefined ? fromDataReady(event) : fromJobEvent(event, jobType as InputType);
+  return jobType === undefined
+    ? fromDataReady(event, correlationId ?? null)
+    : fromJobEvent(event, jobType as InputType);
 }
 
 /**
@@ -63,7 +68,7 @@ export function requireFromEvents({ job, event: { type } }: TriggerInput, isFrom
   });
 }
 
-function fromDataReady(event: CloudEvent): TriggerInput {
+function fromDataReady(event: CloudEvent, correlationId: string | null): TriggerInput {
   const { data, paths, bytes } = validateDataReady(event);
   const { detector, technique, scan, sample, parameters } = data;
   return {
@@ -84,6 +89,7 @@ function fromDataReady(event: CloudEvent): TriggerInput {
       sample: sample ?? null,
       parameters: parameters ?? {},
     },
+    correlationId,
   };
 }
 
@@ -115,5 +121,6 @@ function fromJobEvent(event: CloudEvent, type: InputType): TriggerInput {
     // The data was whole when the first job was submitted.
     bytes: undefined,
     facts: job.message,
+    correlationId: job.correlationId,
   };
 }

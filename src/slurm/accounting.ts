@@ -1,5 +1,6 @@
 import { quote, quoteAll } from "../shells/quote.ts";
 import { answerLines, fieldsOf } from "../shells/answer-lines.ts";
+import { endOf } from "./squeue.ts";
 import { isTaskList, parseTaskList, type TaskList } from "./array-tasks.ts";
 
 /** Accounting that hangs must not hold up a command. */
@@ -16,6 +17,8 @@ export interface AccountedJob {
   nodes: string;
   comment: string;
   directory: string;
+  /** When it ended, RFC 3339, to the second. */
+  endedAt?: string | undefined;
 }
 
 /** In all lists of an answer: more than a worker watches jobs, each of which is held against each of them. */
@@ -28,10 +31,10 @@ const MOST_RANGES = 4_096;
  * finds; it is to be written out however long it is.
  */
 export function accountingCommand(account: string, slurmJobIds: readonly string[], since: number): string {
-  const fields = "JobID,State,ExitCode,NodeList,Comment,WorkDir";
+  const fields = "JobID,State,ExitCode,NodeList,Comment,WorkDir,End";
   const ids = [...new Set(slurmJobIds.map(arrayJobOf))];
   return `since=$(date -d @${Math.floor(since)} +%Y-%m-%dT%H:%M:%S) || exit 1
-SLURM_BITSTR_LEN=0 timeout ${ACCOUNTING_SECONDS} sacct -n -P -X -u ${quote(account)} -S "$since" -j ${quoteAll([ids.join(",")])} -o ${fields}`;
+SLURM_BITSTR_LEN=0 SLURM_TIME_FORMAT=%s timeout ${ACCOUNTING_SECONDS} sacct -n -P -X -u ${quote(account)} -S "$since" -j ${quoteAll([ids.join(",")])} -o ${fields}`;
 }
 
 /**
@@ -45,16 +48,16 @@ export function parseAccounting(output: string, wanted: readonly string[]): Map<
   // Of all lists, understood or not.
   let rangesLeft = MOST_RANGES;
   for (const line of answerLines(output)) {
-    const [id = "", state = "", exitCode = "", node = "", comment = "", directory = ""] = fieldsOf(
+    const [id = "", state = "", exitCode = "", node = "", comment = "", directory = "", end] = fieldsOf(
       line,
       "|",
-      6,
+      7,
     );
     const list = parseTaskList(id, rangesLeft);
     if (isTaskList(id)) rangesLeft -= list?.ranges ?? Math.min(rangesLeft, Math.ceil(id.length / 2));
     if (!(/^\d+(_\d+)?$/.test(id) || list !== undefined) || !/^\d{1,3}:\d{1,3}$/.test(exitCode)) continue;
     const nodes = node === "None assigned" ? "" : node;
-    const job = { id, state, exitCode, nodes, comment, directory };
+    const job = { id, state, exitCode, nodes, comment, directory, endedAt: endOf(state, end) };
     if (list === undefined) jobs.set(id, job);
     else together.get(list.arrayJobId)?.push([list, job]);
   }

@@ -71,6 +71,8 @@ export interface ReportedState {
   exitCode?: string;
   /** The end of its log. */
   log?: string;
+  /** When it ended, RFC 3339, to the second; undefined: it has not, or Slurm does not say. */
+  endedAt?: string | undefined;
 }
 
 /** A word on a job, and by what it is known to be ours. */

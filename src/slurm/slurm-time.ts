@@ -12,6 +12,14 @@ export function slurmSeconds(text: string): number | undefined {
   return parts.length === 3 ? first * 3600 + second * 60 + third : first * 60 + second;
 }
 
+/** A moment that Slurm says in seconds since 1970, as RFC 3339; undefined if it says none. */
+export function slurmMoment(seconds: number | string | undefined): string | undefined {
+  const number = Number(seconds);
+  return Number.isInteger(number) && number > 0 && number < 1e11
+    ? new Date(number * 1000).toISOString()
+    : undefined;
+}
+
 /** As Slurm counts it: whole minutes, `D-HH:MM:00`. */
 export function slurmTime(seconds: number): string {
   const minutes = Math.floor(seconds / 60);

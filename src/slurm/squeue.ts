@@ -1,7 +1,8 @@
 import { quote } from "../shells/quote.ts";
 import { answerLines, fieldsOf } from "../shells/answer-lines.ts";
 import { READ_SECONDS, within } from "../shells/bounded-file.ts";
-import { slurmSeconds } from "./slurm-time.ts";
+import { endFromSlurm } from "./job-states.ts";
+import { slurmMoment, slurmSeconds } from "./slurm-time.ts";
 
 /**
  * So long Slurm's programs are waited for: while its controller hangs, they try for minutes. Less than a command is let
@@ -22,23 +23,31 @@ export interface SlurmJob {
   /** Our job comment, and the job directory: an id alone may be another job's, for Slurm begins again at its MaxJobId. */
   comment: string;
   directory: string;
+  /** When it ended, RFC 3339; undefined: it has not, or Slurm does not say. */
+  endedAt?: string | undefined;
 }
 
 /** All jobs of the account that Slurm's controller still knows: also those that ended lately (MinJobAge). */
 export function squeueCommand(account: string): string {
-  return `${SQUEUE} --array --noheader --states=all --user=${quote(account)} --format='%i|%T|%M|%l|%N|%k|%Z|%r'`;
+  return `SLURM_TIME_FORMAT=%s ${SQUEUE} --array --noheader --states=all --user=${quote(account)} --format='%i|%T|%M|%l|%N|%k|%Z|%e|%r'`;
 }
 
 export function parseSqueue(output: string): Map<string, SlurmJob> {
   const jobs = new Map<string, SlurmJob>();
   for (const line of answerLines(output)) {
-    const [id = "", said = "", used = "", limit = "", nodes = "", comment = "", directory = "", reason = ""] =
-      fieldsOf(line.trim(), "|", 8);
+    const [id = "", said = "", used = "", limit = "", nodes = "", comment = "", directory = "", ...rest] =
+      fieldsOf(line.trim(), "|", 9);
+    const [end = "", reason = ""] = rest;
     if (!/^\d+(_\d+)?$/.test(id) || said === "") continue;
     const state = endedWithReservation(said, used, limit) ? "DEADLINE" : said;
-    jobs.set(id, { id, state, nodes, comment, directory, reason });
+    jobs.set(id, { id, state, nodes, comment, directory, reason, endedAt: endOf(state, end) });
   }
   return jobs;
+}
+
+/** Of a job that goes on Slurm says when it will have to end. */
+export function endOf(state: string, moment: number | string | undefined): string | undefined {
+  return endFromSlurm(state) === undefined ? undefined : slurmMoment(moment);
 }
 
 /** What neither `squeue` nor a record says of how a job ended; asked for one job, and only when it left no record. */

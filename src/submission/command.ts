@@ -20,7 +20,7 @@ export const command: Method = {
     const paths = data === null ? plan.paths : "texts" in data ? checkedHere(data) : data.paths;
     const script = jobScript(plan, jobsDirectory, {
       launch: "process",
-      request: requestOf(plan, options.now),
+      request: requestOf(plan, options.received),
     });
     const call = async (isSettled: boolean) => {
       const request = {

@@ -50,8 +50,12 @@ export interface SubmittedJob {
   /** null: it runs outside Slurm. */
   slurmJobId: string | null;
   process: { host: string; pid: number } | null;
-  /** When the submit that made the job was sent, RFC 3339. */
+  /** When a worker first had the message that it was made for, RFC 3339, as the following. */
+  receivedAt: string;
+  /** When Slurm had it, or its process began; over the REST API when the submit was sent. */
   submittedAt: string;
+  /** When it had ended before this call, as its record says; null: it had not, or has left none. */
+  endedAt: string | null;
   /** The job's name in Slurm. */
   name: string;
   /** The job directory. */
@@ -71,7 +75,8 @@ export interface SubmitOptions {
   dataCheck: string | undefined;
   /** What the job must have to be submitted, if its trigger's jobs are counted. */
   permits?: Permits | null;
-  now: Date;
+  /** When a worker first had the message. */
+  received: Date;
 }
 
 /** A way to run a job. */

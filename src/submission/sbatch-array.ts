@@ -62,7 +62,7 @@ function inParts(
   const parts: ArrayMember[][] = [];
   let bytes = Infinity;
   for (const member of members) {
-    const { script } = submitRequest(member.plan, target, allocation, { now: member.options.now });
+    const { script } = submitRequest(member.plan, target, allocation, { received: member.options.received });
     const own = quotedBytes(script);
     bytes += own;
     if (bytes > MAX_SCRIPT_BYTES) {
@@ -115,7 +115,13 @@ async function submitOnce(
   const arrayId = randomUUID();
   const unique = [...new Map(members.map((member) => [member.plan.jobId, member])).values()];
   const jobs = unique.map((member): SubmitRequest => {
-    const request = submitRequest(member.plan, target, allocation, { now: member.options.now }, arrayId);
+    const request = submitRequest(
+      member.plan,
+      target,
+      allocation,
+      { received: member.options.received },
+      arrayId,
+    );
     return settled.includes(member) && request.data !== null
       ? { ...request, data: { ...request.data, isSettled: true } }
       : request;
@@ -147,9 +153,9 @@ async function submitOnce(
   const answers: Answers = new Map();
   unique.forEach(({ plan }, at) => {
     const { answer, isNew } = said[at] ?? {};
-    const request = { paths: plan.paths, allocation, array: arrayId };
     const isOurs = isNew === true && answer?.kind === "submitted";
-    answers.set(plan.jobId, isOurs ? { ...answer, request: { ...request, submittedAt: answer.at } } : answer);
+    const request = { paths: plan.paths, allocation, array: arrayId };
+    answers.set(plan.jobId, isOurs ? { ...answer, request } : answer);
   });
   const failed = plans.filter(({ jobId }) => answers.get(jobId)?.kind === "failed");
   const [answer] = failed.map(({ jobId }) => answers.get(jobId));

@@ -58,7 +58,7 @@ export function submitRequest(
   plan: JobPlan,
   target: SubmitTarget,
   allocation: Allocation,
-  { permits = null, now }: Pick<SubmitOptions, "permits" | "now">,
+  { permits = null, received }: Pick<SubmitOptions, "permits" | "received">,
   arrayId?: string,
 ): SubmitRequest {
   const { jobsDirectory, maxPending, userScript, slurm } = target;
@@ -77,7 +77,7 @@ export function submitRequest(
     sbatchArguments: args,
     script: jobScript(plan, jobsDirectory, {
       launch: "slurm",
-      request: { ...requestOf(plan, now), allocation, ...(arrayId !== undefined && { array: arrayId }) },
+      request: { ...requestOf(plan, received), allocation, ...(arrayId !== undefined && { array: arrayId }) },
       dataHere: dataHere(plan, target),
       ...(userScript !== null && {
         argv: [`${directory}/program`, ...plan.argv.slice(1)],

@@ -9,13 +9,13 @@ import { requestOf } from "./submit-answer.ts";
 /** For a person: where a job would be submitted, how, and the script that would run. */
 export function showSubmit(plan: JobPlan, target: SubmitTarget): string {
   const { allocation, shell, jobsDirectory } = target;
-  const now = new Date();
+  const received = new Date();
   const at = `# on ${shell.host}, as ${shell.account}`;
   if (allocation instanceof MentoError) throw allocation;
   if (allocation === null) {
-    return `${at}, outside Slurm\n${jobScript(plan, jobsDirectory, { launch: "process", request: requestOf(plan, now) })}`;
+    return `${at}, outside Slurm\n${jobScript(plan, jobsDirectory, { launch: "process", request: requestOf(plan, received) })}`;
   }
-  const { sbatchArguments, script } = submitRequest(plan, target, allocation, { now });
+  const { sbatchArguments, script } = submitRequest(plan, target, allocation, { received });
   const notes = notesOf(plan, target).map((note) => `# ${note}\n`);
   return `${at}\n${notes.join("")}sbatch ${quoteAll(sbatchArguments)} <<'EOF'\n${script}EOF`;
 }

@@ -25,9 +25,10 @@ export const slurmRest: Method = {
     const { rest, allocation, shell, maxPending } = target;
     if (rest === null) throw new Error("the configuration has no slurmRest");
     if (allocation === null) throw new Error("a job of Slurm needs a slot");
+    const submittedAt = new Date().toISOString();
     const submitted = (slurmJobId: string, at: SubmittedJob["allocation"]) => ({
       ...{ slurmJobId, process: null, arrayId: null, allocation: at, name: plan.trigger.name },
-      submittedAt: options.now.toISOString(),
+      ...{ submittedAt, receivedAt: options.received.toISOString(), endedAt: null },
       directory: directoryOf(target.jobsDirectory, plan.jobId),
     });
     try {
@@ -49,7 +50,7 @@ export const slurmRest: Method = {
       if (maxPending !== null && countPending(jobs) >= maxPending) {
         throw tooManyPending(await rest.account(), maxPending);
       }
-      const outcome = await rest.submit(restJob(plan, target, allocation, options));
+      const outcome = await rest.submit(restJob(plan, target, allocation, options, submittedAt));
       if (outcome.kind === "submitted") {
         await keepCancelled(outcome.slurmJobId, plan, target, rest);
         return submitted(outcome.slurmJobId, allocation);
@@ -107,7 +108,8 @@ function restJob(
   plan: JobPlan,
   target: SubmitTarget,
   allocation: Allocation,
-  { now }: SubmitOptions,
+  { received }: SubmitOptions,
+  submittedAt: string,
 ): RestJob {
   const { slurm, corePath, jobsDirectory } = target;
   const { partition, reservation, time } = allocation;
@@ -116,7 +118,7 @@ function restJob(
   return {
     script: jobScript(plan, jobsDirectory, {
       launch: "rest",
-      request: { ...requestOf(plan, now), allocation },
+      request: { ...requestOf(plan, received), submittedAt, allocation },
     }),
     name: plan.trigger.name,
     comment: jobCommentOf(plan.jobId),

@@ -17,7 +17,9 @@ const ReportedState = z.string().regex(/^[!-~]{1,255}$/);
 
 /** What the run script's second line says of the submit that made the job: the account can have written it. */
 const SubmittedRequest = z.looseObject({
-  submittedAt: z.iso.datetime(),
+  /** Over the REST API alone, whose job writes its directory only when it begins. */
+  submittedAt: z.iso.datetime().optional(),
+  receivedAt: z.iso.datetime().optional(),
   paths: z.array(z.string()),
   array: FolderName.optional(),
   allocation: z
@@ -29,10 +31,10 @@ const SubmittedRequest = z.looseObject({
     .optional(),
 });
 
-/** What the run script's second line says of a submit; its time becomes that of the host that writes it. */
-export function requestOf({ trigger, cause, paths, argv }: JobPlan, now: Date) {
+/** What the run script's second line says of a submit: of a job that is found later its events are the same again. */
+export function requestOf({ trigger, cause, paths, argv }: JobPlan, received: Date) {
   const { name, method } = trigger;
-  return { submittedAt: now.toISOString(), trigger: name, method, cause, paths, argv };
+  return { receivedAt: received.toISOString(), trigger: name, method, cause, paths, argv };
 }
 
 /**
@@ -74,7 +76,7 @@ export async function conclude({
   options,
   refusal,
 }: Concluded): Promise<SubmittedJob> {
-  const { dataTimeout, dataCheck, now } = options;
+  const { dataTimeout, dataCheck, received } = options;
   const { jobsDirectory, shell, allocation } = target;
   switch (answer?.kind) {
     case "submitted": {
@@ -85,7 +87,9 @@ export async function conclude({
       return {
         slurmJobId: isProcess ? null : answer.runId,
         process: isProcess ? { host: hostOf(answer.host, target), pid: Number(answer.runId) } : null,
-        submittedAt: earlier?.submittedAt ?? timeOf(answer.at) ?? now.toISOString(),
+        receivedAt: earlier?.receivedAt ?? received.toISOString(),
+        submittedAt: earlier?.submittedAt ?? timeOf(answer.at) ?? new Date().toISOString(),
+        endedAt: timeOf(answer.endedAt) ?? null,
         name: plan.trigger.name,
         directory: directoryOf(jobsDirectory, plan.jobId),
         arrayId: earlier?.array ?? null,

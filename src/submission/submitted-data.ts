@@ -2,16 +2,16 @@ import type { EventError, JobEventData } from "../messages/job-event.ts";
 import type { JobPlan } from "../triggers/plan.ts";
 import type { SubmittedJob } from "./method.ts";
 
-/** When a message came, and what is to be said of the place that its job got. */
+/** What is to be said of a message, and of the place that its job got. */
 export interface Submit {
   ready: string | null;
-  received: Date;
   notice: EventError | null;
 }
 
 /** What is told of a job that was submitted. */
 export function submittedData(plan: JobPlan, job: SubmittedJob, submit: Submit): JobEventData {
   return {
+    group: plan.group,
     job: {
       id: plan.jobId,
       trigger: plan.trigger.name,
@@ -33,12 +33,13 @@ export function submittedData(plan: JobPlan, job: SubmittedJob, submit: Submit):
       corePath: plan.session?.roots.core ?? null,
     },
     cause: plan.cause,
+    correlationId: plan.correlationId,
     chain: [...plan.chain],
     message: plan.facts,
     paths: plan.announcedPaths,
     times: {
       ready: submit.ready,
-      received: submit.received.toISOString(),
+      received: job.receivedAt,
       submitted: job.submittedAt,
       started: null,
       ended: null,

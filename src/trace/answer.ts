@@ -47,7 +47,26 @@ type Said = Pick<Answer, "standing" | "answer" | "todo"> & Partial<Answer>;
 
 /** Why the data was not processed, or that it was. */
 export function answerOf(story: Story, live: Live): Answer {
-  return { more: [], commands: [], ...saidOf(story, [...story.jobs.values()], live) };
+  const jobs = [...story.jobs.values()];
+  const last = lastAnnouncement(story);
+  const isSentAgain = last?.data.reason === "already-run";
+  const said = isSentAgain && jobs.length === 0 ? ranLongAgo(last) : saidOf(story, jobs, live);
+  const answer = { more: [], commands: [], ...said };
+  if (!isSentAgain) return answer;
+  const again = `It was sent again at ${clock(last.at)} under its old id, so nothing ran again.`;
+  return { ...answer, more: [...answer.more, again], todo: `${answer.todo}; to run it again, ${RUN_AGAIN}` };
+}
+
+const RUN_AGAIN = "give it a new id, or use mento replay --again";
+
+/** The history does not reach back to its jobs. */
+function ranLongAgo({ data: { reasons } }: Announced): Said {
+  const ends = reasons.map(({ job }) => Date.parse(job?.ended ?? "")).filter(Number.isFinite);
+  return {
+    standing: "ignored",
+    answer: `All its jobs have run before, at ${clock(Math.max(...ends))}.`,
+    todo: "nothing",
+  };
 }
 
 function saidOf(story: Story, jobs: readonly JobStory[], live: Live): Said {
@@ -216,8 +235,8 @@ function completed(story: Story, jobs: readonly JobStory[]): Said {
   return { standing: "completed", answer: `${what}${after}.`, todo: "nothing" };
 }
 
-function ignored({ data: { reasons } }: Announced, { today, group }: Live): Said {
-  const superseded = reasons.find(({ reason }) => reason.startsWith("superseded"));
+function ignored({ data: { reason: why, reasons } }: Announced, { today, group }: Live): Said {
+  const [superseded] = why === "superseded" ? reasons : [];
   if (superseded !== undefined)
     return {
       standing: "ignored",

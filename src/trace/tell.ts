@@ -62,15 +62,21 @@ function linesOf(story: Story, jobs: readonly JobStory[], live: Live): StoryLine
   return lines;
 }
 
+const IGNORED = {
+  "no-trigger": "no trigger wanted it:",
+  superseded: "a newer one has overtaken it:",
+  "already-run": "sent again, and nothing ran again:",
+};
+
 function announcedLines(
-  { outcome, at, data: { error, reasons } }: Announced,
+  { outcome, at, data: { error, reason, reasons } }: Announced,
   next: Announced | undefined,
   story: Story,
   jobs: readonly JobStory[],
 ): StoryLine[] {
   if (outcome === "ignored") {
-    const why = reasons.map(({ trigger, reason }) => line(null, null, null, `${trigger}: ${reason}`));
-    return [line(at, null, "ignored", "no trigger wanted it:"), ...why];
+    const why = reasons.map(({ trigger, reason: text }) => line(null, null, null, `${trigger}: ${text}`));
+    return [line(at, null, "ignored", IGNORED[reason ?? "no-trigger"]), ...why];
   }
   if (outcome === "rejected")
     return [line(at, null, "rejected", `rejected [${error?.code ?? ""}]: ${error?.message ?? ""}`)];

@@ -39,7 +39,7 @@ export interface EndFacts {
   cancelled?: AskedToCancel | undefined;
 }
 
-/** Of an end that `decide` has found. Slurm's own end time has no zone; ours is at most a query later. */
+/** Of an end that `decide` has found. */
 export function endFacts(
   {
     endRecord,
@@ -54,7 +54,7 @@ export function endFacts(
   clockAhead: number,
 ): EndFacts {
   const seen = new Date((endedWithoutRecordSince ?? time) + clockAhead);
-  const at = endRecord?.record.at ?? seen.toISOString();
+  const at = endRecord?.record.at ?? reported?.endedAt ?? seen.toISOString();
   const areUnknown = hasStarted || end.state === "completed";
   const { found = { ...NO_RESULTS, areUnknown }, log = reported?.log ?? "" } = endRecord ?? {};
   return { at, found, log, slurmState };

@@ -110,7 +110,10 @@ export function isGivenUp(error: unknown, heldSince: string | undefined, time: n
 }
 
 /** Where a job was submitted again, or what other job of Slurm runs it. */
-export type Moved = Pick<NonNullable<JobRecords["submitted"]>, "runId" | "reservation" | "partition" | "why">;
+export type Moved = Pick<
+  NonNullable<JobRecords["submitted"]>,
+  "runId" | "reservation" | "partition" | "why" | "at"
+>;
 
 /** A job's directory can say that it was submitted again: but no process is, and no job without end. */
 const MOST_MOVES = 20;
@@ -152,7 +155,7 @@ export function endOfHeld(
 }
 
 /** What is announced of a job that was submitted again: it waits anew. */
-function movedTo({ data }: TrackingRecord, { runId, reservation, partition, why }: Moved): JobEventData {
+function movedTo({ data }: TrackingRecord, { runId, reservation, partition, why, at }: Moved): JobEventData {
   const where = reservation === null ? `partition ${partition ?? ""}` : `reservation ${reservation}`;
   // Of two jobs that were submitted over the REST API at the same instant, the other one runs.
   const isOther = data.job.method === "slurm-rest-api";
@@ -164,7 +167,7 @@ function movedTo({ data }: TrackingRecord, { runId, reservation, partition, why 
     ...data,
     job: { ...data.job, state: "submitted" },
     slurm: { jobId: runId, reservation, partition, nodes: [] },
-    times: { ...data.times, started: null },
+    times: { ...data.times, submitted: at ?? data.times.submitted, started: null },
     error: isOther ? null : { code: why, message, hint: `It was submitted again, in ${where}.` },
   };
 }

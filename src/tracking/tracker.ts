@@ -169,7 +169,7 @@ export class Tracker {
       const { data } = watched.record;
       const started = startedData(data, records.started);
       const run = watched.record.retried === undefined ? "" : runIdOf(watched.record);
-      if (data.job.state === "submitted") await this.#announce(watched, started, run);
+      if (data.job.state === "submitted") await this.#announce(watched, started, { again: run });
       else watched.record = { ...watched.record, data: started };
     }
     if (records.ended === undefined) {
@@ -203,7 +203,7 @@ export class Tracker {
       await this.#each(watched, () =>
         reported.instead === undefined
           ? this.#settle(watched, reported, observer, session)
-          : this.#follow(watched, { ...reported.instead, why: "reservation-deleted" }),
+          : this.#follow(watched, { ...reported.instead, at: null, why: "reservation-deleted" }),
       );
     }
     if (forgotten.length === 0) return;
@@ -348,14 +348,19 @@ export class Tracker {
     await this.#deps.leavePermits(watched.record).catch((error: unknown) => {
       this.#jobLog.say(watched, `its permit is not free yet: ${errorText(error)}`);
     });
-    await this.#announce(watched, lostData(watched.record.data, seenAt));
+    const lostAt = new Date(seenAtOf(watched.record) + this.#deps.lostAfterHours * 3600_000);
+    await this.#announce(watched, lostData(watched.record.data, seenAt), { at: lostAt });
     this.#jobLog.say(watched, "the job is lost: a person must look what became of it");
     letGo(watched, session);
   }
 
-  async #announce(watched: Watched, data: JobEventData, again = ""): Promise<void> {
+  async #announce(
+    watched: Watched,
+    data: JobEventData,
+    { again = "", at = this.#deps.now() } = {},
+  ): Promise<void> {
     const { traceparent } = watched.record;
-    await this.#deps.announce(jobEvent(data, this.#deps.now(), { again, traceparent }));
+    await this.#deps.announce(jobEvent(data, at, { again, traceparent }));
     watched.record = { ...watched.record, data };
   }
 

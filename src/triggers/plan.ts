@@ -26,8 +26,10 @@ import type { Trigger } from "./trigger-config.ts";
 /** What one trigger makes of one message or event, before anything is said about where it runs. */
 export interface JobPlan {
   jobId: string;
+  group: string;
   trigger: Trigger;
   cause: Cause;
+  correlationId: string | null;
   chain: readonly ChainLink[];
   facts: MessageFacts;
   /** W3C trace context, the same trace for all of a chain. */
@@ -149,8 +151,10 @@ export function planJob(
   const sessionId = session?.id ?? input.beamtimeId;
   const planned = {
     jobId,
+    group,
     trigger,
     cause,
+    correlationId: input.correlationId,
     chain,
     facts,
     traceparent,

@@ -77,7 +77,7 @@ export async function openMessages(
     await care.handle(careName(originOf(body, properties)), work);
   };
   const deps = {
-    ...{ link, topology, publish, log, now, care },
+    ...{ link, topology, publish, log, now, care, group: worker.group },
     answer: (one: Omit<Publish, "body">, body: (most: number) => Buffer) =>
       publisher.publishOnce({ ...one, body: body(Math.min(worker.maxEventBytes, publisher.maxBytes)) }),
     announce: messageDeps.announce,

@@ -30,6 +30,7 @@ export function announcing({ link, publisher, topology, worker, log }: AnnounceD
         appId: source,
         timestamp: Math.floor(Date.parse(event.time) / 1000),
         contentType: "application/cloudevents+json",
+        ...(event.data.correlationId !== null && { correlationId: event.data.correlationId }),
       },
     });
     await published.catch((error: unknown) => {

@@ -37,7 +37,8 @@ function job(trigger: string, state: JobState, of: CloudEvent = sent, group = "d
 }
 
 function message(outcome: MessageOutcome, discriminator?: string, group = "default"): CloudEvent {
-  const data = { cause, beamline: null, beamtimeId: null, paths: [], error: null, reasons: [] };
+  const about = { group: "default", correlationId: null, cause, beamline: null, beamtimeId: null, paths: [] };
+  const data = { ...about, error: null, reason: null, reasons: [] };
   return toCloudEvent(messageEvent(outcome, data, new Date(), discriminator), `/mento/${group}`);
 }
 

@@ -12,7 +12,7 @@ const trigger = (name: string, array: object) => Trigger.parse({ name, array, ru
 const xpcs = trigger("xpcs", { size: 3, window: 2 });
 const planOf = (jobId: string, of = xpcs, givenBytes = 100) =>
   ({ jobId, trigger: of, argv: of.run, givenBytes }) as unknown as JobPlan;
-const options = { dataTimeout: 1, dataCheck: undefined, now: new Date(0) };
+const options = { dataTimeout: 1, dataCheck: undefined, received: new Date(0) };
 
 const MOST_WAITING = 6;
 

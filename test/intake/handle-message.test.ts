@@ -12,8 +12,10 @@ import {
 import type { TrackingRecord } from "../../src/tracking/tracking-record.ts";
 import type { OutgoingEvent } from "../../src/messages/job-event.ts";
 import { METHODS } from "../../src/submission/methods.ts";
+import type { SubmittedJob } from "../../src/submission/method.ts";
 import { noPermitYet } from "../../src/submission/submit-answer.ts";
 import type { Shell } from "../../src/shells/shell.ts";
+import type { JobPlan } from "../../src/triggers/plan.ts";
 import { Trigger, TriggerSlurm } from "../../src/triggers/trigger-config.ts";
 
 const session: Session = {
@@ -82,6 +84,8 @@ async function outcome(
     queuedFor: [],
     queuedPosition: undefined,
     copyFor: () => ({ body, properties }),
+    isRedelivered: false,
+    answer: () => Promise.resolve(),
   };
   return handleMessage(received, deps).then(
     () => {
@@ -151,6 +155,8 @@ describe("a trigger that counts its jobs", () => {
         process: null,
         arrayId: null,
         submittedAt: at.toISOString(),
+        receivedAt: at.toISOString(),
+        endedAt: null,
         name,
         directory: "/j",
         allocation: null,
@@ -159,7 +165,8 @@ describe("a trigger that counts its jobs", () => {
     const received = {
       ...{ body: Buffer.from(JSON.stringify({ path: "/gpfs/current/raw/a.h5" })), receivedAt: at },
       ...{ properties: { messageId: "1", appId: "/s" }, dataCheck: undefined, onlyTrigger: undefined },
-      ...{ queuedFor: [], queuedPosition: undefined, isFromEvents: false },
+      ...{ queuedFor: [], queuedPosition: undefined, isFromEvents: false, isRedelivered: false },
+      answer: () => Promise.resolve(),
       copyFor: (trigger: string, { session, beamline }: QueuedPosition) => ({
         ...{
           body: Buffer.from(""),
@@ -216,6 +223,49 @@ describe("a trigger that counts its jobs", () => {
     expect((await handle({ queuedFor: ["show"] })).did).toEqual(["enter for 1 at 0", ...others]);
   });
 
+  describe("whose jobs had ended before it came", () => {
+    const ranBefore = (name: string): SubmittedJob => ({
+      ...{ slurmJobId: "4711", process: null, arrayId: null, name, directory: "/j", allocation: null },
+      receivedAt: "2026-04-01T00:00:00.000Z",
+      submittedAt: "2026-04-01T00:00:01.000Z",
+      endedAt: "2026-04-01T00:00:09.000Z",
+    });
+    const methods = {
+      ...METHODS,
+      "remote-sbatch-script": {
+        submit: ({ trigger }: JobPlan) => Promise.resolve(ranBefore(trigger.name)),
+        find: ({ trigger }: JobPlan) => Promise.resolve(ranBefore(trigger.name)),
+      },
+    };
+    const announced = ({ events }: { events: OutgoingEvent[] }) => events.map(({ type }) => type);
+
+    it("is ignored in words, its sender is told, and what is told of the jobs is what was told then", async () => {
+      const answers: OutgoingEvent[] = [];
+      const answer = (event: OutgoingEvent) => Promise.resolve(void answers.push(event));
+      const done = await handle({ answer }, { methods });
+      const submitted = "mento.job.submitted.v1";
+      expect(announced(done)).toEqual([submitted, submitted, "mento.message.ignored.v1"]);
+      expect(done.events[0]).toMatchObject({
+        time: "2026-04-01T00:00:01.000Z",
+        data: { times: { received: "2026-04-01T00:00:00.000Z" } },
+      });
+      const times = { submitted: "2026-04-01T00:00:01.000Z", ended: "2026-04-01T00:00:09.000Z" };
+      expect(done.events[2]?.data).toMatchObject({
+        reason: "already-run",
+        reasons: ["show", "plain"].map((trigger) => ({ trigger, job: { slurmJobId: "4711", ...times } })),
+      });
+      expect(answers).toEqual([done.events[2]]);
+    });
+
+    it("is not, if one of them is new, or a worker had the message and has died", async () => {
+      const plain = { submit: () => Promise.resolve({ ...ranBefore("plain"), endedAt: null }) };
+      const mixed = { ...methods, "remote-sbatch-script": { ...methods["remote-sbatch-script"], ...plain } };
+      expect(announced(await handle({}, { methods: mixed }))).not.toContain("mento.message.ignored.v1");
+      const again = await handle({ isRedelivered: true }, { methods });
+      expect(announced(again)).not.toContain("mento.message.ignored.v1");
+    });
+  });
+
   it("is told of the job again if there is one, without a turn", async () => {
     const { did } = await handle({ onlyTrigger: "show" }, {}, () => Symbol("a job"));
     expect(did).toEqual(["enter for 0 at 1", "track with 1 permits"]);
@@ -245,6 +295,8 @@ describe("a trigger that counts its jobs", () => {
       process: null,
       arrayId: null,
       submittedAt: at.toISOString(),
+      receivedAt: at.toISOString(),
+      endedAt: null,
       name: "plain",
     };
     const found = { ...job, directory: "/j", allocation: null, wasMoved: true as const };

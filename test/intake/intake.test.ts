@@ -80,6 +80,7 @@ describe("an intake that has paused because everybody was out", () => {
     const whenOpen = new Promise<void>((resolve) => (open = resolve));
     const intake = await openIntake({
       link: hand.link,
+      group: "default",
       topology: topologyFor("mento", "default"),
       queue: "mento.default.intake",
       publish: () => Promise.resolve(),
@@ -147,6 +148,7 @@ it("a message whose own command fails each time is given up at last, whatever it
   let times = 0;
   await openIntake({
     link: hand.link,
+    group: "default",
     topology: topologyFor("mento", "default"),
     queue: "mento.default.intake",
     publish: ({ routingKey, properties }) => {
@@ -180,6 +182,7 @@ it.each<ErrorCode>(["nobody-listens", "publish-refused", "publish-impossible"])(
     await openIntake({
       link: hand.link,
       care: new LinkCare(),
+      group: "default",
       topology: topologyFor("mento", "default"),
       queue: "mento.default.intake",
       publish: () => Promise.resolve(),
@@ -204,6 +207,7 @@ describe("what is announced of a job's event that cannot start the next job", ()
     const events: OutgoingEvent[] = [];
     await openIntake({
       link: hand.link,
+      group: "default",
       topology: topologyFor("mento", "default"),
       queue: "mento.default.intake",
       publish: () => Promise.resolve(),
@@ -262,6 +266,7 @@ it("a message that waits for its turn when its worker stops is neither acked nor
   let isHandled = false;
   const intake = await openIntake({
     link: hand.link,
+    group: "default",
     topology: topologyFor("mento", "default"),
     care: new LinkCare(),
     answer: () => Promise.resolve(),
@@ -302,6 +307,7 @@ it("a message that comes back to a trigger's queue again and again waits there o
   const dead: string[] = [];
   await openIntake({
     link: hand.link,
+    group: "default",
     topology: topologyFor("mento", "default"),
     care: new LinkCare(),
     answer: () => Promise.resolve(),

@@ -52,7 +52,12 @@ it("a link that is lost while triggers' queues are opened leaves nobody who goes
   const opening = openTriggerQueues(
     ["a", "b"].map((name) => Trigger.parse({ name, run: ["/bin/true"], concurrency: 1 })),
     {
-      ...{ link, topology: topologyFor("mento", "default"), log: pino({ level: "silent" }) },
+      ...{
+        link,
+        group: "default",
+        topology: topologyFor("mento", "default"),
+        log: pino({ level: "silent" }),
+      },
       handle: () => Promise.reject(new Error("not reached")),
       handleQueued: () => {
         tries += 1;

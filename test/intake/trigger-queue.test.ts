@@ -87,6 +87,8 @@ function join(
     queuedPosition: { concurrencyKey, order, session: "1", beamline: "p11" },
     cameBack,
     copyFor: () => ({ body: Buffer.from(""), properties: { messageId: name } }),
+    isRedelivered: false,
+    answer: () => Promise.resolve(),
   };
   return queue.join(received).then(
     () => "acked",

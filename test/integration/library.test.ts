@@ -20,7 +20,7 @@ import {
   type TriggerOptions,
 } from "../../src/index.ts";
 import { beamtime, facility, TestSite } from "../support/site.ts";
-import { MAIN, runNode, tryMento } from "../support/mento.ts";
+import { LIBRARY, runNode, tryMento } from "../support/mento.ts";
 import { askSlurm } from "../support/servers.ts";
 
 const localJobs = mkdtempSync("/tmp/mento-library-");
@@ -174,7 +174,7 @@ describe("Trigger, without a broker", () => {
 
   it("keeps its connections for who reads the log of a job that has ended, and then lets the program end", async () => {
     const program = `
-      import { Trigger } from ${JSON.stringify(join(dirname(MAIN), "index.js"))};
+      import { Trigger } from ${JSON.stringify(LIBRARY)};
       const trigger = new Trigger("remote-command", { config: ${JSON.stringify(site.configFile)} });
       const job = await trigger.run(["/bin/sh", "-c", "head -c 3000000 /dev/zero"]);
       await job.ended();

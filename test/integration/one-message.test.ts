@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { publishDataReady } from "../../src/broker/client.ts";
-import { beamtime, TestSite, writeData } from "../support/site.ts";
+import { beamtime, eventually, TestSite, writeData } from "../support/site.ts";
 
 const shell = (script: string) => ["/bin/sh", "-c", script, "sh", "{{ path }}", "{{ results }}"];
 const when = (technique: string) => ({ technique });
@@ -89,11 +89,36 @@ describe("one message, all the way", () => {
     const message = { path: data.path, technique: "copy" };
     const { id } = await publishDataReady(client, message, { id: `twice-${data.path}`, source: "/test" });
     await site.event("job.completed", id);
-    await publishDataReady(client, message, { id, source: "/test" });
-    await new Promise((resolve) => setTimeout(resolve, 3000));
+    const { queue } = await client.link.consuming.createChannel().then((channel) => channel.assertQueue(""));
+    const properties = { messageId: id, appId: "/test", replyTo: queue, correlationId: "scan 7" };
+    const to = { exchange: client.topology.dataExchange, routingKey: "p11.-.data.ready" };
+    await client.publisher.publish({ ...to, body: Buffer.from(JSON.stringify(message)), properties });
+    const ignored = await site.event("message.ignored", id);
+    const completedAgain = () =>
+      site.eventsOf(id).filter(({ type }) => type === "mento.job.completed.v1").length > 1 || undefined;
+    await eventually("its end is announced again", completedAgain);
     const events = site.jobEventsOf(id);
     expect(new Set(events.map((event) => event.data.slurm.jobId)).size).toBe(1);
-    expect(new Set(events.map((event) => event.id)).size).toBe(3);
+    // Announced again, each is the same event.
+    expect(new Set(events.map((event) => `${event.id} ${event.time}`)).size).toBe(3);
+    const said = events.map(({ data }) => {
+      return JSON.stringify({ ...data, correlationId: null, times: { ...data.times, ready: null } });
+    });
+    expect(new Set(said).size).toBe(3);
+    const { submitted, ended } = events.at(-1)?.data.times ?? {};
+    expect(ignored.data).toMatchObject({
+      ...{ group: "default", reason: "already-run", correlationId: "scan 7" },
+      reasons: [{ trigger: "copy", job: { id: events[0]?.data.job.id, submitted } }],
+    });
+    expect(Date.parse(ended ?? "")).toBeLessThan(Date.parse(ignored.time ?? ""));
+    const answer = await eventually("its sender is answered", async () => {
+      const channel = await client.link.consuming.createChannel();
+      const got = await channel.get(queue, { noAck: true });
+      await channel.close();
+      return got === false ? undefined : got;
+    });
+    expect(answer.properties.correlationId).toBe("scan 7");
+    expect(JSON.parse(answer.content.toString())).toEqual(ignored.data);
   });
 
   it("reaches the program as literal arguments, whatever it holds", async () => {

@@ -128,6 +128,7 @@ const found = (records: JobRecords, ...states: string[]): FoundJob => ({
 });
 const me = { who: "me", reason: null };
 const submitted = {
+  at: null,
   ...{ runId: "4711", host: null, reservation: null, partition: null, why: "reservation-deleted" as const },
   isBeingResubmitted: false,
 };

@@ -85,7 +85,7 @@ describe(
 
     it("of jobs that are to be cancelled, all of Slurm's under one name", () => {
       const jobIds = Array.from({ length: 1_000 }, (_one, number) => `j${number}`);
-      const said = lines(140_000, (number) => `${number}|RUNNING|1|2|n|mento:j1|/d|${"r".repeat(60)}`);
+      const said = lines(140_000, (number) => `${number}|RUNNING|1|2|n|mento:j1|/d|N/A|${"r".repeat(60)}`);
       const used = cpuTime();
       const { found } = parseCancelQuery(Buffer.from(`${said}\nmento-directories\n`), {
         ...{ jobsDirectory: "/j", jobIds, account: "a" },

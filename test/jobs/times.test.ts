@@ -1,11 +1,11 @@
 import { spawnSync } from "node:child_process";
-import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { NO_RESULTS } from "../../src/tracking/results.ts";
 import { arrayCommand, parseArrayAnswers } from "../../src/jobs/array.ts";
-import { submitCommand, type SubmitRequest } from "../../src/jobs/directory.ts";
+import { adoptCommand, submitCommand, type SubmitRequest } from "../../src/jobs/directory.ts";
 import { endedData, startedData } from "../../src/tracking/event-data.ts";
 import { launchCommand } from "../../src/jobs/process.ts";
 import { timeThere, withPlausibleTimes } from "../../src/jobs/record-times.ts";
@@ -22,11 +22,9 @@ afterAll(() => {
   rmSync(top, { recursive: true });
 });
 
-/** A host whose clock is ten minutes behind this one's. */
-const BEHIND_MS = 600_000;
 beforeAll(() => {
   mkdirSync(bin);
-  const programs = { sbatch: "echo 4711", squeue: "", date: 'exec /bin/date -d "10 minutes ago" "$@"' };
+  const programs = { sbatch: "echo 4711", squeue: "" };
   for (const [name, script] of Object.entries(programs)) {
     writeFileSync(join(bin, name), `#!/bin/sh\n${script}\n`);
     chmodSync(join(bin, name), 0o755);
@@ -46,7 +44,7 @@ const newFolder = () => mkdtempSync(join(top, "jobs-"));
 
 function job(jobsDirectory: string, jobId: string, launch: "slurm" | "process"): SubmitRequest {
   const directory = join(jobsDirectory, jobId);
-  const request = { submittedAt: "2099-01-01T00:00:00.000Z", cause: `it's "100%s" \\ $at`, paths: [] };
+  const request = { cause: `it's "100%s" \\ $at`, paths: [] };
   return {
     ...{ jobsDirectory, jobId, program: null, log: null, data: null, maxPending: null, permits: null },
     sbatchArguments: [],
@@ -58,37 +56,22 @@ function job(jobsDirectory: string, jobId: string, launch: "slurm" | "process"):
   };
 }
 
-/** What the script in the directory says, which is all that was asked but the time. */
-function writtenTime({ jobsDirectory, jobId, script }: SubmitRequest): string {
-  const written = readFileSync(join(jobsDirectory, jobId, "run.sh"), "utf8");
-  const time = /"submittedAt":"([^"]*)"/.exec(written)?.[1] ?? "";
-  expect(written.replace(time, "2099-01-01T00:00:00.000Z")).toBe(script);
-  return time;
+function expectTimeOfFile(time: string | null | undefined, file: string): void {
+  expect(time).toBe(new Date(Math.trunc(statSync(file).mtimeMs)).toISOString());
 }
 
-function expectTimeThere(time: string | null | undefined, from: number): void {
-  const there = Date.parse(time ?? "") + BEHIND_MS;
-  expect(there).toBeGreaterThanOrEqual(from - 1);
-  expect(there).toBeLessThanOrEqual(Date.now() + 1);
-}
-
-describe("a job is submitted at the time of the host that submits it", () => {
-  const timeIn = (answer: SubmitAnswer | undefined) => {
-    if (answer?.kind !== "submitted") return undefined;
-    return answer.at ?? (answer.request as { submittedAt: string }).submittedAt;
-  };
+describe("a job is submitted when Slurm has it: when its answer was written down, by the file system's clock", () => {
+  const timeIn = (answer: SubmitAnswer | undefined) => (answer?.kind === "submitted" ? answer.at : undefined);
 
   it("by sbatch, alone, and whoever asks again is told the same", () => {
-    const from = Date.now();
     const one = job(newFolder(), "one", "slurm");
     const submit = () => parseSubmitAnswer(run(submitCommand(one, "bttest")), []);
     const first = timeIn(submit());
-    expectTimeThere(first, from);
-    expect([writtenTime(one), timeIn(submit())]).toEqual([first, first]);
+    expectTimeOfFile(first, join(one.jobsDirectory, "one", "submitted"));
+    expect(timeIn(submit())).toBe(first);
   });
 
-  it("in an array", () => {
-    const from = Date.now();
+  it("in an array, all of whose jobs have one time", () => {
     const jobsDirectory = newFolder();
     const jobs = ["one", "two"].map((id) => job(jobsDirectory, id, "slurm"));
     const more = { sbatchArguments: [], directives: [], limit: null, maxPending: null };
@@ -96,18 +79,40 @@ describe("a job is submitted at the time of the host that submits it", () => {
     const answers = parseArrayAnswers(said, [{ paths: [] }, { paths: [] }]);
     for (const [at, { answer }] of answers.entries()) {
       const time = timeIn(answer);
-      expectTimeThere(time, from);
-      expect(writtenTime(jobs[at] as SubmitRequest)).toBe(time);
+      const one = jobs[at] as SubmitRequest;
+      expectTimeOfFile(time, join(jobsDirectory, one.jobId, "submitted"));
+      expect(timeIn(parseSubmitAnswer(run(submitCommand(one, "bttest")), []))).toBe(time);
     }
   });
 
   it("as a process", () => {
-    const from = Date.now();
     const one = job(newFolder(), "one", "process");
     const launch = () => parseSubmitAnswer(run(launchCommand({ ...one, host: "here" })), []);
     const first = timeIn(launch());
-    expectTimeThere(first, from);
-    expect([writtenTime(one), timeIn(launch())]).toEqual([first, first]);
+    expectTimeOfFile(first, join(one.jobsDirectory, "one", "submitted"));
+    expect(timeIn(launch())).toBe(first);
+  });
+
+  it("and one that is found later began to be submitted when its script was written", () => {
+    const one = job(newFolder(), "one", "slurm");
+    const directory = join(one.jobsDirectory, "one");
+    run(submitCommand(one, "bttest"));
+    const written = new Date("2026-01-01T00:00:00Z");
+    utimesSync(join(directory, "run.sh"), written, written);
+    rmSync(join(directory, "submitted"));
+    writeFileSync(join(bin, "squeue"), "#!/bin/sh\necho '4711|mento:one'\n");
+    const answer = parseSubmitAnswer(run(adoptCommand(one, "bttest")), []);
+    writeFileSync(join(bin, "squeue"), "#!/bin/sh\n");
+    expect([answer?.kind, timeIn(answer)]).toEqual(["submitted", "2026-01-01T00:00:00.000Z"]);
+  });
+
+  it("and has ended when its record was written", () => {
+    const one = job(newFolder(), "one", "slurm");
+    const submit = () => parseSubmitAnswer(run(submitCommand(one, "bttest")), []);
+    expect(submit()).toMatchObject({ endedAt: null });
+    const record = join(one.jobsDirectory, "one", "ended.4711");
+    writeFileSync(record, "");
+    expect(submit()).toMatchObject({ endedAt: new Date(Math.trunc(statSync(record).mtimeMs)).toISOString() });
   });
 });
 
@@ -160,7 +165,7 @@ describe("a job's event", () => {
       expect(timeOf(submitted, now)).toBe(after(0));
       expect(timeOf(started, now)).toBe(after(10));
       expect(timeOf(end(after(20)), now)).toBe(after(20));
-      expect(timeOf(submitted, now, { again: "4712" })).toBe(now.toISOString());
+      expect(timeOf(submitted, now, { again: "4712" })).toBe(after(0));
     }
   });
 

@@ -74,9 +74,12 @@ describe("eventBytes", () => {
   const messageData = fc
     .record({ long, paths: list(long), reasons: list(long) })
     .map(({ long: text, paths, reasons }): MessageEventData => ({
+      group: text,
+      correlationId: text,
       cause: { source: text, id: text, type: text },
       beamline: text,
       beamtimeId: text,
+      reason: "no-trigger",
       error: { code: "not-json", message: text, hint: text },
       reasons: reasons.map((reason) => ({ trigger: text, reason })),
       paths,

@@ -36,6 +36,13 @@ describe("accounting", () => {
     expect([...parseAccounting(said, []).values()]).toMatchObject([{ id: "4711_3", exitCode: "7:0" }]);
   });
 
+  it("tells when a job ended", () => {
+    const said = "4711|COMPLETED|0:0|n|mento:a|/j|1763801234\n4712|RUNNING|0:0|n|mento:b|/j|Unknown\n";
+    const jobs = parseAccounting(said, []);
+    expect(jobs.get("4711")?.endedAt).toBe(new Date(1763801234_000).toISOString());
+    expect(jobs.get("4712")).toMatchObject({ state: "RUNNING", endedAt: undefined });
+  });
+
   it("is asked for tasks by their array's id", () => {
     const { stdout } = spawnSync(
       "/bin/sh",

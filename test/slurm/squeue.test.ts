@@ -6,10 +6,10 @@ import { isOurs, reportOn, type Watched } from "../../src/tracking/watched.ts";
 import { slurmSeconds, slurmTime } from "../../src/slurm/slurm-time.ts";
 
 /** Recorded from Slurm 22.05.8 when a reservation of 100 s ended. */
-const SAID = `3|COMPLETED|0:01|1:00:00|max-p11-004|mento:a|/j/a|None
-7|RESV_DEL_HOLD|0:00|1:00||mento:b|/j/b|Reservation short was deleted
-1|TIMEOUT|1:10|1:00|max-p11-004|mento:c|/j/c|TimeLimit
-5|TIMEOUT|1:48|1:00:00|max-p11-004|mento:d|/j/d|TimeLimit
+const SAID = `3|COMPLETED|0:01|1:00:00|max-p11-004|mento:a|/j/a|1763801234|None
+7|RESV_DEL_HOLD|0:00|1:00||mento:b|/j/b|1763801234|Reservation short was deleted
+1|TIMEOUT|1:10|1:00|max-p11-004|mento:c|/j/c|1763801234|TimeLimit
+5|TIMEOUT|1:48|1:00:00|max-p11-004|mento:d|/j/d|1763801234|TimeLimit
 `;
 
 it.each([
@@ -29,6 +29,15 @@ describe("squeue's listing", () => {
     expect(jobs.get("5")?.state).toBe("DEADLINE");
   });
 
+  it("tells when a job ended, and of none that goes on when it will have to end", () => {
+    expect(jobs.get("3")?.endedAt).toBe(new Date(1763801234_000).toISOString());
+    expect(jobs.get("7")?.endedAt).toBeUndefined();
+    const said = (end: string) => parseSqueue(`8|FAILED|0:01|1:00|n|mento:b|/j/b|${end}|None\n`).get("8");
+    for (const end of ["N/A", "", "Unknown", "2026-01-01T00:00:00", "-1", "1e300", "9".repeat(400)]) {
+      expect(said(end)).toMatchObject({ state: "FAILED", endedAt: undefined });
+    }
+  });
+
   it("tells a job that is held because its reservation was deleted, in Slurm's newer and older words", () => {
     const held = jobs.get("7");
     expect(held && isHeldForReservation(held)).toBe(true);
@@ -44,16 +53,16 @@ describe("squeue's listing", () => {
       const begun = performance.now();
       const reason = reports.repeat(100_000);
       expect(isHeldForReservation({ state: "PENDING", reason })).toBe(false);
-      expect(parseSqueue(`8|PENDING|0:00|1:00||mento:b|/j/b|${reason}\n`).size).toBe(1);
+      expect(parseSqueue(`8|PENDING|0:00|1:00||mento:b|/j/b|N/A|${reason}\n`).size).toBe(1);
       expect(performance.now() - begun).toBeLessThan(5000);
     },
   );
 });
 
 /** Recorded from Slurm 22.05.8: all tasks of 7 that waited were cancelled by `scancel --state=PENDING`, those of 6 by `scancel`. */
-const ARRAYS = `6_2|CANCELLED|0:00|1:00:00||mento:array:x|/j/.arrays/x|PartitionDown
-7_0|COMPLETED|0:03|1:00:00|max-p11-004|mento:array:y|/j/.arrays/y|None
-7|CANCELLED|0:00|1:00:00||mento:array:y|/j/.arrays/y|JobArrayTaskLimit
+const ARRAYS = `6_2|CANCELLED|0:00|1:00:00||mento:array:x|/j/.arrays/x|1763801234|PartitionDown
+7_0|COMPLETED|0:03|1:00:00|max-p11-004|mento:array:y|/j/.arrays/y|1763801234|None
+7|CANCELLED|0:00|1:00:00||mento:array:y|/j/.arrays/y|1763801234|JobArrayTaskLimit
 `;
 
 describe("a task of an array", () => {

@@ -7,6 +7,8 @@ import { Trigger } from "../../src/triggers/trigger-config.ts";
 
 const plan: JobPlan = {
   jobId: "k3f7",
+  group: "default",
+  correlationId: null,
   trigger: Trigger.parse({ name: "t", run: ["/bin/true"], method: "remote-command" }),
   cause: { source: "/s", id: "1", type: "mento.data.ready.v1" },
   chain: [],
@@ -51,7 +53,7 @@ async function submitWhere(said: string, hosts: readonly string[]) {
     slurm: { time: "01:00:00", fallback: "wait" },
     ...{ rest: null, userScript: null, notice: null },
   };
-  const options = { dataTimeout: 600, dataCheck: undefined, now: new Date(0) };
+  const options = { dataTimeout: 600, dataCheck: undefined, received: new Date(0) };
   return (await command.submit(plan, target, options)).process;
 }
 

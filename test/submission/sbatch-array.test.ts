@@ -10,6 +10,8 @@ const MIB = 1024 * 1024;
 function planOf(jobId: string, argumentBytes: number): JobPlan {
   return {
     jobId,
+    group: "default",
+    correlationId: null,
     trigger: Trigger.parse({ name: "t", run: ["/bin/true"], array: {} }),
     cause: { source: "/s", id: jobId, type: "mento.data.ready.v1" },
     chain: [],
@@ -62,7 +64,7 @@ async function submit(plans: JobPlan[], broken?: number) {
     slurm: { time: "01:00:00", fallback: "wait" as const },
     ...{ userScript: null, notice: null },
   };
-  const options = { dataTimeout: 600, dataCheck: undefined, now: new Date(0) };
+  const options = { dataTimeout: 600, dataCheck: undefined, received: new Date(0) };
   const ends = await submitArray(
     plans.map((plan) => ({ plan, options })),
     target,

@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { Deferred, MentoError, Rejected, Unavailable } from "../../src/errors.ts";
 import { parseSubmitAnswer } from "../../src/jobs/submit-said.ts";
+import type { SubmittedJob } from "../../src/submission/method.ts";
 import { sbatch, sbatchArguments } from "../../src/submission/sbatch.ts";
 import type { Shell } from "../../src/shells/shell.ts";
 import type { JobPlan } from "../../src/triggers/plan.ts";
@@ -9,6 +10,8 @@ import { Trigger, TriggerSlurm } from "../../src/triggers/trigger-config.ts";
 
 const plan: JobPlan = {
   jobId: "k3f7",
+  group: "default",
+  correlationId: null,
   trigger: Trigger.parse({ name: "t", run: ["/bin/true"] }),
   cause: { source: "/s", id: "1", type: "mento.data.ready.v1" },
   chain: [],
@@ -56,7 +59,7 @@ async function submitWith(stdout: string, stderr: string, leaveHost: () => void 
     userScript: null,
     notice: null,
   };
-  const options = { dataTimeout: 600, dataCheck: undefined, now: new Date(0) };
+  const options = { dataTimeout: 600, dataCheck: undefined, received: new Date(0) };
   const result = await sbatch.submit(plan, target, options).catch((error: unknown) => error);
   return { result, isWithdrawn: scripts.some((script) => script.includes("rm -rf")) };
 }
@@ -179,31 +182,34 @@ describe("a folder that cannot be written to", () => {
 describe("the answer of the remote call", () => {
   it("is found behind what else was printed, and without a cluster's name", async () => {
     const { result } = await submitWith("Welcome to Maxwell\nmento:submitted 4711;maxwell\n", "");
-    expect(result).toMatchObject({ slurmJobId: "4711", submittedAt: "1970-01-01T00:00:00.000Z" });
+    expect(result).toMatchObject({ slurmJobId: "4711" });
   });
 
   it("gives the time of the host, if it is one", async () => {
     for (const [said, time] of [
       ["2026-01-01T00:00:00.000Z", "2026-01-01T00:00:00.000Z"],
-      ["2026-01-01T00:00:00.%3NZ", "1970-01-01T00:00:00.000Z"],
+      ["2026-01-01T00:00:00.%3NZ", undefined],
     ]) {
+      const from = new Date().toISOString();
       const { result } = await submitWith(`mento:submitted 4711 at ${said ?? ""}\n`, "");
-      expect(result).toMatchObject({ slurmJobId: "4711", submittedAt: time });
+      const { slurmJobId, submittedAt } = result as SubmittedJob;
+      expect(slurmJobId).toBe("4711");
+      if (time !== undefined) expect(submittedAt).toBe(time);
+      else expect(submittedAt >= from && submittedAt <= new Date().toISOString()).toBe(true);
     }
   });
 
-  it("of a job that exists gives the time of its first submit", async () => {
-    const request = { submittedAt: "2026-01-01T00:00:00.000Z", paths: plan.paths };
-    const { result } = await submitWith(
-      `\nmento:submitted 4711 # mento-request: ${JSON.stringify(request)}\n`,
-      "",
-    );
-    expect(result).toMatchObject({ submittedAt: request.submittedAt });
+  it("of a job that exists gives its own times, and when its message first came", async () => {
+    const [receivedAt, submittedAt, endedAt] = [1, 2, 3].map((day) => `2026-01-0${day}T00:00:00.000Z`);
+    const request = { receivedAt, paths: plan.paths };
+    const said = `mento:submitted 4711 at ${submittedAt ?? ""} ended ${endedAt ?? ""}  # mento-request: ${JSON.stringify(request)}`;
+    const { result } = await submitWith(`\n${said}\n`, "");
+    expect(result).toMatchObject({ receivedAt, submittedAt, endedAt });
   });
 
   it("of a job that was submitted again says where it is now", async () => {
     const request = { submittedAt: "2026-01-01T00:00:00.000Z", paths: plan.paths };
-    const said = `mento:submitted 4712 - other preempted # mento-request: ${JSON.stringify(request)}\n`;
+    const said = `mento:submitted 4712 at 2026-01-02T00:00:00.000Z again - other preempted # mento-request: ${JSON.stringify(request)}\n`;
     const { result } = await submitWith(said, "");
     expect(result).toMatchObject({
       slurmJobId: "4712",
@@ -214,8 +220,8 @@ describe("the answer of the remote call", () => {
   it.each([
     ["a number without end", "9".repeat(500)],
     ["no number of a job", "0"],
-    ["no name of a partition", "4711 - \u001b[2J preempted"],
-    ["a name without end", `4711 ${"r".repeat(300)} - preempted`],
+    ["no name of a partition", "4711 again - \u001b[2J preempted"],
+    ["a name without end", `4711 again ${"r".repeat(300)} - preempted`],
   ])("that has what nobody but the account has written is none: %s", async (_, said) => {
     const { result } = await submitWith(`mento:submitted ${said} # mento-request: {}\n`, "");
     expect(result).toMatchObject({ code: "submit-not-now" });
@@ -232,13 +238,13 @@ describe("the answer of the remote call", () => {
     ],
     ["an array elsewhere", { array: "../../x" }],
   ])("is believed without the account's request, if that has %s", async (_, forged) => {
-    const request = { submittedAt: "2026-01-01T00:00:00.000Z", paths: plan.paths, ...forged };
+    const request = { receivedAt: "2026-01-01T00:00:00.000Z", paths: plan.paths, ...forged };
     const said = `mento:submitted 4711 # mento-request: ${JSON.stringify(request)}\n`;
     const { result } = await submitWith(said, "");
     expect(result).toMatchObject({
       slurmJobId: "4711",
       arrayId: null,
-      submittedAt: "1970-01-01T00:00:00.000Z",
+      receivedAt: "1970-01-01T00:00:00.000Z",
     });
     expect(JSON.stringify(result).length).toBeLessThan(1_000);
   });
@@ -247,7 +253,7 @@ describe("the answer of the remote call", () => {
     ["lists of what is no path", `{"paths":[${"1,".repeat(2_000_000)}1]}`],
     [
       "more paths than a message has",
-      `{"submittedAt":"2026-01-01T00:00:00Z","paths":[${"1,".repeat(200_000)}1]}`,
+      `{"receivedAt":"2026-01-01T00:00:00Z","paths":[${"1,".repeat(200_000)}1]}`,
     ],
     ["levels without end", "[".repeat(4_000_000)],
   ])(

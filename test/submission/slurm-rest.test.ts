@@ -54,6 +54,7 @@ async function submit(
   });
   const trigger = Trigger.parse({ name: "t", run: ["/bin/true"], method: "slurm-rest-api", slurm, priority });
   const plan: JobPlan = {
+    ...{ group: "default", correlationId: null },
     ...{ jobId, trigger, cause: { source: "/s", id: "1", type: "mento.data.ready.v1" }, chain: [] },
     facts: { detector: null, technique: null, scan: null, sample: null, parameters: {} },
     ...{ traceparent: "00-0-0-01", session: null, beamline: null, sessionId: null, env: {}, workdir: null },
@@ -76,7 +77,7 @@ async function submit(
     ...{ slurm: { ...trigger.slurm, time: "00:20:00" }, userScript: null, maxPending: null, notice: null },
     ...target,
   };
-  const options = { dataTimeout: 600, dataCheck: undefined, now: new Date(0) };
+  const options = { dataTimeout: 600, dataCheck: undefined, received: new Date(0) };
   const result: unknown = await slurmRest.submit(plan, at, options).catch((error: unknown) => error);
   const sent = server.asked.find(({ method }) => method === "POST");
   const job = sent && (JSON.parse(sent.body) as { job: Record<string, unknown> }).job;

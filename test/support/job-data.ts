@@ -6,6 +6,8 @@ export function jobData(
   changes: Partial<JobEventData> = {},
 ): JobEventData {
   return {
+    group: "default",
+    correlationId: null,
     job: { id: "k3f7", trigger: "t", method: "remote-sbatch-script", state, name: "t", directory: "/j/k3f7" },
     slurm: { jobId: "4711", reservation: "r", partition: "p", nodes: [] },
     process: null,

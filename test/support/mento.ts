@@ -3,6 +3,7 @@ import { fileURLToPath } from "node:url";
 import { nodeThere, there } from "./servers.ts";
 
 export const MAIN = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
+export const LIBRARY = fileURLToPath(new URL("../../dist/index.js", import.meta.url));
 
 export interface Ended {
   code: number | null;

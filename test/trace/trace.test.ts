@@ -45,7 +45,8 @@ function messagesEvent(
 ) {
   const data: MessageEventData = {
     cause: { source: "/daq", id, type: "mento.data.ready.v1" },
-    ...{ beamline: null, beamtimeId: null, paths: [], error: null, reasons: [] },
+    ...{ group: "default", correlationId: null, beamline: null, beamtimeId: null },
+    ...{ paths: [], error: null, reason: null, reasons: [] },
     ...changes,
   };
   return eventOf(toCloudEvent(messageEvent(outcome, data, NOW), "/mento/default"));

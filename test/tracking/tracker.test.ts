@@ -24,7 +24,7 @@ function shellThatSays(answers: { squeue: string; scontrol: string; records: str
     host: "node",
     account: "account",
     run: (script) => {
-      const stdout = /^timeout [-k\d ]+ squeue /.test(script)
+      const stdout = /^SLURM_TIME_FORMAT=%s timeout [-k\d ]+ squeue /.test(script)
         ? answers.squeue
         : /^timeout [-k\d ]+ scontrol /.test(script)
           ? answers.scontrol
@@ -116,7 +116,7 @@ describe("a tracker that is to let go of jobs, for others wait", () => {
   });
 
   it("hands on what goes on, the ones that it has had for longest, and no more than that", async () => {
-    const reported = (id: string) => `4711|PENDING|0:00|1:00||mento:${id}|/j/${id}|JobHeldUser\n`;
+    const reported = (id: string) => `4711|PENDING|0:00|1:00||mento:${id}|/j/${id}|N/A|JobHeldUser\n`;
     const { tracker, clock, renewed, take } = open(sees(["k3f7", "b", "c"].map(reported).join("")));
     for (const id of ["k3f7", "b", "c"]) {
       take({ id, submitted: new Date(clock.now).toISOString() });
@@ -155,7 +155,7 @@ describe("a tracker that is to let go of jobs, for others wait", () => {
   it("holds what it could not hand on", async () => {
     let isBroken = true;
     const { tracker, clock, acks, take } = open({
-      ...sees("4711|PENDING|0:00|1:00||mento:k3f7|/j/k3f7|JobHeldUser\n"),
+      ...sees("4711|PENDING|0:00|1:00||mento:k3f7|/j/k3f7|N/A|JobHeldUser\n"),
       track: () => (isBroken ? Promise.reject(new Error("not now")) : Promise.resolve()),
     });
     take({ submitted: new Date(clock.now).toISOString() });
@@ -169,7 +169,7 @@ describe("a tracker that is to let go of jobs, for others wait", () => {
   });
 
   it("keeps what is about to be settled, but not for ever", async () => {
-    const ended = "4711|COMPLETED|0:10|1:00|n|mento:k3f7|/j/k3f7|None\n";
+    const ended = "4711|COMPLETED|0:10|1:00|n|mento:k3f7|/j/k3f7|N/A|None\n";
     const { tracker, clock, renewed, take } = open({
       ...sees(ended),
       announce: () => Promise.reject(new Unavailable({ code: "broker-lost", message: "m", hint: "h" })),
@@ -241,7 +241,7 @@ describe("a job of which nothing is seen", () => {
   });
 
   it("is seen while Slurm shows it, though in a state that nobody knows", async () => {
-    const answers = { ...silence, squeue: "4711|HALF_BAKED|0:00|1:00||mento:k3f7|/j/k3f7|None\n" };
+    const answers = { ...silence, squeue: "4711|HALF_BAKED|0:00|1:00||mento:k3f7|/j/k3f7|N/A|None\n" };
     const { tracker, events, clock, renewed, take } = open({
       observerOf: () => Promise.resolve(slurmObserver(shellThatSays(answers))),
     });
@@ -254,7 +254,7 @@ describe("a job of which nothing is seen", () => {
   });
 
   it("is not seen in another job that has got its id", async () => {
-    const answers = { ...silence, squeue: "4711|RUNNING|0:10|1:00|n|mento:other|/j/other|None\n" };
+    const answers = { ...silence, squeue: "4711|RUNNING|0:10|1:00|n|mento:other|/j/other|N/A|None\n" };
     const { events, clock, take } = open({
       observerOf: () => Promise.resolve(slurmObserver(shellThatSays(answers))),
     });
@@ -310,7 +310,7 @@ describe("a record that is delivered again while its job's end is announced", ()
 describe("a job that may be retried once", () => {
   it("fails when its second run does, though its record came back before it was let go", async () => {
     const reported = (id: number, state: string) =>
-      `${id}|${state}|0:10|1:00|node|mento:k3f7|/j/k3f7|NodeDown\n`;
+      `${id}|${state}|0:10|1:00|node|mento:k3f7|/j/k3f7|N/A|NodeDown\n`;
     const answers = {
       squeue: reported(4711, "NODE_FAIL"),
       scontrol: "JobId=4711 JobState=NODE_FAIL ExitCode=0:0 Requeue=0",
@@ -353,7 +353,7 @@ describe("a job whose end Slurm does not explain", () => {
 
   it("goes on being watched while Slurm says that it goes on", async () => {
     const answers = {
-      squeue: "4711|PENDING|0:00|1:00||mento:k3f7|/j/k3f7|BeginTime\n",
+      squeue: "4711|PENDING|0:00|1:00||mento:k3f7|/j/k3f7|N/A|BeginTime\n",
       scontrol: "",
       records,
     };
@@ -365,7 +365,7 @@ describe("a job whose end Slurm does not explain", () => {
     clock.now += 5 * 60_000;
     await sleep(1000);
     expect([tracker.size, events.length]).toEqual([1, 0]);
-    answers.squeue = "4711|TIMEOUT|1:10|1:00|node|mento:k3f7|/j/k3f7|TimeLimit\n";
+    answers.squeue = "4711|TIMEOUT|1:10|1:00|node|mento:k3f7|/j/k3f7|N/A|TimeLimit\n";
     clock.now += 2000;
     await sleep(1000);
     expect(events.map(({ type }) => type)).toEqual(["mento.job.failed.v1"]);
@@ -374,7 +374,7 @@ describe("a job whose end Slurm does not explain", () => {
 
   it("without a record does not end before Slurm gives an exit code", async () => {
     const answers = {
-      squeue: "4711|FAILED|0:10|1:00|node|mento:k3f7|/j/k3f7|NonZeroExitCode\n",
+      squeue: "4711|FAILED|0:10|1:00|node|mento:k3f7|/j/k3f7|N/A|NonZeroExitCode\n",
       scontrol: "",
       records: "",
     };

@@ -20,6 +20,8 @@ export function jobEnded(ended: Ended): TriggerInput {
 export function jobEndedEvent({ type, trigger = "azimuthal", group = "default", ...more }: Ended) {
   const time = "2026-11-22T12:00:00.000Z";
   const data: JobEventData = {
+    group,
+    correlationId: null,
     job: {
       id: "k3f7",
       trigger,

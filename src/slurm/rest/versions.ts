@@ -4,6 +4,7 @@ import type { SlurmNode, SlurmReservation } from "../slurm-now.ts";
 import { cut } from "../../text/cut.ts";
 import { slurmIdOf } from "./answer.ts";
 import type { ReportedState } from "../job-states.ts";
+import { endOf } from "../squeue.ts";
 
 /**
  * All that differs between the versions of Slurm's REST API. Read in SchedMD/slurm:
@@ -210,6 +211,7 @@ export function decodeJob(value: unknown): ListedJob | undefined {
     state: state === "TIMEOUT" && used < (minutes ?? 0) * 60 ? "DEADLINE" : state,
     reason: job.state_reason,
     nodes: job.nodes,
+    endedAt: endOf(state, end),
     ...(job.exit_code === undefined ? {} : { exitCode: job.exit_code }),
     comment: job.comment,
     directory: job.current_working_directory,
