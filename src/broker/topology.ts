@@ -219,7 +219,7 @@ export async function readTopology(
     found.set(name, queue !== undefined);
     if (name === deadQueue || name === returnedQueue) dead += queue?.messageCount ?? 0;
   }
-  const intake = await ifThere(link, (channel) => channel.checkQueue(intakeQueue));
+  const intake = await readIntake(link, topology);
   found.set(intakeQueue, intake !== undefined);
   const triggerQueues: { trigger: string; waiting: number }[] = [];
   for (const trigger of triggers) {
@@ -230,8 +230,17 @@ export async function readTopology(
     dead,
     triggerQueues,
     missing: [...found.keys()].filter((name) => found.get(name) === false),
-    intake: intake && { waiting: intake.messageCount, consumers: intake.consumerCount },
+    intake,
   };
+}
+
+/** How a group's intake queue stands; undefined: there is none. */
+export async function readIntake(
+  link: BrokerLink,
+  { intakeQueue }: Pick<Topology, "intakeQueue">,
+): Promise<{ waiting: number; consumers: number } | undefined> {
+  const queue = await ifThere(link, (channel) => channel.checkQueue(intakeQueue));
+  return queue && { waiting: queue.messageCount, consumers: queue.consumerCount };
 }
 
 /** On a channel of its own, because RabbitMQ closes the channel that asks for what is not there. */

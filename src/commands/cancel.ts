@@ -14,6 +14,7 @@ import { StoryReader } from "./read-stories.ts";
 import type { CancelOutcome } from "../messages/job-cancel.ts";
 import { openSlurmRest } from "../slurm/rest/open-slurm-rest.ts";
 import { LocalShell } from "../shells/local.ts";
+import { localTime } from "../time/local.ts";
 import { plainLine, printJson, printLine } from "../text/terminal.ts";
 import { byWhom } from "./event-line.ts";
 import { CONFIG_OPTION, connectFromConfig, openConfig } from "./open-config.ts";
@@ -152,5 +153,5 @@ export function outcomeLine({ job, id, outcome, end, cancelledBy, error }: Cance
   const how =
     end.signal ?? (end.code === null || end.state === "completed" ? end.reason : `exit code ${end.code}`);
   const detail = how === null || end.state === "cancelled" ? by : ` (${how})`;
-  return `${name}  gone: ${end.state}${detail}${end.at === null ? "" : ` at ${end.at.slice(0, 19)}Z`}`;
+  return `${name}  gone: ${end.state}${detail}${end.at === null ? "" : ` at ${localTime(end.at)}`}`;
 }

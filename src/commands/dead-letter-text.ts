@@ -3,6 +3,9 @@ import { MAX_MESSAGE_BYTES } from "../messages/cloud-event.ts";
 import { parseJson, shapeOf, writeJson } from "../messages/json.ts";
 import type { DeadLetter } from "../messages/dead-letter.ts";
 import { plainLine, plainText } from "../text/terminal.ts";
+import { localTime } from "../time/local.ts";
+import { groupOf } from "./dead-filter.ts";
+import { fileOf } from "./event-line.ts";
 
 const LONGEST_ID = 100;
 /** So much of a body that is no message's text is shown. */
@@ -10,16 +13,23 @@ const SHOWN_BYTES = 512;
 /** JSON that is nested deeper is not set out: of 1 MiB its indents would make hundreds. */
 const MOST_INDENTS = 1_000_000;
 
-/** One line for a person: which message, since when, and why. */
-export function deadLetterLine(deadLetter: DeadLetter): string {
-  const { cause, error, firstSeen, attempts } = deadLetter;
-  const when = firstSeen === null ? "-".padEnd(20) : `${firstSeen.slice(0, 19)}Z`;
+/** One line for a person: which message, since when, whose, about what, and why. */
+export function deadLetterLine(deadLetter: DeadLetter, prefix: string): string {
+  const { cause, error, firstSeen, attempts, paths, trigger } = deadLetter;
+  const group = groupOf(deadLetter, prefix) ?? "-";
   const waited = attempts === 0 ? "" : `  (deferred ${attempts} ×)`;
-  return `${plainLine(cause.id, LONGEST_ID)}  ${when}  ${plainLine(error.code ?? "-")}  ${plainLine(error.message)}${waited}`;
+  return [
+    plainLine(cause.id, LONGEST_ID),
+    localTime(firstSeen ?? ""),
+    plainLine(trigger === null ? group : `${group}/${trigger}`),
+    plainLine(error.code ?? "-"),
+    fileOf(paths) || "-",
+    `${plainLine(error.message)}${waited}`,
+  ].join("  ");
 }
 
 /** What `list --json` says of a letter: all but its headers and body. */
-export function summaryJson(deadLetter: DeadLetter): object {
+export function summaryJson(deadLetter: DeadLetter, prefix: string): object {
   const {
     cause,
     error,
@@ -35,16 +45,17 @@ export function summaryJson(deadLetter: DeadLetter): object {
   } = deadLetter;
   return {
     ...{ id: cause.id, source: cause.source, type: cause.type, error, firstSeen, attempts },
+    group: groupOf(deadLetter, prefix),
     ...{ queue, trigger, exchange, routingKey, beamline, beamtimeId, paths, bytes: deadLetter.body.length },
   };
 }
 
 /** All of a letter: enough to publish it again by hand. */
-export function deadLetterJson(deadLetter: DeadLetter): object {
+export function deadLetterJson(deadLetter: DeadLetter, prefix: string): object {
   const text = textOf(deadLetter.body);
   const { headers = {}, ...properties } = deadLetter.properties;
   return {
-    ...summaryJson(deadLetter),
+    ...summaryJson(deadLetter, prefix),
     properties: Object.fromEntries(Object.entries(properties).filter(([, value]) => value !== undefined)),
     headers,
     ...(text === undefined ? { bodyBase64: deadLetter.body.toString("base64") } : { body: text }),

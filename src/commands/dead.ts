@@ -10,13 +10,22 @@ import { wrongUsage } from "../facility/wrong-usage.ts";
 import { isUnprovenEnd, samenessOf, withPlace, type DeadLetter } from "../messages/dead-letter.ts";
 import { outputTaken, plainJson, printJson, printLine, printText, sayLine } from "../text/terminal.ts";
 import { chooseDeadLetters } from "./choose-dead-letters.ts";
+import {
+  deadFilterOf,
+  groupOf,
+  isFiltered,
+  withFilterOptions,
+  type DeadFilter,
+  type FilterOptions,
+} from "./dead-filter.ts";
 import { deadLetterJson, deadLetterLine, deadLetterText, summaryJson } from "./dead-letter-text.ts";
+import { kindLine, kindsOf } from "./dead-summary.ts";
 import { CONFIG_OPTION, connectFromConfig, openConfig } from "./open-config.ts";
 import { requireTrigger } from "./replay-preview.ts";
 import { callAgain, pacer, RATE_OPTION } from "./option-values.ts";
 import { planReplay, replayLine, type Outcome } from "./replay-letter.ts";
 
-interface Options {
+interface Options extends FilterOptions {
   config?: string;
   json?: true;
 }
@@ -29,20 +38,27 @@ interface ReplayOptions extends Options {
 }
 
 export function deadCommand(): Command {
-  const list = new Command("list")
-    .description("one line for each dead letter: its id, when a worker first had it, why it is here")
+  const list = withFilterOptions(new Command("list"))
+    .description(
+      "one line for each dead letter: its id, when a worker first had it, whose, its file, why it is here",
+    )
     .option(...CONFIG_OPTION)
     .option("--json", "one JSON object a line")
     .action(listDeadLetters);
+  const summary = withFilterOptions(new Command("summary"))
+    .description("how many of each error code and trigger, since when, and one file of each")
+    .option(...CONFIG_OPTION)
+    .option("--json", "one JSON object a line")
+    .action(summarizeDeadLetters);
   const show = new Command("show")
     .description("everything of one dead letter: why, what to do, where from, headers, body")
     .argument("<id>", "its id, or the beginning of it that no other has")
     .option(...CONFIG_OPTION)
     .option("--json", "one JSON object a line")
     .action(showDeadLetter);
-  const replay = new Command("replay")
+  const replay = withFilterOptions(new Command("replay"))
     .description("send dead letters back to the queue they came from; what has run already is not run again")
-    .argument("[id...]", "only these; default: all that are there now")
+    .argument("[id...]", "only these; default: all of the group that are there now")
     .option(...CONFIG_OPTION)
     .option("--to-trigger <trigger>", "run this trigger alone, whatever its `on` says")
     .option("--again", "under a new id: also what has run already runs again")
@@ -50,37 +66,78 @@ export function deadCommand(): Command {
     .option(...RATE_OPTION)
     .option("--json", "one JSON object a line")
     .action(replayDeadLetters);
-  const drop = new Command("drop")
+  const drop = withFilterOptions(new Command("drop"))
     .description("remove dead letters for good; prints what it removes, with --json all of it")
     .argument("[id...]")
     .option(...CONFIG_OPTION)
-    .option("--all", "all that are there now")
+    .option("--all", "all of the group that are there now, or that the other options say")
     .option("--json", "one JSON object a line")
     .action(dropDeadLetters);
   const command = new Command("dead");
-  for (const one of [list, show, replay, drop]) command.addCommand(one);
+  for (const one of [list, summary, show, replay, drop]) command.addCommand(one);
   return command;
 }
 
 async function listDeadLetters(options: Options): Promise<void> {
-  const { lines, queue } = await withDeadLetters(options, async ({ deadLetters, client }) => {
-    const lines: string[] = [];
+  const { found, others, queue, filter } = await findDeadLetters(options, (one, prefix) =>
+    options.json === true ? plainJson(summaryJson(one, prefix)) : deadLetterLine(one, prefix),
+  );
+  for (const line of found) printText(line);
+  sayLine(`${tally(found.length, queue, filter)}${ofOthers(others)}`);
+}
+
+/**
+ * What is kept of each that fits. All are back on the queue then: a reader that stops listening, or that is slow, does not
+ * keep them.
+ */
+async function findDeadLetters<T>(options: Options, keep: (deadLetter: DeadLetter, prefix: string) => T) {
+  const config = openConfig(options.config);
+  const { prefix } = config.broker;
+  const filter = deadFilterOf(options, config);
+  return withDeadLetters(config, async ({ deadLetters, client }) => {
+    const found: T[] = [];
+    let others = 0;
     for await (const deadLetter of deadLetters.read()) {
-      lines.push(options.json === true ? plainJson(summaryJson(deadLetter)) : deadLetterLine(deadLetter));
+      if (filter.fits(deadLetter)) found.push(keep(deadLetter, prefix));
+      else if (!filter.isOfGroup(deadLetter)) others += 1;
     }
-    return { lines, queue: client.topology.deadQueue };
+    const { deadQueue: queue } = client.topology;
+    return { found, others, queue, filter };
   });
-  // Only now that they are back on the queue: a reader that stops listening, or that is slow, does not keep them.
-  for (const line of lines) printText(line);
-  sayLine(lines.length === 0 ? noDeadLetters(queue) : `${count(lines.length, "dead letter")} on ${queue}`);
+}
+
+async function summarizeDeadLetters(options: Options): Promise<void> {
+  const { found, others, queue, filter } = await findDeadLetters(options, (one, prefix) => ({
+    group: groupOf(one, prefix),
+    code: one.error.code,
+    trigger: one.trigger,
+    firstSeen: one.firstSeen,
+    path: one.paths[0] ?? null,
+  }));
+  for (const kind of kindsOf(found)) {
+    if (options.json === true) printJson(kind);
+    else printText(kindLine(kind));
+  }
+  sayLine(`${tally(found.length, queue, filter)}${ofOthers(others)}`);
+}
+
+function tally(number: number, queue: string, { words }: DeadFilter): string {
+  return number === 0
+    ? `no dead letters of ${words} on ${queue}`
+    : `${count(number, "dead letter")} of ${words} on ${queue}`;
+}
+
+function ofOthers(number: number): string {
+  return number === 0 ? "" : `; ${number} of other groups: --all-groups`;
 }
 
 async function showDeadLetter(id: string, options: Options): Promise<void> {
-  const chosen = await withDeadLetters(options, ({ deadLetters, client }) =>
+  const config = openConfig(options.config);
+  const chosen = await withDeadLetters(config, ({ deadLetters, client }) =>
     chooseDeadLetters(deadLetters, [id], client.topology.deadQueue),
   );
   for (const deadLetter of chosen) {
-    if (options.json === true) printJson(deadLetterJson(deadLetter));
+    if (options.json === true) printJson(deadLetterJson(deadLetter, config.broker.prefix));
     else printText(deadLetterText(deadLetter));
   }
 }
@@ -90,6 +147,7 @@ async function replayDeadLetters(ids: string[], options: ReplayOptions): Promise
   const { toTrigger } = options;
   if (toTrigger !== undefined) requireTrigger(toTrigger, config.triggers);
   const isDryRun = options.dryRun === true;
+  const filter = filterFor(ids, options, config);
   const held: string[] = [];
   // A dry run prints when the letters are back on their queue.
   const say = (line: string) => {
@@ -97,23 +155,27 @@ async function replayDeadLetters(ids: string[], options: ReplayOptions): Promise
     else printText(line);
   };
   const sender = new Sender(() => connectFromConfig(config, "dead replay"));
-  const replaying = withDeadLetters(options, async ({ deadLetters, client }) => {
+  if (filter !== undefined && !isDryRun) sayLine(`replaying the dead letters of ${filter.words}`);
+  const replaying = withDeadLetters(config, async ({ deadLetters, client }) => {
     const replayer = new Replayer({ deadLetters, client, sender }, config, options);
     const outcomes: Outcome["outcome"][] = [];
     const queue = client.topology.deadQueue;
     const onlyPresent = !isDryRun;
     const chosen =
       ids.length === 0 ? deadLetters.read({ onlyPresent }) : await chooseDeadLetters(deadLetters, ids, queue);
+    let others = 0;
     for await (const deadLetter of chosen) {
+      if (filter?.isOfGroup(deadLetter) === false) others += 1;
+      if (filter?.fits(deadLetter) === false) continue;
       const outcome = await replayer.replay(deadLetter);
       outcomes.push(outcome.outcome);
       say(options.json === true ? plainJson(outcome) : replayLine(outcome));
     }
-    return { outcomes, queue };
+    return { outcomes, queue, others };
   });
-  const { outcomes, queue } = await replaying.finally(() => sender.close());
+  const { outcomes, queue, others } = await replaying.finally(() => sender.close());
   for (const line of held) printText(line);
-  sayLine(tallyOf(outcomes, queue));
+  sayLine(`${tallyOf(outcomes, queue)}${ofOthers(others)}`);
   if (outcomes.includes("would-send")) {
     sayLine(
       "This is what the messages alone tell; the session, its data and Slurm are for the worker to look at.",
@@ -233,36 +295,53 @@ class Replayer {
   }
 }
 
+/** Ids say which; without them the group and whatever else was asked for. */
+function filterFor(ids: readonly string[], options: Options, config: MentoConfig): DeadFilter | undefined {
+  if (ids.length === 0) return deadFilterOf(options, config);
+  if (!isFiltered(options)) return undefined;
+  throw wrongUsage(
+    "Both ids and options that choose dead letters are given.",
+    "Leave the one or the other out.",
+  );
+}
+
 async function dropDeadLetters(ids: string[], options: Options & { all?: true }): Promise<void> {
   if ((ids.length === 0) !== (options.all === true)) {
     throw wrongUsage("mento dead drop needs ids, or --all.", "`mento dead list` shows the ids.");
   }
-  const { dropped, queue } = await withDeadLetters(options, async ({ deadLetters, client }) => {
+  const config = openConfig(options.config);
+  const { prefix } = config.broker;
+  const filter = filterFor(ids, options, config);
+  if (filter !== undefined) sayLine(`dropping the dead letters of ${filter.words}`);
+  const { dropped, queue, others } = await withDeadLetters(config, async ({ deadLetters, client }) => {
     const queue = client.topology.deadQueue;
-    let dropped = 0;
+    let [dropped, others] = [0, 0];
     const chosen =
       ids.length === 0
         ? deadLetters.read({ onlyPresent: true })
         : await chooseDeadLetters(deadLetters, ids, queue);
     for await (const deadLetter of chosen) {
+      if (filter?.isOfGroup(deadLetter) === false) others += 1;
+      if (filter?.fits(deadLetter) === false) continue;
       // First printed, then gone: what nobody has taken down is not dropped.
-      if (options.json === true) printJson(deadLetterJson(deadLetter));
-      else printLine(deadLetterLine(deadLetter));
+      if (options.json === true) printJson(deadLetterJson(deadLetter, prefix));
+      else printLine(deadLetterLine(deadLetter, prefix));
       await outputTaken();
       deadLetters.remove(deadLetter);
       dropped += 1;
     }
-    return { dropped, queue };
+    return { dropped, queue, others };
   });
-  sayLine(dropped === 0 ? noDeadLetters(queue) : `dropped ${count(dropped, "dead letter")} of ${queue}`);
+  const said = dropped === 0 ? noDeadLetters(queue) : `dropped ${count(dropped, "dead letter")} of ${queue}`;
+  sayLine(`${said}${ofOthers(others)}`);
 }
 
 /** Connects, reads, and puts back. */
 async function withDeadLetters<T>(
-  options: Options,
+  config: MentoConfig,
   work: (opened: { deadLetters: DeadLetters; client: BrokerClient }) => Promise<T>,
 ): Promise<T> {
-  const client = await connectFromConfig(openConfig(options.config), "dead");
+  const client = await connectFromConfig(config, "dead");
   try {
     const deadLetters = await DeadLetters.open(client);
     let result: T;

@@ -1,11 +1,17 @@
 import { Command, InvalidArgumentError } from "commander";
-import { publishDataReady } from "../broker/client.ts";
+import { publishDataReady, type BrokerClient } from "../broker/client.ts";
 import { subscribe, type Subscription } from "../broker/subscribe.ts";
+import { readIntake } from "../broker/topology.ts";
+import type { MentoConfig } from "../config/config.ts";
+import { count } from "../doctor/words.ts";
 import { errorText, Misconfigured } from "../errors.ts";
 import { cut } from "../text/cut.ts";
+import type { CloudEvent } from "../messages/cloud-event.ts";
 import type { DataReady } from "../messages/data-ready.ts";
 import { parseJson, type JsonValue } from "../messages/json.ts";
+import { readTriggerInput } from "../messages/trigger-input.ts";
 import { printJson, printLine, sayLine } from "../text/terminal.ts";
+import { matchTriggers } from "../triggers/match.ts";
 import { eventLine } from "./event-line.ts";
 import { MessageEnds } from "./message-ends.ts";
 import { textOf } from "../files/plain-file.ts";
@@ -74,6 +80,7 @@ async function publish(options: PublishOptions): Promise<void> {
     });
     if (json === true) printJson(event);
     else printLine(event.id);
+    if (config.triggers.length > 0) await sayWhatIsMissing(event, config, client);
     if (subscription !== undefined) {
       const allCompleted = await follow(subscription, new MessageEnds(event, config), options);
       if (!allCompleted) process.exitCode = 1;
@@ -81,6 +88,25 @@ async function publish(options: PublishOptions): Promise<void> {
   } finally {
     await client.close();
   }
+}
+
+/** Of the triggers and workers of this configuration's group: another group may want it. */
+async function sayWhatIsMissing(
+  event: CloudEvent,
+  { triggers, worker }: MentoConfig,
+  { link, topology }: BrokerClient,
+): Promise<void> {
+  const { matched, unmatched } = matchTriggers(readTriggerInput(event), triggers);
+  if (matched.length === 0) {
+    const why = unmatched.map(({ trigger, reason }) => `${trigger}: ${reason}`).join("; ");
+    sayLine(`mento: no trigger of this configuration wants it: ${why}.`);
+    return;
+  }
+  // The message is with the broker: a look that fails changes nothing of that.
+  const intake = await readIntake(link, topology).catch(() => ({ waiting: 0, consumers: 1 }));
+  if (intake !== undefined && intake.consumers > 0) return;
+  const waiting = intake === undefined ? "" : ` (${count(intake.waiting, "message")} waiting)`;
+  sayLine(`mento: no worker of group ${worker.group} takes it now${waiting}. Start one: mento worker.`);
 }
 
 /** Prints what happens to the message until its jobs have ended. True if all of them completed. */

@@ -12,6 +12,7 @@ import type { Trigger } from "../triggers/trigger-config.ts";
 import { fileOf } from "./event-line.ts";
 import { CONFIG_OPTION, connectFromConfig, openConfig } from "./open-config.ts";
 import { previewOf, requireTrigger } from "./replay-preview.ts";
+import { localTime } from "../time/local.ts";
 import { plainLine, printJson, printLine, sayLine } from "../text/terminal.ts";
 import { callAgain, pacer, RATE_OPTION, sinceOption, timeOption } from "./option-values.ts";
 
@@ -104,7 +105,7 @@ async function replay(options: ReplayOptions): Promise<void> {
 }
 
 function outcomeLine({ id, outcome, sentAs, time, paths }: Outcome): string {
-  const when = time === null ? "-".padEnd(20) : `${time.slice(0, 19)}Z`;
+  const when = localTime(time ?? "");
   const as = sentAs === null ? "" : ` as ${plainLine(sentAs, 150)}`;
   const what = (outcome === "sent" ? "sent" : "would be sent") + as;
   return `${when}  ${plainLine(id, 100)}  ${plainLine(fileOf(paths))}  ${what}`;

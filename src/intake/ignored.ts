@@ -2,7 +2,7 @@ import { messageEvent, type MessageEventData, type OutgoingEvent } from "../mess
 import type { SubmittedJob } from "../submission/method.ts";
 import { jobIdFor } from "../triggers/plan.ts";
 import { Superseded } from "../errors.ts";
-import type { MessageDeps, Message } from "./handle-message.ts";
+import type { MessageDeps, Message } from "./message.ts";
 
 /** No trigger wants the message: each says why. */
 export function unwanted(

@@ -1,5 +1,5 @@
 import { Deferred, MentoError, Misconfigured, Rejected, Unavailable, errorText } from "../errors.ts";
-import type { ReceivedMessage } from "./handle-message.ts";
+import type { ReceivedMessage } from "./message.ts";
 import { yieldForLarge } from "../messages/yield-for-large.ts";
 import type { Log } from "../log.ts";
 import { MAX_MESSAGE_BYTES, tooLarge } from "../messages/cloud-event.ts";

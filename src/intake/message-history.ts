@@ -1,4 +1,4 @@
-import type { QueuedPosition } from "./handle-message.ts";
+import type { QueuedPosition } from "./message.ts";
 import type { Received } from "../messages/received.ts";
 
 /** What our own headers say of a message that has waited or failed. */

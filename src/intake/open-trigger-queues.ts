@@ -2,7 +2,7 @@ import type { Admission } from "./admission.ts";
 import type { Sessions } from "../beamtime/session.ts";
 import { openIntake, type IntakeDeps } from "./intake.ts";
 import { Superseded } from "../errors.ts";
-import type { MessageDeps, ReceivedMessage } from "./handle-message.ts";
+import type { MessageDeps, ReceivedMessage } from "./message.ts";
 import { parseSubmitAnswer } from "../jobs/submit-said.ts";
 import { overtakenCommand, parseOvertaken, roomCommand } from "../jobs/permits.ts";
 import { noPermitYet } from "../submission/submit-answer.ts";

@@ -1,6 +1,6 @@
 import { LeftWaiting } from "./intake.ts";
 import { errorText, isOutage, MentoError } from "../errors.ts";
-import type { QueuedPosition, ReceivedMessage } from "./handle-message.ts";
+import type { QueuedPosition, ReceivedMessage } from "./message.ts";
 import type { Log } from "../log.ts";
 import { originOf } from "../messages/origin.ts";
 import type { Trigger } from "../triggers/trigger-config.ts";

@@ -11,7 +11,12 @@ export const DATA_READY_TYPE = "mento.data.ready.v1";
 // A NUL byte cannot be part of a path or of a program's argument on any Unix.
 const NO_NUL = String.raw`^[^\u0000]*$`;
 const text = z.string().min(1).regex(new RegExp(NO_NUL), "must not contain NUL bytes");
-const path = text.max(LONGEST_PATH);
+const ABSOLUTE = "an absolute path like /gpfs/current/raw/a.h5";
+/** Neither `raw/a.h5` nor `file:///raw/a.h5` nor `C:\\raw\\a.h5`: what it is relative to, nobody could know. */
+const path = z
+  .string()
+  .max(LONGEST_PATH)
+  .regex(new RegExp(String.raw`^/[^\u0000]*$`), `must be ${ABSOLUTE}, without NUL bytes`);
 
 /** Of one message: more is work for an hour, and belongs into several messages or a folder. */
 export const MAX_PATHS = 1000;
@@ -32,7 +37,7 @@ export const DataReady = z.strictObject({
   path: z
     .union(
       [path, z.array(path).min(1).max(MAX_PATHS)],
-      `must be a path of at most ${LONGEST_PATH} characters, or a list of 1 to ${MAX_PATHS}, without NUL bytes`,
+      `must be ${ABSOLUTE}, or a list of 1 to ${MAX_PATHS}, each of at most ${LONGEST_PATH} characters`,
     )
     .describe("The file or files, absolute, as seen at the beamline or on the core file system."),
   beamtimeId: BeamtimeId.optional().describe(

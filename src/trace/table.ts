@@ -71,7 +71,8 @@ function whyOf({ error, cancelledBy, job }: JobEventData): string {
 /** A message whose last word is not a job: it waits, was rejected, no trigger wanted it, or nobody has taken it. */
 function messageRows(story: Story): Row[] {
   const last = story.announced.at(-1);
-  if (last === undefined && story.jobs.size > 0) return [];
+  const isOver = last === undefined || last.data.reason === "already-run";
+  if (isOver && story.jobs.size > 0) return [];
   const ofJobs = [...story.jobs.values()].map(({ data: { times } }) => momentOf(times.submitted));
   if (last !== undefined && Math.max(-Infinity, ...ofJobs) >= last.at) return [];
   const [path = ""] = story.paths;

@@ -354,11 +354,8 @@ export class Tracker {
     letGo(watched, session);
   }
 
-  async #announce(
-    watched: Watched,
-    data: JobEventData,
-    { again = "", at = this.#deps.now() } = {},
-  ): Promise<void> {
+  async #announce(watched: Watched, data: JobEventData, more: { again?: string; at?: Date } = {}) {
+    const { again = "", at = this.#deps.now() } = more;
     const { traceparent } = watched.record;
     await this.#deps.announce(jobEvent(data, at, { again, traceparent }));
     watched.record = { ...watched.record, data };

@@ -2,12 +2,8 @@ import { brokerLost, type BrokerLink } from "../broker/connection.ts";
 import { careName, type LinkCare } from "../broker/link-care.ts";
 import { Publisher, type Publish } from "../broker/publisher.ts";
 import { ArrayCollector, arraySizes, type ArrayDeps } from "../intake/collect-array.ts";
-import {
-  handleMessage,
-  handleQueued,
-  type MessageDeps,
-  type ReceivedMessage,
-} from "../intake/handle-message.ts";
+import { handleMessage, handleQueued } from "../intake/handle-message.ts";
+import type { MessageDeps, ReceivedMessage } from "../intake/message.ts";
 import { openIntake } from "../intake/intake.ts";
 import { openTriggerQueues, roomAt } from "../intake/open-trigger-queues.ts";
 import { jobsDirectoryOf } from "../jobs/site-folders.ts";

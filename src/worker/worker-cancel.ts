@@ -8,7 +8,7 @@ import { askHost, cancelHere } from "../cancel/cancel-on-host.ts";
 import { destinationsOf } from "../config/config.ts";
 import { localJobsDirectory } from "../jobs/site-folders.ts";
 import { handleCancel } from "../cancel/handle-cancel.ts";
-import type { ReceivedMessage } from "../intake/handle-message.ts";
+import type { ReceivedMessage } from "../intake/message.ts";
 import type { CancelAnswer } from "../messages/job-cancel.ts";
 import type { WorkerDeps } from "./worker-deps.ts";
 

@@ -1,4 +1,5 @@
 import { expect, it } from "vitest";
+import { localTime } from "../../src/time/local.ts";
 import { outcomeLine } from "../../src/commands/cancel.ts";
 import type { CancelOutcome } from "../../src/messages/job-cancel.ts";
 
@@ -17,9 +18,9 @@ const end = {
 it.each<[string, CancelOutcome]>([
   [`${job}  cancelled`, { ...plain, outcome: "cancelled", cancelledBy: { who: "me", reason: null } }],
   [`4711 (${job})  cancelled`, { ...plain, job: "4711", outcome: "cancelled" }],
-  [`${job}  gone: completed at 2026-11-22T02:32:33Z`, { ...plain, end }],
+  [`${job}  gone: completed at ${localTime("2026-11-22T02:32:33Z")}`, { ...plain, end }],
   [
-    `${job}  gone: failed (exit code 7) at 2026-11-22T02:32:33Z`,
+    `${job}  gone: failed (exit code 7) at ${localTime("2026-11-22T02:32:33Z")}`,
     { ...plain, end: { ...end, state: "failed", code: 7, reason: "exit-code" } },
   ],
   [
@@ -27,7 +28,7 @@ it.each<[string, CancelOutcome]>([
     { ...plain, end: { ...end, state: "failed", code: null, reason: "timeout", at: null } },
   ],
   [
-    `${job}  gone: cancelled by daq: no beam at 2026-11-22T02:32:33Z`,
+    `${job}  gone: cancelled by daq: no beam at ${localTime("2026-11-22T02:32:33Z")}`,
     { ...plain, end: { ...end, state: "cancelled" }, cancelledBy: { who: "daq", reason: "no\nbeam" } },
   ],
   [`${job}  gone: it was just ending`, plain],

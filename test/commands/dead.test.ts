@@ -74,7 +74,7 @@ describe("a letter that is larger than a message", () => {
   });
 
   it("is whole in JSON", () => {
-    expect(deadLetterJson(large)).toMatchObject({ bodyBase64: bytes.toString("base64") });
+    expect(deadLetterJson(large, "mento")).toMatchObject({ bodyBase64: bytes.toString("base64") });
   });
 });
 

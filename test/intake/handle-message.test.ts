@@ -2,13 +2,8 @@ import { pino } from "pino";
 import { describe, expect, it } from "vitest";
 import type { Session } from "../../src/beamtime/session.ts";
 import { Deferred, MentoError, Superseded, Unavailable } from "../../src/errors.ts";
-import {
-  handleMessage,
-  handleQueued,
-  type MessageDeps,
-  type QueuedPosition,
-  type ReceivedMessage,
-} from "../../src/intake/handle-message.ts";
+import { handleMessage, handleQueued } from "../../src/intake/handle-message.ts";
+import type { MessageDeps, QueuedPosition, ReceivedMessage } from "../../src/intake/message.ts";
 import type { TrackingRecord } from "../../src/tracking/tracking-record.ts";
 import type { OutgoingEvent } from "../../src/messages/job-event.ts";
 import { METHODS } from "../../src/submission/methods.ts";

@@ -5,7 +5,7 @@ import { LinkCare } from "../../src/broker/link-care.ts";
 import type { BrokerLink } from "../../src/broker/connection.ts";
 import { topologyFor } from "../../src/broker/topology.ts";
 import { Deferred, MentoError, Rejected, Unavailable, type ErrorCode } from "../../src/errors.ts";
-import type { ReceivedMessage } from "../../src/intake/handle-message.ts";
+import type { ReceivedMessage } from "../../src/intake/message.ts";
 import { MessageEventData, type OutgoingEvent } from "../../src/messages/job-event.ts";
 import { eventually } from "../support/eventually.ts";
 import { CORE, jobEndedEvent } from "../triggers/job-ended.ts";

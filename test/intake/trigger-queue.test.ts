@@ -2,7 +2,7 @@ import { pino } from "pino";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { LeftWaiting } from "../../src/intake/intake.ts";
 import { BrokerUnavailable, Deferred, Rejected, Unavailable, type MentoError } from "../../src/errors.ts";
-import type { ReceivedMessage } from "../../src/intake/handle-message.ts";
+import type { ReceivedMessage } from "../../src/intake/message.ts";
 import { noPermitYet } from "../../src/submission/submit-answer.ts";
 import { TriggerQueue } from "../../src/intake/trigger-queue.ts";
 import { Trigger } from "../../src/triggers/trigger-config.ts";

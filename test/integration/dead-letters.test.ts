@@ -41,7 +41,8 @@ const linesOf = (stdout: string) =>
     .split("\n")
     .filter(Boolean)
     .map((line) => JSON.parse(line) as Record<string, unknown>);
-const listed = async () => linesOf((await dead("list", "--json")).stdout);
+const listed = async (...options: string[]) =>
+  linesOf((await dead("list", "--json", ...(options.length === 0 ? ["--all-groups"] : options))).stdout);
 
 /** Publishes what a worker rejects, and waits until it has. */
 async function reject(id: string, body: Buffer, properties: Options.Publish = {}): Promise<void> {
@@ -79,7 +80,7 @@ async function readOnce(): Promise<DeadLetter[]> {
 }
 
 describe("why was my message not processed", () => {
-  it("list says it in one line each: id, when, code, sentence", async () => {
+  it("list says it in one line each: id, when, whose, code, file, sentence", async () => {
     const [one, other] = [newId("oops"), newId("outside")];
     await reject(one, Buffer.from("{oops"));
     await reject(other, json({ path: "/etc/passwd", technique: "powder" }));
@@ -87,10 +88,12 @@ describe("why was my message not processed", () => {
     expect(code).toBe(0);
     const lines = stdout.trim().split("\n");
     expect(lines).toEqual([
-      expect.stringMatching(`^${one}  20\\d\\d-.*Z  not-json  The message is not JSON`),
-      expect.stringMatching(`^${other}  20\\d\\d-.*Z  path-outside-beamtime  /etc/passwd does not lie`),
+      expect.stringMatching(`^${one}  20\\d\\d-\\S*:\\d\\d  default  not-json  -  The message is not JSON`),
+      expect.stringMatching(
+        `^${other}  20\\S*  default  path-outside-beamtime  passwd  /etc/passwd does not`,
+      ),
     ]);
-    expect(stderr).toContain(`2 dead letters on ${deadQueue}`);
+    expect(stderr).toContain(`2 dead letters of group default on ${deadQueue}`);
     expect(await listed()).toMatchObject([
       { id: one, error: { code: "not-json" }, queue: client.topology.intakeQueue, attempts: 0 },
       { id: other, error: { code: "path-outside-beamtime" }, paths: ["/etc/passwd"] },
@@ -128,10 +131,11 @@ describe("why was my message not processed", () => {
   });
 
   it("says so if there is none, and no such one: exit 0 and 1", async () => {
-    for (const command of [["list"], ["replay"], ["drop", "--all"], ["replay", "--dry-run"]]) {
+    const commands = [["list"], ["summary"], ["replay"], ["drop", "--all"], ["replay", "--dry-run"]];
+    for (const command of commands) {
       const { code, stdout, stderr } = await dead(...command);
       expect({ code, stdout }).toEqual({ code: 0, stdout: "" });
-      expect(stderr).toContain(`no dead letters on ${deadQueue}`);
+      expect(stderr).toMatch(/no dead letters( of group default)? on /);
     }
     await putLetter("there-1");
     await putLetter("there-2");
@@ -150,6 +154,12 @@ describe("why was my message not processed", () => {
     expect((await dead("drop")).code).toBe(2);
     expect((await dead("drop", "some-id", "--all")).code).toBe(2);
     expect((await dead("replay", "--rate", "fast")).code).toBe(2);
+    expect((await dead("list", "--group", "a", "--all-groups")).code).toBe(2);
+    expect((await dead("replay", "some-id", "--code", "not-json")).code).toBe(2);
+    expect((await dead("list", "--since", "tomorrow")).code).toBe(2);
+    const code = await dead("list", "--code", "not-jason");
+    expect(code.code).toBe(2);
+    expect(code.stderr).toContain("did you mean not-json?");
     const trigger = await dead("replay", "--to-trigger", "pwder");
     expect(trigger.code).toBe(2);
     expect(trigger.stderr).toContain("It has powder, geometry");
@@ -286,7 +296,7 @@ describe("replay", () => {
       body: Buffer.from("by hand"),
       properties: { messageId: "hand-1" },
     });
-    const { code, stdout } = await dead("replay");
+    const { code, stdout } = await dead("replay", "--all-groups");
     expect(code).toBe(1);
     expect(stdout).toContain(`gone-1  left: The broker has no queue for ${site.prefix}.gone.intake`);
     expect(stdout).toContain("hand-1  left: it does not say which queue it came from");
@@ -311,8 +321,10 @@ describe("replay", () => {
       return (await listed()).length === 1 ? true : undefined;
     });
     expect((await listed())[0]).toMatchObject({ id: "limit-1", queue, error: { code: null } });
-    expect((await dead("list")).stdout).toMatch(/limit-1 .* - {2}Workers took it from .* again and again/);
-    expect((await dead("replay")).stdout).toContain(`limit-1  replayed to ${queue}`);
+    expect((await dead("list", "--group", "limited")).stdout).toMatch(
+      /limit-1 .* {2}limited {2}- {2}x {2}Workers took it from .* again and again/,
+    );
+    expect((await dead("replay", "--group", "limited")).stdout).toContain(`limit-1  replayed to ${queue}`);
     const back = await eventually("back in its queue", async () => (await channel.get(queue)) || undefined);
     expect(back.properties.headers).toMatchObject(OTHERS);
     expect(back.properties.headers).not.toHaveProperty("mento-queue");
@@ -406,6 +418,56 @@ describe("replay of a job's event that RabbitMQ itself gave up", () => {
     const back = await eventually("back in its queue", async () => (await channel.get(queue)) || undefined);
     expect(back.properties.headers).not.toHaveProperty("mento-exchange");
     channel.ack(back);
+  });
+});
+
+describe("of several groups, a command", () => {
+  const of = (group: string, more: object = {}) => ({
+    "mento-queue": `${site.prefix}.${group}.intake`,
+    ...more,
+  });
+  const ids = async (...options: string[]) => (await listed(...options)).map(({ id }) => id);
+
+  it("takes its own group's unless it is told which, and says how many others there are", async () => {
+    await putLetter("own-1");
+    await putLetter("other-1", of("p62"));
+    await putLetter("other-2", of("p62", { "mento-error-code": "wrong-beamline" }));
+    expect(await ids("--code", "not-json")).toEqual(["own-1"]);
+    const list = await dead("list");
+    expect(list.stderr).toContain("1 dead letter of group default on ");
+    expect(list.stderr).toContain("; 2 of other groups: --all-groups");
+    expect(await ids("--group", "p62")).toEqual(["other-1", "other-2"]);
+    const dropping = await dead("drop", "--all");
+    expect(dropping.stderr).toMatch(/^dropping the dead letters of group default\n/);
+    expect(dropping.stdout).toContain("own-1");
+    expect((await dead("replay")).stderr).toMatch(/^replaying the dead letters of group default\nno dead/);
+    expect(await ids()).toEqual(["other-1", "other-2"]);
+    await dead("drop", "--all", "--group", "p62", "--code", "wrong-beamline");
+    expect(await ids()).toEqual(["other-1"]);
+    await dead("drop", "--all", "--all-groups");
+    expect(await ids()).toEqual([]);
+  });
+
+  it("chooses by path, beamline and time; and counts them by code and trigger", async () => {
+    const letter = (path: string, beamline: string) => json({ path, beamline });
+    const seen = (time: string) => ({ "mento-first-seen": time });
+    await putLetter("a", seen("2026-11-22T12:00:00.000Z"), letter("/gpfs/current/raw/s1/a.h5", "p11"));
+    await putLetter("b", seen(new Date().toISOString()), letter("/gpfs/current/raw/s2/b.h5", "p11"));
+    await putLetter(
+      "c",
+      of("default", { "mento-trigger": "powder" }),
+      letter("/gpfs/current/raw/s2/c.h5", "p62"),
+    );
+    expect(await ids("--path", "raw/s2/")).toEqual(["b", "c"]);
+    expect(await ids("--beamline", "P11")).toEqual(["a", "b"]);
+    expect(await ids("--since", "1h")).toEqual(["b"]);
+    const { stdout } = await dead("summary", "--json");
+    expect(linesOf(stdout)).toMatchObject([
+      { group: "default", code: "not-json", trigger: null, count: 2, path: "/gpfs/current/raw/s2/b.h5" },
+      { group: "default", code: "not-json", trigger: "powder", count: 1 },
+    ]);
+    const [first] = (await dead("summary")).stdout.split("\n");
+    expect(first).toMatch(/^ +2 {2}not-json {2}default {2}newest 20\S+ {2}b\.h5$/);
   });
 });
 

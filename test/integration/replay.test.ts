@@ -59,7 +59,7 @@ describe("mento replay", () => {
 
     const again = await replay("--since", "1h", "--trigger", "late");
     expect(again.code).toBe(0);
-    expect(again.stdout).toMatch(new RegExp(`^20\\d\\d-.*Z {2}${id} {2}scan_.*\\.dat {2}sent$`, "m"));
+    expect(again.stdout).toMatch(new RegExp(`^20\\d\\d-\\S*:\\d\\d {2}${id} {2}scan_.*\\.dat {2}sent$`, "m"));
     expect(again.stdout).not.toContain(other.id);
     expect(again.stderr).toContain(`sent to ${client.topology.intakeQueue} for late`);
     expect(again.stderr).toContain("that it does not want");

@@ -8,12 +8,18 @@ describe("a mistake in a message's form is said in plain words, with its place, 
   it.each([
     [
       {},
-      "data.path: must be a path of at most 4096 characters, or a list of 1 to 1000, without NUL bytes, and is missing",
+      "data.path: must be an absolute path like /gpfs/current/raw/a.h5, or a list of 1 to 1000, each of at most 4096 characters, and is missing",
     ],
     [
       { path: 17 },
-      "data.path: must be a path of at most 4096 characters, or a list of 1 to 1000, without NUL bytes, not 17",
+      "data.path: must be an absolute path like /gpfs/current/raw/a.h5, or a list of 1 to 1000, each of at most 4096 characters, not 17",
     ],
+    ...["raw/a.h5", "file:///gpfs/current/raw/a.h5", "C:\\data\\a.h5", "", "./a"].map(
+      (path): [unknown, string] => [
+        { path },
+        `data.path: must be an absolute path like /gpfs/current/raw/a.h5, without NUL bytes, not ${`the text ${JSON.stringify(path)}`}`,
+      ],
+    ),
     [{ path: "/a", detector: 5 }, "data.detector: must be text, not 5"],
     [{ path: "/a", detector: "" }, "data.detector: must not be empty"],
     [{ path: "/a", parameters: [1] }, "data.parameters: must be an object, not a list"],
