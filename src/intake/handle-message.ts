@@ -241,7 +241,7 @@ async function recordAndAnnounce(
   plan: JobPlan,
   position: QueuePosition | null,
   { job, target }: Collected,
-  { input, received }: Message,
+  { input }: Message,
   deps: MessageDeps,
 ): Promise<void> {
   const { trigger, traceparent } = plan;

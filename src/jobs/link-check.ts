@@ -40,32 +40,62 @@ export function linkCheck({ paths, texts, folders, secrets }: DataHere): string 
   const checks = paths.map((path, index) => {
     const { dir, base } = /(^|\/)\.\.?\/?$/.test(path) ? { dir: path, base: "" } : posix.parse(path);
     if (!path.startsWith("/")) return `say ${quote(`outside ${index} ${path.replaceAll("\n", " ")}`)}`;
-    return `index=${index}; ! cd -P ${quote(dir)} 2>/dev/null || entry ${quote(base)}`;
+    return `index=${index}; ! enter ${quote(dir)} || entry ${quote(base)}`;
   });
   const inTexts = texts.map((pieces, at) => {
     const assigned = pieces.map((piece, number) => `p${number}=${quote(piece).replaceAll("\r", `'"$cr"'`)}`);
     return `index=${paths.length + at} end=${pieces.length}\n${assigned.join("\n")}\ntext`;
   });
   // Of a text with one, `sbatch` would say that the script has DOS line breaks.
-  return `LC_ALL=C names=0 entries=0 seen=/ begun=$(date +%s) cr=$(printf '\\r')
+  return `LC_ALL=C names=0 entries=0 seen=/ clean= begun=$(date +%s) cr=$(printf '\\r')
+procs=:$(awk '$3 == "proc" { printf "%s:", $2 }' /proc/mounts)
 ${known.join("\n")}
 is_inside() { case $1/ in ${patterns.length === 0 ? "''" : patterns.join(" | ")}) ;; *) return 1 ;; esac; }
 outside() { say "outside $index $(printf %s "$real" | tr '\\n' ' ')"; }
+# Whether a name leads through /proc: its links lead each process elsewhere, to where it works or what it has open.
+through_proc() {
+  to_go=$1 at= hops=0
+  while [ -n "$to_go" ]; do
+    step=\${to_go%%/*}
+    case $to_go in */*) to_go=\${to_go#*/} ;; *) to_go= ;; esac
+    case $step in '' | .) continue ;; ..) at=\${at%/*}; continue ;; esac
+    at=$at/$step
+    case $procs in *":$at:"*) return 0 ;; esac
+    [ -L "$at" ] || continue
+    hops=$((hops + 1))
+    [ $hops -le 40 ] || return 0
+    target=$(readlink -n -- "$at" && printf .) || return 0
+    target=\${target%.}
+    case $target in /*) at= ;; *) at=\${at%/*} ;; esac
+    to_go=$target/$to_go
+  done
+  return 1
+}
+not_by_proc() { ! through_proc "$1" || { real=$at; outside; }; }
+# Neighbours lie in one folder.
+enter() {
+  [ "$1" = "$clean" ] || not_by_proc "$1"
+  clean=$1
+  cd -P "$1" 2>/dev/null
+}
+one_entry() {
+  entries=$((entries + 1))
+  [ $((entries % 64)) != 0 ] || [ $(($(date +%s) - begun)) -le ${MOST_SECONDS} ] || {
+    echo "the look at what the job is told took over ${MOST_SECONDS} s" >&2
+    exit 1
+  }
+}
 # What is called so in this folder; whatever it is not there is no harm.
 entry() {
   [ -e "./$1" ] || [ -L "./$1" ] || return 0
   real=$PWD/$1
   case $seen in *"//$real//"*) return 0 ;; esac
   seen=$seen/$real//
-  entries=$((entries + 1))
-  [ $((entries % 64)) != 0 ] || [ $(($(date +%s) - begun)) -le ${MOST_SECONDS} ] || {
-    echo "the look at what the job is told took over ${MOST_SECONDS} s" >&2
-    exit 1
-  }
+  one_entry
   # A name may end with a newline.
   case $1 in
     . | ..) real=$(cd -P "./$1" && pwd) || return 0 ;;
-    *) [ ! -L "./$1" ] || { real=$(readlink -m "./$1" && printf .) || exit 1; real=\${real%??}; } ;;
+    *) [ ! -L "./$1" ] || { not_by_proc "$PWD/$1"; real=$(readlink -m "./$1" && printf .) || exit 1; real=\${real%??}; } ;;
   esac
   is_inside "$real" || outside
   for secret in ${secrets.map(quote).join(" ")}; do
@@ -79,18 +109,34 @@ entry() {
   [ "$led" = "$folder/$named" ] || ! cd -P "\${led%/*}" 2>/dev/null || data_files "\${led##*/}"
   cd "$folder" || exit 1
 }
-# There may be thousands: one process for all that are links.
+# There may be thousands: where those lead that are links, two processes tell. None has a newline in its name.
 data_files() {
+  count=0
   for f in "./\${1%_master.*}"_data_*; do
+    one_entry
+    [ ! -L "$f" ] || count=$((count + 1))
     for secret in ${secrets.map(quote).join(" ")}; do
       [ ! "$f" -ef "$secret" ] || { real=$PWD/\${f#./}; outside; }
     done
   done
-  led_to=$(for f in "./\${1%_master.*}"_data_*; do [ ! -L "$f" ] || printf '%s\\0' "$f"; done | xargs -0 -r readlink -m --) || exit 1
-  [ -z "$led_to" ] || while IFS= read -r real; do is_inside "$real" || outside; done <<mento-links
+  [ $count -gt 0 ] || return 0
+  targets=$(linked "$1" | xargs -0 readlink --) && led_to=$(linked "$1" | xargs -0 readlink -m --) || exit 1
+  while IFS= read -r target; do
+    one_entry
+    count=$((count - 1))
+    case $target in /*) ;; *) target=$PWD/$target ;; esac
+    [ "\${target%/*}" = "$clean" ] || not_by_proc "\${target%/*}"
+    clean=\${target%/*}
+    [ ! -L "$target" ] || not_by_proc "$target"
+  done <<mento-links
+$targets
+mento-links
+  [ $count = 0 ] || { real=$PWD; outside; }
+  while IFS= read -r real; do is_inside "$real" || outside; done <<mento-links
 $led_to
 mento-links
 }
+linked() { for f in "./\${1%_master.*}"_data_*; do [ ! -L "$f" ] || printf '%s\\0' "$f"; done; }
 text() {
   begin=0
   while [ $begin -lt $end ]; do
@@ -118,6 +164,7 @@ down() {
     ! is_inside "$PWD" || { beyond=outside; shorter "$name"; }
     one_more
     [ -n "$rest" ] && [ -d "./$name" ] || entry "$name"
+    [ ! -L "./$name" ] || not_by_proc "$PWD/$name"
     cd -P "./$name" 2>/dev/null || return
     folders=$((folders + 1)) real=$PWD
     [ $folders -le ${MOST_FOLDERS} ] || say "too-long $index"

@@ -39,7 +39,7 @@ const Submitted = z.object({
 export type SubmittedRecord = z.infer<typeof Submitted>;
 
 /** As `date` writes it. */
-const At = z.string().max(35).pipe(z.iso.datetime());
+export const At = z.string().max(35).pipe(z.iso.datetime());
 const Started = z.object({ at: At, node: HostName });
 export type StartedRecord = z.infer<typeof Started>;
 

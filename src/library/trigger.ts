@@ -40,7 +40,7 @@ import { quote } from "../shells/quote.ts";
 import type { Shell } from "../shells/shell.ts";
 import { Observers } from "../tracking/observer.ts";
 import { Tracker } from "../tracking/tracker.ts";
-import { argumentFor, HERE, planJob, type JobPlan } from "../triggers/plan.ts";
+import { argumentFor, HERE, planJob, RUN_TYPE, type JobPlan } from "../triggers/plan.ts";
 import { Trigger as TriggerConfig } from "../triggers/trigger-config.ts";
 import { submittedData } from "../submission/submitted-data.ts";
 
@@ -334,7 +334,7 @@ function libraryInput(id: string): TriggerInput {
     specversion: "1.0" as const,
     id,
     source: SOURCE,
-    type: "mento.run",
+    type: RUN_TYPE,
     time: new Date().toISOString(),
   };
   return {

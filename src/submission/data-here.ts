@@ -4,7 +4,7 @@ import { Rejected } from "../errors.ts";
 import type { DataHere } from "../jobs/link-check.ts";
 import { localData, localJobsDirectory, slurmJobsDirectory, type SiteFolders } from "../jobs/site-folders.ts";
 import { quotedBytes } from "../shells/quote.ts";
-import type { JobPlan } from "../triggers/plan.ts";
+import { RUN_TYPE, type JobPlan } from "../triggers/plan.ts";
 import type { SubmitTarget } from "./method.ts";
 
 /** What jobs on this host may be given, beside what the job before has left. */
@@ -61,7 +61,23 @@ export function dataHere(plan: JobPlan, { dataHere }: SubmitTarget): DataHere | 
   const roots = [...folders, causeDirectory, core, beamline, node].filter((one) => one != null);
   const known = [...new Set([...paths, ...announcedPaths, ...causeResults])];
   for (const path of known) if (SEPARATED.test(path)) throw separated(path);
+  requireOwnWorkdir(plan, roots);
   return { folders, secrets, paths: known, texts: textsOf(plan, roots) };
+}
+
+/**
+ * In a folder of the session's a name that a message gives is whatever the session's account has put there. Whoever runs a
+ * program by himself, from where he is, gives it names of his own.
+ */
+function requireOwnWorkdir({ workdir, cause }: JobPlan, roots: readonly string[]): void {
+  const place = posix.normalize(`${workdir ?? ""}/`);
+  const isInside = roots.some((root) => place.startsWith(posix.normalize(`${root}/`)));
+  if (!isInside || cause.type === RUN_TYPE) return;
+  throw new Rejected({
+    code: "wrong-argument",
+    message: `The job would work in ${workdir ?? ""}, which the session's account can write to, as the worker's account.`,
+    hint: "Leave workdir out, and give the program paths: {{ path }}, {{ results }}. Or run the job on a node.",
+  });
 }
 
 /** A job's texts are looked at in a script of a sane size, and that takes time for each path that may begin in one. */
@@ -69,8 +85,6 @@ const MOST_BYTES = 512 * 1024;
 const MOST_PATHS = 4_000;
 /** PATH_MAX. */
 const LONGEST_PATH = 4096;
-/** Of a relative name no more is looked at. */
-const LONGEST_NAME = 512;
 
 /**
  * All that a program is told in its arguments, variables or input in which a path may begin, cut where one does.
@@ -85,24 +99,15 @@ function textsOf({ argv, env, workdir, stdin }: JobPlan, roots: readonly string[
     "g",
   );
   const told = [...new Set([...argv, ...Object.values(env), stdin ?? ""])];
-  const isInside = named.some((root) => `${workdir ?? ""}/`.startsWith(`${root}/`));
-  const relative = isInside ? told.flatMap((text) => relativeIn(text, workdir ?? "")) : [];
-  const absolute = [...told, workdir ?? ""]
+  const texts = [...told, workdir ?? ""]
     .map((text) => text.split(begins))
     .map((pieces) => (pieces[0]?.search(begins) === 0 ? pieces : pieces.slice(1)))
     .map((pieces) => pieces.map((piece) => piece.slice(0, LONGEST_PATH)))
     .filter((pieces) => pieces.length > 0);
-  const texts = [...absolute, ...relative];
   const bytes = texts.flat().reduce((sum, piece) => sum + quotedBytes(piece), 0);
   const count = texts.flat().length;
   if (bytes > MOST_BYTES || count > MOST_PATHS) throw tooLong(`${count} paths in ${bytes} bytes`);
   return texts;
-}
-
-/** Names in a text that a program may look for where it is: each that begins after what is no part of one. */
-function relativeIn(text: string, workdir: string): string[][] {
-  const begins = [...text.matchAll(/(?<![\w./-])[^\s/]/gu)].slice(0, MOST_PATHS + 1);
-  return begins.map(({ index }) => [`${workdir}/${text.slice(index, index + LONGEST_NAME)}`]);
 }
 
 /** What is one name here may be two to a program that is given a list: the second would begin anew, anywhere. */

@@ -3,7 +3,7 @@ import { Deferred, MentoError, Misconfigured, Rejected, Superseded } from "../er
 import { dataCheckId, type DataWanted } from "../jobs/data-check.ts";
 import { directoryOf } from "../jobs/directory.ts";
 import type { SubmitAnswer } from "../jobs/submit-said.ts";
-import { FolderName } from "../jobs/record-schema.ts";
+import { At, FolderName } from "../jobs/record-schema.ts";
 import { lastLines } from "../shells/answer-lines.ts";
 import { tooManyPending } from "../slurm/slurm-now.ts";
 import { checkForm } from "../messages/check-form.ts";
@@ -18,8 +18,8 @@ const ReportedState = z.string().regex(/^[!-~]{1,255}$/);
 /** What the run script's second line says of the submit that made the job: the account can have written it. */
 const SubmittedRequest = z.looseObject({
   /** Over the REST API alone, whose job writes its directory only when it begins. */
-  submittedAt: z.iso.datetime().optional(),
-  receivedAt: z.iso.datetime().optional(),
+  submittedAt: At.optional(),
+  receivedAt: At.optional(),
   paths: z.array(z.string()),
   array: FolderName.optional(),
   allocation: z
@@ -149,7 +149,7 @@ function hostOf(said: string | null, { hosts }: SubmitTarget): string {
 
 /** A host whose `date` says anything else has no time to tell. */
 function timeOf(said: string | null): string | undefined {
-  return z.iso.datetime().safeParse(said).data;
+  return At.safeParse(said).data;
 }
 
 /** strerror(3), in the C locale, which our commands run in. */

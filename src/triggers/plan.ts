@@ -78,6 +78,9 @@ export type JobsFolderOf = (method: JobMethod, session: { id: string; corePath: 
 /** Where results go on the core file system, below the session's folder (MENTO, `prepare_results_filename`). */
 export const RESULTS_FOLDER = "processed/onlineanalysis";
 
+/** The type of what a program is run by that no message asks for: by the library, or `mento run`. */
+export const RUN_TYPE = "mento.run";
+
 /** Methods whose jobs run on this host, and see the beamline's file system. */
 export const HERE: readonly JobMethod[] = ["local-bash-script"];
 /** Methods whose jobs run as the worker's account: what they write goes where nobody else could have put a link. */

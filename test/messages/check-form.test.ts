@@ -17,7 +17,7 @@ describe("a mistake in a message's form is said in plain words, with its place, 
     ...["raw/a.h5", "file:///gpfs/current/raw/a.h5", "C:\\data\\a.h5", "", "./a"].map(
       (path): [unknown, string] => [
         { path },
-        `data.path: must be an absolute path like /gpfs/current/raw/a.h5, without NUL bytes, not ${`the text ${JSON.stringify(path)}`}`,
+        `data.path: must be an absolute path like /gpfs/current/raw/a.h5, without NUL bytes, not the text ${JSON.stringify(path)}`,
       ],
     ),
     [{ path: "/a", detector: 5 }, "data.detector: must be text, not 5"],

@@ -15,6 +15,7 @@ function given(plan: Partial<JobPlan>, of: Session | null = session): ReturnType
   const whole = {
     ...{ paths: [], announcedPaths: [], causeResults: [], causeDirectory: null, session: of },
     ...{ argv: ["/bin/cat"], env: {}, workdir: null, stdin: null },
+    cause: { source: "/s", id: "1", type: "mento.data.ready.v1" },
     ...plan,
   } as unknown as JobPlan;
   return dataHere(whole, { dataHere: dataHereOf(site, of) } as SubmitTarget);
@@ -55,7 +56,6 @@ describe("what a job of the worker's account is given", () => {
       { stdin: "/gpfs/current/a\n/gpfs/current/b c\n" },
       ["/gpfs/current/a", "/gpfs/current/b c"],
     ],
-    ["a working directory", { workdir: "/core/11010000/shared" }, ["/core/11010000/shared"]],
     ["a script", { argv: ["sh", "-c", "cat '/gpfs/current/a'"] }, ["/gpfs/current/a"]],
     [
       "the data at the core",
@@ -93,6 +93,16 @@ describe("what a job of the worker's account is given", () => {
   it("may lie in folders with names of any language, and with brackets", () => {
     const paths = ["/gpfs/current/raw/Maß/試料/a (2)/b[1]/c-/d.h5", "/gpfs/current//raw/x, y.h5"];
     expect(given({ paths })?.paths).toEqual(paths);
+  });
+
+  it("works in no folder of the session's, unless whoever runs it is there himself", () => {
+    for (const workdir of ["/core/11010000/shared", "/gpfs/current", "/own/jobs/../..//gpfs/current/raw"]) {
+      const cause = { source: "/s", id: "1", type: "mento.data.ready.v1" };
+      const refused = expect.objectContaining({ code: "wrong-argument" }) as Error;
+      expect(() => given({ workdir, cause })).toThrow(refused);
+      expect(given({ workdir, cause: { ...cause, type: "mento.run" } })).not.toBeNull();
+    }
+    expect(given({ workdir: "/opt/programs" })).not.toBeNull();
   });
 
   it("is nothing where no folder is allowed", () => {

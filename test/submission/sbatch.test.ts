@@ -237,6 +237,7 @@ describe("the answer of the remote call", () => {
       { allocation: { reservation: null, partition: "\u001b[2J", time: "1:00" } },
     ],
     ["an array elsewhere", { array: "../../x" }],
+    ["a time without end", { receivedAt: `2026-11-30T09:00:00.${"1".repeat(3_000_000)}Z` }],
   ])("is believed without the account's request, if that has %s", async (_, forged) => {
     const request = { receivedAt: "2026-01-01T00:00:00.000Z", paths: plan.paths, ...forged };
     const said = `mento:submitted 4711 # mento-request: ${JSON.stringify(request)}\n`;
