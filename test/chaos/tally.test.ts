@@ -35,6 +35,23 @@ describe("the tally of a chaos run", () => {
     expect(violationsOf(GOOD)).toEqual([]);
   });
 
+  it("finds events of one id that are not one event, by their times too", () => {
+    const later = { ...event("completed"), time: "2026-04-04T10:00:01.000Z" };
+    expect(seenIn({ events: [...GOOD.events, later] })).toEqual([
+      "events job-1/completed are not the same event",
+    ]);
+  });
+
+  it("takes a message that came again when all had run, and no other that was ignored", () => {
+    const ignored = (reason: string): SeenEvent => ({
+      ...event("submitted"),
+      type: "mento.message.ignored.v1",
+      data: { cause: { id: "message-1" }, reason, reasons: [] } as unknown as SeenEvent["data"],
+    });
+    expect(seenIn({ events: [...GOOD.events, ignored("already-run")] })).toEqual([]);
+    expect(seenIn({ events: [...GOOD.events, ignored("no-trigger")] })).toEqual(["mento.message.ignored.v1"]);
+  });
+
   it("finds a job that was submitted twice, was never submitted, or ran twice", () => {
     const two = new Map([
       ...GOOD.slurmJobs,

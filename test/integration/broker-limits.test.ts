@@ -141,7 +141,7 @@ describe("dead replay", () => {
     const second = `second-${randomUUID().slice(0, 8)}`;
     await put("first", { "mento-queue": other });
     await put(second, { "mento-queue": topology.intakeQueue });
-    const { code, stdout } = await tryMento(["dead", "replay", "-c", site.configFile]);
+    const { code, stdout } = await tryMento(["dead", "replay", "--all-groups", "-c", site.configFile]);
     expect(code).toBe(1);
     expect(stdout).toMatch(new RegExp(`^first {2}left: .*\\n${second} {2}replayed`));
     await site.event("job.completed", second);

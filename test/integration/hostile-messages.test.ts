@@ -483,11 +483,11 @@ describe("what the broker itself puts away", () => {
       });
       expect(answer).toBe("ack");
       const listed = await eventually("it is a dead letter", async () => {
-        const { stdout } = await mento("dead", "list", "-c", away.configFile);
+        const { stdout } = await mento("dead", "list", "--all-groups", "-c", away.configFile);
         return stdout.includes("expired") ? stdout : undefined;
       });
       expect(listed).not.toContain("default.jobs");
-      const replayed = await tryMento(["dead", "replay", "--json", "-c", away.configFile]);
+      const replayed = await tryMento(["dead", "replay", "--all-groups", "--json", "-c", away.configFile]);
       const outcomes = replayed.stdout
         .trim()
         .split("\n")
