@@ -139,12 +139,17 @@ function eventViolations({ id, jobId, state }, events, slurmId) {
 }
 
 /**
- * What two announcements of one event must agree in.
+ * What two announcements of one event must agree in. When its data was ready is its producer's word, who may publish it
+ * again with another.
  *
  * @param {SeenEvent} event
  */
 function factsOf({ type, time, data: { job, slurm, paths, times, exit, results } }) {
-  return JSON.stringify({ type, time, job, slurm, paths, times, exit, results });
+  const { received, submitted, started, ended } = times;
+  return JSON.stringify({
+    ...{ type, time, job, slurm, paths, exit, results },
+    ...{ received, submitted, started, ended },
+  });
 }
 
 /**

@@ -64,7 +64,7 @@ through_proc() {
     [ -L "$at" ] || continue
     hops=$((hops + 1))
     [ $hops -le 40 ] || return 0
-    target=$(readlink -n -- "$at" && printf .) || return 0
+    target=$(readlink -n -- "$at" && printf .) || exit 1
     target=\${target%.}
     case $target in /*) at= ;; *) at=\${at%/*} ;; esac
     to_go=$target/$to_go
