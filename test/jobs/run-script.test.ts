@@ -341,7 +341,8 @@ echo "$made"
       const { status } = spawnSync(
         shell,
         ["-c", 'exec "$0" "$1" >> "$2"', shell, job.script, `${job.directory}/job.log`],
-        { env },
+        // From a socket, and without SHLVL, bash takes itself for a login over the network, and reads ~/.bashrc.
+        { env, stdio: ["ignore", "pipe", "pipe"] },
       );
       expect(status).toBe(0);
       const printed = readFileSync(join(job.directory, "job.log"), "utf8").split("\0");
