@@ -3,7 +3,7 @@ import type { MentoConfig } from "../config/config.ts";
 import { ERROR_CODES } from "../errors.ts";
 import { wrongUsage } from "../facility/wrong-usage.ts";
 import type { DeadLetter } from "../messages/dead-letter.ts";
-import { meant } from "../text/nearest.ts";
+import { nearest } from "../text/nearest.ts";
 import { sinceOption } from "./option-values.ts";
 
 /** Which dead letters a command is for. */
@@ -41,10 +41,9 @@ export function deadFilterOf(options: FilterOptions, { broker, worker }: MentoCo
   if (allGroups && group !== undefined)
     throw wrongUsage("Both --group and --all-groups are given.", "Leave one of them out.");
   if (code !== undefined && code !== "-" && !Object.hasOwn(ERROR_CODES, code)) {
-    throw wrongUsage(
-      `There is no error code ${code}.`,
-      meant(code, Object.keys(ERROR_CODES)) || "docs/errors.md lists them.",
-    );
+    const near = nearest(code, Object.keys(ERROR_CODES));
+    const hint = near === undefined ? "docs/errors.md lists them." : `Did you mean ${near}?`;
+    throw wrongUsage(`There is no error code ${code}.`, hint);
   }
   const wanted = group ?? worker.group;
   const isOfGroup = (one: DeadLetter) => allGroups || groupOf(one, broker.prefix) === wanted;

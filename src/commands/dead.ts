@@ -46,7 +46,7 @@ export function deadCommand(): Command {
     .option("--json", "one JSON object a line")
     .action(listDeadLetters);
   const summary = withFilterOptions(new Command("summary"))
-    .description("how many of each error code and trigger, since when, and one file of each")
+    .description("how many of each error code and trigger, when the newest came, and its file")
     .option(...CONFIG_OPTION)
     .option("--json", "one JSON object a line")
     .action(summarizeDeadLetters);
@@ -121,10 +121,10 @@ async function summarizeDeadLetters(options: Options): Promise<void> {
   sayLine(`${tally(found.length, queue, filter)}${ofOthers(others)}`);
 }
 
-function tally(number: number, queue: string, { words }: DeadFilter): string {
+function tally(number: number, queue: string, filter: DeadFilter): string {
   return number === 0
-    ? `no dead letters of ${words} on ${queue}`
-    : `${count(number, "dead letter")} of ${words} on ${queue}`;
+    ? noDeadLetters(queue, filter)
+    : `${count(number, "dead letter")} of ${filter.words} on ${queue}`;
 }
 
 function ofOthers(number: number): string {
@@ -175,7 +175,7 @@ async function replayDeadLetters(ids: string[], options: ReplayOptions): Promise
   });
   const { outcomes, queue, others } = await replaying.finally(() => sender.close());
   for (const line of held) printText(line);
-  sayLine(`${tallyOf(outcomes, queue)}${ofOthers(others)}`);
+  sayLine(`${tallyOf(outcomes, queue, filter)}${ofOthers(others)}`);
   if (outcomes.includes("would-send")) {
     sayLine(
       "This is what the messages alone tell; the session, its data and Slurm are for the worker to look at.",
@@ -332,7 +332,8 @@ async function dropDeadLetters(ids: string[], options: Options & { all?: true })
     }
     return { dropped, queue, others };
   });
-  const said = dropped === 0 ? noDeadLetters(queue) : `dropped ${count(dropped, "dead letter")} of ${queue}`;
+  const said =
+    dropped === 0 ? noDeadLetters(queue, filter) : `dropped ${count(dropped, "dead letter")} of ${queue}`;
   sayLine(`${said}${ofOthers(others)}`);
 }
 
@@ -363,8 +364,8 @@ async function withDeadLetters<T>(
   }
 }
 
-function noDeadLetters(queue: string): string {
-  return `no dead letters on ${queue}`;
+function noDeadLetters(queue: string, filter: DeadFilter | undefined): string {
+  return `no dead letters${filter === undefined ? "" : ` of ${filter.words}`} on ${queue}`;
 }
 
 const TALLY: Record<Outcome["outcome"], string> = {
@@ -374,8 +375,12 @@ const TALLY: Record<Outcome["outcome"], string> = {
   left: "left where they are",
 };
 
-function tallyOf(outcomes: readonly Outcome["outcome"][], queue: string): string {
-  if (outcomes.length === 0) return noDeadLetters(queue);
+function tallyOf(
+  outcomes: readonly Outcome["outcome"][],
+  queue: string,
+  filter: DeadFilter | undefined,
+): string {
+  if (outcomes.length === 0) return noDeadLetters(queue, filter);
   const kinds = (Object.keys(TALLY) as Outcome["outcome"][]).map((kind) => {
     const number = outcomes.filter((one) => one === kind).length;
     return number === 0 ? [] : [`${number} ${TALLY[kind]}`];

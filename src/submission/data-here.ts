@@ -69,10 +69,11 @@ export function dataHere(plan: JobPlan, { dataHere }: SubmitTarget): DataHere | 
  * In a folder of the session's a name that a message gives is whatever the session's account has put there. Whoever runs a
  * program by himself, from where he is, gives it names of his own.
  */
-function requireOwnWorkdir({ workdir, cause }: JobPlan, roots: readonly string[]): void {
+function requireOwnWorkdir({ workdir, cause, chain }: JobPlan, roots: readonly string[]): void {
   const place = posix.normalize(`${workdir ?? ""}/`);
   const isInside = roots.some((root) => place.startsWith(posix.normalize(`${root}/`)));
-  if (!isInside || cause.type === RUN_TYPE) return;
+  // What follows on such a job is a worker's.
+  if (!isInside || (cause.type === RUN_TYPE && chain.length === 0)) return;
   throw new Rejected({
     code: "wrong-argument",
     message: `The job would work in ${workdir ?? ""}, which the session's account can write to, as the worker's account.`,

@@ -159,7 +159,7 @@ describe("why was my message not processed", () => {
     expect((await dead("list", "--since", "tomorrow")).code).toBe(2);
     const code = await dead("list", "--code", "not-jason");
     expect(code.code).toBe(2);
-    expect(code.stderr).toContain("did you mean not-json?");
+    expect(code.stderr).toContain("Did you mean not-json?");
     const trigger = await dead("replay", "--to-trigger", "pwder");
     expect(trigger.code).toBe(2);
     expect(trigger.stderr).toContain("It has powder, geometry");

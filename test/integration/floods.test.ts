@@ -207,7 +207,8 @@ describe("with two sessions open", () => {
   });
 
   it("a flood of one does not hold up the other's message", async () => {
-    const started = await startSite();
+    // At a rate of its own, so that it is no race between the machine's speeds of reading and of submitting.
+    const started = await startSite({ maxSubmitRate: 1 });
     await started.worker.stop();
     const flood = new Set(await publish(600, beamtime));
     const [other = ""] = await publish(1, commissioning);
@@ -220,8 +221,7 @@ describe("with two sessions open", () => {
     console.log(
       `of 600, ${before.length} were submitted before the other's, after ${Date.now() - published} ms`,
     );
-    // How fast each is taken is the machine's: in its turn it would come after all 600.
-    expect(before.length).toBeLessThan(300);
+    expect(before.length).toBeLessThan(100);
   });
 
   it("no more jobs are submitted a second than may", async () => {

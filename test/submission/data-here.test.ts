@@ -15,7 +15,7 @@ function given(plan: Partial<JobPlan>, of: Session | null = session): ReturnType
   const whole = {
     ...{ paths: [], announcedPaths: [], causeResults: [], causeDirectory: null, session: of },
     ...{ argv: ["/bin/cat"], env: {}, workdir: null, stdin: null },
-    cause: { source: "/s", id: "1", type: "mento.data.ready.v1" },
+    ...{ cause: { source: "/s", id: "1", type: "mento.data.ready.v1" }, chain: [] },
     ...plan,
   } as unknown as JobPlan;
   return dataHere(whole, { dataHere: dataHereOf(site, of) } as SubmitTarget);
@@ -100,7 +100,9 @@ describe("what a job of the worker's account is given", () => {
       const cause = { source: "/s", id: "1", type: "mento.data.ready.v1" };
       const refused = expect.objectContaining({ code: "wrong-argument" }) as Error;
       expect(() => given({ workdir, cause })).toThrow(refused);
-      expect(given({ workdir, cause: { ...cause, type: "mento.run" } })).not.toBeNull();
+      const run = { workdir, cause: { ...cause, type: "mento.run" } };
+      expect(given(run)).not.toBeNull();
+      expect(() => given({ ...run, chain: [{ job: "j", trigger: "t" }] })).toThrow(refused);
     }
     expect(given({ workdir: "/opt/programs" })).not.toBeNull();
   });
