@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { BrokerUnavailable } from "../errors.ts";
 import { ConfirmChannel, sizeLimitOf, type Publish } from "./confirm-channel.ts";
+import { ConfirmedOfLate } from "./confirmed-of-late.ts";
 import type { BrokerLink } from "./connection.ts";
 
 export type { Publish };
@@ -12,6 +13,12 @@ const RETRY_ONCE_IN_MS = 5 * 60_000;
 const FIRST_PAUSE_MS = 200;
 const LONGEST_PAUSE_MS = 4_000;
 
+interface PublisherOptions {
+  /** What the publisher before this one has published last, over a link that was lost: it is published once more. */
+  confirmed?: ConfirmedOfLate;
+  retryForMs?: number;
+}
+
 /**
  * Publishes with confirms: a promise that resolves has been taken by the broker, into a queue.
  *
@@ -21,19 +28,26 @@ const LONGEST_PAUSE_MS = 4_000;
 export class Publisher {
   readonly #link: BrokerLink;
   readonly #retryFor: number;
+  readonly #confirmed: ConfirmedOfLate;
+  /** Resolves when what the publisher before it had published last is published once more, or the link is lost. */
+  readonly caughtUp: Promise<void>;
   #channel: ConfirmChannel;
   #renewing: Promise<void> | undefined;
   /** Exchanges, and queues of our own, that have refused; since when, and whether retrying was in vain. */
   readonly #refusals = new Map<string, { since: number; isGivenUp: boolean }>();
 
-  private constructor(link: BrokerLink, channel: ConfirmChannel, retryFor: number) {
+  private constructor(link: BrokerLink, channel: ConfirmChannel, options: PublisherOptions) {
+    const { confirmed = new ConfirmedOfLate(), retryForMs = RETRY_FOR_MS } = options;
     this.#link = link;
     this.#channel = channel;
-    this.#retryFor = retryFor;
+    this.#retryFor = retryForMs;
+    this.#confirmed = confirmed;
+    void link.lost.then(() => confirmed.forgetOld());
+    this.caughtUp = this.#publishAgain();
   }
 
-  static async open(link: BrokerLink, retryForMs = RETRY_FOR_MS): Promise<Publisher> {
-    return new Publisher(link, await ConfirmChannel.open(link), retryForMs);
+  static async open(link: BrokerLink, options: PublisherOptions = {}): Promise<Publisher> {
+    return new Publisher(link, await ConfirmChannel.open(link), options);
   }
 
   /** The largest message that the broker takes, as far as it has said. */
@@ -48,6 +62,11 @@ export class Publisher {
    * @throws Unavailable `publish-refused`; `broker-lost`, `publish-unconfirmed`: it may have been taken; publish it again
    */
   async publish(message: Publish): Promise<void> {
+    await this.#publish(message);
+    this.#confirmed.add(message);
+  }
+
+  async #publish(message: Publish): Promise<void> {
     const target = message.exchange || message.routingKey;
     for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
       const channel = await this.#freshChannel();
@@ -61,6 +80,19 @@ export class Publisher {
   async publishOnce(message: Publish): Promise<void> {
     const channel = await this.#freshChannel();
     if (!(await channel.publish(message))) throw refused(message.exchange || message.routingKey);
+  }
+
+  /** Never rejects: what is refused now was taken once, and its queue is full, or gone, since. */
+  async #publishAgain(): Promise<void> {
+    const all = this.#confirmed.take().map(async ({ message, times }) => {
+      try {
+        await this.#publish(message);
+      } catch (error) {
+        if (!(error instanceof BrokerUnavailable)) return;
+      }
+      this.#confirmed.add(message, times + 1);
+    });
+    await Promise.all(all);
   }
 
   /**

@@ -38,13 +38,13 @@ export class Heartbeats {
   async stop(publisher: Publisher, stream: string): Promise<void> {
     if (this.#stateOf() !== "stopping") return;
     clearInterval(this.#beating);
-    await publisher.publish(this.#message(stream, "stopped")).catch(() => undefined);
+    await publisher.publishOnce(this.#message(stream, "stopped")).catch(() => undefined);
   }
 
   #beat(stream: string): void {
     // While the broker takes no messages they would pile up.
     const open = this.#links.find(({ link }) => link.blocked === undefined);
-    open?.publisher.publish(this.#message(stream)).catch(() => undefined);
+    open?.publisher.publishOnce(this.#message(stream)).catch(() => undefined);
   }
 
   #message(stream: string, state: Heartbeat["state"] = this.#stateOf()) {

@@ -1,3 +1,4 @@
+import type { ConfirmedOfLate } from "../broker/confirmed-of-late.ts";
 import { brokerLost, type BrokerLink } from "../broker/connection.ts";
 import { careName, type LinkCare } from "../broker/link-care.ts";
 import { Publisher, type Publish } from "../broker/publisher.ts";
@@ -25,12 +26,13 @@ export async function openMessages(
   parts: WorkerDeps,
   link: BrokerLink,
   care: LinkCare,
+  confirmed: ConfirmedOfLate,
 ): Promise<{ stop(): Promise<void> }> {
   const { config, topology, sessions, targets, admission, admissionHere, log, isOnlySession } = parts;
   const { triggers, worker, site } = config;
   await parts.declare(link);
   const now = () => new Date();
-  const publisher = await Publisher.open(link);
+  const publisher = await Publisher.open(link, { confirmed });
   parts.heartbeats.over(link, publisher, topology.workersStream);
   const cancels = cancelling({ ...parts, link, publisher });
   const jobsQueue = new JobsQueue({ link, care, publisher, topology, log });
@@ -92,6 +94,7 @@ export async function openMessages(
       arrays.flush();
       await intake.stop();
       await queues.stop();
+      await publisher.caughtUp;
       await parts.heartbeats.stop(publisher, topology.workersStream);
     },
   };

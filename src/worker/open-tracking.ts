@@ -1,3 +1,4 @@
+import type { ConfirmedOfLate } from "../broker/confirmed-of-late.ts";
 import type { BrokerLink } from "../broker/connection.ts";
 import type { LinkCare } from "../broker/link-care.ts";
 import { Publisher } from "../broker/publisher.ts";
@@ -18,11 +19,12 @@ export async function openTracking(
   parts: WorkerDeps,
   link: BrokerLink,
   care: LinkCare,
+  confirmed: ConfirmedOfLate,
 ): Promise<{ stop(): Promise<void> }> {
   const { config, topology, sessions, observers, targets, log } = parts;
   const { worker } = config;
   await parts.declare(link);
-  const publisher = await Publisher.open(link);
+  const publisher = await Publisher.open(link, { confirmed });
   parts.heartbeats.over(link, publisher, topology.workersStream);
   const cancels = cancelling({ ...parts, link, publisher });
   const announce = announcing({ link, publisher, topology, worker, log });
@@ -61,6 +63,7 @@ export async function openTracking(
     stop: async () => {
       await Promise.all(consumers.map((consumer) => consumer.pause()));
       await tracker.stop();
+      await publisher.caughtUp;
       await parts.heartbeats.stop(publisher, topology.workersStream);
     },
   };

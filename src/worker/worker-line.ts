@@ -1,4 +1,5 @@
 import type { BrokerAddress, BrokerLink } from "../broker/connection.ts";
+import { ConfirmedOfLate } from "../broker/confirmed-of-late.ts";
 import { LinkCare } from "../broker/link-care.ts";
 import { MentoError, Misconfigured, Unavailable, errorText } from "../errors.ts";
 import type { Log } from "../log.ts";
@@ -8,7 +9,7 @@ import { firstLink, isLost, nextLink } from "./worker-link.ts";
 export interface WorkerLineOptions {
   address: BrokerAddress;
   /** Takes up the work over a new link; `stop` finishes what is under way. */
-  open: (link: BrokerLink, care: LinkCare) => Promise<{ stop(): Promise<void> }>;
+  open: (link: BrokerLink, care: LinkCare, confirmed: ConfirmedOfLate) => Promise<{ stop(): Promise<void> }>;
   /** Called when the work is taken up; what it returns, when the link is lost or the worker is to stop. */
   ready: () => () => void;
   graceSeconds: number;
@@ -22,6 +23,7 @@ export interface WorkerLineOptions {
 export class WorkerLine {
   readonly #options: WorkerLineOptions;
   readonly #care = new LinkCare();
+  readonly #confirmed = new ConfirmedOfLate();
   #link: BrokerLink | undefined;
   #hasServed = false;
 
@@ -69,7 +71,7 @@ export class WorkerLine {
       log.warn("the link to RabbitMQ was lost soon, again: messages are handled one at a time");
     stop.addEventListener("abort", giveUp);
     try {
-      const work = await this.#options.open(link, care);
+      const work = await this.#options.open(link, care, this.#confirmed);
       stop.removeEventListener("abort", giveUp);
       noLongerReady = this.#options.ready();
       this.#hasServed = true;

@@ -77,7 +77,7 @@ function linesOf(parts: WorkerDeps, status: WorkerStatus): WorkerLine[] {
         ...brokerCredentials(broker),
         name: `mento worker ${worker.group} on ${hostname()} ${what}`,
       },
-      open: (link, care) => open(parts, link, care),
+      open: (link, care, confirmed) => open(parts, link, care, confirmed),
       ready: () => status.lineIsReady(),
       graceSeconds: worker.shutdownGraceSeconds,
       log: parts.log,

@@ -2,6 +2,8 @@ import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { connectBroker, publishDataReady, type BrokerClient } from "../../src/broker/client.ts";
+import { ConfirmedOfLate } from "../../src/broker/confirmed-of-late.ts";
+import { openLink } from "../../src/broker/connection.ts";
 import { Publisher } from "../../src/broker/publisher.ts";
 import { MentoError } from "../../src/errors.ts";
 import { codeOf } from "../support/code-of.ts";
@@ -67,7 +69,7 @@ describe("a publish", () => {
 
   it("that a client's full queue goes on refusing is an error; the next ones get one try each, and others get all", async () => {
     const { link, topology } = client;
-    const publisher = await Publisher.open(link, 1_000);
+    const publisher = await Publisher.open(link, { retryForMs: 1_000 });
     const exchange = topology.eventsExchange;
     const channel = await link.consuming.createChannel();
     const other = await channel.assertQueue("", { exclusive: true });
@@ -116,4 +118,58 @@ it("a tracking record that this version cannot read is kept as a dead letter: it
     return found !== false && found.content.equals(body) ? found : undefined;
   });
   expect(dead.properties.headers).toMatchObject({ "mento-error-code": "record-unfit" });
+});
+
+describe("a broker that confirms in its last moments what it does not keep", () => {
+  it("gets it once more over the next link, and again if that one is lost as soon; three times in all", async () => {
+    const queue = `${site.prefix}.kept`;
+    const confirmed = new ConfirmedOfLate();
+    const gone = `${site.prefix}.gone`;
+    const to = (routingKey: string) => ({
+      ...{ exchange: "", routingKey, body: Buffer.from("x") },
+      properties: { messageId: `m-${routingKey}` },
+    });
+    const counts: number[] = [];
+    for (let nth = 0; nth < 4; nth++) {
+      const link = await openLink({ url: facility.broker.url, name: "publisher test" });
+      const channel = await link.consuming.createChannel();
+      await channel.assertQueue(queue, { durable: true });
+      if (nth === 0) await channel.assertQueue(gone, { durable: true });
+      const publisher = await Publisher.open(link, { confirmed });
+      if (nth === 0) {
+        await publisher.publish(to(queue));
+        await publisher.publish(to(gone));
+        await publisher.publishOnce(to(queue));
+        await channel.deleteQueue(gone);
+      }
+      await publisher.caughtUp;
+      counts.push((await channel.purgeQueue(queue)).messageCount);
+      if (nth === 3) await channel.deleteQueue(queue);
+      link.fail(new MentoError({ code: "broker-lost", message: "cut", hint: "" }));
+    }
+    // An answer, or a heartbeat, is not.
+    expect(counts).toEqual([2, 1, 1, 0]);
+  });
+
+  it("is asked again after a link that was lost while it was asked", async () => {
+    const queue = `${site.prefix}.asked`;
+    const confirmed = new ConfirmedOfLate();
+    confirmed.add({
+      ...{ exchange: "", routingKey: queue, body: Buffer.from("x") },
+      properties: { messageId: "m" },
+    });
+    const first = await openLink({ url: facility.broker.url, name: "publisher test" });
+    const publisher = await Publisher.open(first, { confirmed });
+    first.fail(new MentoError({ code: "broker-lost", message: "cut", hint: "" }));
+    await publisher.caughtUp;
+    const second = await openLink({ url: facility.broker.url, name: "publisher test" });
+    const channel = await second.consuming.createChannel();
+    await channel.assertQueue(queue, { durable: true });
+    await channel.purgeQueue(queue);
+    await (
+      await Publisher.open(second, { confirmed })
+    ).caughtUp;
+    expect((await channel.deleteQueue(queue)).messageCount).toBe(1);
+    await second.close();
+  });
 });
