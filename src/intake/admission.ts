@@ -30,11 +30,14 @@ interface Gate {
   tokens: number;
   refilledAt: number;
   refill: NodeJS.Timeout | undefined;
+  /** Bytes of large messages that may be read at once. */
+  bytes: number;
+  bytesRefilledAt: number;
   /** A probe under way: it ends with what it found. */
   checking: Promise<Outage | undefined> | undefined;
   closedBy: Outage | undefined;
   askedAt: number;
-  /** How many of its messages wait on the broker because it was busy, and until when (milliseconds). */
+  /** What waits on the broker because the session was busy, and until when (milliseconds); a large one counts as many. */
   away: { until: number; count: number }[];
 }
 
@@ -42,6 +45,10 @@ interface Gate {
 const WAITING_PER_SLOT = 4;
 /** So many of those come back a second: more than are submitted, and fewer than are taken out of a queue. */
 const COME_BACK_PER_SECOND = 100;
+/** What is smaller costs a worker nothing to speak of. */
+const LARGE_BYTES = 16 * 1024;
+/** Bytes of large messages of one session that are handled a second, for one trigger each: a quarter of a core's work. */
+const BYTES_PER_SECOND = 4 * 2 ** 20;
 /** So long messages of one session wait for its node or its Slurm, while other sessions' pass: a day. */
 const ONE_SESSION_WAITS_SECONDS = 24 * 3600;
 /** So long a message is tried whose own command fails while others' work. */
@@ -99,18 +106,37 @@ export class Admission {
   }
 
   /**
+   * A large message takes its time to be planned and looked for, whatever becomes of it, and waits in the queue before
+   * others' messages: of one session only so many are handled at a time.
+   *
+   * @param bytes of the message, for each trigger that wants it
+   * @throws Deferred `session-busy`, if there are other sessions
+   */
+  async requireCapacity(session: SessionId, bytes: number): Promise<void> {
+    if (bytes < LARGE_BYTES) return;
+    const gate = this.#gateOf(session);
+    const now = Date.now();
+    const more = ((now - gate.bytesRefilledAt) / 1000) * BYTES_PER_SECOND;
+    gate.bytes = Math.min(BYTES_PER_SECOND, gate.bytes + more);
+    gate.bytesRefilledAt = now;
+    if (gate.bytes > 0) gate.bytes -= bytes;
+    else if (!(await this.#deps.isOnlySession(session)))
+      throw busy(session, this.#away(gate, Math.ceil(bytes / LARGE_BYTES)));
+  }
+
+  /**
    * So many seconds one more message of the session waits on the broker: the more are away already, the longer, so that
    * the queue that all come back to is empty again before they do.
    */
-  #away(gate: Gate): number {
+  #away(gate: Gate, weight = 1): number {
     const now = Date.now();
     gate.away = gate.away.filter(({ until }) => until > now);
-    const count = gate.away.reduce((sum, one) => sum + one.count, 1);
+    const count = gate.away.reduce((sum, one) => sum + one.count, weight);
     const seconds = WAIT_SECONDS.find((one) => one >= count / COME_BACK_PER_SECOND) ?? LONGEST_WAIT_SECONDS;
     const until = now + seconds * 1000;
     const last = gate.away.at(-1);
-    if (last !== undefined && until - last.until < 1000 && until >= last.until) last.count += 1;
-    else gate.away.push({ until, count: 1 });
+    if (last !== undefined && until - last.until < 1000 && until >= last.until) last.count += weight;
+    else gate.away.push({ until, count: weight });
     return seconds;
   }
 
@@ -182,6 +208,8 @@ export class Admission {
       tokens: this.#deps.maxSubmitRate,
       refilledAt: now,
       refill: undefined,
+      bytes: BYTES_PER_SECOND,
+      bytesRefilledAt: now,
       checking: undefined,
       closedBy: undefined,
       askedAt: now,

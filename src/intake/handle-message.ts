@@ -92,6 +92,8 @@ async function submitAll(triggers: readonly Trigger[], message: Message, deps: M
       return null;
     });
   if (session !== null) requireBeamline(input, session);
+  const { isFirst, received } = message;
+  if (!isFirst) await deps.requireCapacity(session, received.body.byteLength * triggers.length);
   const ranBefore: RanBefore[] = [];
   const submit = async (trigger: Trigger) => {
     try {

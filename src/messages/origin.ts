@@ -19,6 +19,17 @@ const LONGEST_NAME = 100;
  * id and type here. A body that is too large to be a message, or has more values than any event, is not read.
  */
 export function originOf(body: Uint8Array, properties: MessageProperties): Origin {
+  const known = READ.get(body);
+  if (known !== undefined && known.headers === properties.headers) return known.origin;
+  const origin = readOrigin(body, properties);
+  READ.set(body, { headers: properties.headers, origin });
+  return origin;
+}
+
+/** A body is asked for several times while its message is in hand, and may be large. */
+const READ = new WeakMap<Uint8Array, { headers: MessageProperties["headers"]; origin: Origin }>();
+
+function readOrigin(body: Uint8Array, properties: MessageProperties): Origin {
   const { attributes, data } = readBody(body, properties);
   const cause = causeOf({
     source: text(attributes["source"]) ?? ownProperty(properties.appId) ?? "unknown",

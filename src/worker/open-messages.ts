@@ -58,6 +58,10 @@ export async function openMessages(
     findSession: (id, paths) => sessions.find(id, paths),
     ...{ enter, targetFor },
     enterHere: (session) => admissionHere.enter({ id: session?.id ?? NO_SESSION }, 1),
+    requireCapacity: (session, bytes) =>
+      session === null
+        ? admissionHere.requireCapacity({ id: NO_SESSION }, bytes)
+        : admission.requireCapacity(session, bytes),
     collect: (session, plan, options) => arrays.collect(session, plan, options),
     report: (session, failure) => admission.report(session, failure),
     requireRoom: roomAt(targets, admission),

@@ -346,3 +346,48 @@ describe("the end of a link or a worker", () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 });
+
+describe("large messages", () => {
+  const MiB = 2 ** 20;
+  const busy = { code: "session-busy" };
+
+  it("of one session are handled 4 MiB a second at most, where there are others; the others' at once", async () => {
+    open = 2;
+    for (let nth = 0; nth < 2; nth++) await admission.requireCapacity(one, 3 * MiB);
+    await expect(admission.requireCapacity(one, MiB)).rejects.toMatchObject(busy);
+    await admission.requireCapacity(other, MiB);
+    // A small one costs nothing.
+    await admission.requireCapacity(one, 10_000);
+    let handled = 0;
+    for (let second = 0; second < 30; second++) {
+      await vi.advanceTimersByTimeAsync(1000);
+      for (let nth = 0; nth < 10; nth++) {
+        await admission.requireCapacity(one, MiB).then(
+          () => (handled += 1),
+          () => undefined,
+        );
+      }
+    }
+    expect(handled).toBeGreaterThan(110);
+    expect(handled).toBeLessThanOrEqual(121);
+  });
+
+  it("of the only session are all handled, and it owes nothing when another is opened", async () => {
+    for (let nth = 0; nth < 100; nth++) await admission.requireCapacity(one, MiB);
+    open = 2;
+    await expect(admission.requireCapacity(one, MiB)).rejects.toMatchObject(busy);
+    await vi.advanceTimersByTimeAsync(1000);
+    await admission.requireCapacity(one, MiB);
+  });
+
+  it("wait the longer the more bytes are away", async () => {
+    open = 2;
+    await admission.requireCapacity(one, 8 * MiB);
+    const waits: number[] = [];
+    for (let nth = 0; nth < 60; nth++) {
+      const error: unknown = await admission.requireCapacity(one, MiB).catch((refused: unknown) => refused);
+      waits.push((error as Deferred).waitSeconds);
+    }
+    expect([waits[0], waits[1], waits[5], waits[59]]).toEqual([1, 2, 5, 30]);
+  });
+});

@@ -1,6 +1,6 @@
 import { execFileSync } from "node:child_process";
 import { chmodSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { publishDataReady } from "../../src/broker/client.ts";
@@ -78,6 +78,7 @@ function standIn(program: string, first: string): void {
 async function startSite(
   worker: object = {},
   isWired = true,
+  more: object[] = [],
 ): Promise<{ site: TestSite; worker: TestWorker }> {
   const { address, port, hostKeyFingerprint } = own.facility.ssh;
   const hosts = own.facility.slurm.nodes.map(({ name }): [string, object] => {
@@ -88,7 +89,7 @@ async function startSite(
     hostKeys: Object.fromEntries(hosts.map(([name]) => [name, [hostKeyFingerprint]])),
     ...{ connectTimeoutMs: 1000, commandTimeoutMs: 3000 },
   };
-  site = new TestSite(triggers, { worker, ssh }, own);
+  site = new TestSite([...triggers, ...more], { worker, ssh }, own);
   return { site, worker: await site.startWorker() };
 }
 
@@ -222,6 +223,31 @@ describe("with two sessions open", () => {
       `of 600, ${before.length} were submitted before the other's, after ${Date.now() - published} ms`,
     );
     expect(before.length).toBeLessThan(100);
+  });
+
+  it("messages of one that are as large as may be, and whose data is not there, do not hold up the other's", async () => {
+    const absent = (name: string) => ({
+      name,
+      on: { technique: "absent" },
+      run: ["/bin/true", "{{ path }}"],
+    });
+    const started = await startSite({}, true, ["one", "two", "three"].map(absent));
+    const folder = dirname(writeOnCore("data\n", beamtime));
+    const name = "w".repeat(250 - folder.length);
+    const parameters = { remark: "x".repeat(2 ** 20 - 300_000) };
+    const client = await started.site.client();
+    for (let nth = 0; nth < 180; nth++) {
+      const path = Array.from({ length: 1000 }, (_, file) => `${folder}/${name}${nth}-${file}`);
+      await publishDataReady(client, { path, technique: "absent", parameters });
+    }
+    const [other = ""] = await publish(1, commissioning);
+    const published = Date.now();
+    await started.site.event("job.submitted", other, 60_000);
+    const looked = started.site.events.filter(({ type }) => type === "mento.message.deferred.v1").length;
+    console.log(
+      `the other's was submitted after ${Date.now() - published} ms, and ${looked} of 180 were looked for before`,
+    );
+    expect(looked).toBeLessThan(90);
   });
 
   it("no more jobs are submitted a second than may", async () => {
