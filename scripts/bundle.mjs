@@ -5,7 +5,7 @@ import { build } from "esbuild";
 
 const OUT = "dist/cli";
 /** They load parts of their own at run time, or are CommonJS, which gains nothing. */
-const EXTERNAL = ["amqplib", "pino", "ssh2"];
+const EXTERNAL = ["amqplib", "pino", "pino-pretty", "ssh2"];
 
 process.chdir(new URL("..", import.meta.url).pathname);
 rmSync(OUT, { recursive: true, force: true });

@@ -1,5 +1,5 @@
 import { pino, type Logger } from "pino";
-import { escapedInJson } from "./text/terminal.ts";
+import { escapedInJson, isTerminalHere, layoutHere, plainLine } from "./text/terminal.ts";
 
 export type Log = Logger;
 
@@ -10,18 +10,24 @@ const MOST_ITEMS = 50;
 /** Of characters that could not be written. */
 const MOST_WAITING = 1_048_576;
 
-/** JSON lines on standard output, written at once: nothing of a log is lost in a crash. */
-export function openLog(level: string): Log {
+/** What is written of one of pino's lines. */
+export type LogLine = (line: string) => string;
+
+/** Lines on standard output, written at once: nothing of a log is lost in a crash. */
+export function openLog(level: string, lineOf: LogLine = plainLogLine): Log {
   // A reader that is gone, or a full disk, ends no worker: then lines are dropped.
   const destination = pino.destination({ sync: true, maxLength: MOST_WAITING });
   destination.on("error", () => undefined);
   return pino(
-    { level, base: null, timestamp: pino.stdTimeFunctions.isoTime },
-    { write: (line: string) => destination.write(plainLogLine(line)) },
+    {
+      ...{ level, base: null, timestamp: pino.stdTimeFunctions.isoTime },
+      formatters: { level: (name) => ({ level: name }) },
+    },
+    { write: (line: string) => destination.write(lineOf(line)) },
   );
 }
 
-/** A line of pino's as it is written: of bounded length, and without characters that a terminal acts on. */
+/** JSON as pino writes it: of bounded length, and without characters that a terminal acts on. */
 export function plainLogLine(line: string): string {
   const json = line.trimEnd();
   return `${escapedInJson(json.length <= LONGEST_LINE ? json : shortened(json))}\n`;
@@ -44,4 +50,27 @@ function cut(_key: string, value: unknown): unknown {
     return [...(value as unknown[]).slice(0, MOST_ITEMS), `… (${value.length} items)`];
   }
   return value;
+}
+
+/** Lines for a person on a terminal; JSON in a pipe, or where pino-pretty was left out at installation. */
+export async function logLines(): Promise<LogLine> {
+  if (!isTerminalHere()) return plainLogLine;
+  const pretty = await import("pino-pretty").catch(() => undefined);
+  return pretty === undefined ? plainLogLine : readableLines(pretty.prettyFactory, layoutHere().hasColour);
+}
+
+export function readableLines(
+  factory: typeof import("pino-pretty").prettyFactory,
+  hasColour: boolean,
+): LogLine {
+  const format = factory({ colorize: hasColour, translateTime: "SYS:HH:MM:ss", singleLine: true });
+  return (line) => format(plainValues(JSON.parse(plainLogLine(line))));
+}
+
+/** With no character that a terminal acts on: pino-pretty prints texts as they are. */
+function plainValues(value: unknown): unknown {
+  if (typeof value === "string") return plainLine(value);
+  if (Array.isArray(value)) return value.map(plainValues);
+  if (typeof value !== "object" || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, one]) => [plainLine(key), plainValues(one)]));
 }

@@ -3,7 +3,7 @@ import { Command } from "commander";
 import { configFile, readConfig, type MentoConfig, type ReadConfig } from "../config/config.ts";
 import { editedConfig } from "../config/edited-config.ts";
 import { errorText, MentoError } from "../errors.ts";
-import { openLog } from "../log.ts";
+import { logLines, openLog, type LogLine } from "../log.ts";
 import { runWorker } from "../worker/worker.ts";
 import { CONFIG_OPTION } from "./open-config.ts";
 import { signalStatus } from "./signal-status.ts";
@@ -26,23 +26,24 @@ export function workerCommand(): Command {
       };
       process.on("SIGTERM", onSignal);
       process.on("SIGINT", onSignal);
+      const lines = await logLines();
       const first = readConfig(file, process.env);
       const { config, warning } = first;
-      if (warning !== null) openLog(config.worker.logLevel).warn(warning);
+      if (warning !== null) openLog(config.worker.logLevel, lines).warn(warning);
       // A bug's stack is for who mends it: the command itself ends in words, see reportError.
-      process.on("uncaughtExceptionMonitor", (error) => logBug(config, error));
+      process.on("uncaughtExceptionMonitor", (error) => logBug(config, error, lines));
       try {
-        if (options.watch === true) await runWatching(file, first, stop.signal);
-        else await runWorker(config, openLog(config.worker.logLevel), stop.signal);
+        if (options.watch === true) await runWatching(file, first, stop.signal, lines);
+        else await runWorker(config, openLog(config.worker.logLevel, lines), stop.signal);
       } catch (error) {
-        logBug(config, error);
+        logBug(config, error, lines);
         throw error;
       }
     });
 }
 
-function logBug({ worker }: MentoConfig, error: unknown): void {
-  if (!(error instanceof MentoError)) openLog(worker.logLevel).fatal({ err: error }, errorText(error));
+function logBug({ worker }: MentoConfig, error: unknown, lines: LogLine): void {
+  if (!(error instanceof MentoError)) openLog(worker.logLevel, lines).fatal({ err: error }, errorText(error));
 }
 
 /** An edited configuration that fails so soon does not work at all. */
@@ -52,11 +53,16 @@ const FIRST_MINUTE_MS = 60_000;
  * One worker after the other, each with what the file says then: the next begins when the one before has finished. If it
  * cannot, the one before is taken again.
  */
-async function runWatching(file: string, first: ReadConfig, stop: AbortSignal): Promise<void> {
+async function runWatching(
+  file: string,
+  first: ReadConfig,
+  stop: AbortSignal,
+  lines: LogLine,
+): Promise<void> {
   let { config, text } = first;
   let before: MentoConfig | undefined;
   while (!stop.aborted) {
-    const log = openLog(config.worker.logLevel);
+    const log = openLog(config.worker.logLevel, lines);
     const over = new AbortController();
     const either = AbortSignal.any([stop, over.signal]);
     const since = Date.now();

@@ -249,7 +249,8 @@ async function recordAndAnnounce(
   const { trigger, traceparent } = plan;
   const notes = notesOf(plan, target);
   const said = notes.length > 0 ? { notes } : {};
-  deps.log.info({ job: plan.jobId, slurmJob: job.slurmJobId, process: job.process, ...said }, "submitted");
+  const ids = { job: plan.jobId, slurmJob: job.slurmJobId, process: job.process };
+  deps.log.info({ ...ids, trigger: trigger.name, path: plan.paths[0] ?? null, ...said }, "submitted");
   const data = submittedData(plan, job, {
     ready: input.ready,
     notice: job.allocation?.reservation == null ? target.notice : null,

@@ -255,7 +255,7 @@ export class Intake {
     await this.#copyToWait(message, next, seconds);
     if (!isNew) return;
     const { code, message: text } = reason;
-    log.info({ cause: origin.cause, code }, `deferred: ${text}`);
+    log.info({ cause: origin.cause, path: origin.paths[0], code }, `deferred: ${text}`);
     await announce(failureEvent("deferred", group, message, reason, now()));
   }
 
@@ -298,7 +298,7 @@ export class Intake {
   async #tell(error: Rejected, message: Received, origin: Origin): Promise<void> {
     const { announce, group, log, now } = this.#deps;
     const { code, message: text, hint } = error;
-    log.warn({ cause: origin.cause, code, hint }, `rejected: ${text}`);
+    log.warn({ cause: origin.cause, path: origin.paths[0], code, hint }, `rejected: ${text}`);
     const event = failureEvent("rejected", group, message, error, now());
     await announce(event);
     await this.#answer(message, event, (most) => answerBytes(event.data, most));

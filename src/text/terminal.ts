@@ -66,6 +66,10 @@ export function printToned(text: string, tone: keyof typeof COLOURS | null, tone
   process.stdout.write(`\x1b[${COLOURS[tone]}m${first}\x1b[0m${rest}\n`);
 }
 
+export function isTerminalHere(): boolean {
+  return process.stdout.isTTY;
+}
+
 /** How standard output is laid out. */
 export function layoutHere(isWide = false): Layout {
   return layoutOf(process.stdout, process.env, isWide);

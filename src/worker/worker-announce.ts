@@ -5,7 +5,7 @@ import type { MentoConfig } from "../config/config.ts";
 import { MentoError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { eventBytes } from "../messages/event-bytes.ts";
-import { toCloudEvent, type OutgoingEvent } from "../messages/job-event.ts";
+import { toCloudEvent, type JobEventData, type OutgoingEvent } from "../messages/job-event.ts";
 
 interface AnnounceDeps {
   link: BrokerLink;
@@ -41,6 +41,21 @@ export function announcing({ link, publisher, topology, worker, log }: AnnounceD
       // One client's full queue must not stop the beamline; the others have the event.
       log.error({ event: event.id, code: error.code, hint: error.hint }, error.message);
     });
-    log.info({ event: event.id, cause: event.data.cause }, event.type);
+    tell(event, log);
   };
+}
+
+/** A job or a message that came to nothing is a warning, with its reason. */
+function tell({ id: event, type, data }: OutgoingEvent, log: Log): void {
+  const { cause, paths, group, error } = data;
+  const about = "job" in data ? aboutJob(data) : { beamtimeId: data.beamtimeId };
+  const why = error === null ? {} : { code: error.code, why: error.message };
+  const isTrouble = /\.(failed|lost|rejected)\./.test(type);
+  const path = paths[0] ?? null;
+  log[isTrouble ? "warn" : "info"]({ event, cause, group, path, ...about, ...why }, type);
+}
+
+function aboutJob({ job, slurm, session }: JobEventData) {
+  const { id, trigger } = job;
+  return { job: id, trigger, slurmJob: slurm.jobId, session: session.id };
 }

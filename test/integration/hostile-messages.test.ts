@@ -382,7 +382,7 @@ describe("what a producer says of others' work", () => {
     const replyTo = shortString(name());
     const id = await send(json({ path: "/etc/passwd", technique: "powder" }), { replyTo });
     await site.event("message.rejected", id);
-    const said = `{"level":40,.*"replyTo":"${name()}".*is not answered`;
+    const said = `{"level":"warn",.*"replyTo":"${name()}".*is not answered`;
     await eventually("that is said", () => (new RegExp(said).test(worker.log) ? true : undefined));
     await takeDead();
     await runsHealthy();

@@ -214,7 +214,7 @@ describe("mento jobs and mento status", () => {
         undefined,
       60_000,
     );
-    expect(worker.log.slice(from)).not.toContain('"level":60');
+    expect(worker.log.slice(from)).not.toContain('"level":"fatal"');
     await worker.stop();
     expect((await tryMento(["status", "-c", site.configFile, "--json"])).stdout).toContain('"workers":[]');
     const path = writeOnCore();
