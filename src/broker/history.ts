@@ -18,10 +18,10 @@ export const HISTORY_MS = 14 * 24 * 3600_000;
 const HISTORY_MARK_TYPE = "mento.history.mark";
 
 /**
- * Where reading begins: with what comes next; with the first that the broker wrote in or after this second; or with the
+ * Where reading begins: with what comes next; with the last messages, as the broker has written them together; with the first that the broker wrote in or after this second; or with the
  * message that has this place in the stream.
  */
-export type HistoryStart = "next" | Date | number;
+export type HistoryStart = "next" | "last" | Date | number;
 
 /** A message's place in the stream. */
 export function offsetOf(message: ConsumeMessage): number {
@@ -184,13 +184,46 @@ export async function* historySince(
   }
 }
 
+/**
+ * The place in the stream of the first message that the broker wrote to it after this second; where there is none yet, the
+ * place of the next. Nothing is published: who only reads may ask, too.
+ */
+export async function endOfHistory(link: BrokerLink, stream: string, time: Date): Promise<number> {
+  const next = secondAfter(time);
+  // There is none of a second that is not over.
+  const [first] = next > new Date() ? [] : await offsetsFrom(link, stream, next);
+  return first ?? Math.max(-1, ...(await offsetsFrom(link, stream, "last"))) + 1;
+}
+
+/** The broker has sent what it has by then, however busy the machine is. */
+const SENT_WITHIN_MS = 5_000;
+
+/** The places of the messages that the broker sends at once from there on. */
+async function offsetsFrom(link: BrokerLink, stream: string, start: HistoryStart): Promise<number[]> {
+  const reader = await HistoryReader.open(link, stream, start);
+  const offsets: number[] = [];
+  const until = Date.now() + IDLE_MS;
+  try {
+    for (let wait = SENT_WITHIN_MS; (await reader.peek(wait)) !== undefined; wait = until - Date.now()) {
+      const message = await reader.next();
+      if (message !== undefined) offsets.push(offsetOf(message));
+    }
+  } finally {
+    await reader.close();
+  }
+  return offsets;
+}
+
+function secondAfter(time: Date): Date {
+  return new Date((Math.floor(time.getTime() / 1000) + 1) * 1000);
+}
+
 /** The place in the stream of the first message that the broker wrote to it after this second; Infinity if there is none. */
 export async function offsetAfter(
   client: Pick<BrokerClient, "link" | "publisher" | "topology">,
   time: Date,
 ): Promise<number> {
-  const next = new Date((Math.floor(time.getTime() / 1000) + 1) * 1000);
-  const later = historySince(client, next);
+  const later = historySince(client, secondAfter(time));
   try {
     const { value } = await later.next();
     return value === undefined ? Infinity : offsetOf(value);

@@ -11,7 +11,7 @@ import { parsePastTime, PAST_TIME_FORMS } from "../messages/past-time.ts";
 import { RecentEvents } from "../messages/recent-events.ts";
 import type { BrokerClient } from "./client.ts";
 import { brokerLost, openLink, type BrokerAddress, type BrokerLink } from "./connection.ts";
-import { HistoryReader, offsetOf } from "./history.ts";
+import { endOfHistory, HistoryReader, offsetOf } from "./history.ts";
 import { backoff } from "../time/backoff.ts";
 
 export interface SubscribeOptions extends EventFilter {
@@ -22,6 +22,13 @@ export interface SubscribeOptions extends EventFilter {
    * (14 days): a time, as a Date or in ISO 8601, or how long ago, such as `2h`. Default: events from now on.
    */
   since?: Date | string | undefined;
+  /**
+   * Ends after the last event that the broker had taken then, by its clock and in whole seconds; in the future, when it is
+   * that time by this host's. Default: it never ends by itself.
+   */
+  until?: Date | undefined;
+  /** Only events about data whose path has this part. */
+  path?: string | undefined;
   /**
    * If no worker has run on the broker yet, wait for the first one and have all of its events: for a program that starts
    * together with them. Default: `exchange-missing`.
@@ -45,6 +52,10 @@ export interface Subscription {
 
 /** The clocks of the broker, of workers and of clients differ by less. */
 const CLOCKS_DIFFER_MS = 60_000;
+/** The broker sends a message that it has in less. */
+const IDLE_MS = 2_000;
+/** Node's timers count no longer. */
+const LONGEST_SLEEP_MS = 24 * 3600_000;
 /** The broker sends a message that it has in much less. */
 const SAME_STREAM_WITHIN_MS = 10_000;
 const PAUSES = { first: 250, longest: 15_000 };
@@ -82,6 +93,8 @@ class EventFeed {
   #isAheadOfAll = false;
   /** The time of the newest event so far. */
   #latest: Date | undefined;
+  /** The place in the history before which reading ends. */
+  #end = Infinity;
 
   constructor(client: BrokerClient, options: SubscribeOptions) {
     this.#client = client;
@@ -89,6 +102,8 @@ class EventFeed {
     this.#keys = bindingKeys(options);
     const now = new Date();
     this.#from = options.since === undefined ? now : timeSince(options.since, now);
+    if (options.until !== undefined && !(options.until > this.#from))
+      throw wrongUsage("until is not after since.", "Name a later time.");
   }
 
   async open(): Promise<void> {
@@ -125,12 +140,42 @@ class EventFeed {
       }
     }
     if (this.#stop.signal.aborted) await this.#release();
+    else if (this.#options.until !== undefined) await this.#prepareEnd(this.#options.until);
+  }
+
+  /** Of the past before anything is read, else beside that. */
+  async #prepareEnd(until: Date): Promise<void> {
+    // Closed before.
+    const found = this.#findEnd(until).catch(() => undefined);
+    if (until <= new Date()) await found;
+  }
+
+  async #findEnd(until: Date): Promise<void> {
+    const { signal } = this.#stop;
+    for (let left = until.getTime() - Date.now(); left > 0; left = until.getTime() - Date.now()) {
+      await sleep(Math.min(left, LONGEST_SLEEP_MS), undefined, { signal });
+    }
+    while (this.#end === Infinity) {
+      const { link, topology } = this.#client;
+      const found = endOfHistory(this.#link ?? link, topology.historyStream, until);
+      this.#end = await found.catch(() => Infinity);
+      if (this.#end === Infinity) await sleep(IDLE_MS, undefined, { signal });
+    }
+  }
+
+  /** Whether all is read, when nothing has come for so many times {@link IDLE_MS}. */
+  #isAtEnd(idle: number): boolean {
+    if (this.#end === Infinity) return false;
+    return this.#last === undefined ? idle >= 2 : offsetOf(this.#last) + 1 >= this.#end || idle >= 5;
   }
 
   async *events(): AsyncGenerator<CloudEvent, void, undefined> {
     try {
+      let idle = 0;
       while (!this.#stop.signal.aborted) {
         const message = await this.#nextMessage();
+        idle = message === undefined ? idle + 1 : 0;
+        if (message === undefined ? this.#isAtEnd(idle) : offsetOf(message) >= this.#end) return;
         if (message !== undefined) await this.#tellOfGap(message);
         const event = message && this.#take(message);
         if (event !== undefined) yield event;
@@ -148,6 +193,8 @@ class EventFeed {
   /** Undefined when there is none, for now or at all. */
   async #nextMessage(): Promise<ConsumeMessage | undefined> {
     try {
+      const mayEnd = this.#options.until !== undefined;
+      if (mayEnd && (await this.#reader?.peek(IDLE_MS)) === undefined) return undefined;
       return await this.#reader?.next();
     } catch (error) {
       await this.#connectAgain(asFailure(error));
@@ -182,8 +229,9 @@ class EventFeed {
     // On the exchange for data there are messages alone: what calls itself an event there is anybody's.
     if (message.fields.exchange === this.#client.topology.dataExchange && !isDataReadyEvent(event))
       return undefined;
-    const { trigger } = this.#options;
+    const { trigger, path } = this.#options;
     if (trigger !== undefined && !(isJobEvent(event) && event.data.job.trigger === trigger)) return undefined;
+    if (path !== undefined && !pathsIn(event).some((one) => one.includes(path))) return undefined;
     // A producer can give his message the source and id of any event.
     const source = `${message.fields.exchange} ${event.source}`;
     if (!this.#seen.add({ source, id: event.id })) return undefined;
@@ -253,6 +301,11 @@ class EventFeed {
     await reader?.close();
     await link?.close();
   }
+}
+
+function pathsIn(event: CloudEvent): string[] {
+  const { paths, path } = event.data as { paths?: unknown; path?: unknown };
+  return [paths, path].flat().filter((one) => typeof one === "string");
 }
 
 function isAtOrAfter(message: ConsumeMessage, last: ConsumeMessage): boolean {

@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { TcpProxy } from "../../src/facility/tcp-proxy.ts";
 import { MAIN, mento, tryMento } from "../support/mento.ts";
@@ -119,6 +119,50 @@ describe("mento watch", () => {
     expect(stdout.trim().split("\n")).toEqual([
       expect.stringMatching(/^\d\d:\d\d:\d\d +job\.completed +good/),
     ]);
+  });
+});
+
+describe("mento watch of the past", () => {
+  it("ends with the last event so far, or with the time that is named", async () => {
+    const { path } = writeData();
+    const { code: ran } = await tryMento([
+      ...["publish", "data-ready", "-c", site.configFile, "--path", path, "--technique", "good", "--wait"],
+    ]);
+    expect(ran).toBe(0);
+    const args = ["watch", "-c", site.configFile, "--since", "1h", "--path", basename(path)];
+    const { stdout, code } = await tryMento([...args, "--no-follow"]);
+    expect(code).toBe(0);
+    const types = stdout
+      .trim()
+      .split("\n")
+      .map((line) => line.split(/\s+/)[1]);
+    expect(types).toEqual(["job.submitted", "job.started", "job.completed"]);
+    const past = await tryMento([...args, "--until", "30m"]);
+    expect(past).toMatchObject({ code: 0, stdout: "" });
+  });
+
+  it.each([
+    [["--no-follow"], "from --since until now"],
+    [["--no-follow", "--since", "1h", "--until", "1m"], "from --since until now"],
+    [["--since", "1h", "--until", "2h"], "--until is not after --since"],
+    [["--until", "2h"], "--until is not after --since"],
+    [["--until", "soon"], "It looks like 90s"],
+  ])("%j is refused in words: exit 2", async (args, words) => {
+    const { code, stderr } = await tryMento(["watch", "-c", site.configFile, ...args]);
+    expect(code).toBe(2);
+    expect(stderr).toContain(words);
+  });
+
+  it("says which trigger, session or beamline is not known here, and watches all the same", async () => {
+    const names = ["--trigger", "azimutal", "--session", "99999999", "--beamline", "p99"];
+    const args = ["watch", "-c", site.configFile, ...names, "--since", "1h", "--no-follow"];
+    const { code, stderr } = await tryMento(args);
+    expect(code).toBe(0);
+    for (const name of ["trigger azimutal", "session 99999999", "beamline p99"])
+      expect(stderr).toContain(`${name} is not known here`);
+    expect((await tryMento(["watch", "-c", site.configFile, "--since", "1h", "--no-follow"])).stderr).toBe(
+      "",
+    );
   });
 });
 

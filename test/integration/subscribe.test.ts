@@ -2,10 +2,11 @@ import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { connectBroker, publishDataReady, type BrokerClient } from "../../src/broker/client.ts";
-import { subscribe } from "../../src/broker/subscribe.ts";
+import { subscribe, type SubscribeOptions } from "../../src/broker/subscribe.ts";
 import type { MentoError } from "../../src/errors.ts";
 import { TcpProxy } from "../../src/facility/tcp-proxy.ts";
 import { isDataReadyEvent, isJobEvent, isMessageEvent } from "../../src/messages/announced-event.ts";
+import { brokerLogin } from "../support/broker-login.ts";
 import { codeOf } from "../support/code-of.ts";
 import { EventSource, listen } from "../support/event-source.ts";
 import { eventually, facility } from "../support/site.ts";
@@ -79,6 +80,54 @@ describe("a subscription", () => {
     expect(saxs.ids()).toEqual([4, 5].map((number) => `${name}-${number}`));
     expect(all.got.map(isJobEvent)).toEqual([true, true, false, true, true]);
     expect(all.got.map(isMessageEvent)).toEqual([false, false, true, false, false]);
+  });
+
+  it("with `until` ends after the last event that the broker had taken then; its login may be one that only reads", async () => {
+    const own = await ownSource();
+    await own.announce("0");
+    await sleep(2100);
+    const then = new Date();
+    await sleep(2100);
+    await own.announce("1");
+    const reader = await brokerLogin({ configure: "^$", write: "^$", read: ".*" });
+    closing.push(() => reader.remove());
+    const client = await connectBroker({ url: reader.url, prefix: own.prefix });
+    closing.push(() => client.close());
+    const read = async (options: SubscribeOptions) => {
+      const ids: string[] = [];
+      for await (const { id } of (await subscribe(client, options)).events) {
+        // A slow reader has all of them.
+        await sleep(100);
+        ids.push(id);
+      }
+      return ids;
+    };
+    expect(await read({ since: "1h", until: then })).toEqual(["0"]);
+    expect(await read({ since: "1h", until: new Date() })).toEqual(["0", "1"]);
+    expect(await read({ since: then, until: new Date() })).toEqual(["1"]);
+    await sleep(1100);
+    expect(await read({ since: new Date(), until: ago(-1) })).toEqual([]);
+    const reading = read({ until: ago(-4) });
+    await sleep(1500);
+    await own.announce("2");
+    expect(await reading).toEqual(["2"]);
+    expect(await codeOf(subscribe(client, { since: "1h", until: ago(7200) }))).toBe("wrong-usage");
+  });
+
+  it("with `path` has only what is about data whose path has this part", async () => {
+    const own = await ownSource();
+    const client = await connect(own);
+    const { got } = await listen(client, { path: "scan_7", types: ["job.*", "data.ready"] });
+    for (const path of ["/a/scan_6.h5", "/a/scan_7.h5"]) await publishDataReady(client, { path });
+    await publishDataReady(client, { path: ["/a/b", "/scan_77/b"] });
+    await own.announce("no-paths");
+    await publishDataReady(client, { path: "/a/scan_7_last" });
+    await eventually("the last has come", () => (got.length >= 3 ? true : undefined));
+    expect(got.map(({ data }) => (data as { path: unknown }).path)).toEqual([
+      "/a/scan_7.h5",
+      ["/a/b", "/scan_77/b"],
+      "/a/scan_7_last",
+    ]);
   });
 
   it("has what is published the moment it is there", async () => {
