@@ -4,7 +4,8 @@ import { brokerLost, type BrokerLink } from "./connection.ts";
 
 /** Seconds that a message waits before it comes back: a queue for each. */
 export const WAIT_SECONDS = [1, 2, 5, 10, 30] as const;
-export const LONGEST_WAIT_SECONDS = 30;
+/** Messages of a flood wait on the broker for longer, where other sessions' must pass. */
+export const BUSY_WAIT_SECONDS = [...WAIT_SECONDS, 120, 600] as const;
 
 /** Everything durable that Mento has on the broker. */
 export interface Topology {
@@ -108,7 +109,7 @@ export async function declareTopology(
       durable: true,
       arguments: { "x-queue-type": "classic", "x-overflow": "reject-publish" },
     });
-    for (const seconds of WAIT_SECONDS) {
+    for (const seconds of BUSY_WAIT_SECONDS) {
       await channel.assertQueue(topology.waitQueue(seconds), {
         durable: true,
         arguments: backToIntake(seconds),
@@ -207,7 +208,7 @@ export async function readTopology(
     deadQueue,
     returnedQueue,
     jobsQueue,
-    ...WAIT_SECONDS.map((seconds) => topology.waitQueue(seconds)),
+    ...BUSY_WAIT_SECONDS.map((seconds) => topology.waitQueue(seconds)),
   ];
   const found = new Map<string, boolean>();
   for (const name of [dataExchange, eventsExchange]) {

@@ -1,6 +1,6 @@
 import type { BrokerAddress } from "../broker/connection.ts";
 import type { Topology } from "../broker/topology.ts";
-import { WAIT_SECONDS } from "../broker/topology.ts";
+import { BUSY_WAIT_SECONDS } from "../broker/topology.ts";
 import { readBrokerUrl } from "../broker/url.ts";
 import { errorText } from "../errors.ts";
 import type { Finding } from "./checklist.ts";
@@ -86,7 +86,7 @@ function usesOf(topology: Topology, triggers: readonly string[]): [string, Queue
     [topology.intakeQueue, "messages"],
     [topology.jobsQueue, "jobs"],
     [topology.hostJobsQueue, "jobs"],
-    ...WAIT_SECONDS.map((seconds): [string, QueueUse] => [topology.waitQueue(seconds), "waits"]),
+    ...BUSY_WAIT_SECONDS.map((seconds): [string, QueueUse] => [topology.waitQueue(seconds), "waits"]),
     ...triggers.map((trigger): [string, QueueUse] => [topology.triggerQueue(trigger), "triggerQueues"]),
     [topology.deadQueue, "dead"],
     [topology.returnedQueue, "returned"],

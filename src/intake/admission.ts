@@ -1,5 +1,5 @@
 import type { Session } from "../beamtime/session.ts";
-import { LONGEST_WAIT_SECONDS, WAIT_SECONDS } from "../broker/topology.ts";
+import { BUSY_WAIT_SECONDS } from "../broker/topology.ts";
 import { Deferred, Misconfigured, Unavailable, type MentoError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { backoff } from "../time/backoff.ts";
@@ -30,7 +30,7 @@ interface Gate {
   tokens: number;
   refilledAt: number;
   refill: NodeJS.Timeout | undefined;
-  /** Bytes of large messages that may be read at once. */
+  /** Bytes of messages that may be handled at once. */
   bytes: number;
   bytesRefilledAt: number;
   /** A probe under way: it ends with what it found. */
@@ -45,10 +45,10 @@ interface Gate {
 const WAITING_PER_SLOT = 4;
 /** So many of those come back a second: more than are submitted, and fewer than are taken out of a queue. */
 const COME_BACK_PER_SECOND = 100;
-/** What is smaller costs a worker nothing to speak of. */
-const LARGE_BYTES = 16 * 1024;
-/** Bytes of large messages of one session that are handled a second, for one trigger each: a quarter of a core's work. */
+/** Bytes of messages of one session that are handled a second, for one trigger each: a quarter of a core's work. */
 const BYTES_PER_SECOND = 4 * 2 ** 20;
+/** What is larger counts as several, when it waits on the broker. */
+const BYTES_OF_ONE = 16 * 1024;
 /** So long messages of one session wait for its node or its Slurm, while other sessions' pass: a day. */
 const ONE_SESSION_WAITS_SECONDS = 24 * 3600;
 /** So long a message is tried whose own command fails while others' work. */
@@ -87,9 +87,8 @@ export class Admission {
    */
   async enter(session: SessionId, jobs: number, priority = 0): Promise<() => void> {
     const gate = this.#gateOf(session);
-    const before = gate.waiting.filter((other) => other.priority >= priority);
-    const isLong = before.length >= this.#deps.concurrency * WAITING_PER_SLOT;
-    if (isLong && !(await this.#deps.isOnlySession(session))) throw busy(session, this.#away(gate));
+    if (this.#isLong(gate, priority) && !(await this.#deps.isOnlySession(session)))
+      throw busy(session, this.#away(gate));
     if (gate.closedBy !== undefined) throw await this.#told(session, gate.closedBy);
     await new Promise<void>((enter, refuse) => {
       const first = gate.waiting.findIndex((other) => other.priority < priority);
@@ -105,23 +104,28 @@ export class Admission {
     };
   }
 
+  #isLong({ waiting }: Gate, priority: number): boolean {
+    const before = waiting.filter((other) => other.priority >= priority);
+    return before.length >= this.#deps.concurrency * WAITING_PER_SLOT;
+  }
+
   /**
-   * A large message takes its time to be planned and looked for, whatever becomes of it, and waits in the queue before
-   * others' messages: of one session only so many are handled at a time.
+   * Before anything is planned: a message that would only be told to come again costs little then. A large one takes its
+   * time to be planned and looked for, whatever becomes of it: of one session only so many bytes are handled a second.
    *
    * @param bytes of the message, for each trigger that wants it
+   * @param priority the highest of them
    * @throws Deferred `session-busy`, if there are other sessions
    */
-  async requireCapacity(session: SessionId, bytes: number): Promise<void> {
-    if (bytes < LARGE_BYTES) return;
+  async requireCapacity(session: SessionId, bytes: number, priority: number): Promise<void> {
     const gate = this.#gateOf(session);
     const now = Date.now();
     const more = ((now - gate.bytesRefilledAt) / 1000) * BYTES_PER_SECOND;
     gate.bytes = Math.min(BYTES_PER_SECOND, gate.bytes + more);
     gate.bytesRefilledAt = now;
-    if (gate.bytes > 0) gate.bytes -= bytes;
+    if (gate.bytes > 0 && !this.#isLong(gate, priority)) gate.bytes -= bytes;
     else if (!(await this.#deps.isOnlySession(session)))
-      throw busy(session, this.#away(gate, Math.ceil(bytes / LARGE_BYTES)));
+      throw busy(session, this.#away(gate, Math.ceil(bytes / BYTES_OF_ONE)));
   }
 
   /**
@@ -132,7 +136,8 @@ export class Admission {
     const now = Date.now();
     gate.away = gate.away.filter(({ until }) => until > now);
     const count = gate.away.reduce((sum, one) => sum + one.count, weight);
-    const seconds = WAIT_SECONDS.find((one) => one >= count / COME_BACK_PER_SECOND) ?? LONGEST_WAIT_SECONDS;
+    const wanted = count / COME_BACK_PER_SECOND;
+    const seconds = BUSY_WAIT_SECONDS.find((one) => one >= wanted) ?? Math.max(...BUSY_WAIT_SECONDS);
     const until = now + seconds * 1000;
     const last = gate.away.at(-1);
     if (last !== undefined && until - last.until < 1000 && until >= last.until) last.count += weight;

@@ -93,7 +93,11 @@ async function submitAll(triggers: readonly Trigger[], message: Message, deps: M
     });
   if (session !== null) requireBeamline(input, session);
   const { isFirst, received } = message;
-  if (!isFirst) await deps.requireCapacity(session, received.body.byteLength * triggers.length);
+  if (!isFirst) {
+    const bytes = received.body.byteLength * triggers.length;
+    const [{ priority } = { priority: 0 }] = sorted;
+    await deps.requireCapacity(session, { bytes, priority, isHere: elsewhere.length === 0 });
+  }
   const ranBefore: RanBefore[] = [];
   const submit = async (trigger: Trigger) => {
     try {

@@ -49,6 +49,16 @@ export interface QueuedPosition {
   beamline: string | null;
 }
 
+/** What a message asks of a worker before its jobs are planned. */
+export interface Capacity {
+  /** Of the message, for each trigger that wants it. */
+  bytes: number;
+  /** The highest of its triggers. */
+  priority: number;
+  /** None of its jobs runs elsewhere than on this host. */
+  isHere: boolean;
+}
+
 /** What the line needs from outside. */
 export interface MessageDeps {
   group: string;
@@ -58,8 +68,8 @@ export interface MessageDeps {
   findSession: (beamtimeId: string | undefined, paths: readonly string[]) => Promise<Session>;
   /** Waits until the session may submit so many jobs; returns what gives the turn back. */
   enter: (session: Session, jobs: number, priority: number) => Promise<() => void>;
-  /** Throws Deferred `session-busy` where a message of so many bytes for each of its triggers would hold up other sessions'. */
-  requireCapacity: (session: Session | null, bytes: number) => Promise<void>;
+  /** Throws Deferred `session-busy` where a message of so many bytes, for all of its triggers, would hold up other sessions'. */
+  requireCapacity: (session: Session | null, wanted: Capacity) => Promise<void>;
   /** Waits for a turn on this host; resolves to what gives it back. Throws Deferred `session-busy`. */
   enterHere: (session: Session | null) => Promise<() => void>;
   /** What becomes of a message whose submit met trouble that is not its own. */

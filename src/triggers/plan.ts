@@ -119,7 +119,7 @@ export function planJob(
   if (input.job?.pathsCut !== undefined || input.job?.parametersCut === true) throw ofCutEvent(input.job);
   const view = (path: string) => viewOf(path, session?.roots, isHere);
   const paths = input.paths.map(view);
-  const announcedPaths = input.paths.map((path) => viewOf(path, session?.roots, false));
+  const announcedPaths = isHere ? input.paths.map((path) => viewOf(path, session?.roots, false)) : paths;
   const [first] = paths;
   const resultsDirectory =
     AS_WORKER.includes(trigger.method) || session === null || first === undefined
@@ -198,6 +198,8 @@ function viewOf(path: string, roots: SessionRoots | undefined, isHere: boolean):
   return (isHere ? toBeamlinePath(path, roots) : null) ?? toCorePath(path, roots);
 }
 
+type View = (path: string, roots: SessionRoots) => string | null;
+
 function valuesOf(
   input: TriggerInput,
   session: PlanSession | null,
@@ -205,9 +207,10 @@ function valuesOf(
 ): TemplateValues {
   const { facts, cause } = input;
   const roots = session?.roots;
-  const inView = (map: (path: string, roots: SessionRoots) => string | null) =>
-    roots === undefined ? undefined : input.paths.map((path) => map(path, roots));
-  const [core, beamline, node] = [inView(toCorePath), inView(toBeamlinePath), inView(toNodePath)];
+  const [named] = input.paths;
+  // A message may have a thousand paths, and most triggers ask for one view of them.
+  const all = (map: View) => (roots === undefined ? undefined : input.paths.map((path) => map(path, roots)));
+  const first = (map: View) => (roots === undefined || named === undefined ? undefined : map(named, roots));
   const { job: ended } = input;
   const causeResults = ended === null ? undefined : checkedResults(ended, roots, job.jobsFolder);
   const file = job.paths[0] === undefined ? undefined : posix.parse(job.paths[0]);
@@ -217,12 +220,18 @@ function valuesOf(
     "path.name": file?.base,
     "path.stem": file?.name,
     "path.folder": file?.dir,
-    "path.core": core?.[0],
-    "paths.core": core,
-    "path.beamline": beamline?.[0],
-    "paths.beamline": beamline,
-    "path.node": node?.[0],
-    "paths.node": node,
+    "path.core": first(toCorePath),
+    get "paths.core"() {
+      return all(toCorePath);
+    },
+    "path.beamline": first(toBeamlinePath),
+    get "paths.beamline"() {
+      return all(toBeamlinePath);
+    },
+    "path.node": first(toNodePath),
+    get "paths.node"() {
+      return all(toNodePath);
+    },
     results: job.results,
     jobId: job.jobId,
     corePath: roots?.core,

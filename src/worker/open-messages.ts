@@ -58,10 +58,10 @@ export async function openMessages(
     findSession: (id, paths) => sessions.find(id, paths),
     ...{ enter, targetFor },
     enterHere: (session) => admissionHere.enter({ id: session?.id ?? NO_SESSION }, 1),
-    requireCapacity: (session, bytes) =>
-      session === null
-        ? admissionHere.requireCapacity({ id: NO_SESSION }, bytes)
-        : admission.requireCapacity(session, bytes),
+    requireCapacity: async (session, { isHere, bytes, priority }) => {
+      const gates = isHere || session === null ? admissionHere : admission;
+      await gates.requireCapacity(session ?? { id: NO_SESSION }, bytes, priority);
+    },
     collect: (session, plan, options) => arrays.collect(session, plan, options),
     report: (session, failure) => admission.report(session, failure),
     requireRoom: roomAt(targets, admission),

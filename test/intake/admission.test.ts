@@ -115,9 +115,9 @@ describe("a session's turn", () => {
     for (let count = 0; count < 4_000; count++)
       await admission.enter(one, 1).catch((error: unknown) => waits.push((error as Deferred).waitSeconds));
     expect([waits[0], waits[99], waits[150], waits[400], waits[900], waits[3_999]]).toEqual([
-      1, 1, 2, 5, 10, 30,
+      1, 1, 2, 5, 10, 120,
     ]);
-    await vi.advanceTimersByTimeAsync(31_000);
+    await vi.advanceTimersByTimeAsync(121_000);
     expect(await stateOf(admission.enter(one, 1))).toMatchObject({ waitSeconds: 1 });
   });
 
@@ -353,16 +353,14 @@ describe("large messages", () => {
 
   it("of one session are handled 4 MiB a second at most, where there are others; the others' at once", async () => {
     open = 2;
-    for (let nth = 0; nth < 2; nth++) await admission.requireCapacity(one, 3 * MiB);
-    await expect(admission.requireCapacity(one, MiB)).rejects.toMatchObject(busy);
-    await admission.requireCapacity(other, MiB);
-    // A small one costs nothing.
-    await admission.requireCapacity(one, 10_000);
+    for (let nth = 0; nth < 2; nth++) await admission.requireCapacity(one, 3 * MiB, 0);
+    await expect(admission.requireCapacity(one, MiB, 0)).rejects.toMatchObject(busy);
+    await admission.requireCapacity(other, MiB, 0);
     let handled = 0;
     for (let second = 0; second < 30; second++) {
       await vi.advanceTimersByTimeAsync(1000);
       for (let nth = 0; nth < 10; nth++) {
-        await admission.requireCapacity(one, MiB).then(
+        await admission.requireCapacity(one, MiB, 0).then(
           () => (handled += 1),
           () => undefined,
         );
@@ -373,21 +371,35 @@ describe("large messages", () => {
   });
 
   it("of the only session are all handled, and it owes nothing when another is opened", async () => {
-    for (let nth = 0; nth < 100; nth++) await admission.requireCapacity(one, MiB);
+    for (let nth = 0; nth < 100; nth++) await admission.requireCapacity(one, MiB, 0);
     open = 2;
-    await expect(admission.requireCapacity(one, MiB)).rejects.toMatchObject(busy);
+    await expect(admission.requireCapacity(one, MiB, 0)).rejects.toMatchObject(busy);
     await vi.advanceTimersByTimeAsync(1000);
-    await admission.requireCapacity(one, MiB);
+    await admission.requireCapacity(one, MiB, 0);
   });
 
   it("wait the longer the more bytes are away", async () => {
     open = 2;
-    await admission.requireCapacity(one, 8 * MiB);
+    await admission.requireCapacity(one, 8 * MiB, 0);
     const waits: number[] = [];
     for (let nth = 0; nth < 60; nth++) {
-      const error: unknown = await admission.requireCapacity(one, MiB).catch((refused: unknown) => refused);
+      const error: unknown = await admission
+        .requireCapacity(one, MiB, 0)
+        .catch((refused: unknown) => refused);
       waits.push((error as Deferred).waitSeconds);
     }
-    expect([waits[0], waits[1], waits[5], waits[59]]).toEqual([1, 2, 5, 30]);
+    expect([waits[0], waits[1], waits[5], waits[59]]).toEqual([1, 2, 5, 120]);
+  });
+
+  it("and small ones are told to come again before they are planned, while enough of their session wait", async () => {
+    open = 2;
+    const waiting = Array.from({ length: 10 }, () => admission.enter(one, 1, 0));
+    for (const entering of waiting) entering.catch(() => undefined);
+    await stateOf(Promise.resolve());
+    await expect(admission.requireCapacity(one, 100, 0)).rejects.toMatchObject(busy);
+    await admission.requireCapacity(one, 100, 1);
+    await admission.requireCapacity(other, 100, 0);
+    open = 1;
+    await admission.requireCapacity(one, 100, 0);
   });
 });

@@ -225,7 +225,13 @@ describe("with two sessions open", () => {
     expect(before.length).toBeLessThan(100);
   });
 
-  it("messages of one that are as large as may be, and whose data is not there, do not hold up the other's", async () => {
+  it.each([
+    [
+      "180 messages of one, each as large as may be",
+      { messages: 180, paths: 1000, remark: 2 ** 20 - 300_000 },
+    ],
+    ["800 messages of one, each of 200 paths", { messages: 800, paths: 200, remark: 0 }],
+  ])("%s, whose data is not there, do not hold up the other's", async (_, { messages, paths, remark }) => {
     const absent = (name: string) => ({
       name,
       on: { technique: "absent" },
@@ -233,21 +239,26 @@ describe("with two sessions open", () => {
     });
     const started = await startSite({}, true, ["one", "two", "three"].map(absent));
     const folder = dirname(writeOnCore("data\n", beamtime));
-    const name = "w".repeat(250 - folder.length);
-    const parameters = { remark: "x".repeat(2 ** 20 - 300_000) };
+    const name = "w".repeat(remark === 0 ? 1 : 250 - folder.length);
+    const parameters = { remark: "x".repeat(remark) };
     const client = await started.site.client();
-    for (let nth = 0; nth < 180; nth++) {
-      const path = Array.from({ length: 1000 }, (_, file) => `${folder}/${name}${nth}-${file}`);
+    for (let nth = 0; nth < messages; nth++) {
+      const path = Array.from({ length: paths }, (_, file) => `${folder}/${name}${nth}-${file}`);
       await publishDataReady(client, { path, technique: "absent", parameters });
     }
-    const [other = ""] = await publish(1, commissioning);
-    const published = Date.now();
-    await started.site.event("job.submitted", other, 60_000);
-    const looked = started.site.events.filter(({ type }) => type === "mento.message.deferred.v1").length;
-    console.log(
-      `the other's was submitted after ${Date.now() - published} ms, and ${looked} of 180 were looked for before`,
-    );
-    expect(looked).toBeLessThan(90);
+    const count = () => started.site.events.filter(({ type }) => type === "mento.message.deferred.v1").length;
+    for (let nth = 0; nth < 2; nth++) {
+      const before = count();
+      const [other = ""] = await publish(1, commissioning);
+      const published = Date.now();
+      await started.site.event("job.submitted", other, 60_000);
+      const looked = count() - before;
+      console.log(
+        `the other's was submitted after ${Date.now() - published} ms, and ${looked} were looked for meanwhile`,
+      );
+      expect(looked).toBeLessThan(messages / 2);
+      await sleep(3000);
+    }
   });
 
   it("no more jobs are submitted a second than may", async () => {
