@@ -98,9 +98,9 @@ async function jobs({
   }
 }
 
-function jsonOf({ ready, since, ...row }: Row): object {
+function jsonOf({ arrived, since, ...row }: Row): object {
   const time = (at: number) => (at === 0 || Number.isNaN(at) ? null : new Date(at).toISOString());
-  return { ...row, ready: time(ready), since: time(since) };
+  return { ...row, arrived: time(arrived), since: time(since) };
 }
 
 /** From so many columns on the reason has one of its own. */
@@ -141,7 +141,7 @@ function show(rows: readonly Row[], all: number, layout: Layout): void {
     const { mark, ascii, tone } = STANDINGS[row.standing];
     const age = (at: number) => (at === 0 || Number.isNaN(at) ? "" : short(now - at)).padEnd(9);
     const cells = [
-      age(row.ready),
+      age(row.arrived),
       shortName(plainLine(row.name), name).padEnd(name),
       shortText(plainLine(row.trigger), trigger).padEnd(trigger),
       `${layout.isUtf8 ? mark : ascii} ${row.standing}`.padEnd(11),

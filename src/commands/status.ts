@@ -165,9 +165,9 @@ function needsIn({ failures, rejected, oldest }: Standings): Need[] {
       what: `${count} message${count === 1 ? "" : "s"} rejected since ${clock(since)}: ${code}`,
       command: "mento jobs --state rejected",
     });
-  if (oldest !== null && Date.now() - oldest.ready > LATE_MS)
+  if (oldest !== null && Date.now() - oldest.arrived > LATE_MS)
     needs.push({
-      what: `${oldest.name} is unfinished for ${duration(Date.now() - oldest.ready)}: ${oldest.standing}`,
+      what: `${oldest.name} is unfinished for ${duration(Date.now() - oldest.arrived)}: ${oldest.standing}`,
       command: `mento trace ${oldest.name}`,
     });
   return needs;
@@ -188,7 +188,7 @@ function show({ config, standings, needs, broker, workers, sessions, now }: Show
   const title = sessions.ids.length === 0 ? "no session is open" : sessions.ids.join(", ");
   printLine(`${plainLine(title, 60)}   ${zoned(now)}`);
   printLine("");
-  const late = oldest === null ? 0 : now - oldest.ready;
+  const late = oldest === null ? 0 : now - oldest.arrived;
   const [, tenMinutes] = paces;
   const isBehind = late > 60_000 && tenMinutes !== undefined && tenMinutes.done < tenMinutes.arrived;
   const head = isBehind

@@ -5,7 +5,7 @@ import type { Standing } from "./words.ts";
 
 const UNFINISHED: readonly Standing[] = ["published", "waiting", "pending", "running"];
 
-/** How much was announced as ready, and how much of it is done, in the last so many milliseconds. */
+/** How many messages came, and how many are done with, in the last so many milliseconds. */
 export interface Pace {
   milliseconds: number;
   arrived: number;
@@ -17,7 +17,7 @@ export interface TriggerStanding {
   today: number;
   unfinished: Partial<Record<Standing, number>>;
   failed: number;
-  /** Milliseconds from ready to the end of its completed jobs; null: there are none. */
+  /** Milliseconds from the message to the end of its completed jobs; null: there are none. */
   median: number | null;
   p95: number | null;
 }
@@ -54,13 +54,12 @@ export function standingsOf(stories: readonly Story[], names: readonly string[],
   return {
     paces: MINUTES.map((minutes) => {
       const from = now - minutes * 60_000;
-      const arrived = stories.filter(({ ready }) => Date.parse(ready ?? "") >= from).length;
+      const arrived = stories.filter(({ arrived }) => arrived >= from).length;
       return { milliseconds: minutes * 60_000, arrived, done: ends.filter((end) => end >= from).length };
     }),
-    oldest: unfinished.reduce<Row | null>(
-      (old, row) => (old === null || row.ready < old.ready ? row : old),
-      null,
-    ),
+    oldest: unfinished
+      .filter(({ arrived }) => arrived > 0)
+      .reduce<Row | null>((old, row) => (old === null || row.arrived < old.arrived ? row : old), null),
     unfinished: unfinished.length,
     all: rows.length,
     triggers: names.map((trigger) => triggerOf(trigger, jobs)),
@@ -81,8 +80,8 @@ function endsOf(stories: readonly Story[]): number[] {
 function triggerOf(trigger: string, jobs: readonly Row[]): TriggerStanding {
   const own = jobs.filter((row) => row.trigger === trigger);
   const took = own
-    .filter(({ standing, ready }) => standing === "completed" && ready > 0)
-    .map(({ since, ready }) => since - ready)
+    .filter(({ standing, arrived }) => standing === "completed" && arrived > 0)
+    .map(({ since, arrived }) => since - arrived)
     .sort((one, other) => one - other);
   const at = (part: number) => took[Math.min(took.length - 1, Math.floor(took.length * part))] ?? null;
   const unfinished: Partial<Record<Standing, number>> = {};

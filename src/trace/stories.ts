@@ -40,8 +40,13 @@ export interface Story {
   beamtimeId: string | null;
   /** When its producer says that the data was ready; RFC 3339. */
   ready: string | null;
+  /**
+   * When it came, in milliseconds since 1970: what its producer says of that, if it can be true where the message stands in
+   * the history, else what was announced last before. 0: nothing tells.
+   */
+  arrived: number;
   facts: MessageFacts | null;
-  /** The message itself; null if only events of it are in what was read. */
+  /** The message itself; null if only events of it are in what was read, or if it is one of too many. */
   message: Received | null;
   announced: Announced[];
   /** By their ids, in the order of their first events. */
@@ -57,9 +62,19 @@ export function lastMomentOf(story: Story): number {
   return Math.max(0, ...all.filter((one) => !Number.isNaN(one)));
 }
 
+/** So far the clocks of a producer, the broker and a worker may differ. */
+const CLOCKS_DIFFER_MS = 60_000;
+/** Of messages as they were sent. */
+const MAX_BYTES = 64 * 2 ** 20;
+
 /** The stories in a part of the history, in the order of their messages. */
 export class Stories {
   readonly #stories = new Map<string, Story>();
+  /** Those that have their messages, the oldest first. */
+  readonly #whole: Story[] = [];
+  #bytes = 0;
+  /** When the newest event so far was announced. */
+  #clock = 0;
   readonly #exchanges: { dataExchange: string; eventsExchange: string };
 
   constructor(exchanges: { dataExchange: string; eventsExchange: string }) {
@@ -83,7 +98,7 @@ export class Stories {
     if (isJobCancel(origin.cause.type)) return;
     const story = this.#storyOf(origin.cause);
     // Sent again under its id, it is the same message.
-    story.message = received;
+    this.#keep(story, received);
     story.paths = origin.paths;
     story.beamline ??= origin.beamline;
     story.beamtimeId ??= origin.beamtimeId;
@@ -93,12 +108,33 @@ export class Stories {
     } catch {
       // Its rejection says what is wrong with it.
     }
+    const told = [Date.parse(story.ready ?? ""), (properties.timestamp ?? Number.NaN) * 1000];
+    story.arrived ||= told.find((at) => this.#canBe(at)) ?? this.#clock;
+  }
+
+  /** Whether something can have come then that stands here in the history. */
+  #canBe(at: number): boolean {
+    return at >= this.#clock - CLOCKS_DIFFER_MS && at <= Date.now() + CLOCKS_DIFFER_MS;
+  }
+
+  #keep(story: Story, message: Received): void {
+    if (story.message === null) this.#whole.push(story);
+    this.#bytes += message.body.byteLength - (story.message?.body.byteLength ?? 0);
+    story.message = message;
+    while (this.#bytes > MAX_BYTES) {
+      const oldest = this.#whole.shift();
+      if (oldest === undefined) return;
+      this.#bytes -= oldest.message?.body.byteLength ?? 0;
+      oldest.message = null;
+    }
   }
 
   #addEvent(content: Buffer): void {
     const event = eventIn(content);
     if (event === undefined) return;
     const group = /^\/mento\/(.+)$/.exec(event.source)?.[1] ?? "default";
+    const time = Date.parse(event.time ?? "");
+    if (time > this.#clock && time <= Date.now() + CLOCKS_DIFFER_MS) this.#clock = time;
     if (isJobEvent(event)) {
       const { success, data } = JobEventData.safeParse(event.data);
       if (success) this.#addJob(data, group);
@@ -110,8 +146,8 @@ export class Stories {
       if (story.paths.length === 0) story.paths = data.paths;
       story.beamline ??= data.beamline;
       story.beamtimeId ??= data.beamtimeId;
-      const at = Date.parse(event.time ?? "");
-      story.announced.push({ outcome: outcome as MessageOutcome, group, at, data });
+      story.arrived ||= time || 0;
+      story.announced.push({ outcome: outcome as MessageOutcome, group, at: time, data });
     }
   }
 
@@ -120,6 +156,7 @@ export class Stories {
     if (story.paths.length === 0) story.paths = data.paths;
     story.facts ??= data.message;
     story.ready ??= data.times.ready;
+    story.arrived ||= Date.parse(data.times.received ?? data.times.submitted ?? "") || 0;
     story.beamline ??= data.session.beamline;
     story.beamtimeId ??= data.session.id;
     const known = story.jobs.get(data.job.id);
@@ -135,7 +172,7 @@ export class Stories {
     const story: Story = {
       cause,
       ...{ paths: [], beamline: null, beamtimeId: null, ready: null, facts: null, message: null },
-      ...{ announced: [], jobs: new Map() },
+      ...{ arrived: 0, announced: [], jobs: new Map() },
     };
     this.#stories.set(key, story);
     return story;

@@ -6,8 +6,8 @@ import { firstSentence, standingOf, type Standing } from "./words.ts";
 /** A job, or a message that has none yet, in a table. */
 export interface Row {
   standing: Standing;
-  /** Milliseconds since 1970: the data was ready, or first heard of. */
-  ready: number;
+  /** When its message came, in milliseconds since 1970; 0: nothing tells. */
+  arrived: number;
   /** Since when it is in this state. */
   since: number;
   name: string;
@@ -36,7 +36,7 @@ export function rowsOf(stories: readonly Story[], wanted: RowFilter = {}): Row[]
     (wanted.trigger === undefined || row.trigger === wanted.trigger) &&
     (wanted.state === undefined || wanted.state.includes(row.standing)) &&
     (wanted.path === undefined || row.path.includes(wanted.path));
-  return rows.filter(fits).sort((one, other) => other.ready - one.ready || other.since - one.since);
+  return rows.filter(fits).sort((one, other) => other.arrived - one.arrived || other.since - one.since);
 }
 
 function jobRows(story: Story): Row[] {
@@ -47,7 +47,7 @@ function jobRows(story: Story): Row[] {
     return {
       ...{
         standing: standingOf(data),
-        ready: momentOf(times.ready ?? times.received ?? times.submitted),
+        arrived: story.arrived,
         since,
       },
       ...{ name: posix.basename(path), path, trigger: job.trigger, session: session.id },
@@ -78,10 +78,16 @@ function messageRows(story: Story): Row[] {
   const [path = ""] = story.paths;
   const standing: Standing =
     last === undefined ? "published" : last.outcome === "deferred" ? "waiting" : last.outcome;
-  const ready = momentOf(story.ready) || (last?.at ?? 0);
+  const { arrived } = story;
   return [
     {
-      ...{ standing, ready, since: last?.at ?? ready, name: posix.basename(path) || story.cause.id, path },
+      ...{
+        standing,
+        arrived,
+        since: last?.at ?? arrived,
+        name: posix.basename(path) || story.cause.id,
+        path,
+      },
       ...{ trigger: "", session: story.beamtimeId, node: "", slurmId: "", jobId: "" },
       why:
         last === undefined

@@ -204,6 +204,8 @@ it("what is unfinished, done and failed is counted, and failures alike are one",
   const stories = told(
     message("1", "/raw/a.h5", -500),
     jobsEvent("1", "completed", { job: job("1", "completed"), times: times(-500, -490) }),
+    message("4", "/raw/d.h5", -90),
+    jobsEvent("4", "started", { job: job("4", "started"), times: times(-90, null) }),
     message("2", "/raw/b.h5", -30),
     jobsEvent("2", "failed", {
       job: job("2", "failed"),
@@ -216,8 +218,6 @@ it("what is unfinished, done and failed is counted, and failures alike are one",
       times: times(-30, -10),
       error: error("out-of-memory", "No memory. Its log ends: y"),
     }),
-    message("4", "/raw/d.h5", -90),
-    jobsEvent("4", "started", { job: job("4", "started"), times: times(-90, null) }),
     message("5", "/raw/e.h5", -5),
   );
   const { paces, oldest, unfinished, triggers, failures } = standingsOf(
@@ -238,6 +238,42 @@ it("what is unfinished, done and failed is counted, and failures alike are one",
   expect(failures).toMatchObject([{ trigger: "t", why: "No memory", count: 2 }]);
   expect(rowsOf(stories, { state: ["published"] }).map(({ name }) => name)).toEqual(["e.h5"]);
   expect(rowsOf(stories).map(({ name }) => name)).toEqual(["e.h5", "c.h5", "b.h5", "d.h5", "a.h5"]);
+});
+
+it("a message came when its producer says, if that can be true where it stands; else when was announced what stands before", () => {
+  const came = (time: string | undefined) => {
+    const sent = message("2", "/b");
+    const body = JSON.parse(sent.content.toString()) as Record<string, unknown>;
+    const content = Buffer.from(JSON.stringify({ ...body, time }));
+    const stories = told(message("1", "/a", -100), messagesEvent("1", "ignored"), { ...sent, content });
+    return new Date(stories[1]?.arrived ?? 0).toISOString();
+  };
+  expect(came(at(-10))).toBe(at(-10));
+  expect(came(at(3600))).toBe(at(3600));
+  for (const time of [undefined, "9999-12-31T23:59:59Z", "1970-01-01T00:00:00Z", at(-7200)])
+    expect(came(time)).toBe(NOW.toISOString());
+  const [alone] = told({ ...message("1", "/a"), content: Buffer.from('{"path":"/a"}') });
+  expect(standingsOf(alone === undefined ? [] : [alone], ["t"], NOW.getTime())).toMatchObject({
+    ...{ oldest: null, unfinished: 1 },
+    paces: [{ arrived: 0 }, { arrived: 0 }, { arrived: 0 }],
+  });
+});
+
+it("of messages as they were sent the last 64 MiB are kept", () => {
+  const large = (id: string) => {
+    const sent = message(id, `/${id}`);
+    const body = { ...(JSON.parse(sent.content.toString()) as object), subject: "x".repeat(1_000_000) };
+    return { ...sent, content: Buffer.from(JSON.stringify(body)) };
+  };
+  const stories = new Stories(exchanges);
+  for (let nth = 0; nth < 80; nth++)
+    stories.add(large(`m${nth}`) as unknown as Parameters<Stories["add"]>[0]);
+  for (let nth = 0; nth < 80; nth++) stories.add(large("again") as unknown as Parameters<Stories["add"]>[0]);
+  const whole = stories.all.filter(({ message: sent }) => sent !== null);
+  expect(stories.all).toHaveLength(81);
+  expect(whole.length).toBeGreaterThan(60);
+  expect(whole.length).toBeLessThan(68);
+  expect(stories.all[0]).toMatchObject({ paths: ["/m0"], message: null });
 });
 
 it("durations, reasons and names are short and plain", () => {
