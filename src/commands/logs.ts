@@ -1,3 +1,4 @@
+import { posix } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Command } from "commander";
 import { HISTORY_MS } from "../broker/history.ts";
@@ -52,13 +53,16 @@ async function logs(what: string, { config: file, follow, lines, trigger }: Logs
     let job = await jobNow();
     sayLine(`mento: ${job.job.trigger}, job ${job.job.id}, ${job.job.state}: ${job.job.directory}/job.log`);
     const shell = await shellOf(job, deps);
-    let { text, end } = await lastOf(shell, job.job.directory, lines);
+    let { text, end, size } = await lastOf(shell, job.job.directory, lines);
     printOutput(text);
+    // Its account may go on writing when the job has ended.
+    let whole: number | undefined;
     while (follow === true) {
       const isOver = isTerminal(job.job.state);
-      ({ text, end } = await from(shell, job.job.directory, end));
+      ({ text, end, size } = await from(shell, job.job.directory, end));
       printOutput(text);
-      if (isOver && text === "") return;
+      if (isOver) whole ??= size;
+      if (whole !== undefined && (text === "" || end >= whole)) return;
       await sleep(FOLLOW_EVERY_MS);
       if (!isOver) job = await jobNow();
     }
@@ -78,6 +82,7 @@ function jobOf(what: string, trigger: string | undefined, stories: readonly Stor
   const fitting = (named.length > 0 ? named : found).filter(
     ({ job }) => trigger === undefined || job.trigger === trigger,
   );
+  requireOne(what, fitting);
   const moment = ({ times }: JobEventData) => Date.parse(times.started ?? times.submitted ?? "") || 0;
   const [newest] = fitting.sort((one, other) => moment(other) - moment(one));
   if (newest !== undefined) return newest;
@@ -85,6 +90,18 @@ function jobOf(what: string, trigger: string | undefined, stories: readonly Stor
     code: "job-unknown",
     message: `The history has no job ${what}${trigger === undefined ? "" : ` of trigger ${trigger}`}.`,
     hint: "`mento jobs` lists those of the last day; `mento trace` says what became of a file.",
+  });
+}
+
+/** An account tells its own jobs' ids: one can say that it has another's. */
+function requireOne(what: string, jobs: readonly JobEventData[]): void {
+  const called = jobs.filter(({ slurm }) => slurm.jobId === what);
+  if (new Set(called.map(({ job }) => posix.dirname(job.directory))).size < 2) return;
+  const ids = called.map(({ job, session }) => `${job.id} (${session.id ?? "no session"})`);
+  throw new MentoError({
+    code: "job-unknown",
+    message: `Jobs in different folders were announced as Slurm's job ${what}: ${ids.slice(0, 10).join(", ")}.`,
+    hint: "Name the one that you mean by its own id.",
   });
 }
 
@@ -102,7 +119,7 @@ async function read(
   directory: string,
   print: string,
   since: number | undefined,
-): Promise<{ text: string; end: number }> {
+): Promise<{ text: string; end: number; size: number }> {
   const script = `log=${quote(`${directory}/job.log`)}
 [ -f "$log" ] && [ ! -L "$log" ] || { echo 0; exit 0; }
 stat -c %s -- "$log"
@@ -113,5 +130,5 @@ ${print}`;
     throw new Error(`the log cannot be read on ${shell.host}: ${stderr.trim().split("\n").at(-1) ?? ""}`);
   const text = stdout.subarray(at + 1).toString("utf8");
   const size = Number(stdout.toString("utf8", 0, at));
-  return { text, end: since === undefined ? size : since + stdout.length - at - 1 };
+  return { text, end: since === undefined ? size : since + stdout.length - at - 1, size };
 }

@@ -6,8 +6,13 @@ import { count } from "../doctor/words.ts";
 import { wrongUsage } from "../facility/wrong-usage.ts";
 import { bindingFits } from "../messages/binding-key.ts";
 import { idOfNextRun, sentAgain } from "../messages/sent-again.ts";
-import { originOf } from "../messages/origin.ts";
+import { isJobEnd, originOf } from "../messages/origin.ts";
 import { receive } from "../messages/received.ts";
+import type { BrokerClient } from "../broker/client.ts";
+import type { CloudEvent } from "../messages/cloud-event.ts";
+import { JobEventData, type JobState } from "../messages/job-event.ts";
+import { eventIn } from "../trace/stories.ts";
+import { jobIdFor } from "../triggers/plan.ts";
 import type { Trigger } from "../triggers/trigger-config.ts";
 import { fileOf } from "./event-line.ts";
 import { CONFIG_OPTION, connectFromConfig, openConfig } from "./open-config.ts";
@@ -51,6 +56,8 @@ interface Outcome {
   time: string | null;
   trigger: string;
   paths: string[];
+  /** How its job has ended, if it has run already. */
+  ranBefore: JobState | null;
 }
 
 async function replay(options: ReplayOptions): Promise<void> {
@@ -65,12 +72,16 @@ async function replay(options: ReplayOptions): Promise<void> {
   const sieve = new Sieve({ since, until, trigger, keys: config.worker.keys, dataExchange });
 
   const client = await connectFromConfig(config, "replay");
+  let haveRun = 0;
   try {
+    const ended = await endedJobs(client, since);
     if (until !== undefined) sieve.end = await offsetAfter(client, until);
     for await (const message of historySince(client, since)) {
       const taken = sieve.take(message);
       if (taken === undefined) continue;
       const received = receive(message);
+      const ranBefore = ended.get(jobIdFor(taken.event, config.worker.group, trigger.name)) ?? null;
+      if (ranBefore !== null) haveRun += 1;
       const { cause, paths } = originOf(received.body, received.properties);
       const sentAs = again === true ? idOfNextRun(cause.id, now) : null;
       if (dryRun !== true) {
@@ -85,7 +96,7 @@ async function replay(options: ReplayOptions): Promise<void> {
       }
       const outcome: Outcome = {
         ...{ id: cause.id, outcome: dryRun === true ? "would-send" : "sent", sentAs },
-        ...{ time: taken.time, trigger: trigger.name, paths },
+        ...{ time: taken.time, trigger: trigger.name, paths, ranBefore },
       };
       if (json === true) printJson(outcome);
       else printLine(outcomeLine(outcome));
@@ -101,13 +112,31 @@ async function replay(options: ReplayOptions): Promise<void> {
     await client.close();
   }
   const verb = dryRun === true ? "would go" : "sent";
-  sayLine(`${count(sieve.taken, "message")} ${verb} to ${intakeQueue} for ${trigger.name}${sieve.leftOut}`);
+  const runs = again === true ? "and run again" : "and do not run again";
+  const ran = haveRun === 0 ? "none has run already" : `${haveRun} have run already, ${runs}`;
+  sayLine(
+    `${count(sieve.taken, "message")} ${verb} to ${intakeQueue} for ${trigger.name}: ${ran}${sieve.leftOut}`,
+  );
 }
 
-function outcomeLine({ id, outcome, sentAs, time, paths }: Outcome): string {
+/** The jobs that have ended since then, and how, by their ids. */
+async function endedJobs(client: BrokerClient, since: Date): Promise<Map<string, JobState>> {
+  const ended = new Map<string, JobState>();
+  for await (const { fields, properties, content } of historySince(client, since)) {
+    const type: unknown = properties.type;
+    if (fields.exchange !== client.topology.eventsExchange || typeof type !== "string") continue;
+    if (!isJobEnd(type)) continue;
+    const { data } = JobEventData.safeParse(eventIn(content)?.data);
+    if (data !== undefined) ended.set(data.job.id, data.job.state);
+  }
+  return ended;
+}
+
+function outcomeLine({ id, outcome, sentAs, time, paths, ranBefore }: Outcome): string {
   const when = localTime(time ?? "");
   const as = sentAs === null ? "" : ` as ${plainLine(sentAs, 150)}`;
-  const what = (outcome === "sent" ? "sent" : "would be sent") + as;
+  const ran = ranBefore === null ? "" : `; has run already: ${ranBefore}`;
+  const what = (outcome === "sent" ? "sent" : "would be sent") + as + ran;
   return `${when}  ${plainLine(id, 100)}  ${plainLine(fileOf(paths))}  ${what}`;
 }
 
@@ -133,7 +162,7 @@ class Sieve {
   }
 
   /** The message with the time that it tells, if it is to be sent. */
-  take(message: ConsumeMessage): { time: string | null } | undefined {
+  take(message: ConsumeMessage): { time: string | null; event: CloudEvent } | undefined {
     const { fields, content, properties } = message;
     const { trigger, keys, dataExchange } = this.#wanted;
     const isTheirs =
@@ -143,9 +172,9 @@ class Sieve {
     const time = input?.event.time;
     const told = time === undefined ? amqpTime(properties) : new Date(time);
     const why = error !== null ? "unreadable" : triggers.length === 0 ? "unwanted" : undefined;
-    if (why === undefined && this.#isOfTheTime(told, offsetOf(message))) {
+    if (input !== undefined && why === undefined && this.#isOfTheTime(told, offsetOf(message))) {
       this.taken += 1;
-      return { time: told?.toISOString() ?? null };
+      return { time: told?.toISOString() ?? null, event: input.event };
     }
     this.#leftOut[why ?? "elsewhen"] += 1;
     return undefined;

@@ -11,7 +11,7 @@ export function parseConfig(
   environment: NodeJS.ProcessEnv,
 ): { config: MentoConfig; mistakes: [] } | { config?: undefined; mistakes: ConfigMistake[] } {
   const written = readYaml(text);
-  if (written.lineOf === undefined) return { mistakes: written.mistakes };
+  if (written.placeOf === undefined) return { mistakes: written.mistakes };
   const { value, places } = overrideFromEnvironment(written.value, environment);
   const parsed = MentoConfig.safeParse(value);
   const issues = [
@@ -20,7 +20,7 @@ export function parseConfig(
   ];
   if (parsed.success && issues.length === 0) return { config: withOwnGroup(parsed.data), mistakes: [] };
   const mistakes = issues.map(({ path, message }) => ({
-    line: places.has(path.slice(0, 2).join(".")) ? null : written.lineOf(path),
+    ...(places.has(path.slice(0, 2).join(".")) ? { line: null, column: null } : written.placeOf(path)),
     place: path.join("."),
     message,
   }));
@@ -83,5 +83,5 @@ function overrideFromEnvironment(
 /** What is not YAML stays text, and is then reported as such. */
 function fromYaml(text: string): unknown {
   const read = readYaml(text);
-  return read.lineOf === undefined ? text : read.value;
+  return read.placeOf === undefined ? text : read.value;
 }

@@ -13,9 +13,10 @@ import {
   type YAMLMap,
 } from "yaml";
 
-/** One mistake in a configuration. `line` counts from 1; null if it is not in the file. */
+/** One mistake in a configuration. `line` and `column` count from 1; null if it is not in the file, or of the whole line. */
 export interface ConfigMistake {
   line: number | null;
+  column: number | null;
   place: string;
   message: string;
 }
@@ -23,8 +24,8 @@ export interface ConfigMistake {
 export interface ReadYaml {
   value: unknown;
   mistakes: [];
-  /** The line of the deepest part of the path that the text has: of the key, where there is one. */
-  lineOf: (path: readonly PropertyKey[]) => number;
+  /** Where the deepest part of the path stands that the text has: its key, where there is one. */
+  placeOf: (path: readonly PropertyKey[]) => { line: number; column: number };
 }
 
 /** More than a thousand triggers take. What reads and checks it takes seconds at most. */
@@ -34,7 +35,7 @@ const DEEPEST = 200;
 const MOST_ALIASES = 5_000;
 
 /** Reads a text as YAML whose values are those of JSON; or says what it is that is none. */
-export function readYaml(text: string): ReadYaml | { lineOf?: undefined; mistakes: ConfigMistake[] } {
+export function readYaml(text: string): ReadYaml | { placeOf?: undefined; mistakes: ConfigMistake[] } {
   const unfit = textMistake(text) ?? tooDeep(text);
   if (unfit !== undefined) return { mistakes: [unfit] };
   const lines = new LineCounter();
@@ -82,14 +83,14 @@ export function readYaml(text: string): ReadYaml | { lineOf?: undefined; mistake
   if (mistakes.length > 0) return { mistakes: mistakes.sort((a, b) => (a.line ?? 0) - (b.line ?? 0)) };
   try {
     const value = document.toJS({ maxAliasCount: MOST_ALIASES }) as unknown;
-    return { value, mistakes: [], lineOf };
+    return { value, mistakes: [], placeOf };
   } catch (error) {
     if (!(error instanceof ReferenceError)) throw error;
     const message = "its aliases stand for too much: write out what they stand for";
     return { mistakes: [mistakeAt(lastAlias, message)] };
   }
 
-  function lineOf(path: readonly PropertyKey[]): number {
+  function placeOf(path: readonly PropertyKey[]): { line: number; column: number } {
     let offset = 0;
     let node: unknown = document.contents;
     for (const step of path) {
@@ -103,12 +104,13 @@ export function readYaml(text: string): ReadYaml | { lineOf?: undefined; mistake
         if (isNode(node)) offset = node.range?.[0] ?? offset;
       } else break;
     }
-    return lineAt(offset);
+    const { line, col: column } = lines.linePos(offset);
+    return { line, column };
   }
 }
 
 function mistakeAt(line: number, message: string): ConfigMistake {
-  return { line, place: "", message };
+  return { line, column: null, place: "", message };
 }
 
 /** The characters that YAML takes (1.2.2, production 1), and lines that end as YAML's and its parser's. */
@@ -167,6 +169,7 @@ function keysOf(map: YAMLMap, lineAt: (offset?: number) => number, mistakes: Con
       const line = isNode(first.key) ? lineAt(first.key.range?.[0]) : 1;
       mistakes.push({
         line: isNode(pair.key) ? lineAt(pair.key.range?.[0]) : line,
+        column: null,
         place: name,
         message: `stands on line ${line} already: keep one of them`,
       });

@@ -1,5 +1,6 @@
 import { statSync } from "node:fs";
 import { parseConfig } from "./config-file.ts";
+import type { ConfigMistake } from "./config-yaml.ts";
 import { LARGEST_CONFIG } from "./config-yaml.ts";
 import type { MentoConfig } from "./config-schema.ts";
 import { Misconfigured, errorText } from "../errors.ts";
@@ -77,14 +78,17 @@ function openPasswordFile(file: string): string | null {
   return `${file} holds the broker's password, and other accounts can read it (mode ${(mode & 0o777).toString(8)}): chmod 600 ${file}.`;
 }
 
+/** `mento.yaml:4:11: worker.concurrency: must be …`, as compilers write it. */
+export function mistakeLine(file: string, { line, column, place, message }: ConfigMistake): string {
+  const where = line === null ? "environment" : [file, line, column].filter((one) => one !== null).join(":");
+  return `${where}: ${place === "" ? "" : `${place}: `}${message}`;
+}
+
 /** Checks what a configuration file says. */
 export function configFrom(text: string, file: string, environment: NodeJS.ProcessEnv): MentoConfig {
   const { config, mistakes } = parseConfig(text, environment);
   if (config !== undefined) return config;
-  const list = mistakes.map(({ line, place, message }) => {
-    const where = line === null ? "environment" : `${file}:${line}`;
-    return `  ${where}: ${place === "" ? "" : `${place}: `}${message}`;
-  });
+  const list = mistakes.map((one) => `  ${mistakeLine(file, one)}`);
   throw new Misconfigured({
     code: "wrong-configuration",
     message: `The configuration has ${mistakes.length} mistake${mistakes.length === 1 ? "" : "s"}:\n${list.join("\n")}`,

@@ -1,9 +1,10 @@
+import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { chownSync, mkdirSync, readFileSync, statSync } from "node:fs";
+import { chownSync, mkdirSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { userInfo } from "node:os";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { Misconfigured } from "../errors.ts";
+import { MentoError, Misconfigured } from "../errors.ts";
 import { findProgram } from "./packages.ts";
 import { run } from "./processes.ts";
 import { type Account, makeDirectory, placesOf } from "./state.ts";
@@ -46,9 +47,52 @@ export async function restoreAccount(dir: string, account: Account): Promise<Acc
   return { ...account, uid: made.uid, gid: made.gid };
 }
 
-/** Removes an account, but only if this facility made it. */
+/**
+ * Removes an account, but only if this facility made it, and when none of its processes is left: the next account gets its
+ * number.
+ */
 export async function removeAccount(dir: string, name: string): Promise<void> {
-  if (findAccount(name)?.comment === commentOf(dir)) await changeAccounts("userdel", [name]);
+  const account = findAccount(name);
+  if (account?.comment !== commentOf(dir)) return;
+  await endAllOf(account);
+  await changeAccounts("userdel", [name]);
+}
+
+const END_ATTEMPTS = 50;
+
+/** The kernel ends all processes of an account at once, however fast they start others: only from that account itself. */
+async function endAllOf({ uid, gid }: { uid: number; gid: number }): Promise<void> {
+  for (let attempt = 0; hasProcesses(uid); attempt++) {
+    if (attempt === END_ATTEMPTS) throw stillThere(uid);
+    spawnSync("/bin/kill", ["-KILL", "--", "-1"], { uid, gid, cwd: "/" });
+    await sleep(100);
+  }
+}
+
+function hasProcesses(uid: number): boolean {
+  return readdirSync("/proc").some((pid) => {
+    if (!/^\d+$/.test(pid)) return false;
+    const status = readProc(pid);
+    // What has ended, and is only not taken note of yet, does nothing any more.
+    return !/^State:\s+[ZX]/m.test(status) && new RegExp(`^Uid:.*\\b${uid}\\b`, "m").test(status);
+  });
+}
+
+function readProc(pid: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/status`, "utf8");
+  } catch {
+    // It has ended.
+    return "";
+  }
+}
+
+function stillThere(uid: number): MentoError {
+  return new MentoError({
+    code: "system-error",
+    message: `Processes of the account with the number ${uid} cannot be ended.`,
+    hint: `See them with \`ps -U ${uid}\`; end them, and call this again: the account stays until then.`,
+  });
 }
 
 /** All accounts that this facility made. */

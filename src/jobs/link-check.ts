@@ -85,6 +85,11 @@ one_entry() {
     exit 1
   }
 }
+# What takes too long to be compared, such as a pipe by now, may be anything.
+may_equal() {
+  timeout -s KILL ${MOST_SECONDS} cmp -s "$1" "$2" 2>/dev/null
+  case $? in 0 | 124 | 137) return 0 ;; *) return 1 ;; esac
+}
 # What is called so in this folder; whatever it is not there is no harm.
 entry() {
   [ -e "./$1" ] || [ -L "./$1" ] || return 0
@@ -100,7 +105,7 @@ entry() {
   is_inside "$real" || outside
   for secret in ${secrets.map(quote).join(" ")}; do
     [ ! "$real" -ef "$secret" ] || outside
-    [ ! -f "$real" ] || [ ! -f "$secret" ] || [ ! -s "$secret" ] || ! cmp -s "$real" "$secret" 2>/dev/null || outside
+    [ ! -f "$real" ] || [ ! -f "$secret" ] || [ ! -s "$secret" ] || ! may_equal "$real" "$secret" || outside
     [ ! -d "$real" ] || case $(readlink -m "$secret") in "\${real%/}"/*) outside ;; esac
   done
   case $1 in *_master.h5 | *_master.hdf5 | *_master.nxs) ;; *) return 0 ;; esac

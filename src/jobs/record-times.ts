@@ -1,7 +1,5 @@
+import { CLOCKS_DIFFER_MS } from "../time/can-be.ts";
 import type { JobRecords } from "./records.ts";
-
-/** Clocks of nodes and workers that differ by more are no clocks. */
-const CLOCKS_DIFFER_MS = 15 * 60_000;
 
 /** The time of the host where a job's records lie: what it said when they were read, unless that is no clock. */
 export function timeThere(readAt: number | null, now: Date): Date {

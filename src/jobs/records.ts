@@ -1,3 +1,4 @@
+import { canBe } from "../time/can-be.ts";
 import { quote, quoteAll } from "../shells/quote.ts";
 import { fieldsOf, markedLines } from "../shells/answer-lines.ts";
 import { BOUNDED_FILE, READ_SECONDS, SUBMITTED_BYTES, within } from "../shells/bounded-file.ts";
@@ -183,7 +184,7 @@ export function parseRecords(output: Buffer, jobIds?: readonly string[]): Map<st
 /** @param seconds since 1970 */
 function setTime(job: ReadJob | undefined, seconds: number): void {
   const { submitted } = job?.records ?? {};
-  if (submitted !== undefined && seconds > 0 && seconds < 1e11) {
+  if (submitted !== undefined && canBe(seconds * 1000)) {
     submitted.at = new Date(seconds * 1000).toISOString();
   }
 }

@@ -1,5 +1,6 @@
-import type * as z from "zod";
+import * as z from "zod";
 import { cut } from "../text/cut.ts";
+import { nearest } from "../text/nearest.ts";
 
 const MOST_ISSUES = 10;
 const LONGEST_ISSUE = 200;
@@ -20,7 +21,9 @@ export function checkForm<T>(
     }
   }
   const parsed = schema.safeParse(value);
-  return parsed.success ? { data: parsed.data } : { mistake: describeIssues(parsed.error, value, ["data"]) };
+  if (parsed.success) return { data: parsed.data };
+  const known = schema instanceof z.ZodObject ? Object.keys(schema.shape) : [];
+  return { mistake: describeIssues(parsed.error, value, ["data"], known) };
 }
 
 function propertyOf(value: unknown, key: string): unknown {
@@ -33,10 +36,11 @@ export function describeIssues(
   error: z.ZodError,
   value: unknown,
   prefix: readonly PropertyKey[] = [],
+  known: readonly string[] = [],
 ): string {
   const shown = error.issues.slice(0, MOST_ISSUES).map((issue) => {
     const place = [...prefix, ...issue.path].map(String).join(".");
-    const message = cut(wordsOf(issue, value), LONGEST_ISSUE);
+    const message = cut(wordsOf(issue, value, known), LONGEST_ISSUE);
     return place === "" ? message : `${cut(place, LONGEST_ISSUE)}: ${message}`;
   });
   const more = error.issues.length - shown.length;
@@ -55,11 +59,16 @@ const KINDS: Readonly<Record<string, string>> = {
 };
 
 /** What is expected, and what was found. */
-function wordsOf(issue: z.core.$ZodIssue, value: unknown): string {
+function wordsOf(issue: z.core.$ZodIssue, value: unknown, known: readonly string[]): string {
   const found = foundIn(issue.path.reduce<unknown>((inner, step) => propertyOf(inner, String(step)), value));
   switch (issue.code) {
     case "unrecognized_keys": {
-      const keys = issue.keys.slice(0, MOST_ISSUES).map((key) => JSON.stringify(cut(key, LONGEST_FOUND)));
+      const keys = issue.keys.slice(0, MOST_ISSUES).map((key) => {
+        const near = issue.path.length === 0 ? nearest(cut(key, LONGEST_FOUND), known) : undefined;
+        return (
+          JSON.stringify(cut(key, LONGEST_FOUND)) + (near === undefined ? "" : ` (did you mean ${near}?)`)
+        );
+      });
       return `has ${keys.join(", ")}, which Mento does not know`;
     }
     case "invalid_type":
@@ -76,7 +85,8 @@ function wordsOf(issue: z.core.$ZodIssue, value: unknown): string {
       return `must ${issue.origin === "array" ? "have" : "be"} ${most} ${issue.maximum}${unitOf(issue.origin)}`;
     }
     default:
-      if (isZods(issue)) return `has another form than it must have, ${found}`;
+      if (isZods(issue))
+        return found === foundIn(undefined) ? "is missing" : `has another form than it must have, ${found}`;
       return issue.message.startsWith("must be ") ? `${issue.message}, ${found}` : issue.message;
   }
 }

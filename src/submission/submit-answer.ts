@@ -1,3 +1,4 @@
+import { canBe } from "../time/can-be.ts";
 import * as z from "zod";
 import { Deferred, MentoError, Misconfigured, Rejected, Superseded } from "../errors.ts";
 import { dataCheckId, type DataWanted } from "../jobs/data-check.ts";
@@ -87,8 +88,8 @@ export async function conclude({
       return {
         slurmJobId: isProcess ? null : answer.runId,
         process: isProcess ? { host: hostOf(answer.host, target), pid: Number(answer.runId) } : null,
-        receivedAt: earlier?.receivedAt ?? received.toISOString(),
-        submittedAt: earlier?.submittedAt ?? timeOf(answer.at) ?? new Date().toISOString(),
+        receivedAt: timeIn(earlier?.receivedAt) ?? received.toISOString(),
+        submittedAt: timeIn(earlier?.submittedAt) ?? timeOf(answer.at) ?? new Date().toISOString(),
         endedAt: timeOf(answer.endedAt) ?? null,
         name: plan.trigger.name,
         directory: directoryOf(jobsDirectory, plan.jobId),
@@ -149,7 +150,12 @@ function hostOf(said: string | null, { hosts }: SubmitTarget): string {
 
 /** A host whose `date` says anything else has no time to tell. */
 function timeOf(said: string | null): string | undefined {
-  return At.safeParse(said).data;
+  return timeIn(At.safeParse(said).data);
+}
+
+/** The files that tell it are the account's. */
+function timeIn(said: string | undefined): string | undefined {
+  return said !== undefined && canBe(Date.parse(said)) ? said : undefined;
 }
 
 /** strerror(3), in the C locale, which our commands run in. */

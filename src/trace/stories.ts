@@ -179,7 +179,8 @@ export class Stories {
   }
 }
 
-function eventIn(content: Buffer): CloudEvent | undefined {
+/** Undefined for what is no event: anybody may publish. */
+export function eventIn(content: Buffer): CloudEvent | undefined {
   try {
     return CloudEvent.parse(plainNumbers(parseJson(content.toString("utf8")), []));
   } catch {

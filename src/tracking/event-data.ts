@@ -1,3 +1,4 @@
+import { canBe } from "../time/can-be.ts";
 import type { JobEventData } from "../messages/job-event.ts";
 import type { AskedToCancel } from "../jobs/cancel-request.ts";
 import { advance, describeFailure, type EndRecord, type JobEnd } from "../jobs/job.ts";
@@ -54,7 +55,9 @@ export function endFacts(
   clockAhead: number,
 ): EndFacts {
   const seen = new Date((endedWithoutRecordSince ?? time) + clockAhead);
-  const at = endRecord?.record.at ?? reported?.endedAt ?? seen.toISOString();
+  const told = reported?.endedAt;
+  const isTold = told != null && canBe(Date.parse(told), seen.getTime());
+  const at = endRecord?.record.at ?? (isTold ? told : seen.toISOString());
   const areUnknown = hasStarted || end.state === "completed";
   const { found = { ...NO_RESULTS, areUnknown }, log = reported?.log ?? "" } = endRecord ?? {};
   return { at, found, log, slurmState };

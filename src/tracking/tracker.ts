@@ -379,8 +379,10 @@ export class Tracker {
     const lostBefore = time - this.#deps.lostAfterHours * 3600_000;
     for (const watched of [...session.jobs.values()]) {
       const { takenAt, record } = watched;
-      if (areUnseen && seenAtOf(record) < lostBefore) await this.#lose(watched, session);
-      else if (!watched.isToGo && time - takenAt > RENEW_AFTER_MS) await this.#handOn(watched);
+      await this.#each(watched, async () => {
+        if (areUnseen && seenAtOf(record) < lostBefore) await this.#lose(watched, session);
+        else if (time - takenAt > RENEW_AFTER_MS) await this.#handOn(watched);
+      });
     }
   }
 
@@ -390,7 +392,7 @@ export class Tracker {
     try {
       await work();
     } catch (error) {
-      if (error instanceof MentoError) throw error;
+      if (error instanceof MentoError && error.code !== "publish-impossible") throw error;
       this.#deps.log.error({ err: error, job: watched.record.data.job.id }, errorText(error));
     }
   }

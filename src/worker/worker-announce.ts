@@ -28,7 +28,7 @@ export function announcing({ link, publisher, topology, worker, log }: AnnounceD
         messageId: event.id,
         type: event.type,
         appId: source,
-        timestamp: Math.floor(Date.parse(event.time) / 1000),
+        timestamp: Math.max(0, Math.floor(Date.parse(event.time) / 1000)),
         contentType: "application/cloudevents+json",
         ...(event.data.correlationId !== null && { correlationId: event.data.correlationId }),
       },

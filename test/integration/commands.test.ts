@@ -231,7 +231,7 @@ describe("mento validate", () => {
     writeFileSync(file, "worker:\n  concurrency: many\n");
     const config = await tryMento(["validate", file]);
     expect(config.code).toBe(1);
-    expect(config.stdout).toContain(`${file}:2: worker.concurrency:`);
+    expect(config.stdout).toContain(`${file}:2:3: worker.concurrency:`);
   });
 
   it("says that a file is not there: exit 2", async () => {

@@ -178,12 +178,25 @@ describe("mento facility", () => {
   it("leaves no process and no account behind when it goes down, but all data", async () => {
     // Its session outlives the server, and waits for a login.
     const { ssh, pids } = await up(two);
+    const { stdout: accounts } = await run("cat", ["/etc/passwd"]);
+    const own = accounts.split("\n").find((line) => line.includes(`:mento facility ${two}:`)) ?? "";
+    const [account = "", , number = ""] = own.split(":");
     const stranger = connect(ssh.port, ssh.address).on("error", () => undefined);
     const isClosed = new Promise((resolve) => stranger.once("close", resolve));
     await new Promise((resolve) => stranger.once("data", resolve));
     process.kill(pids["sshd"] ?? 0, "SIGKILL");
+    // An account may leave what is always another process: it starts itself again and ends, 2,000 times a second.
+    const comet = "use POSIX; while (1) { exit if fork; setsid; select undef, undef, undef, 0.0005 }";
+    const { code, stderr } = await run("runuser", [
+      ...["-u", account, "--", "sh", "-c", 'exec perl -e "$0" >/dev/null 2>&1 </dev/null', comet],
+    ]);
+    expect([code, stderr]).toEqual([0, ""]);
     await mento("facility", "down", "--dir", two);
+    // Those that have ended wait for whoever takes note of it.
+    const states = (await run("ps", ["-U", number, "-o", "stat="])).stdout.split("\n");
+    expect(states.filter((state) => /^[^ZX]/.test(state))).toEqual([]);
     await isClosed;
+    for (const pid of processesOf(two)) console.log(pid, readFileSync(`/proc/${pid}/cmdline`, "utf8"), readFileSync(`/proc/${pid}/status`, "utf8"), readFileSync(`/proc/${pid}/environ`, "utf8"));
     expect(processesOf(two)).toEqual([]);
     expect((await run("cat", ["/etc/passwd"])).stdout).not.toContain(`mento facility ${two}:`);
     await mento("facility", "down", "--dir", two);

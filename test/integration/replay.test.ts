@@ -29,7 +29,10 @@ const linesOf = (stdout: string) =>
   stdout
     .split("\n")
     .filter(Boolean)
-    .map((line) => JSON.parse(line) as { id: string; sentAs: string | null; outcome: string });
+    .map(
+      (line) =>
+        JSON.parse(line) as { id: string; sentAs: string | null; outcome: string; ranBefore: string | null },
+    );
 
 /** Publishes as any producer can. */
 async function publish(id: string, body: Buffer, properties: Options.Publish = {}, routingKey?: string) {
@@ -59,9 +62,12 @@ describe("mento replay", () => {
 
     const again = await replay("--since", "1h", "--trigger", "late");
     expect(again.code).toBe(0);
-    expect(again.stdout).toMatch(new RegExp(`^20\\d\\d-\\S*:\\d\\d {2}${id} {2}scan_.*\\.dat {2}sent$`, "m"));
+    const line = `^20\\d\\d-\\S*:\\d\\d {2}${id} {2}scan_.*\\.dat {2}sent; has run already: completed$`;
+    expect(again.stdout).toMatch(new RegExp(line, "m"));
     expect(again.stdout).not.toContain(other.id);
-    expect(again.stderr).toContain(`sent to ${client.topology.intakeQueue} for late`);
+    expect(again.stderr).toContain(
+      `1 message sent to ${client.topology.intakeQueue} for late: 1 have run already, and do not run again`,
+    );
     expect(again.stderr).toContain("that it does not want");
     const submitted = () => site.eventsOf(id).filter(({ type }) => type.includes("submitted"));
     await eventually("it is looked at again", () => (submitted().length > 1 ? true : undefined));
@@ -75,7 +81,20 @@ describe("mento replay", () => {
     await eventually("both triggers ran", () =>
       site.eventsOf(id).filter(({ type }) => type.includes("completed")).length === 2 ? true : undefined,
     );
+    const fresh = await publishDataReady(client, {
+      path: writeOnCore(),
+      technique: "saxs",
+      beamtimeId: "99999999",
+    });
+    await site.event("message.rejected", fresh.id);
+    const dry = await replay("--since", "1h", "--trigger", "late", "--again", "--dry-run");
+    expect(dry.stderr).toMatch(/3 messages would go to \S+ for late: 2 have run already, and run again/);
+    expect(dry.stdout).toMatch(new RegExp(`${fresh.id}.*would be sent as \\S+$`, "m"));
     const { stdout } = await replay("--since", "1h", "--trigger", "late", "--again", "--json");
+    expect(linesOf(stdout).map(({ id: one, ranBefore }) => [one === fresh.id, ranBefore])).toContainEqual([
+      true,
+      null,
+    ]);
     const sentAs = linesOf(stdout).find((one) => one.id === id)?.sentAs ?? "";
     expect(sentAs).toMatch(`${id}/again-20`);
     const { data } = await site.event("job.completed", sentAs);

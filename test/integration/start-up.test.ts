@@ -46,8 +46,8 @@ describe("mento worker does not start", () => {
     writeFileSync(file, "broker:\n  urll: x\ntriggers:\n  - name: a b\n    run: [x]\n");
     const { code, stderr } = await startWith(file);
     expect(code).toBe(2);
-    expect(stderr).toContain(`${file}:2: broker.urll: unknown key; did you mean url?`);
-    expect(stderr).toMatch(/bad\.yaml:4: triggers\.0\.name: must be/);
+    expect(stderr).toContain(`${file}:2:3: broker.urll: unknown key; did you mean url?`);
+    expect(stderr).toMatch(/bad\.yaml:4:5: triggers\.0\.name: must be/);
   });
 
   it("with a wrong password: exit 3, at once", async () => {

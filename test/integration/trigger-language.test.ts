@@ -153,7 +153,7 @@ describe("mento match", () => {
     writeFileSync(file, "triggers:\n  - name: a\n    run: ls {{ path }}\n");
     const wrong = await tryMento(["match", "-", "-c", file], { input: "{}" });
     expect(wrong.stderr).toContain(
-      `${file}:3: triggers.0.run: must be a list, each argument on its own: [ls, "{{ path }}"]`,
+      `${file}:3:5: triggers.0.run: must be a list, each argument on its own: [ls, "{{ path }}"]`,
     );
     expect(wrong.code).toBe(2);
   });

@@ -84,6 +84,23 @@ describe("what a job on the worker's host is given", () => {
     expect(giving(join(root, "raw"), write("raw/other.dat", "b key"))).toBe("good");
   });
 
+  it("is nothing that takes too long to be compared, such as what became a pipe meanwhile", () => {
+    mkdirSync(join(root, "shared"), { recursive: true });
+    write("shared/id_rsa", "a key");
+    const path = write("raw/a.h5", "b key");
+    // It says that it is a file, and is none when it is opened: so quickly an account can change its files.
+    const programs = join(top, "programs");
+    mkdirSync(programs);
+    writeFileSync(join(programs, "cmp"), "#!/bin/sh\nexec sleep 300\n", { mode: 0o755 });
+    const before = process.env["PATH"];
+    process.env["PATH"] = `${programs}:${before ?? ""}`;
+    try {
+      expect(giving(path)).toBe(`outside 0 ${path}`);
+    } finally {
+      process.env["PATH"] = before;
+    }
+  }, 120_000);
+
   it("is no link to a copy whose name ends with a newline, and everything if the secret is empty", () => {
     mkdirSync(join(root, "shared"), { recursive: true });
     write("shared/id_rsa", "a key");

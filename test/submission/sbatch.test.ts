@@ -64,6 +64,8 @@ async function submitWith(stdout: string, stderr: string, leaveHost: () => void 
   return { result, isWithdrawn: scripts.some((script) => script.includes("rm -rf")) };
 }
 
+const daysAgo = (days: number) => new Date(Date.now() - days * 24 * 3600_000).toISOString();
+
 const FAILED = "\nmento:failed 1\n";
 
 describe("sbatch fails", () => {
@@ -200,16 +202,31 @@ describe("the answer of the remote call", () => {
   });
 
   it("of a job that exists gives its own times, and when its message first came", async () => {
-    const [receivedAt, submittedAt, endedAt] = [1, 2, 3].map((day) => `2026-01-0${day}T00:00:00.000Z`);
+    const [receivedAt, submittedAt, endedAt] = [3, 2, 1].map(daysAgo);
     const request = { receivedAt, paths: plan.paths };
     const said = `mento:submitted 4711 at ${submittedAt ?? ""} ended ${endedAt ?? ""}  # mento-request: ${JSON.stringify(request)}`;
     const { result } = await submitWith(`\n${said}\n`, "");
     expect(result).toMatchObject({ receivedAt, submittedAt, endedAt });
   });
 
+  it.each(["1900-01-01T00:00:00.000Z", "9999-12-31T23:59:59.000Z"])(
+    "has no times of the account's that cannot be, such as %s",
+    async (time) => {
+      const from = new Date().toISOString();
+      const request = { receivedAt: time, submittedAt: time, paths: plan.paths };
+      for (const json of [JSON.stringify(request), "{}"]) {
+        const said = `mento:submitted 4711 at ${time} ended ${time}  # mento-request: ${json}`;
+        const { result } = await submitWith(`\n${said}\n`, "");
+        const { receivedAt, submittedAt, endedAt } = result as SubmittedJob;
+        expect([receivedAt, endedAt]).toEqual([new Date(0).toISOString(), null]);
+        expect(submittedAt >= from && submittedAt <= new Date().toISOString()).toBe(true);
+      }
+    },
+  );
+
   it("of a job that was submitted again says where it is now", async () => {
-    const request = { submittedAt: "2026-01-01T00:00:00.000Z", paths: plan.paths };
-    const said = `mento:submitted 4712 at 2026-01-02T00:00:00.000Z again - other preempted # mento-request: ${JSON.stringify(request)}\n`;
+    const request = { submittedAt: daysAgo(2), paths: plan.paths };
+    const said = `mento:submitted 4712 at ${daysAgo(1)} again - other preempted # mento-request: ${JSON.stringify(request)}\n`;
     const { result } = await submitWith(said, "");
     expect(result).toMatchObject({
       slurmJobId: "4712",
@@ -239,7 +256,7 @@ describe("the answer of the remote call", () => {
     ["an array elsewhere", { array: "../../x" }],
     ["a time without end", { receivedAt: `2026-11-30T09:00:00.${"1".repeat(3_000_000)}Z` }],
   ])("is believed without the account's request, if that has %s", async (_, forged) => {
-    const request = { receivedAt: "2026-01-01T00:00:00.000Z", paths: plan.paths, ...forged };
+    const request = { receivedAt: daysAgo(1), paths: plan.paths, ...forged };
     const said = `mento:submitted 4711 # mento-request: ${JSON.stringify(request)}\n`;
     const { result } = await submitWith(said, "");
     expect(result).toMatchObject({

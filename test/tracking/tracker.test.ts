@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { pino } from "pino";
 import { afterEach, describe, expect, it, vi } from "vitest";
-import { BrokerUnavailable, Rejected, Unavailable } from "../../src/errors.ts";
+import { BrokerUnavailable, MentoError, Rejected, Unavailable } from "../../src/errors.ts";
 import type { TrackingRecord } from "../../src/tracking/tracking-record.ts";
 import type { OutgoingEvent } from "../../src/messages/job-event.ts";
 import type { Shell } from "../../src/shells/shell.ts";
@@ -93,6 +93,30 @@ describe("a tracker of jobs whose records do not fit", () => {
     await vi.waitFor(() => expect(put).toEqual(["it does not fit"]), 20_000);
     expect(tracker.size).toBe(0);
     expect([...acks]).toEqual([1]);
+  });
+});
+
+describe("a tracker of a job of which nothing can be published", () => {
+  it("goes on with the others: loses and renews them in time", async () => {
+    const impossible = new MentoError({ code: "publish-impossible", message: "a bug", hint: "" });
+    const events: OutgoingEvent[] = [];
+    const renewed: string[] = [];
+    const { clock, take } = open({
+      announce: (event) => {
+        if ("job" in event.data && event.data.job.id === "bad") return Promise.reject(impossible);
+        return Promise.resolve(void events.push(event));
+      },
+      track: ({ data }) => Promise.resolve(void renewed.push(data.job.id)),
+    });
+    const longAgo = new Date(clock.now - 25 * 3600_000).toISOString();
+    take({ id: "bad", submitted: longAgo });
+    take({ id: "good", submitted: longAgo });
+    take({ id: "young", submitted: new Date(clock.now).toISOString() });
+    await sleep(100);
+    clock.now += 11 * 60_000;
+    await vi.waitFor(() => expect(renewed).toContain("young"), 20_000);
+    const told = () => events.map(({ type, data }) => ["job" in data && data.job.id, type]);
+    await vi.waitFor(() => expect(told()).toEqual([["good", "mento.job.lost.v1"]]), 20_000);
   });
 });
 
