@@ -21,7 +21,7 @@ WORKDIR /opt/mento
 COPY package.json package-lock.json ./
 RUN npm ci --no-audit --no-fund
 COPY tsconfig.json tsconfig.build.json ./
-COPY scripts/bundle.mjs scripts/
+COPY scripts/bundle.mjs scripts/write-man.mjs scripts/
 COPY src src
 RUN npm run build && npm prune --omit=dev --no-audit --no-fund && chmod 755 dist/cli/main.js \
   && rm -rf src scripts tsconfig.json tsconfig.build.json dist/.tsbuildinfo package-lock.json

@@ -33,7 +33,7 @@ if (mtime("node_modules/.package-lock.json") < mtime("package-lock.json")) {
 }
 const sources = Math.max(
   newest("src"),
-  ...["tsconfig.json", "tsconfig.build.json", "scripts/bundle.mjs"].map(mtime),
+  ...["tsconfig.json", "tsconfig.build.json", "scripts/bundle.mjs", "scripts/write-man.mjs"].map(mtime),
 );
 if (mtime("dist/cli/LICENSES") < sources) {
   run("building", "npm", "run", "--silent", "build");

@@ -5,6 +5,7 @@ import type { KeyLocation } from "./private-key.ts";
 import { unreadable, type AsapoAccess, type BeamtimeMetadata } from "./metadata.ts";
 import type { OnlineKey, SessionReservation } from "./online-analysis.ts";
 import { MetadataFiles, namesIn, type ReadFile } from "./metadata-files.ts";
+import { NotPlain } from "../files/plain-file.ts";
 import { isInSession, type SessionRoots } from "./paths.ts";
 
 /** Where the facility's file systems are mounted; at DESY `/gpfs`, `/beamline`, `/asap3`. */
@@ -84,6 +85,7 @@ export class Sessions {
   readonly #files: MetadataFiles;
   /** Where sessions were found on the core file system. */
   readonly #coreFolders = new Map<string, string>();
+  readonly #listCore = shared(() => listCore(this.#fileSystems.core));
 
   constructor(site: FileSystems & { sessions?: readonly StaticSession[] }, warn: (message: string) => void) {
     this.#fileSystems = site;
@@ -174,19 +176,12 @@ export class Sessions {
     const known = this.#coreFolders.get(id);
     const again = known === undefined ? undefined : await this.#inCoreFolder(known);
     if (again !== undefined) return again;
-    const { core } = this.#fileSystems;
-    const facilities = await subfolders([core]);
-    if (facilities.length === 0) throw coreMissing(core);
-    const beamlines = await subfolders(facilities.map((folder) => posix.join(folder, "gpfs")));
-    const years = await subfolders(beamlines);
-    for (const year of years) {
-      for (const { coreFolder } of Object.values(KINDS)) {
-        const folder = posix.join(year, coreFolder, id);
-        const found = await this.#inCoreFolder(folder);
-        if (found === undefined) continue;
-        this.#coreFolders.set(id, folder);
-        return found;
-      }
+    const { byId, closed } = await this.#listCore();
+    for (const folder of [...(byId.get(id) ?? []), ...closed.map((one) => posix.join(one, id))]) {
+      const found = await this.#inCoreFolder(folder);
+      if (found === undefined) continue;
+      this.#coreFolders.set(id, folder);
+      return found;
     }
     return undefined;
   }
@@ -316,6 +311,43 @@ function fromConfiguration(session: StaticSession): Session {
   };
 }
 
+/** All sessions' folders, as they are called; and the folders of sessions whose names are too many, or not to be seen. */
+async function listCore(core: string): Promise<{ byId: Map<string, string[]>; closed: string[] }> {
+  const facilities = await subfolders([core]);
+  if (facilities.length === 0) throw coreMissing(core);
+  const beamlines = await subfolders(facilities.map((folder) => posix.join(folder, "gpfs")));
+  const years = await subfolders(beamlines);
+  const parents = years.flatMap((year) =>
+    Object.values(KINDS).map(({ coreFolder }) => posix.join(year, coreFolder)),
+  );
+  const byId = new Map<string, string[]>();
+  const closed: string[] = [];
+  await Promise.all(
+    parents.map(async (parent) => {
+      const names = await namesIn(parent).catch(unlessTooMany).catch(unlessClosed);
+      if (names === undefined) closed.push(parent);
+      for (const name of names ?? []) byId.set(name, [...(byId.get(name) ?? []), posix.join(parent, name)]);
+    }),
+  );
+  return { byId, closed };
+}
+
+/** Done once for all who ask before it begins: a flood of questions is answered by a few, and none by an old one. */
+function shared<T>(work: () => Promise<T>): () => Promise<T> {
+  let current: Promise<unknown> = Promise.resolve();
+  let next: Promise<T> | undefined;
+  return () => {
+    next ??= current
+      .catch(() => undefined)
+      .then(() => {
+        current = next ?? current;
+        next = undefined;
+        return work();
+      });
+    return next;
+  };
+}
+
 async function subfolders(folders: readonly string[]): Promise<string[]> {
   const lists = await Promise.all(
     folders.map(async (folder) => {
@@ -324,6 +356,11 @@ async function subfolders(folders: readonly string[]): Promise<string[]> {
     }),
   );
   return lists.flat();
+}
+
+function unlessTooMany(error: unknown): undefined {
+  if (error instanceof Deferred && error.cause instanceof NotPlain) return undefined;
+  throw error;
 }
 
 /** Other facilities' and beamlines' folders may be closed to this account: what it may not see is not here. */

@@ -1,6 +1,7 @@
 import { Command } from "commander";
 import { programVersion } from "../config/version.ts";
 import { isFileSystemStuck } from "../files/plain-file.ts";
+import { EXAMPLES } from "./examples.ts";
 import { reportError } from "./report-error.ts";
 import { sayLine, writeOutput, writeSaid } from "../text/terminal.ts";
 
@@ -94,6 +95,11 @@ const COMMANDS = {
     description: "open a shell on a reserved node as the beamtime's account, or run a command there",
     load: async () => (await import("./ssh.ts")).sshCommand(),
   },
+  completion: {
+    group: "Try it out:",
+    description: "print what completes commands and options: of bash, zsh or fish",
+    load: async () => (await import("./completion.ts")).completionCommand(wholeProgram),
+  },
   facility: {
     group: "Try it out:",
     description: "RabbitMQ, Slurm, sshd and two file systems on this machine, to try Mento on",
@@ -121,7 +127,8 @@ export async function runCommandLine(): Promise<void> {
 
   try {
     const [first = "", second = ""] = process.argv.slice(2);
-    const program = await programFor(first === "help" ? second : first);
+    const asked = first === "help" ? second : first;
+    const program = await programFor((name) => name === asked || (name === "trace" && asked === "why"));
     await program.parseAsync();
   } catch (error) {
     process.exitCode = reportError(error);
@@ -129,7 +136,12 @@ export async function runCommandLine(): Promise<void> {
   if (isFileSystemStuck()) process.exit();
 }
 
-async function programFor(asked: string): Promise<Command> {
+/** With every command's options. */
+export function wholeProgram(): Promise<Command> {
+  return programFor(() => true);
+}
+
+async function programFor(isAsked: (name: string) => boolean): Promise<Command> {
   const program = new Command("mento")
     .description('Turns "data ready" messages into analysis jobs: RabbitMQ in, Slurm jobs, events out.')
     .version(programVersion())
@@ -137,15 +149,18 @@ async function programFor(asked: string): Promise<Command> {
     .enablePositionalOptions()
     .showHelpAfterError("(mento --help lists the commands)");
   for (const [name, { group, description, load }] of Object.entries(COMMANDS)) {
-    const command = name === asked ? await load() : new Command(name);
+    const command = isAsked(name) ? await load() : new Command(name);
     program.addCommand(command.description(description).helpGroup(group));
   }
-  prepare(program);
+  prepare(program, "");
   return program;
 }
 
 /** Commander repeats what it was given, and ends the process by itself. */
-function prepare(command: Command): void {
+function prepare(command: Command, path: string): void {
+  const examples = EXAMPLES[path] ?? [];
+  const lines = examples.map(([what, line]) => `  ${what}:\n    $ ${line}`);
+  if (lines.length > 0) command.addHelpText("after", `\n${["Examples:", ...lines].join("\n")}`);
   command.exitOverride().configureOutput({ writeOut: writeOutput, writeErr: writeSaid });
-  for (const child of command.commands) prepare(child);
+  for (const child of command.commands) prepare(child, `${path} ${child.name()}`.trimStart());
 }

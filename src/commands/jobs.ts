@@ -48,10 +48,6 @@ export function jobsCommand(): Command {
     .option("--json", "one JSON object a line")
     .option("--wide", "whole names and reasons, however wide the terminal is")
     .option("--follow", "again every 2 s, until Ctrl-C")
-    .addHelpText(
-      "after",
-      "\nThe jobs of the last day, and messages that became none, newest first:\n  $ mento jobs --state failed waiting --since 2h",
-    )
     .action(jobs);
 }
 

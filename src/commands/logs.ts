@@ -35,7 +35,6 @@ export function logsCommand(): Command {
     .option("-f, --follow", "go on until the job has ended; Ctrl-C ends")
     .option("--lines <n>", "at most so many, the last ones", countOption, 1000)
     .option("--trigger <trigger>", "of a path's jobs the one of this trigger")
-    .addHelpText("after", "\nThe output of a job, wherever it runs or ran:\n  $ mento logs 48213 --follow")
     .action(logs);
 }
 

@@ -24,13 +24,9 @@ interface Options extends Pick<RunOptions, "destination" | "workdir"> {
   json?: boolean;
 }
 
-const EXAMPLES = `
+const EXIT_STATUS = `
 Ends with the program's exit code; with 128 and the signal's number; with 1 if the job has not completed for another reason, such as its time
-limit; with 1, 2 or 3 if it could not run at all.
-
-  mento run --follow /asap3/petra3/gpfs/common/p11/bin/integrate /gpfs/current/raw/s1/scan_0001_master.h5
-  mento run --time 00:20:00 /asap3/petra3/gpfs/common/p11/bin/own.sbatch   # its #SBATCH lines count
-  mento run --method local-bash-script ./show.sh /gpfs/current/processed/a.dat`;
+limit; with 1, 2 or 3 if it could not run at all.`;
 
 export function runCommand(): Command {
   return new Command("run")
@@ -59,7 +55,7 @@ export function runCommand(): Command {
     .option("--follow", "print what the program prints, as it comes")
     .addOption(new Option("--no-wait", "end when the job is submitted").conflicts("follow"))
     .addOption(new Option("--json", "print the job's events, one JSON object a line").conflicts("follow"))
-    .addHelpText("after", EXAMPLES)
+    .addHelpText("after", EXIT_STATUS)
     .action(async (program: string[], options: Options) => {
       process.exitCode = await runProgram(program, options);
     });

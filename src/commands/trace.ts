@@ -39,9 +39,6 @@ export function traceCommand(): Command {
     .addHelpText(
       "after",
       `
-Says what became of data, and why it was not processed:
-  $ mento trace scan_0001_master.h5
-  $ mento trace 48213
 The first line is the answer; then the story, oldest first; then what to do. Exit 1 if nothing is known of it.`,
     )
     .action(trace);

@@ -8,7 +8,7 @@ import { decodeMessage } from "../messages/cloud-event.ts";
 import { DATA_READY_TYPE } from "../messages/data-ready.ts";
 import { isJobCancel, JOB_CANCEL_TYPE, readJobCancel } from "../messages/job-cancel.ts";
 import { readTriggerInput } from "../messages/trigger-input.ts";
-import { printJson, printLine, printLines } from "../text/terminal.ts";
+import { printJson, printLines } from "../text/terminal.ts";
 import { modeOfInput, readInput } from "./read-input.ts";
 
 const KINDS = ["message", "cancel", "config"] as const;

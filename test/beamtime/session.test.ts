@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { requireOnline, Sessions } from "../../src/beamtime/session.ts";
 import { codeOf } from "../support/code-of.ts";
+import { cpuTime } from "../support/cpu-time.ts";
 
 let top: string;
 let warnings: string[];
@@ -55,6 +56,28 @@ describe("finding a session", () => {
     writeMetadata("asap3/petra3/gpfs/p11/2025/data/11000007", "11000007");
     expect(await sessions.find("11000007")).toMatchObject({ isOpen: false, id: "11000007" });
     expect(await codeOf(sessions.find("11000008"))).toBe("unknown-beamtime");
+  });
+
+  it("finds those whose neighbours' names it may not see", async () => {
+    writeMetadata("asap3/petra3/gpfs/p11/2025/data/11000007", "11000007");
+    chmodSync(join(top, "asap3/petra3/gpfs/p11/2025/data"), 0o311);
+    expect(await sessions.find("11000007")).toMatchObject({ id: "11000007" });
+    chmodSync(join(top, "asap3/petra3/gpfs/p11/2025/data"), 0o755);
+  });
+
+  it("looks at a large core file system a few times for a flood of unknown ids, and always finds what is new", async () => {
+    for (let beamline = 0; beamline < 20; beamline++)
+      for (let year = 2010; year < 2026; year++)
+        mkdirSync(join(top, `asap3/petra3/gpfs/q${beamline}/${year}/data`), { recursive: true });
+    const used = cpuTime();
+    const asked = Array.from({ length: 1000 }, (_, nth) => codeOf(sessions.find(`x${nth}`)));
+    expect(new Set(await Promise.all(asked))).toEqual(new Set(["unknown-beamtime"]));
+    // One after the other they take a hundred times as long.
+    expect(used()).toBeLessThan(5_000);
+    const asking = sessions.find("x1");
+    expect(await codeOf(asking)).toBe("unknown-beamtime");
+    writeMetadata("asap3/petra3/gpfs/q3/2025/data/11000009", "11000009");
+    expect(await sessions.find("11000009")).toMatchObject({ id: "11000009" });
   });
 
   it("is not stopped by a folder that it may not see", async () => {

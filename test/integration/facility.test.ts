@@ -196,7 +196,6 @@ describe("mento facility", () => {
     const states = (await run("ps", ["-U", number, "-o", "stat="])).stdout.split("\n");
     expect(states.filter((state) => /^[^ZX]/.test(state))).toEqual([]);
     await isClosed;
-    for (const pid of processesOf(two)) console.log(pid, readFileSync(`/proc/${pid}/cmdline`, "utf8"), readFileSync(`/proc/${pid}/status`, "utf8"), readFileSync(`/proc/${pid}/environ`, "utf8"));
     expect(processesOf(two)).toEqual([]);
     expect((await run("cat", ["/etc/passwd"])).stdout).not.toContain(`mento facility ${two}:`);
     await mento("facility", "down", "--dir", two);
