@@ -15,7 +15,7 @@ export const ERROR_CODES = {
   "unknown-version": "The message is of a version that this Mento does not know.",
   "unknown-beamtime": "No beamtime of this id is known.",
   "session-unclear": "A beamtime and a commissioning run are open, and the message tells not which it means.",
-  "wrong-beamline": "The message names a beamline that its beamtime is not at.",
+  "wrong-beamline": "The message, or its routing key, names a beamline that its beamtime is not at.",
   "path-outside-beamtime": "A path does not lie in the beamtime that the message belongs to.",
   "path-not-synced": "A path lies in scratch_bl or local, which never reach the core file system.",
   "template-value-missing": "A trigger needs a value that the message does not have.",

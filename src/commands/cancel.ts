@@ -29,7 +29,10 @@ interface CancelOptions {
 export function cancelCommand(): Command {
   return new Command("cancel")
 
-    .argument("<job...>", "ids of jobs, as events have them, or Slurm's; or the path of data, or its end")
+    .argument(
+      "<job...>",
+      "ids of jobs, or Slurm's; or the beginning of an id, a message's id, a path or its end, if it means one message",
+    )
     .option(...CONFIG_OPTION)
     .option("--reason <text>", "why; the event job.cancelled has it, beside who called this command", reason)
     .option("--json", "one JSON object a line")
@@ -75,25 +78,31 @@ async function cancel(jobs: string[], options: CancelOptions): Promise<void> {
 }
 
 /**
- * Ids of jobs. A path, or its end, stands for all jobs of its message that have not ended.
+ * Ids of jobs. Whatever else `mento trace` takes stands for all jobs of its message that have not ended; the beginning of
+ * a job's id for that job.
  *
  * @throws MentoError `job-unknown` if it means several messages, or one without such jobs
  */
 async function namesOf(jobs: readonly string[], client: () => Promise<BrokerClient>): Promise<string[]> {
-  if (!jobs.some(isPath)) return [...jobs];
+  if (jobs.every(isId)) return [...jobs];
   const since = new Date(Date.now() - HISTORY_MS);
   const { stories } = await unlessBlocked(await client(), (one) => new StoryReader(one, since).update());
-  return jobs.flatMap((job) => (isPath(job) ? unfinishedOf(job, stories) : [job]));
+  return jobs.flatMap((job) => (isId(job) ? [job] : unfinishedOf(job, stories)));
 }
 
-const isPath = (job: string) => /[./]/.test(job);
+/** Mento's, whole, or Slurm's. */
+const isId = (job: string) => /^([a-z2-7]{26}|\d+(_\d+)?)$/.test(job);
 
 function unfinishedOf(path: string, stories: readonly Story[]): string[] {
   const meant = storiesOf(path, stories);
   // Nothing is known of it, as of an id that is none.
   if (meant.length === 0) return [path];
-  const found = meant.map(({ jobs }) =>
-    [...jobs.values()].filter(({ data }) => !isTerminal(data.job.state)).map(({ data }) => data.job.id),
+  const all = meant.map(({ jobs }) => [...jobs.values()].map(({ data }) => data.job));
+  const isBeginning = all.flat().some(({ id }) => id.startsWith(path));
+  const found = all.map((jobs) =>
+    jobs
+      .filter(({ id, state }) => !isTerminal(state) && (!isBeginning || id.startsWith(path)))
+      .map(({ id }) => id),
   );
   const unfinished = found.filter((ids) => ids.length > 0);
   const [ids] = unfinished;

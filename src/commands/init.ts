@@ -1,3 +1,4 @@
+import { routingKey } from "../messages/job-event.ts";
 import { existsSync } from "node:fs";
 import { Command } from "commander";
 import { stringify } from "yaml";
@@ -45,7 +46,7 @@ async function init(file: string, options: InitOptions): Promise<void> {
     });
   }
   const site = options.facility === undefined ? beamlineSite() : await facilitySite(options.facility);
-  writeConfiguration(file, configurationFor(site));
+  writeConfiguration(file, configurationFor(site, await keysFor(site.roots)));
   printLine(`wrote ${file}`);
   printLine(await sayWhatIsOpen(site.roots));
   printLine(`Next: mento validate ${file}, then mento worker -c ${file}`);
@@ -95,6 +96,14 @@ function beamlineSite(): Site {
   };
 }
 
+/** Of the beamline whose session is open; all, if there is none, or more than one beamline's. */
+async function keysFor(roots: FileSystems): Promise<string[]> {
+  const { open } = await new Sessions(roots, () => undefined).open();
+  const [first, ...others] = new Set(open.map(({ beamline }) => routingKey(beamline, null, "#")));
+  const [word] = first?.split(".") ?? [];
+  return word === undefined || others.length > 0 ? ["#"] : [`${word}.#`, "-.#"];
+}
+
 async function sayWhatIsOpen(roots: FileSystems): Promise<string> {
   try {
     const { kind, id, beamline, online } = requireOnline(
@@ -109,7 +118,7 @@ async function sayWhatIsOpen(roots: FileSystems): Promise<string> {
   }
 }
 
-function configurationFor(site: Site): string {
+function configurationFor(site: Site, keys: readonly string[]): string {
   const { brokerUrl, roots, knownHosts, hosts } = site;
   const hostLines = Object.keys(hosts).length === 0 ? "" : indent(stringify({ hosts }));
   return `# yaml-language-server: $schema=${SCHEMA}
@@ -122,7 +131,7 @@ broker:
 
 worker:
   group: default      # workers of one group share its messages; another group gets its own copy of each
-  keys: ["#"]         # routing keys to take; for one beamline ["p11.#", "-.#"]: its own, and those that name none
+  keys: ${JSON.stringify(keys)}   # routing keys to take; ["p11.#", "-.#"]: of one beamline, and those that name none; ["#"]: all
   concurrency: 8      # messages of one session handled at the same time
 
 # Where the file systems are, as this host sees them.

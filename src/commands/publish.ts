@@ -47,7 +47,7 @@ export function publishCommand(): Command {
     .option(...CONFIG_OPTION)
     .requiredOption("--path <path>", "a file, as seen at the beamline or on core; may be repeated", collect)
     .option("--beamtimeId <id>", "default: the beamtime that is open at the beamline")
-    .option("--beamline <name>", "default: the worker's")
+    .option("--beamline <name>", "default: that of the session")
     .option("--bytes <n>", "the file's size, one for each --path", collectBytes)
     .option("--detector <name>")
     .option("--technique <name>")

@@ -112,8 +112,11 @@ async function replay(options: ReplayOptions): Promise<void> {
     await client.close();
   }
   const verb = dryRun === true ? "would go" : "sent";
-  const runs = again === true ? "and run again" : "and do not run again";
-  const ran = haveRun === 0 ? "none has run already" : `${haveRun} have run already, ${runs}`;
+  const [have, run, not] = haveRun === 1 ? ["has", "runs", "does not run"] : ["have", "run", "do not run"];
+  const ran =
+    haveRun === 0
+      ? "none has run already"
+      : `${haveRun} ${have} run already, and ${again === true ? run : not} again`;
   sayLine(
     `${count(sieve.taken, "message")} ${verb} to ${intakeQueue} for ${trigger.name}: ${ran}${sieve.leftOut}`,
   );

@@ -15,7 +15,8 @@ import { alreadyRun, hasRunBefore, overtaken, unwanted, type RanBefore } from ".
 import { matchInSlices } from "./match-in-slices.ts";
 import type { Message, MessageDeps, ReceivedMessage } from "./message.ts";
 import { decodeMessage } from "../messages/cloud-event.ts";
-import { jobEvent, type OutgoingEvent } from "../messages/job-event.ts";
+import { jobEvent, routingKey, type OutgoingEvent } from "../messages/job-event.ts";
+import { cut } from "../text/cut.ts";
 import { readTriggerInput, requireFromEvents, type TriggerInput } from "../messages/trigger-input.ts";
 import type { SubmitTarget, SubmitOptions, SubmittedJob } from "../submission/method.ts";
 import { notesOf } from "../submission/sbatch.ts";
@@ -91,8 +92,11 @@ async function submitAll(triggers: readonly Trigger[], message: Message, deps: M
       if (elsewhere.length > 0) failures.push(error);
       return null;
     });
-  if (session !== null) requireBeamline(input, session);
   const { isFirst, received } = message;
+  if (session !== null) {
+    requireBeamline(input, session);
+    if (!received.isFromEvents) requireBeamlineOfKey(received.routingKey, session);
+  }
   if (!isFirst) {
     const bytes = received.body.byteLength * triggers.length;
     const [{ priority } = { priority: 0 }] = sorted;
@@ -308,5 +312,20 @@ export function requireBeamline(
     code: "wrong-beamline",
     message: `The message names beamline ${named}, but the beamtime ${session.id} is at ${session.beamline}.`,
     hint: "Correct beamline or beamtimeId; a worker is bound to its own beamline's messages with worker.keys.",
+  });
+}
+
+/** Other keys than those of the usual form are their producers' own, and name nothing. */
+const DATA_READY_KEY = /^([^.]+)\.[^.]+\.data\.ready$/;
+
+/** @throws Rejected `wrong-beamline` */
+export function requireBeamlineOfKey(key: string, session: Pick<Session, "id" | "beamline">): void {
+  const [, word = "-"] = DATA_READY_KEY.exec(key) ?? [];
+  const [wanted = ""] = routingKey(session.beamline, null, "").split(".");
+  if (word === "-" || word.toLowerCase() === wanted.toLowerCase()) return;
+  throw new Rejected({
+    code: "wrong-beamline",
+    message: `The message was published with the routing key ${cut(key, 100)}, but the beamtime ${session.id} is at ${session.beamline}.`,
+    hint: `Publish with ${wanted}.${session.id}.data.ready, or -.-.data.ready; or correct the beamtimeId.`,
   });
 }

@@ -138,6 +138,7 @@ export class Intake {
           body: message.body,
           properties: { ...message.properties, userId: history.userId ?? undefined },
           isFromEvents: history.exchange === topology.eventsExchange,
+          routingKey: history.routingKey,
           receivedAt: new Date(history.firstSeen),
           isRedelivered: history.returns > 0,
           dataCheck: history.dataCheck ?? undefined,

@@ -19,6 +19,8 @@ export interface ReceivedMessage {
   properties: ReceivedProperties;
   /** It was published to the exchange of Mento's events, where producers may not. */
   isFromEvents: boolean;
+  /** As its producer has published it. */
+  routingKey: string;
   /** When a worker of this group first had it. */
   receivedAt: Date;
   /** A worker had this delivery before and did not come to its end. */

@@ -43,7 +43,7 @@ export const DataReady = z.strictObject({
   beamtimeId: BeamtimeId.optional().describe(
     "A beamtime's or commissioning run's id. Default: the session open at the beamline.",
   ),
-  beamline: BeamlineName.optional().describe("Default: the worker's beamline."),
+  beamline: BeamlineName.optional().describe("Default: that of the session."),
   bytes: z
     .union(
       [z.int().nonnegative(), z.array(z.int().nonnegative()).min(1).max(MAX_PATHS)],

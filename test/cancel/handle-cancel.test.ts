@@ -21,6 +21,7 @@ function handle(data: unknown, userId: string | undefined, type = JOB_CANCEL_TYP
   const received = {
     body: Buffer.from(JSON.stringify(data)),
     properties: { type, messageId: "1", userId },
+    routingKey: "",
     receivedAt: now,
     ...{ dataCheck: undefined, onlyTrigger: undefined },
   };

@@ -2,7 +2,7 @@ import { pino } from "pino";
 import { describe, expect, it } from "vitest";
 import type { Session } from "../../src/beamtime/session.ts";
 import { Deferred, MentoError, Superseded, Unavailable } from "../../src/errors.ts";
-import { handleMessage, handleQueued } from "../../src/intake/handle-message.ts";
+import { handleMessage, handleQueued, requireBeamlineOfKey } from "../../src/intake/handle-message.ts";
 import type { MessageDeps, QueuedPosition, ReceivedMessage } from "../../src/intake/message.ts";
 import type { TrackingRecord } from "../../src/tracking/tracking-record.ts";
 import type { OutgoingEvent } from "../../src/messages/job-event.ts";
@@ -73,6 +73,7 @@ async function outcome(
       body,
       properties,
       isFromEvents: false,
+      routingKey: "-.-.data.ready",
       receivedAt: new Date(),
       dataCheck: undefined,
       onlyTrigger: undefined,
@@ -161,6 +162,7 @@ describe("a trigger that counts its jobs", () => {
     const received = {
       ...{ body: Buffer.from(JSON.stringify({ path: "/gpfs/current/raw/a.h5" })), receivedAt: at },
       ...{ properties: { messageId: "1", appId: "/s" }, dataCheck: undefined, onlyTrigger: undefined },
+      routingKey: "p11.-.data.ready",
       ...{ queuedFor: [], queuedPosition: undefined, isFromEvents: false, isRedelivered: false },
       answer: () => Promise.resolve(),
       copyFor: (trigger: string, { session, beamline }: QueuedPosition) => ({
@@ -362,5 +364,23 @@ describe("a trigger that counts its jobs", () => {
     expect(events[0]?.id).toMatch(/\/ignored\/[a-z2-7]{26}$/);
     const unwanted = await handle({}, { triggers: [] });
     expect(unwanted.events[0]?.id).toMatch(/\/ignored$/);
+  });
+});
+
+describe("a routing key", () => {
+  const session = { id: "11010000", beamline: "p02.1" };
+  it.each(["p02-1.11010000.data.ready", "P02-1.-.data.ready", "-.-.data.ready", "eiger", "p11.x", ""])(
+    "%s is of the session's beamline, or of none",
+    (key) => {
+      requireBeamlineOfKey(key, session);
+    },
+  );
+
+  it.each(["p11.11010000.data.ready", "p02.-.data.ready"])("%s is of another beamline", (key) => {
+    expect(() => {
+      requireBeamlineOfKey(key, session);
+    }).toThrow(
+      expect.objectContaining({ code: "wrong-beamline", hint: expect.stringContaining("p02-1.") as string }),
+    );
   });
 });

@@ -80,6 +80,7 @@ function join(
     body: Buffer.from("{}"),
     properties: { messageId: name },
     isFromEvents: false,
+    routingKey: "",
     receivedAt: new Date(),
     dataCheck: undefined,
     onlyTrigger: "t",

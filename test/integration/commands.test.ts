@@ -246,6 +246,7 @@ describe("mento init", () => {
     expect(stdout).toContain("Open: beamtime 11010000 at p11");
     expect(statSync(file).mode & 0o777).toBe(0o600);
     await mento("validate", file);
+    expect(readFileSync(file, "utf8")).toContain('keys: ["p11.#","-.#"]');
     const [, schema = ""] = /^# yaml-language-server: \$schema=(.*)$/m.exec(readFileSync(file, "utf8")) ?? [];
     expect(JSON.parse(readFileSync(new URL(schema), "utf8"))).toHaveProperty("title", "mento.yaml");
     expect((await tryMento(["init", file, "--facility", facility.dir])).code).toBe(2);

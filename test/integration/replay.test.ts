@@ -66,7 +66,7 @@ describe("mento replay", () => {
     expect(again.stdout).toMatch(new RegExp(line, "m"));
     expect(again.stdout).not.toContain(other.id);
     expect(again.stderr).toContain(
-      `1 message sent to ${client.topology.intakeQueue} for late: 1 have run already, and do not run again`,
+      `1 message sent to ${client.topology.intakeQueue} for late: 1 has run already, and does not run again`,
     );
     expect(again.stderr).toContain("that it does not want");
     const submitted = () => site.eventsOf(id).filter(({ type }) => type.includes("submitted"));
