@@ -185,8 +185,8 @@ describe("mento facility", () => {
     const isClosed = new Promise((resolve) => stranger.once("close", resolve));
     await new Promise((resolve) => stranger.once("data", resolve));
     process.kill(pids["sshd"] ?? 0, "SIGKILL");
-    // An account may leave what is always another process: it starts itself again and ends, 2,000 times a second.
-    const comet = "use POSIX; while (1) { exit if fork; setsid; select undef, undef, undef, 0.0005 }";
+    // An account may leave what is always another process: it starts itself again and ends, 200 times a second.
+    const comet = "use POSIX; while (1) { exit if fork; setsid; select undef, undef, undef, 0.005 }";
     const { code, stderr } = await run("runuser", [
       ...["-u", account, "--", "sh", "-c", 'exec perl -e "$0" >/dev/null 2>&1 </dev/null', comet],
     ]);
