@@ -18,8 +18,8 @@ export const HISTORY_MS = 14 * 24 * 3600_000;
 const HISTORY_MARK_TYPE = "mento.history.mark";
 
 /**
- * Where reading begins: with what comes next; with the last messages, as the broker has written them together; with the first that the broker wrote in or after this second; or with the
- * message that has this place in the stream.
+ * Where reading begins: with what comes next; with the last messages, as the broker has written them together; with the
+ * first that the broker wrote in or after this second; or with the message that has this place in the stream.
  */
 export type HistoryStart = "next" | "last" | Date | number;
 
@@ -192,7 +192,7 @@ export async function endOfHistory(link: BrokerLink, stream: string, time: Date)
   const next = secondAfter(time);
   // There is none of a second that is not over.
   const [first] = next > new Date() ? [] : await offsetsFrom(link, stream, next);
-  return first ?? Math.max(-1, ...(await offsetsFrom(link, stream, "last"))) + 1;
+  return first ?? ((await offsetsFrom(link, stream, "last")).at(-1) ?? -1) + 1;
 }
 
 /** The broker has sent what it has by then, however busy the machine is. */

@@ -106,12 +106,15 @@ function unfinishedOf(path: string, stories: readonly Story[]): string[] {
   );
   const unfinished = found.filter((ids) => ids.length > 0);
   const [ids] = unfinished;
-  if (ids !== undefined && unfinished.length === 1) return ids;
+  // Data that was measured again is one; a part of many names is not.
+  const isOne = new Set(meant.map(({ paths: [first], cause }) => first ?? cause.id)).size === 1;
+  if (ids !== undefined && unfinished.length === 1 && isOne) return ids;
+  const some = unfinished.flat().slice(0, 10).join(", ");
   throw new MentoError({
     code: "job-unknown",
     message:
-      unfinished.length > 1
-        ? `${path} means the jobs of ${unfinished.length} messages: ${unfinished.flat().slice(0, 10).join(", ")}.`
+      unfinished.length > 0
+        ? `${path} means ${meant.length} messages, with these unfinished jobs: ${some}.`
         : `No job of ${path} is unfinished.`,
     hint: "`mento jobs --path` lists the jobs of data; cancel them by their ids.",
   });

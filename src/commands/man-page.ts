@@ -2,6 +2,10 @@ import type { Command } from "commander";
 import { programVersion } from "../config/version.ts";
 import { EXAMPLES } from "./examples.ts";
 
+const EXIT_STATUS =
+  "0: done. 1: what was asked for is not so, or failed. 2: called or configured wrongly. 3: a server is out of reach. " +
+  "run and ssh end as their program does.";
+
 /** The manual page of each command, by its file's name, such as `mento-dead-list.1`. */
 export function manPages(program: Command): Map<string, string> {
   const pages = new Map<string, string>();
@@ -48,9 +52,9 @@ function pageOf(command: Command, path: readonly string[]): string {
       ".fi",
       ".RE",
     ]),
-    ".SH EXIT STATUS",
-    "0: done. 1: what was asked for is not so, or failed. 2: called or configured wrongly. 3: a server is out of reach.",
-    ...(path.length === 1 ? [] : [".SH SEE ALSO", `.BR ${escaped(path.slice(0, -1).join("-"))} (1)`]),
+    ...(path.length === 1
+      ? [".SH EXIT STATUS", EXIT_STATUS]
+      : [".SH SEE ALSO", `.BR ${escaped(path.slice(0, -1).join("-"))} (1)`]),
   ];
   return `${lines.join("\n")}\n`;
 }

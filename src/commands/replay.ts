@@ -1,6 +1,6 @@
 import type { ConsumeMessage, MessageProperties } from "amqplib";
 import { Command } from "commander";
-import { historySince, offsetAfter, offsetOf } from "../broker/history.ts";
+import { HISTORY_MS, historySince, offsetAfter, offsetOf } from "../broker/history.ts";
 import { topologyFor } from "../broker/topology.ts";
 import { count } from "../doctor/words.ts";
 import { wrongUsage } from "../facility/wrong-usage.ts";
@@ -74,7 +74,7 @@ async function replay(options: ReplayOptions): Promise<void> {
   const client = await connectFromConfig(config, "replay");
   let haveRun = 0;
   try {
-    const ended = await endedJobs(client, since);
+    const ended = await endedJobs(client);
     if (until !== undefined) sieve.end = await offsetAfter(client, until);
     for await (const message of historySince(client, since)) {
       const taken = sieve.take(message);
@@ -122,10 +122,11 @@ async function replay(options: ReplayOptions): Promise<void> {
   );
 }
 
-/** The jobs that have ended since then, and how, by their ids. */
-async function endedJobs(client: BrokerClient, since: Date): Promise<Map<string, JobState>> {
+/** The jobs that have ended, and how, by their ids: a message of today may have been published before. */
+async function endedJobs(client: BrokerClient): Promise<Map<string, JobState>> {
   const ended = new Map<string, JobState>();
-  for await (const { fields, properties, content } of historySince(client, since)) {
+  const all = historySince(client, new Date(Date.now() - HISTORY_MS));
+  for await (const { fields, properties, content } of all) {
     const type: unknown = properties.type;
     if (fields.exchange !== client.topology.eventsExchange || typeof type !== "string") continue;
     if (!isJobEnd(type)) continue;

@@ -193,10 +193,12 @@ function show({ config, standings, needs, broker, workers, sessions, now }: Show
   const isBehind = late > 60_000 && tenMinutes !== undefined && tenMinutes.done < tenMinutes.arrived;
   const head = isBehind
     ? "Analysis falls behind."
-    : oldest === null
+    : unfinished === 0
       ? "Nothing is unfinished."
       : "Analysis keeps up.";
-  const age = oldest === null ? "" : ` Oldest unfinished ${duration(late)} · ${unfinished} unfinished`;
+  // Of a message that tells no time, before the first event, nobody knows when it came.
+  const since = oldest === null ? "" : ` Oldest unfinished ${duration(late)} ·`;
+  const age = unfinished === 0 ? "" : `${since} ${unfinished} unfinished`;
   const mark = layout.isUtf8 ? (isBehind ? "▲" : "✓") : isBehind ? "!" : "+";
   const tone = isBehind ? "attention" : "good";
   printToned(`${mark} ${head}${age} of ${all} in 24 h`, layout.hasColour ? tone : null);

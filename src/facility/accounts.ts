@@ -64,7 +64,7 @@ const END_ATTEMPTS = 50;
 async function endAllOf({ uid, gid }: { uid: number; gid: number }): Promise<void> {
   for (let attempt = 0; hasProcesses(uid); attempt++) {
     if (attempt === END_ATTEMPTS) throw stillThere(uid);
-    spawnSync("/bin/kill", ["-KILL", "--", "-1"], { uid, gid, cwd: "/" });
+    spawnSync("/bin/sh", ["-c", "kill -KILL -1"], { uid, gid, cwd: "/" });
     await sleep(100);
   }
 }

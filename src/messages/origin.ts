@@ -20,14 +20,17 @@ const LONGEST_NAME = 100;
  */
 export function originOf(body: Uint8Array, properties: MessageProperties): Origin {
   const known = READ.get(body);
-  if (known !== undefined && known.headers === properties.headers) return known.origin;
+  if (known !== undefined && MEANT.every((name) => known.properties[name] === properties[name]))
+    return known.origin;
   const origin = readOrigin(body, properties);
-  READ.set(body, { headers: properties.headers, origin });
+  READ.set(body, { properties, origin });
   return origin;
 }
 
 /** A body is asked for several times while its message is in hand, and may be large. */
-const READ = new WeakMap<Uint8Array, { headers: MessageProperties["headers"]; origin: Origin }>();
+const READ = new WeakMap<Uint8Array, { properties: MessageProperties; origin: Origin }>();
+/** The properties that a message's origin is read from. */
+const MEANT = ["headers", "contentType", "appId", "messageId", "type"] as const;
 
 function readOrigin(body: Uint8Array, properties: MessageProperties): Origin {
   const { attributes, data } = readBody(body, properties);

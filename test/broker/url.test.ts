@@ -40,7 +40,7 @@ describe("a url of RabbitMQ", () => {
     expect(brokerUrlMistake(url)).toMatch(mistake);
     expect(brokerUrlMistake(url)).not.toContain("secret");
     const { mistakes } = parseConfig(`worker: {}\nbroker:\n  url: ${JSON.stringify(url)}\n`, {});
-    expect(mistakes).toEqual([{ line: 3, place: "broker.url", message: brokerUrlMistake(url) }]);
+    expect(mistakes).toEqual([{ line: 3, column: 3, place: "broker.url", message: brokerUrlMistake(url) }]);
   });
 
   it.each([

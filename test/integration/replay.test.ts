@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Options } from "amqplib";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { parse, stringify } from "yaml";
@@ -69,6 +70,12 @@ describe("mento replay", () => {
       `1 message sent to ${client.topology.intakeQueue} for late: 1 has run already, and does not run again`,
     );
     expect(again.stderr).toContain("that it does not want");
+    // Published again, later than its job has ended.
+    const later = new Date(Date.now() + 1000);
+    await sleep(2100);
+    await publishDataReady(client, { path: first.data.paths[0] ?? "", technique: "saxs" }, { id });
+    const fresh = await replay("--since", later.toISOString(), "--trigger", "late", "--dry-run", "--json");
+    expect(linesOf(fresh.stdout)).toMatchObject([{ id, ranBefore: "completed" }]);
     const submitted = () => site.eventsOf(id).filter(({ type }) => type.includes("submitted"));
     await eventually("it is looked at again", () => (submitted().length > 1 ? true : undefined));
     expect(new Set(submitted().map(({ data }) => data.slurm.jobId))).toEqual(
@@ -88,7 +95,7 @@ describe("mento replay", () => {
     });
     await site.event("message.rejected", fresh.id);
     const dry = await replay("--since", "1h", "--trigger", "late", "--again", "--dry-run");
-    expect(dry.stderr).toMatch(/3 messages would go to \S+ for late: 2 have run already, and run again/);
+    expect(dry.stderr).toMatch(/4 messages would go to \S+ for late: 3 have run already, and run again/);
     expect(dry.stdout).toMatch(new RegExp(`${fresh.id}.*would be sent as \\S+$`, "m"));
     const { stdout } = await replay("--since", "1h", "--trigger", "late", "--again", "--json");
     expect(linesOf(stdout).map(({ id: one, ranBefore }) => [one === fresh.id, ranBefore])).toContainEqual([

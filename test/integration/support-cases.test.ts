@@ -146,6 +146,13 @@ describe("mento trace says in its first lines why data was not processed:", () =
     const over = await tryMento(["cancel", "-c", site.configFile, nameOf(failedPath)]);
     expect([over.code, over.stderr]).toEqual([1, expect.stringMatching(/No job of \S+ is unfinished/)]);
     const following = mento("logs", "-c", site.configFile, data.job.id, "--follow");
+    const many = await tryMento(["cancel", "-c", site.configFile, "scan_"]);
+    expect([many.code, many.stderr]).toEqual([
+      1,
+      expect.stringMatching(
+        new RegExp(`scan_ means \\d+ messages, with these unfinished jobs: .*${data.job.id}`),
+      ),
+    ]);
     const cancelling = await mento("cancel", "-c", site.configFile, data.job.id.slice(0, 12));
     expect(cancelling.stdout).toBe(`${data.job.id}  cancelled\n`);
     expect((await following).stdout).toMatch(/^it begins\n/);

@@ -114,6 +114,22 @@ describe("what a job on the worker's host is given", () => {
     }
   }, 120_000);
 
+  it("is not told where the look for copies of a key does not work", () => {
+    mkdirSync(join(root, "shared"), { recursive: true });
+    write("shared/id_rsa", "a key");
+    const copy = write("raw/k.dat", "a key");
+    const programs = join(top, "broken programs");
+    mkdirSync(programs);
+    writeFileSync(join(programs, "xargs"), "#!/bin/sh\nexit 1\n", { mode: 0o755 });
+    const before = process.env["PATH"];
+    process.env["PATH"] = `${programs}:${before ?? ""}`;
+    try {
+      expect(() => giving(copy)).toThrow(/look for copies of a key .* failed/);
+    } finally {
+      process.env["PATH"] = before;
+    }
+  });
+
   it("is no link to a copy whose name ends with a newline, and everything if the secret is empty", () => {
     mkdirSync(join(root, "shared"), { recursive: true });
     write("shared/id_rsa", "a key");
