@@ -4,6 +4,7 @@ import { lastJobEvents } from "../cancel/job-history.ts";
 import { topologyFor } from "../broker/topology.ts";
 import { requestFromHere } from "../cancel/cancel-at.ts";
 import { cancelJobs } from "../cancel/cancel-jobs.ts";
+import { failed } from "../cancel/cancel-outcomes.ts";
 import { askHost } from "../cancel/cancel-on-host.ts";
 import { destinationsOf } from "../config/config.ts";
 import { MentoError, Unavailable, type ErrorCode } from "../errors.ts";
@@ -53,17 +54,18 @@ async function cancel(jobs: string[], options: CancelOptions): Promise<void> {
   try {
     const { sessions, shells } = open;
     const here = new LocalShell(config.ssh.commandTimeoutMs);
-    const names = await namesOf(jobs, client);
-    const outcomes = await cancelJobs(names, requestFromHere(options.reason ?? null), {
-      ...{ site: config.site, sessions, shells, here, rest: openSlurmRest(config.slurmRest) },
-      destinations: destinationsOf(config),
-      lastEvents: async (names) => unlessBlocked(await client(), (one) => lastJobEvents(one, names)),
-      askHost: async (host, group, job, wanted) => {
-        const { link, publisher } = await client();
-        const queue = topologyFor(config.broker.prefix, group, host).hostJobsQueue;
-        return askHost({ link, publisher, queue }, job, wanted);
-      },
-    });
+    const cancelAll = (ids: readonly string[]) =>
+      cancelJobs(ids, requestFromHere(options.reason ?? null), {
+        ...{ site: config.site, sessions, shells, here, rest: openSlurmRest(config.slurmRest) },
+        destinations: destinationsOf(config),
+        lastEvents: async (names) => unlessBlocked(await client(), (one) => lastJobEvents(one, names)),
+        askHost: async (host, group, job, wanted) => {
+          const { link, publisher } = await client();
+          const queue = topologyFor(config.broker.prefix, group, host).hostJobsQueue;
+          return askHost({ link, publisher, queue }, job, wanted);
+        },
+      });
+    const outcomes = await cancelEach([...new Set(jobs)], client, cancelAll);
     for (const one of outcomes) {
       if (options.json === true) printJson(one);
       else printLine(outcomeLine(one));
@@ -78,21 +80,36 @@ async function cancel(jobs: string[], options: CancelOptions): Promise<void> {
 }
 
 /**
- * Ids of jobs. Whatever else `mento trace` takes stands for all jobs of its message that have not ended; the beginning of
- * a job's id for that job.
- *
- * @throws MentoError `job-unknown` if it means several messages, or one without such jobs
+ * Jobs by their ids at once. Other names are in the history alone: whatever `mento trace` takes stands for all jobs of its
+ * message that have not ended; the beginning of a job's id for that job.
  */
-async function namesOf(jobs: readonly string[], client: () => Promise<BrokerClient>): Promise<string[]> {
-  if (jobs.every(isId)) return [...jobs];
+async function cancelEach(
+  names: readonly string[],
+  client: () => Promise<BrokerClient>,
+  cancelAll: (ids: readonly string[]) => Promise<CancelOutcome[]>,
+): Promise<CancelOutcome[]> {
+  const known = cancelAll(names.filter(isId));
   const since = new Date(Date.now() - HISTORY_MS);
-  const { stories } = await unlessBlocked(await client(), (one) => new StoryReader(one, since).update());
-  return jobs.flatMap((job) => (isId(job) ? [job] : unfinishedOf(job, stories)));
+  let reading: Promise<{ stories: Story[] }> | undefined;
+  const others = names
+    .filter((name) => !isId(name))
+    .map(async (name): Promise<[string, CancelOutcome[]]> => {
+      try {
+        reading ??= client().then((one) => unlessBlocked(one, () => new StoryReader(one, since).update()));
+        return [name, await cancelAll(unfinishedOf(name, (await reading).stories))];
+      } catch (error) {
+        return [name, [{ ...failed(name, error), id: null }]];
+      }
+    });
+  const outcomes = new Map(await Promise.all(others));
+  for (const one of await known) outcomes.set(one.job, [one]);
+  return names.flatMap((name) => outcomes.get(name) ?? []);
 }
 
 /** Mento's, whole, or Slurm's. */
 const isId = (job: string) => /^([a-z2-7]{26}|\d+(_\d+)?)$/.test(job);
 
+/** @throws MentoError `job-unknown` if it means several messages, or one without such jobs */
 function unfinishedOf(path: string, stories: readonly Story[]): string[] {
   const meant = storiesOf(path, stories);
   // Nothing is known of it, as of an id that is none.

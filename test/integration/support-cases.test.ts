@@ -144,10 +144,10 @@ describe("mento trace says in its first lines why data was not processed:", () =
     const unknown = await tryMento(["cancel", "-c", site.configFile, "raw/none.h5"]);
     expect([unknown.code, unknown.stdout]).toEqual([1, expect.stringMatching(/^raw\/none\.h5 {2}unknown: /)]);
     const over = await tryMento(["cancel", "-c", site.configFile, nameOf(failedPath)]);
-    expect([over.code, over.stderr]).toEqual([1, expect.stringMatching(/No job of \S+ is unfinished/)]);
+    expect([over.code, over.stdout]).toEqual([1, expect.stringMatching(/No job of \S+ is unfinished/)]);
     const following = mento("logs", "-c", site.configFile, data.job.id, "--follow");
     const many = await tryMento(["cancel", "-c", site.configFile, "scan_"]);
-    expect([many.code, many.stderr]).toEqual([
+    expect([many.code, many.stdout]).toEqual([
       1,
       expect.stringMatching(
         new RegExp(`scan_ means \\d+ messages, with these unfinished jobs: .*${data.job.id}`),
