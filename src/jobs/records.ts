@@ -113,12 +113,13 @@ real_paths() {
 for id in ${quoteAll(jobIds)}; do
   printf '${HEADER} %s\\n' "$id begin"
   if [ -d "$id" ] && [ ! -L "$id" ]; then
-    run= encoded=
-    if is_plain "$id/submitted"; then
-      run=$(content "$id/submitted" ${SUBMITTED_BYTES}; printf .) 2>/dev/null
-      run=\${run%%[!0-9_]*}
-    fi
-    show submitted x "$id/submitted" ${SUBMITTED_BYTES}
+    run= text= encoded=
+    ! is_plain "$id/submitted" || text=$(content "$id/submitted" ${SUBMITTED_BYTES}; printf .) 2>/dev/null
+    run=\${text%%[!0-9_]*}
+    case $text in
+      "$run$nl.") printf '${HEADER} %s\\n' "$id submitted x ${ONE_LINE}$run" ;;
+      *) show submitted x "$id/submitted" ${SUBMITTED_BYTES} ;;
+    esac
     if [ -n "$run" ]; then
       [ ! -d "$id/.resubmit.$run" ] || printf '${HEADER} %s\\n' "$id again $run"
       show started "$run" "$id/started.$run" ${STARTED_BYTES}
@@ -126,15 +127,18 @@ for id in ${quoteAll(jobIds)}; do
 ${roots.length === 0 ? "" : "      real_paths\n"}    fi
   fi
   [ -L "$requests/$id" ] || show cancelled x "$requests/$id/.cancelled" ${CANCEL_REQUEST_BYTES}
-  printf '${HEADER} %s\\n' "$id end $(date +%s%3N)"
+  printf '${HEADER} %s\\n' "$id end"
   [ $left -gt 0 ] || break
 done
+printf '${HEADER} %s\\n' "- read $(date +%s%3N)"
 stat -c '${HEADER} %n at %.3Y' -- ${quoteAll(jobIds.map((id) => `${id}/submitted`))} 2>/dev/null
 true`;
 }
 
 /** Printed instead of a content: there is something, and it is no regular file. Not base64. */
 const NO_FILE = "-";
+/** Stands before a content that is not in base64: what follows is its only line. Most of `submitted` are so. */
+const ONE_LINE = "=";
 
 /** One call's answer about one job. */
 export interface ReadJob {
@@ -142,7 +146,7 @@ export interface ReadJob {
   records: JobRecords | undefined;
   /** What was there and is left out, and why: for the log. */
   refused: string[];
-  /** When it was read, by the host's clock, in milliseconds; null if that is not said. */
+  /** When all that one call reads had been read, by the host's clock, in milliseconds; null if that is not said. */
   readAt: number | null;
   /** Real paths: of the roots that were asked for, of the job directory, and of the results, in their order. */
   realPaths: string[];
@@ -157,6 +161,7 @@ export function parseRecords(output: Buffer, jobIds?: readonly string[]): Map<st
   const wanted = jobIds && new Set(jobIds);
   const found = new Map<string, ReadJob>();
   const kindsOf = new Map<string, Map<string, string[]>>();
+  let readAt: number | null = null;
   // What stands before may be as long as the records.
   const from = Math.max(0, output.indexOf(`${HEADER} `));
   for (const line of markedLines(output.subarray(from, from + READ_AT_MOST), HEADER)) {
@@ -167,17 +172,18 @@ export function parseRecords(output: Buffer, jobIds?: readonly string[]): Map<st
       kindsOf.set(id, new Map());
       continue;
     }
+    if (kind === "read" && /^\d{13}$/.test(run)) readAt = Number(run);
     if (kind === "at") setTime(found.get(id.split("/", 1)[0] ?? ""), Number(run));
     const kinds = kindsOf.get(id);
     // What comes behind its last line is not ours.
     if (kinds === undefined) continue;
     if (kind !== "end") kinds.set(kind, [run, encoded]);
     else {
-      const readAt = /^\d{13}$/.test(run) ? Number(run) : null;
-      found.set(id, { ...recordsFrom(kinds), readAt, realPaths: pathsFrom(kinds.get("real")) });
+      found.set(id, { ...recordsFrom(kinds), readAt: null, realPaths: pathsFrom(kinds.get("real")) });
       kindsOf.delete(id);
     }
   }
+  for (const job of found.values()) job.readAt = readAt;
   return found;
 }
 
@@ -197,7 +203,7 @@ function recordsFrom(kinds: ReadonlyMap<string, readonly string[]>): Pick<ReadJo
     // Of another run: it was submitted again while this was read.
     const isOfRun = run === "x" || run === records.submitted?.runId;
     if (encoded === undefined || !isOfRun) return undefined;
-    const bytes = encoded === NO_FILE ? undefined : Buffer.from(encoded, "base64");
+    const bytes = encoded === NO_FILE ? undefined : contentOf(encoded);
     // It is being written.
     if (bytes?.length === 0) return undefined;
     const isTooLarge = bytes !== undefined && bytes.length > most;
@@ -219,6 +225,12 @@ function recordsFrom(kinds: ReadonlyMap<string, readonly string[]>): Pick<ReadJo
   const cancelled = read("cancelled", CANCEL_REQUEST_BYTES, parseCancelRequest);
   if (cancelled !== undefined) records.cancelled = cancelled;
   return { records, refused };
+}
+
+function contentOf(encoded: string): Buffer {
+  return encoded.startsWith(ONE_LINE)
+    ? Buffer.from(`${encoded.slice(ONE_LINE.length)}\n`)
+    : Buffer.from(encoded, "base64");
 }
 
 function pathsFrom(line: readonly string[] | undefined): string[] {

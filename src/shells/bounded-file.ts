@@ -1,5 +1,8 @@
 import { quote } from "./quote.ts";
 
+/** In a pipeline it stands as it is: a shell starts one process more for a function there. */
+const DD = `dd if="$1" bs=64k count="$2" iflag=nofollow,nonblock,fullblock,count_bytes 2>/dev/null`;
+
 /**
  * What lies in job directories and their spool was written by the account that the jobs run as, and can be anything: a
  * link, a FIFO, a device, gigabytes, a file that changes while it is read. This is the one way in which it is read.
@@ -12,7 +15,7 @@ import { quote } from "./quote.ts";
 export const BOUNDED_FILE = `nl='
 '
 is_plain() { [ -f "$1" ] && [ ! -L "$1" ]; }
-content() { is_plain "$1" && dd if="$1" bs=64k count="$2" iflag=nofollow,nonblock,fullblock,count_bytes 2>/dev/null; }
+content() { is_plain "$1" && ${DD}; }
 lines() {
   first= second=
   is_plain "$1" || return 1
@@ -21,7 +24,7 @@ lines() {
   first=\${text%%"$nl"*} second=\${text#*"$nl"}
   case $second in *"$nl"*) second=\${second%%"$nl"*} ;; *) second= ;; esac
 }
-encoded() { encoded=$(content "$1" "$2" | base64 -w 0); }`;
+encoded() { encoded=; is_plain "$1" && encoded=$(${DD} | base64 -w 0); }`;
 
 /** `submitted`: an id, a reservation, a partition and a reason. */
 export const SUBMITTED_BYTES = 1024;

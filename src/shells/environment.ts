@@ -57,17 +57,19 @@ export const AS_ACCOUNT = "as_account";
 
 /** Comes before the first of our commands. A value may hold anything, also what looks like another variable. */
 export const OWN_ENVIRONMENT = `set +aCefuvx
+${KEEP_ENVIRONMENT}
+mento_unset=
 set -f
-for mento_name in $(export -p); do
+for mento_name in $mento_environment; do
   mento_name=\${mento_name%%=*}
   case $mento_name in
     *[!A-Za-z0-9_]*) ;;
     ${SLURM_STAYS.join(" | ")}) ;;
-    ${SLURM_PREFIXES.map((prefix) => `${prefix}_*`).join(" | ")}) unset "$mento_name" ;;
+    ${SLURM_PREFIXES.map((prefix) => `${prefix}_*`).join(" | ")}) unset "$mento_name"; mento_unset=yes ;;
   esac
 done
 set +f
-${KEEP_ENVIRONMENT}
+[ -z "$mento_unset" ] || mento_environment=$(export -p)
 unset ${PUT_ASIDE.join(" ")}
 export LC_ALL=C
 ${AS_ACCOUNT}() (
