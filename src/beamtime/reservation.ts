@@ -24,6 +24,8 @@ export interface Allocation {
   partition: string | null;
   /** The time limit, fitted into what is left of the reservation. */
   time: string;
+  /** Why each other reservation of the session was not taken, in sentences; absent: there was none. */
+  passedOver?: readonly string[] | undefined;
 }
 
 export type Choice = { allocation: Allocation } | { reasons: string[] };
@@ -55,8 +57,25 @@ export function chooseReservation(
     else fitting.push(looked);
   }
   // A stable sort: of equals, the metadata file's first.
-  const [best] = fitting.sort((a, b) => b.idleNodes - a.idleNodes || b.idleCpus - a.idleCpus);
-  return best === undefined ? { reasons } : { allocation: best.allocation };
+  const [best, ...others] = fitting.sort((a, b) => b.idleNodes - a.idleNodes || b.idleCpus - a.idleCpus);
+  if (best === undefined) return { reasons };
+  if (requirements.reservation !== undefined) return { allocation: best.allocation };
+  const fuller = others.map(({ allocation, idleNodes, idleCpus }) =>
+    idleNodes === best.idleNodes && idleCpus === best.idleCpus
+      ? `${allocation.reservation ?? "the partition"} fits as well`
+      : `${allocation.reservation ?? "the partition"} has ${counted(idleNodes, "idle node")} and ${counted(idleCpus, "idle CPU")}, this one ${best.idleNodes} and ${best.idleCpus}`,
+  );
+  const passedOver = [...reasons, ...fuller].slice(0, MOST_PASSED_OVER);
+  return {
+    allocation: { ...best.allocation, ...(passedOver.length > 0 && { passedOver }) },
+  };
+}
+
+/** Kept with the job. */
+export const MOST_PASSED_OVER = 10;
+
+function counted(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? "" : "s"}`;
 }
 
 /** A session's account, and the reservations that its metadata file names. */

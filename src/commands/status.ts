@@ -7,6 +7,16 @@ import { shortText, wrapped, type Layout } from "../text/layout.ts";
 import { clearScreen, layoutHere, plainLine, printJson, printLine, printToned } from "../text/terminal.ts";
 import { needsOf, standingsOf, type Standings, type TriggerStanding } from "../trace/standing.ts";
 import { workersIn, type WorkerSeen } from "../trace/workers.ts";
+import { nearMissesOf, type NearMiss } from "../trace/near-misses.ts";
+import {
+  backlogTakes,
+  reservationLines,
+  reservationNeeds,
+  reservationsLeft,
+  type ReservationLeft,
+} from "../trace/reservations.ts";
+import type { OnlineSession, Session } from "../beamtime/session.ts";
+import { within } from "../time/within.ts";
 import { historySince } from "../broker/history.ts";
 import { readHeartbeat, type Heartbeat } from "../messages/heartbeat.ts";
 import { clock, duration, STANDINGS } from "../trace/words.ts";
@@ -52,7 +62,8 @@ async function status({ config: file, json, watch }: StatusOptions): Promise<voi
       const { stories, blocked } = await reader.update();
       const standings = standingsOf(stories, names, now);
       const broker = await brokerNow(config, client, blocked);
-      const sessions = await sessionsNow(open);
+      const sessions = await sessionsNow(open, backlogTakes(standings));
+      const nearMisses = nearMissesOf(stories, config.triggers);
       const workers = await workersNow(client, now);
       const needs = [
         ...broker.needs,
@@ -62,8 +73,11 @@ async function status({ config: file, json, watch }: StatusOptions): Promise<voi
       ];
       if (watch === true) clearScreen();
       if (json === true)
-        printJson({ needs, broker: broker.facts, sessions: sessions.ids, workers, ...standings });
-      else show({ config, standings, needs, broker, workers, sessions, now }, layoutHere());
+        printJson({
+          ...{ needs, broker: broker.facts, sessions: sessions.ids, reservations: sessions.reservations },
+          ...{ workers, ...standings, nearMisses },
+        });
+      else show({ config, standings, nearMisses, needs, broker, workers, sessions, now }, layoutHere());
       process.exitCode = needs.length > 0 ? 1 : 0;
       if (watch !== true) return;
       await new Promise((resolve) => setTimeout(resolve, WATCH_EVERY_MS));
@@ -137,19 +151,49 @@ function workersNeeds(workers: readonly WorkerSeen[], { worker }: MentoConfig): 
   return needs;
 }
 
-async function sessionsNow({ sessions }: OpenSessions): Promise<{ needs: Need[]; ids: string[] }> {
+interface SessionsNow {
+  needs: Need[];
+  ids: string[];
+  reservations: ReservationLeft[];
+}
+
+/** So long a node may take to say how the reservations stand. */
+const ASK_MS = 10_000;
+
+/** @param takes milliseconds that the backlog needs; null: nobody can tell */
+async function sessionsNow({ sessions, places }: OpenSessions, takes: number | null): Promise<SessionsNow> {
   try {
     const { open, broken } = await sessions.open();
+    const asked = await Promise.all(
+      open.filter(isOnline).map(async (session) => {
+        try {
+          const said = await within(ASK_MS, places.slurmNow(session));
+          if ("value" in said) return { left: reservationsLeft(session, said.value), why: null };
+          return { left: [], why: `${session.id}: no answer in ${ASK_MS / 1000} s` };
+        } catch (error) {
+          return { left: [], why: errorText(error) };
+        }
+      }),
+    );
+    const reservations = asked.flatMap(({ left }) => left);
     const needs: Need[] = open.flatMap((session) =>
       needsOf(session).map((what) => ({ what, command: "mento beamtime list" })),
     );
+    for (const what of reservationNeeds(reservations, takes)) needs.push({ what, command: "mento doctor" });
+    for (const { why } of asked)
+      if (why !== null)
+        needs.push({ what: `The reservations are not known: ${why}`, command: "mento doctor" });
     if (broken !== undefined) needs.push({ what: errorText(broken), command: "mento doctor" });
     if (open.length === 0 && broken === undefined)
       needs.push({ what: "No beamtime is open", command: "mento beamtime list" });
-    return { needs, ids: open.map(({ id, beamline }) => `${id} at ${beamline}`) };
+    return { needs, ids: open.map(({ id, beamline }) => `${id} at ${beamline}`), reservations };
   } catch (error) {
-    return { needs: [{ what: errorText(error), command: "mento doctor" }], ids: [] };
+    return { needs: [{ what: errorText(error), command: "mento doctor" }], ids: [], reservations: [] };
   }
+}
+
+function isOnline(session: Session): session is OnlineSession {
+  return session.online !== null;
 }
 
 /** So long data may be unfinished before a person is asked to look. */
@@ -179,11 +223,15 @@ interface Shown {
   needs: readonly Need[];
   broker: Awaited<ReturnType<typeof brokerNow>>;
   workers: readonly WorkerSeen[];
-  sessions: { ids: string[] };
+  sessions: SessionsNow;
+  nearMisses: readonly NearMiss[];
   now: number;
 }
 
-function show({ config, standings, needs, broker, workers, sessions, now }: Shown, layout: Layout): void {
+function show(
+  { config, standings, nearMisses, needs, broker, workers, sessions, now }: Shown,
+  layout: Layout,
+): void {
   const { paces, oldest, unfinished, all, triggers } = standings;
   const title = sessions.ids.length === 0 ? "no session is open" : sessions.ids.join(", ");
   printLine(`${plainLine(title, 60)}   ${zoned(now)}`);
@@ -206,6 +254,8 @@ function show({ config, standings, needs, broker, workers, sessions, now }: Show
     ({ milliseconds, arrived, done }) => `last ${duration(milliseconds)} ${arrived} / ${done}`,
   );
   printLine(`  arrived / done   ${rates.join("   ")}`);
+  for (const line of reservationLines(sessions.reservations, backlogTakes(standings), now))
+    printLine(`  reservation      ${plainLine(line, 200)}`);
   printLine("");
   if (needs.length > 0) {
     printLine(`Needs you: ${needs.length}`);
@@ -221,7 +271,7 @@ function show({ config, standings, needs, broker, workers, sessions, now }: Show
     }
     printLine("");
   }
-  showTriggers(triggers);
+  showTriggers(triggers, nearMisses, layout);
   printLine("");
   const { facts } = broker;
   printLine(`Broker       ${facts.version}${facts.blocked === null ? "" : ", blocked"}`);
@@ -243,7 +293,11 @@ function show({ config, standings, needs, broker, workers, sessions, now }: Show
   printLine(`Dead         ${facts.dead === 0 ? "none" : `${facts.dead}: mento dead list`}`);
 }
 
-function showTriggers(triggers: readonly TriggerStanding[]): void {
+function showTriggers(
+  triggers: readonly TriggerStanding[],
+  nearMisses: readonly NearMiss[],
+  layout: Layout,
+): void {
   const width = Math.min(24, Math.max(8, ...triggers.map(({ trigger }) => trigger.length)));
   printLine(
     `${"Triggers".padEnd(width + 2)} ${"24 h".padStart(6)}  ${"unfinished".padEnd(22)} ${"failed".padStart(6)}  time to end`,
@@ -259,6 +313,11 @@ function showTriggers(triggers: readonly TriggerStanding[]): void {
       ` ${times}`,
     ];
     printLine(cells.join(" ").trimEnd());
+    const miss = nearMisses.find((one) => one.trigger === trigger);
+    if (miss === undefined) continue;
+    const messages = miss.count === 1 ? "1 message" : `${miss.count} messages`;
+    const text = `      nothing matched it; nearest miss: ${plainLine(miss.reason, 300)} (${messages})`;
+    for (const line of wrapped(text, layout.width, "      ")) printLine(line);
   }
 }
 

@@ -1,13 +1,17 @@
 import { posix } from "node:path";
 import { Command } from "commander";
 import { HISTORY_MS } from "../broker/history.ts";
+import type { MentoConfig } from "../config/config.ts";
 import { MentoError } from "../errors.ts";
+import { decodeMessage } from "../messages/cloud-event.ts";
+import { readTriggerInput } from "../messages/trigger-input.ts";
 import { wrapped, type Layout } from "../text/layout.ts";
 import { layoutHere, plainLine, printJson, printLine, printToned, sayLine } from "../text/terminal.ts";
 import { askLive } from "../trace/ask.ts";
 import { lastFrom, storiesOf, type Story } from "../trace/stories.ts";
 import { newestFirst, tell, type StoryLine, type Told } from "../trace/tell.ts";
 import { clock, duration, STANDINGS, type Standing } from "../trace/words.ts";
+import { previewLines, previewsOf, sessionFor, type Preview } from "./match-preview.ts";
 import { CONFIG_OPTION, connectFromConfig, openConfig } from "./open-config.ts";
 import { openSessions } from "./open-sessions.ts";
 import { StoryReader } from "./read-stories.ts";
@@ -19,6 +23,7 @@ interface TraceOptions {
   json?: true;
   wide?: true;
   follow?: true;
+  would?: true;
 }
 
 /** So many messages are told of, the newest. */
@@ -35,6 +40,7 @@ export function traceCommand(): Command {
     )
     .option("--json", "one JSON object a message")
     .option("--wide", "do not break lines")
+    .option("--would", "add what each trigger of today's configuration would make of the message now")
     .option("--follow", "tell it again whenever it has changed, until it has ended; Ctrl-C ends")
     .addHelpText(
       "after",
@@ -44,7 +50,10 @@ The first line is the answer; then the story, oldest first; then what to do. Exi
     .action(trace);
 }
 
-async function trace(what: string, { config: file, since, json, wide, follow }: TraceOptions): Promise<void> {
+async function trace(
+  what: string,
+  { config: file, since, json, wide, follow, would }: TraceOptions,
+): Promise<void> {
   const config = openConfig(file);
   const client = await connectFromConfig(config, "trace");
   const open = openSessions(config);
@@ -72,8 +81,10 @@ async function trace(what: string, { config: file, since, json, wide, follow }: 
       if (now !== told) {
         for (const [index, one] of parts.entries()) {
           const story = shown[index];
-          if (json === true && story !== undefined) printJson(jsonOf(story, one));
-          else show(one, layout);
+          if (story === undefined) continue;
+          const previews = would === true ? await wouldOf(story, config) : undefined;
+          if (json === true) printJson({ ...jsonOf(story, one), ...(would === true && { would: previews }) });
+          else show(one, previews, layout);
         }
         if (found.length > shown.length && json !== true)
           sayLine(
@@ -131,10 +142,27 @@ function jsonOf(
   };
 }
 
+/** What each trigger would make of the message now; null: the history does not have it, or nobody can read it. */
+async function wouldOf({ message }: Story, config: MentoConfig): Promise<Preview[] | null> {
+  if (message === null) return null;
+  try {
+    const input = readTriggerInput(decodeMessage(message.body, message.properties));
+    const session = await sessionFor(input, config.site, (text) => sayLine(`mento: ${text}`));
+    return previewsOf(input, config, session);
+  } catch (error) {
+    if (!(error instanceof MentoError)) throw error;
+    return null;
+  }
+}
+
 /** Columns of the time and of the duration. */
 const TEXT_AT = 22;
 
-function show({ standing, answer, more, title, lines, todo, commands }: Told, layout: Layout): void {
+function show(
+  { standing, answer, more, title, lines, todo, commands }: Told,
+  previews: readonly Preview[] | null | undefined,
+  layout: Layout,
+): void {
   const { tone } = STANDINGS[standing];
   const mark = markOf(standing, layout);
   const [first = "", ...rest] = wrapped(`${mark} ${plainLine(answer)}`, layout.width, "  ");
@@ -145,6 +173,13 @@ function show({ standing, answer, more, title, lines, todo, commands }: Told, la
   printLine("");
   for (const line of wrapped(plainLine(title), layout.width, "  ")) printLine(line);
   for (const line of lines) showLine(line, layout);
+  if (previews !== undefined) {
+    printLine("");
+    printLine("Under today's configuration:");
+    if (previews === null)
+      printLine("  not known: the message is not in the history any more, or is no message");
+    for (const preview of previews ?? []) for (const text of previewLines(preview)) printLine(`  ${text}`);
+  }
   printLine("");
   for (const text of wrapped(`To do: ${plainLine(todo)}`, layout.width, "  ")) printLine(text);
   for (const command of commands) printLine(`  ${command}`);

@@ -255,7 +255,7 @@ async function recordAndAnnounce(
   deps: MessageDeps,
 ): Promise<void> {
   const { trigger, traceparent } = plan;
-  const notes = notesOf(plan, target);
+  const notes = notesOf(plan, target, job);
   const said = notes.length > 0 ? { notes } : {};
   const ids = { job: plan.jobId, slurmJob: job.slurmJobId, process: job.process };
   deps.log.info({ ...ids, trigger: trigger.name, path: plan.paths[0] ?? null, ...said }, "submitted");

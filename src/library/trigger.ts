@@ -188,7 +188,7 @@ export class Trigger {
     const known = this.#jobs.get(plan.jobId);
     if (known !== undefined) return known;
     const record: TrackingRecord = { version: 1, data, traceparent, jobsDirectory, slurm };
-    const notes = notesOf(plan, target);
+    const notes = notesOf(plan, target, submitted);
     const first = notes.length > 0 ? { ...data, notes } : data;
     const job: Job = new Job(first, {
       run: (script) => this.#using(async () => (await this.#observers.of(record)).shell.run(script)),

@@ -164,7 +164,9 @@ export const JobEventData = z.strictObject({
   notes: z
     .array(z.string())
     .optional()
-    .describe("Of job.submitted: which directives of the user's own sbatch script are left out, and why."),
+    .describe(
+      "Of job.submitted, for a person: which directives of the user's own sbatch script are left out, which reservations of the session were not taken, and why.",
+    ),
   pathsCut: left("paths"),
   parametersCut: z.literal(true).optional().describe("The event was too large for the message's parameters."),
 });

@@ -63,7 +63,7 @@ export interface SubmittedJob {
   /** The array that it was submitted with as a task; null: it was by itself. */
   arrayId: string | null;
   /** Where it was submitted to; null if that is not known. */
-  allocation: Pick<Allocation, "reservation" | "partition"> | null;
+  allocation: Pick<Allocation, "reservation" | "partition" | "passedOver"> | null;
   /** It was found, and had been submitted again since. */
   wasMoved?: true;
 }

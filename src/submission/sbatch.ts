@@ -21,8 +21,8 @@ import type { JobPlan } from "../triggers/plan.ts";
 import type { TriggerSlurm } from "../triggers/trigger-config.ts";
 import { jobScript } from "./job-script.ts";
 import { find } from "./find.ts";
-import type { Method, SubmitTarget, SubmitOptions } from "./method.ts";
-import { conclude, dataOf, requestOf, type Failed } from "./submit-answer.ts";
+import type { Method, SubmitTarget, SubmitOptions, SubmittedJob } from "./method.ts";
+import { conclude, dataOf, LONGEST_NOTE, requestOf, type Failed } from "./submit-answer.ts";
 import { dataHere } from "./data-here.ts";
 
 /** `sbatch` on a host that has it; which host that is, the shell knows. */
@@ -88,15 +88,25 @@ export function submitRequest(
 }
 
 const MOST_NOTES = 10;
-const LONGEST_NOTE = 200;
 
-/** For a person: which directives of the user's own script are left out, and why. */
-export function notesOf({ trigger }: JobPlan, { userScript, slurm, allocation }: SubmitTarget): string[] {
+/**
+ * For a person: which directives of the user's own script are left out, and which reservations were not taken, and why.
+ *
+ * @param job if it was submitted: of one that an earlier call has submitted the notes are the same again
+ */
+export function notesOf(plan: JobPlan, target: SubmitTarget, job?: SubmittedJob): string[] {
+  const { allocation } = target;
+  const taken = job === undefined && !(allocation instanceof MentoError) ? allocation : job?.allocation;
+  const passedOver = (taken?.passedOver ?? []).map((reason) => `reservation passed over: ${reason}`);
+  return [...directivesLeftOut(plan, target), ...passedOver].map((note) => cut(note, LONGEST_NOTE));
+}
+
+function directivesLeftOut({ trigger }: JobPlan, { userScript, slurm, allocation }: SubmitTarget): string[] {
   if (userScript === null || allocation === null || allocation instanceof MentoError) return [];
   const nowhere = { jobComment: "", directory: "", output: "" };
   const { notes } = carriedOver(userScript, sbatchArguments({ ...nowhere, ...trigger, slurm, allocation }));
   const more = notes.length > MOST_NOTES ? [`and ${notes.length - MOST_NOTES} more`] : [];
-  return [...notes.slice(0, MOST_NOTES), ...more].map((note) => cut(note, LONGEST_NOTE));
+  return [...notes.slice(0, MOST_NOTES), ...more];
 }
 
 async function refusal(

@@ -1,3 +1,5 @@
+import { MOST_PASSED_OVER } from "../beamtime/reservation.ts";
+import { cut } from "../text/cut.ts";
 import { canBe } from "../time/can-be.ts";
 import * as z from "zod";
 import { Deferred, MentoError, Misconfigured, Rejected, Superseded } from "../errors.ts";
@@ -13,8 +15,17 @@ import type { CommandEnd } from "../shells/shell.ts";
 import type { JobPlan } from "../triggers/plan.ts";
 import type { SubmitTarget, SubmitOptions, SubmittedJob } from "./method.ts";
 
+/** Of what is said for a person of a submit. */
+export const LONGEST_NOTE = 200;
 /** Of a reservation, a partition, or a time. */
 const ReportedState = z.string().regex(/^[!-~]{1,255}$/);
+
+function notesIn(said: unknown): string[] | undefined {
+  if (!Array.isArray(said)) return undefined;
+  return said
+    .slice(0, MOST_PASSED_OVER)
+    .flatMap((one) => (typeof one === "string" ? [cut(one, LONGEST_NOTE)] : []));
+}
 
 /** What the run script's second line says of the submit that made the job: the account can have written it. */
 const SubmittedRequest = z.looseObject({
@@ -28,6 +39,7 @@ const SubmittedRequest = z.looseObject({
       reservation: ReportedState.nullable(),
       partition: ReportedState.nullable(),
       time: ReportedState,
+      passedOver: z.unknown().transform(notesIn).optional(),
     })
     .optional(),
 });

@@ -9,6 +9,14 @@ export interface DataNow {
   newest: { name: string; ageSeconds: number } | null;
 }
 
+/** What Slurm says of a job. */
+export interface SlurmSays {
+  state: string;
+  reason: string;
+  /** Among what waits in its reservation, or else in its partition; null: it does not wait, or that is not known. */
+  position: { at: number; of: number } | null;
+}
+
 /** What is true now of a story, as far as it could be asked. */
 export interface Live {
   now: Date;
@@ -20,10 +28,12 @@ export interface Live {
     intake: { waiting: number; consumers: number } | undefined;
     triggerQueues: readonly { trigger: string; waiting: number }[];
   };
+  /** How many messages that came before it may wait in the queue of each trigger that it waits for. */
+  ahead: ReadonlyMap<string, number>;
   /** What today's configuration would make of the message; null if it is not in the history, or cannot be read. */
   today: { matched: readonly string[]; unmatched: readonly Unmatched[] } | null;
   /** What Slurm says, by its own ids. */
-  slurm: ReadonlyMap<string, { state: string; reason: string }>;
+  slurm: ReadonlyMap<string, SlurmSays>;
   /** Is the data there now? By the path. */
   data: ReadonlyMap<string, DataNow>;
   /** The last lines of the logs of failed jobs, by the jobs' ids. */
@@ -188,10 +198,20 @@ function goesOn({ data }: JobStory, { now, slurm, unasked }: Live): Said {
     };
   return {
     standing,
-    answer: `${job.trigger} is pending since ${since}: ${pendingWords(said.reason, of.reservation)}.`,
+    answer: `${job.trigger} is pending since ${since}: ${pendingWords(said.reason, of.reservation)}.${positionWords(said.position)}`,
     todo: "nothing while jobs before it end; else see the reservation",
     commands: [`mento ssh -- scontrol show job ${of.jobId ?? ""}`],
   };
+}
+
+/** ` Next in its queue.`, ` 57th of 204 pending.` */
+export function positionWords(position: SlurmSays["position"]): string {
+  if (position === null) return "";
+  const { at, of } = position;
+  if (at === 1) return " Next in its queue.";
+  const teen = at % 100 > 10 && at % 100 < 14;
+  const ending = teen ? "th" : (["th", "st", "nd", "rd"][at % 10] ?? "th");
+  return ` ${at}${ending} of ${of} pending.`;
 }
 
 function waits({ data: { error, paths }, at }: Announced, { now, data }: Live): Said {
@@ -265,7 +285,7 @@ function ignored({ data: { reason: why, reasons } }: Announced, { today, group }
 }
 
 /** It is in the history, and nothing was announced of it. */
-function untaken(story: Story, { broker, group, now, today }: Live): Said {
+function untaken(story: Story, { broker, ahead, group, now, today }: Live): Said {
   const age = Number.isNaN(Date.parse(story.ready ?? ""))
     ? ""
     : `, ${duration(now.getTime() - Date.parse(story.ready ?? ""))} after ready`;
@@ -290,7 +310,7 @@ function untaken(story: Story, { broker, group, now, today }: Live): Said {
   if (queued.length > 0)
     return {
       standing: "waiting",
-      answer: `It waits for its turn: ${queued.map(({ trigger, waiting }) => `${waiting} in the queue of ${trigger}`).join(", ")}.`,
+      answer: `It waits in the queue of ${queued.map(({ trigger, waiting }) => queueWords(trigger, waiting, ahead.get(trigger))).join(", and of ")}.`,
       todo: "nothing while jobs of that trigger end; else see its jobs",
       commands: queued.map(({ trigger }) => `mento jobs --trigger ${trigger}`),
     };
@@ -300,6 +320,11 @@ function untaken(story: Story, { broker, group, now, today }: Live): Said {
     todo: "if that lasts, see what the workers do",
     commands: ["mento status"],
   };
+}
+
+function queueWords(trigger: string, waiting: number, ahead: number | undefined): string {
+  const before = ahead === undefined ? "" : `; ${ahead === 0 ? "none" : ahead} of them came before it`;
+  return `${trigger}, where ${waitingWords(waiting)}${waiting === 1 ? "" : before}`;
 }
 
 function stateWords({ data }: JobStory): string {

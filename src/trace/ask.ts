@@ -19,7 +19,7 @@ import type { SessionShells } from "../submission/session-shells.ts";
 import { matchTriggers } from "../triggers/match.ts";
 import { countsJobs } from "../triggers/queue-position.ts";
 import type { Story } from "./stories.ts";
-import type { DataNow, Live } from "./answer.ts";
+import type { DataNow, Live, SlurmSays } from "./answer.ts";
 import { firstSentence } from "./words.ts";
 
 interface AskDeps {
@@ -32,6 +32,8 @@ interface AskDeps {
 /** What is asked on a node, at most. */
 const MOST_JOBS = 50;
 const LOG_LINES = 12;
+/** Each is read, and held against the triggers. */
+const MOST_AHEAD = 2_000;
 const LOG_BYTES = 8_000;
 const TIMEOUT_MS = 20_000;
 
@@ -57,13 +59,12 @@ export async function askLive(
   const jobs = [...story.jobs.values()].map(({ data }) => data);
   const waiting = jobs.filter(({ job, slurm }) => job.state === "submitted" && slurm.jobId !== null);
   const failed = jobs.filter(({ job }) => ["failed", "lost"].includes(job.state));
-  const slurm = new Map<string, { state: string; reason: string }>();
+  const slurm = new Map<string, SlurmSays>();
   const logs = new Map<string, readonly string[]>();
   for (const data of waiting.slice(0, MOST_JOBS))
     await orSay(`Slurm was not asked`, undefined, async () => {
-      const id = data.slurm.jobId ?? "";
-      const said = await slurmSays(await shellOf(data, deps), id);
-      if (said !== undefined) slurm.set(id, said);
+      const said = await slurmSays(await shellOf(data, deps), data.slurm);
+      if (said !== undefined) slurm.set(data.slurm.jobId ?? "", said);
     });
   for (const data of failed.slice(0, 5))
     await orSay(`the log of ${data.job.id} was not read`, undefined, async () => {
@@ -73,6 +74,7 @@ export async function askLive(
     now: new Date(),
     group: config.worker.group,
     broker: { blocked, intake, triggerQueues },
+    ahead: aheadOf(story, all, config, triggerQueues),
     today: todayOf(story, config),
     slurm,
     data: await orSay("the data was not looked for", new Map<string, DataNow>(), () => dataNow(story, deps)),
@@ -119,16 +121,55 @@ export async function shellOf(
   return isNamed ? shells.openNode(online, host) : shells.open(online);
 }
 
-async function slurmSays(shell: Shell, id: string): Promise<{ state: string; reason: string } | undefined> {
-  const command = `${SQUEUE} --array --noheader --jobs=${quote(id)} --format='%i|%T|%r'`;
-  const { stdout, stderr, code } = await shell.run(command, { timeout: 30_000 });
+/** What waits for the same nodes is listed, too, in the order in which Slurm looks at it: by priority, then by age. */
+async function slurmSays(
+  shell: Shell,
+  { jobId, reservation, partition }: JobEventData["slurm"],
+): Promise<SlurmSays | undefined> {
+  const id = jobId ?? "";
+  const inQueue =
+    reservation !== null
+      ? `--reservation=${quote(reservation)}`
+      : partition !== null
+        ? `--partition=${quote(partition)}`
+        : undefined;
+  const command = `${SQUEUE} --array --noheader --jobs=${quote(id)} --format='%i|%T|%r' || exit
+${inQueue === undefined ? "" : `${SQUEUE} --array --noheader --states=PENDING --sort=-p,i ${inQueue} --format='pending|%i'`}`;
+  const { stdout, stderr, code } = await shell.run(command, { timeout: 60_000 });
   // A job that ended long ago is unknown to Slurm, which says so as an error.
   if (code !== 0 && !/Invalid job id/.test(stderr)) throw new Error(stderr.trim().split("\n").at(-1) ?? "");
+  let said: SlurmSays | undefined;
+  const pending: string[] = [];
   for (const line of answerLines(stdout.toString("utf8"))) {
-    const [said = "", state = "", reason = ""] = fieldsOf(line.trim(), "|", 3);
-    if (said === id) return { state, reason };
+    const [first = "", second = "", reason = ""] = fieldsOf(line.trim(), "|", 3);
+    if (first === "pending") pending.push(second);
+    else if (first === id) said = { state: second, reason, position: null };
   }
-  return undefined;
+  const at = pending.indexOf(id);
+  return said && at >= 0 ? { ...said, position: { at: at + 1, of: pending.length } } : said;
+}
+
+/** How many came before it, and may still wait in the queue of a trigger that wants it. */
+function aheadOf(
+  story: Story,
+  all: readonly Story[],
+  config: MentoConfig,
+  queues: readonly { trigger: string; waiting: number }[],
+): Map<string, number> {
+  const ahead = new Map<string, number>();
+  const own = todayOf(story, config)?.matched ?? [];
+  const waitIn = queues.filter(({ trigger, waiting }) => waiting > 0 && own.includes(trigger));
+  if (waitIn.length === 0 || story.jobs.size > 0) return ahead;
+  const before = all
+    .slice(0, all.indexOf(story))
+    .filter(({ jobs, announced }) => jobs.size === 0 && announced.length === 0)
+    .slice(-MOST_AHEAD)
+    .map((one) => todayOf(one, config)?.matched ?? []);
+  for (const { trigger, waiting } of waitIn) {
+    const count = before.filter((matched) => matched.includes(trigger)).length;
+    ahead.set(trigger, Math.min(count, waiting - 1));
+  }
+  return ahead;
 }
 
 /** The last lines of a job's log. Only a regular file is read. */

@@ -36,6 +36,8 @@ export interface Standings {
   /** The data set that waits for longest; null: none does. */
   oldest: Row | null;
   unfinished: number;
+  /** Messages of which something is unfinished. */
+  backlog: number;
   all: number;
   triggers: readonly TriggerStanding[];
   /** Failed alike more than once, the most first. */
@@ -49,8 +51,13 @@ const MINUTES = [1, 10, 60];
 export function standingsOf(stories: readonly Story[], names: readonly string[], now: number): Standings {
   const rows = rowsOf(stories);
   const jobs = rows.filter(({ trigger }) => trigger !== "");
-  const unfinished = rows.filter(({ standing }) => UNFINISHED.includes(standing));
-  const ends = endsOf(stories);
+  const isUnfinished = ({ standing }: Row) => UNFINISHED.includes(standing);
+  const unfinished = rows.filter(isUnfinished);
+  const ofMessages = stories.map((story) => rowsOf([story])).filter((own) => own.length > 0);
+  // When the last job of each message ended whose jobs have all ended.
+  const ends = ofMessages
+    .filter((own) => !own.some(isUnfinished))
+    .map((own) => Math.max(...own.map(({ since }) => since)));
   return {
     paces: MINUTES.map((minutes) => {
       const from = now - minutes * 60_000;
@@ -61,20 +68,12 @@ export function standingsOf(stories: readonly Story[], names: readonly string[],
       .filter(({ arrived }) => arrived > 0)
       .reduce<Row | null>((old, row) => (old === null || row.arrived < old.arrived ? row : old), null),
     unfinished: unfinished.length,
+    backlog: ofMessages.length - ends.length,
     all: rows.length,
     triggers: names.map((trigger) => triggerOf(trigger, jobs)),
     failures: failuresIn(jobs),
     rejected: rejectedIn(stories),
   };
-}
-
-/** When the last job of each message ended whose jobs have all ended; milliseconds since 1970. */
-function endsOf(stories: readonly Story[]): number[] {
-  return stories.flatMap((story) => {
-    const rows = rowsOf([story]);
-    const isOver = rows.length > 0 && rows.every(({ standing }) => !UNFINISHED.includes(standing));
-    return isOver ? [Math.max(...rows.map(({ since }) => since))] : [];
-  });
 }
 
 function triggerOf(trigger: string, jobs: readonly Row[]): TriggerStanding {

@@ -21,6 +21,8 @@ export interface JobStory {
   /** As it was announced last. */
   data: JobEventData;
   group: string;
+  /** What was said when it was submitted. */
+  notes: readonly string[];
 }
 
 /** What was announced of a message that did not become a job, or not yet. */
@@ -162,7 +164,8 @@ export class Stories {
     const known = story.jobs.get(data.job.id);
     // An event that is announced again may come after the end.
     const isLate = known !== undefined && isTerminal(known.data.job.state) && !isTerminal(data.job.state);
-    if (!isLate) story.jobs.set(data.job.id, { data, group });
+    const notes = data.notes ?? known?.notes ?? [];
+    story.jobs.set(data.job.id, isLate ? { ...known, notes } : { data, group, notes });
   }
 
   #storyOf(cause: Cause): Story {

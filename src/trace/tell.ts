@@ -107,6 +107,7 @@ function jobLines(job: JobStory, jobs: readonly JobStory[], live: Live, indent: 
   const lines = [
     line(from, took, standing, `${indent}${data.job.trigger} ${standing}, ${where.join(" ")}${phases}`),
   ];
+  for (const note of job.notes) lines.push(line(null, null, null, `${indent}${note}`));
   const log = live.logs.get(data.job.id) ?? [];
   const why = data.error?.message ?? "";
   if (why !== "") lines.push(line(null, null, null, `${indent}${log.length > 0 ? firstSentence(why) : why}`));

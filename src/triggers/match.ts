@@ -28,11 +28,31 @@ export function matchTriggers(
 }
 
 function whyNot(input: TriggerInput, { on, unless }: Trigger): string | undefined {
+  return unfitting(input, on).next().value?.whyNot(input) ?? whyExcluded(input, unless);
+}
+
+/** Each condition of the trigger that the message fails: none if the trigger wants it. */
+export function missesOf(
+  input: TriggerInput,
+  { on, unless }: Pick<Trigger, "on" | "unless">,
+): { field: string; reason: string }[] {
+  const misses = [...unfitting(input, on)].map((field) => ({
+    field: field.name,
+    reason: field.whyNot(input),
+  }));
+  const excluded = whyExcluded(input, unless);
+  return excluded === undefined ? misses : [...misses, { field: "unless", reason: excluded }];
+}
+
+function* unfitting(input: TriggerInput, on: TriggerCondition): Generator<Field, undefined, undefined> {
   for (const field of compiled(on)) {
     // Data is of no group: it only tells whose jobs count.
     if (field.name === "group" && input.job === null) continue;
-    if (!field.fits(input)) return field.whyNot(input);
+    if (!field.fits(input)) yield field;
   }
+}
+
+function whyExcluded(input: TriggerInput, unless: Exclusion | undefined): string | undefined {
   if (unless === undefined) return undefined;
   const exclusion = compiled(unless);
   if (!exclusion.every((field) => field.fits(input))) return undefined;

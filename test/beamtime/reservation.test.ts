@@ -93,7 +93,27 @@ describe("a reservation whose times Slurm does not say as numbers", () => {
 
 describe("choosing a reservation", () => {
   it("takes the one with most idle nodes", () => {
-    expect(choose({})).toEqual({ reservation: "11010000_1", partition: "ponline_p11", time: "00:05:00" });
+    expect(choose({})).toMatchObject({
+      reservation: "11010000_1",
+      partition: "ponline_p11",
+      time: "00:05:00",
+    });
+  });
+
+  it("says why each other was not taken, unless one was asked for", () => {
+    const passedOver = (requirements: Partial<ReservationRequirements>) => {
+      const choice = choose(requirements);
+      return "reservation" in choice ? choice.passedOver : choice;
+    };
+    expect(passedOver({})).toEqual([
+      "11010000_2 begins in 60 min",
+      "11010000 has 0 idle nodes and 7 idle CPUs, this one 2 and 16",
+    ]);
+    expect(passedOver({ time: "01:00:00" })).toEqual([
+      "11010000_1 ends in 10 min, and the job asks for 01:00:00",
+      "11010000_2 begins in 60 min",
+    ]);
+    expect(passedOver({ reservation: 0 })).toBeUndefined();
   });
 
   it.each([

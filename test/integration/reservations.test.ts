@@ -99,6 +99,12 @@ it("a job whose reservation is deleted before it ran is submitted again, as the 
   const id = await publish("gpu");
   const { data: before } = await site.event("job.submitted", id);
   expect(before.slurm.reservation).toBe(first);
+  expect(before.notes?.join("\n")).toMatch(
+    new RegExp(`^reservation passed over: ${beamtime.reservation} has none of 1 node with gpu \\(`, "m"),
+  );
+  const traced = await mento("trace", "-c", site.configFile, before.job.id, "--wide");
+  expect(traced.stdout).toContain(`reservation passed over: ${beamtime.reservation} has none of 1 node`);
+  expect(traced.stdout).toMatch(/^◌ gpu is pending since .*\. Next in its queue\./);
   // Slurm 22.05 deletes no reservation by command that a job waits in; its end does the same.
   end(first);
   await eventually("Slurm holds the job", () =>

@@ -2,6 +2,8 @@ import { randomUUID } from "node:crypto";
 import { basename, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { publishDataReady } from "../../src/broker/client.ts";
+import { jobEvent, toCloudEvent } from "../../src/messages/job-event.ts";
+import { jobData } from "../support/job-data.ts";
 import { mento, tryMento } from "../support/mento.ts";
 import { eventually, facility, TestSite, writeOnCore } from "../support/site.ts";
 
@@ -15,6 +17,7 @@ const site = new TestSite(
     { name: "held", run: ["/bin/true"], slurm: { extra: ["--hold"] } },
     { name: "sleep", run: ["/bin/sh", "-c", "echo it begins; sleep 300"] },
     { name: "greedy", run: ["/bin/sh", "-c", "kill -s KILL $$"] },
+    { name: "calib", run: ["/bin/true"] },
   ].map((trigger) => ({ on: { technique: trigger.name }, ...trigger })),
 );
 const current = join(facility.roots.gpfs, "current");
@@ -28,8 +31,27 @@ beforeAll(async () => {
   );
   const ids = await Promise.all(others);
   await site.event("message.ignored", ids.at(-1) ?? "");
+  await Promise.all(Array.from({ length: 500 }, announceOther));
 }, 120_000);
 afterAll(() => site.tearDown());
+
+/** What a worker announced of another job. */
+async function announceOther(): Promise<void> {
+  const { publisher, topology } = await site.client();
+  const id = randomUUID();
+  const paths = [join(current, `raw/other_${id}.h5`)];
+  const { job, ...of } = jobData("completed", {
+    paths,
+    cause: { source: "/daq", id, type: "mento.data.ready.v1" },
+  });
+  const data = { ...of, job: { ...job, id: `other${id}`, trigger: "good" } };
+  const event = jobEvent(data, new Date());
+  await publisher.publish({
+    ...{ exchange: topology.eventsExchange, routingKey: event.routingKey },
+    body: Buffer.from(JSON.stringify(toCloudEvent(event, "/mento/default"))),
+    properties: { messageId: event.id },
+  });
+}
 
 async function publish(technique: string, path = writeOnCore(), more: object = {}): Promise<string> {
   const { id } = await publishDataReady(await site.client(), { path, technique, ...more });
@@ -53,6 +75,10 @@ describe("mento trace says in its first lines why data was not processed:", () =
     const { first, all } = await trace(nameOf(path));
     expect(first).toMatch(/^– No trigger wants it\. good: technique is dark; the trigger wants good\./);
     expect(all).toContain("fit: technique is dark; the trigger wants fit");
+    const would = await trace(nameOf(path), "--would");
+    expect(would.all).toMatch(/^Under today's configuration:\n {2}good: would not run: technique is dark/m);
+    const json = JSON.parse((await trace(nameOf(path), "--would", "--json")).all) as { would: object[] };
+    expect(json.would[0]).toMatchObject({ trigger: "good", fires: false });
     expect(all.split("\n").filter((line) => line.length > 80 && !line.startsWith("    /"))).toEqual([]);
   });
 
@@ -100,6 +126,7 @@ describe("mento trace says in its first lines why data was not processed:", () =
     const { data } = await site.event("job.submitted", await publish("held"));
     const { first } = await trace(data.slurm.jobId);
     expect(first).toMatch(/^◌ held is pending since .*: it is held in Slurm: .* \(JobHeldUser\)/);
+    expect(first).toMatch(/Next in its queue\.|\d(st|nd|rd|th) of \d+ pending\./);
     await mento("cancel", "-c", site.configFile, data.job.id, "--reason", "wrong mask");
     await site.event("job.cancelled", data.cause.id);
     expect((await trace(data.job.id.slice(0, 10))).first).toMatch(
@@ -174,14 +201,11 @@ describe("mento jobs and mento status", () => {
     const rows = stdout
       .trim()
       .split("\n")
-      .map((line) => JSON.parse(line) as { standing: string; ready: string });
+      .map((line) => JSON.parse(line) as { standing: string; arrived: string });
     expect(new Set(rows.map(({ standing }) => standing))).toEqual(new Set(["completed"]));
-    expect(rows.map(({ ready }) => ready)).toEqual(
-      rows
-        .map(({ ready }) => ready)
-        .sort()
-        .reverse(),
-    );
+    const arrived = rows.map((row) => row.arrived);
+    expect(arrived.every((time) => !Number.isNaN(Date.parse(time)))).toBe(true);
+    expect(arrived).toEqual([...arrived].sort().reverse());
     const table = await mento("jobs", "-c", site.configFile, "--trigger", "fit");
     expect(table.stdout).toMatch(/ fit +✕ failed/);
     expect(table.stdout.split("\n").filter((line) => line.length > 80)).toEqual([]);
@@ -198,6 +222,10 @@ describe("mento jobs and mento status", () => {
       expect.stringMatching(/fit failed \d times alike since/),
     ]);
     expect(before.stdout).toMatch(/Workers +1 on group default/);
+    expect(before.stdout).toMatch(/^ {2}reservation {6}\S+ ends .*, in /m);
+    expect(before.stdout.replace(/\s+/g, " ")).toMatch(
+      /calib 0 nothing matched it; nearest miss: technique is \S+; the trigger wants calib \(\d+ messages\)/,
+    );
     expect(before.stdout).toMatch(/✓ \S+ {2}group default {2}\S+ {2}configuration [0-9a-f]{12} {2}ready/);
     worker.process.kill("SIGSTOP");
     try {

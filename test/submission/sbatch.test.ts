@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { Deferred, MentoError, Rejected, Unavailable } from "../../src/errors.ts";
 import { parseSubmitAnswer } from "../../src/jobs/submit-said.ts";
 import type { SubmittedJob } from "../../src/submission/method.ts";
-import { sbatch, sbatchArguments } from "../../src/submission/sbatch.ts";
+import { notesOf, sbatch, sbatchArguments } from "../../src/submission/sbatch.ts";
 import type { Shell } from "../../src/shells/shell.ts";
 import type { JobPlan } from "../../src/triggers/plan.ts";
 import { Trigger, TriggerSlurm } from "../../src/triggers/trigger-config.ts";
@@ -61,7 +61,7 @@ async function submitWith(stdout: string, stderr: string, leaveHost: () => void 
   };
   const options = { dataTimeout: 600, dataCheck: undefined, received: new Date(0) };
   const result = await sbatch.submit(plan, target, options).catch((error: unknown) => error);
-  return { result, isWithdrawn: scripts.some((script) => script.includes("rm -rf")) };
+  return { result, target, isWithdrawn: scripts.some((script) => script.includes("rm -rf")) };
 }
 
 const daysAgo = (days: number) => new Date(Date.now() - days * 24 * 3600_000).toISOString();
@@ -223,6 +223,21 @@ describe("the answer of the remote call", () => {
       }
     },
   );
+
+  it("of a job that exists says which reservations were passed over then, whatever stands in the account's request", async () => {
+    const notes = async (passedOver: unknown) => {
+      const allocation = { reservation: "r", partition: "p", time: "1:00", passedOver };
+      const said = `mento:submitted 4711 # mento-request: ${JSON.stringify({ paths: plan.paths, allocation })}\n`;
+      const { result, target } = await submitWith(said, "");
+      return notesOf(plan, target, result as SubmittedJob);
+    };
+    expect(await notes(["r_1 has ended"])).toEqual(["reservation passed over: r_1 has ended"]);
+    for (const none of [undefined, null, "text", 5, { length: 3 }, [1, null, {}]])
+      expect(await notes(none)).toEqual([]);
+    const many = await notes(Array.from({ length: 2_000 }, () => "x".repeat(1000)));
+    expect(many).toHaveLength(10);
+    for (const note of many) expect(note.length).toBeLessThanOrEqual(200);
+  });
 
   it("of a job that was submitted again says where it is now", async () => {
     const request = { submittedAt: daysAgo(2), paths: plan.paths };

@@ -1,7 +1,10 @@
 import { describe, expect, it } from "vitest";
 import { messageEvent, jobEvent, toCloudEvent, type MessageEventData } from "../../src/messages/job-event.ts";
-import { answerOf, type Live } from "../../src/trace/answer.ts";
+import { answerOf, positionWords, type Live, type SlurmSays } from "../../src/trace/answer.ts";
+import { nearMissesOf } from "../../src/trace/near-misses.ts";
+import { backlogTakes, reservationLines, reservationNeeds } from "../../src/trace/reservations.ts";
 import { standingsOf } from "../../src/trace/standing.ts";
+import { Trigger } from "../../src/triggers/trigger-config.ts";
 import { Stories, storiesOf, type Story } from "../../src/trace/stories.ts";
 import { rowsOf } from "../../src/trace/table.ts";
 import { workersIn } from "../../src/trace/workers.ts";
@@ -71,7 +74,7 @@ function live(changes: Partial<Live> = {}): Live {
   return {
     ...{ now: NOW, group: "default", today: null, unasked: [] },
     broker: { blocked: undefined, intake: { waiting: 0, consumers: 1 }, triggerQueues: [] },
-    ...{ slurm: new Map(), data: new Map(), logs: new Map(), alike: new Map() },
+    ...{ slurm: new Map(), data: new Map(), logs: new Map(), alike: new Map(), ahead: new Map() },
     ...changes,
   };
 }
@@ -127,8 +130,13 @@ describe("what became of a message", () => {
       /^RabbitMQ blocks whoever publishes \(memory\)/,
     );
     const queued = { ...blocked, blocked: undefined, triggerQueues: [{ trigger: "fit", waiting: 3 }] };
-    expect(answer(published, { broker: queued, today: { matched: ["fit"], unmatched: [] } }).answer).toBe(
-      "It waits for its turn: 3 in the queue of fit.",
+    const today = { matched: ["fit"], unmatched: [] };
+    expect(answer(published, { broker: queued, today }).answer).toBe(
+      "It waits in the queue of fit, where 3 messages wait.",
+    );
+    const ahead = new Map([["fit", 2]]);
+    expect(answer(published, { broker: queued, today, ahead }).answer).toBe(
+      "It waits in the queue of fit, where 3 messages wait; 2 of them came before it.",
     );
   });
 
@@ -150,10 +158,17 @@ describe("what became of a message", () => {
 
   it("says what Slurm says of a pending job in plain words, and of a state that it does not know the word", () => {
     const pending = jobsEvent("1", "submitted", { times: { ...jobData().times, submitted: at(-24) } });
-    const slurm = (reason: string) => ({ slurm: new Map([["4711", { state: "PENDING", reason }]]) });
+    const slurm = (reason: string, position: SlurmSays["position"] = null) => ({
+      slurm: new Map([["4711", { state: "PENDING", reason, position }]]),
+    });
     expect(answer([pending], slurm("(Resources)")).answer).toBe(
       "t is pending since 24 s: reservation r is full (Resources).",
     );
+    expect(answer([pending], slurm("(Resources)", { at: 1, of: 7 })).answer).toMatch(/ Next in its queue\.$/);
+    const places = [2, 3, 11, 22, 57, 112].map((at) => positionWords({ at, of: 204 }));
+    expect(places.map((text) => text.trim().split(" ")[0])).toEqual([
+      ...["2nd", "3rd", "11th", "22nd", "57th", "112th"],
+    ]);
     expect(answer([pending], slurm("SomethingNew")).answer).toContain("Slurm says: SomethingNew");
     expect(answer([pending], { unasked: ["the node is away"] }).answer).toContain("the node is away");
   });
@@ -220,7 +235,7 @@ it("what is unfinished, done and failed is counted, and failures alike are one",
     }),
     message("5", "/raw/e.h5", -5),
   );
-  const { paces, oldest, unfinished, triggers, failures } = standingsOf(
+  const { paces, oldest, unfinished, backlog, triggers, failures } = standingsOf(
     stories,
     ["t", "never"],
     NOW.getTime(),
@@ -230,7 +245,7 @@ it("what is unfinished, done and failed is counted, and failures alike are one",
     [5, 3],
     [5, 3],
   ]);
-  expect([oldest?.name, unfinished]).toEqual(["d.h5", 2]);
+  expect([oldest?.name, unfinished, backlog]).toEqual(["d.h5", 2, 2]);
   expect(triggers).toMatchObject([
     { today: 4, failed: 2, median: 10_000 },
     { today: 0, median: null },
@@ -238,6 +253,69 @@ it("what is unfinished, done and failed is counted, and failures alike are one",
   expect(failures).toMatchObject([{ trigger: "t", why: "No memory", count: 2 }]);
   expect(rowsOf(stories, { state: ["published"] }).map(({ name }) => name)).toEqual(["e.h5"]);
   expect(rowsOf(stories).map(({ name }) => name)).toEqual(["e.h5", "c.h5", "b.h5", "d.h5", "a.h5"]);
+});
+
+it("the condition that kept most messages from a trigger that nothing matched is told, unless they failed others too", () => {
+  const sent = (id: string, data: object) => {
+    const { fields, properties } = message(id, "/a");
+    const event = { specversion: "1.0", id, source: "/daq", type: "mento.data.ready.v1", data };
+    return { content: Buffer.from(JSON.stringify({ ...event, time: at(-5) })), fields, properties };
+  };
+  const stories = told(
+    sent("1", { path: "/raw/a.h5", technique: "Calibration" }),
+    sent("2", { path: "/raw/b.h5", technique: "Calibration" }),
+    sent("3", { path: "/raw/c.h5", technique: "saxs" }),
+    sent("4", { path: "/raw/d.tif", technique: "waxs" }),
+    jobsEvent("3", "completed", { job: { ...jobData("completed").job, trigger: "ran" } }),
+    { ...message("5", "/a"), content: Buffer.from("no message") },
+  );
+  const trigger = (name: string, on: object) => Trigger.parse({ name, on, run: ["/bin/true"] });
+  const triggers = [
+    trigger("calib", { path: "/raw/*.h5", technique: "calibration" }),
+    trigger("ran", { technique: "other" }),
+    trigger("follows", { type: "job.completed" }),
+    trigger("waits", { technique: "waxs" }),
+    trigger("far", { path: "/raw/*.cbf", technique: "xpcs" }),
+  ];
+  expect(nearMissesOf(stories, triggers)).toEqual([
+    {
+      trigger: "calib",
+      reason: "technique is Calibration; the trigger wants calibration",
+      count: 2,
+    },
+  ]);
+});
+
+describe("a reservation's time that is left", () => {
+  const min = 60_000;
+  const one = (left: number | null, name = "r") => ({ session: "s", name, left });
+  const pace = (done: number, backlog: number) => ({
+    ...standingsOf([], [], NOW.getTime()),
+    backlog,
+    paces: [{ milliseconds: 10 * min, arrived: 0, done }],
+  });
+
+  it("is held against what the backlog needs at the pace of the last ten minutes", () => {
+    expect(backlogTakes(pace(9, 100))).toBeNull();
+    expect(backlogTakes(pace(100, 200))).toBe(20 * min);
+    const needs = (left: number | null, takes: number | null) => reservationNeeds([one(left)], takes);
+    expect(needs(240 * min, 20 * min)).toEqual([]);
+    expect(needs(240 * min, 277 * min)).toEqual([
+      "At this pace the backlog outlives the reservation by 37 min",
+    ]);
+    expect(needs(12 * min, null)).toEqual(["Reservation r of s ends in 12 min"]);
+    expect(needs(0, null)).toEqual(["Reservation r of s has ended"]);
+    expect(needs(null, null)).toEqual(["Slurm has no reservation r, which s names"]);
+    expect(reservationNeeds([], 99 * min)).toEqual([]);
+    expect(reservationNeeds([one(5 * min), one(240 * min, "r_1")], 20 * min)).toHaveLength(1);
+  });
+
+  it("is told with its end", () => {
+    const lines = (left: number | null) => reservationLines([one(left)], 30_000, NOW.getTime())[0];
+    expect(lines(60 * min)).toMatch(/^r ends .*:00:00, in 1 h; backlog needs 30 s$/);
+    expect(lines(Infinity)).toBe("r does not end; backlog needs 30 s");
+    expect([lines(0), lines(null)]).toEqual(["r has ended", "r: Slurm has none of this name"]);
+  });
 });
 
 it("a message came when its producer says, if that can be true where it stands; else when was announced what stands before", () => {
