@@ -44,6 +44,7 @@ export const ERROR_CODES = {
   "no-reservation-fits":
     "None of the beamtime's reservations fits the job; it waits, fails or runs outside them.",
   "session-busy": "Many messages of the session wait already; this one lets other sessions' pass.",
+  "cancel-busy": "Many requests to cancel jobs wait already, and are done one after the other.",
   "too-many-pending": "As many jobs of the session as are allowed wait in Slurm already.",
   "trigger-full": "As many of the trigger's jobs as may have not ended yet; the message waits for its turn.",
   "session-full": "As many of the session's jobs as may have not ended yet; the message waits for its turn.",

@@ -1,10 +1,11 @@
 import type { Session } from "../beamtime/session.ts";
-import { BUSY_WAIT_SECONDS } from "../broker/topology.ts";
 import { Deferred, Misconfigured, Unavailable, type MentoError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { backoff } from "../time/backoff.ts";
+import { ComeBack } from "./come-back.ts";
 
-type SessionId = Pick<Session, "id">;
+/** Without a session, what runs on this host has an id of its own. */
+type SessionId = Pick<Session, "id"> & Partial<Pick<Session, "isOpen">>;
 
 export interface AdmissionDeps {
   /** Messages of a session handled at the same time. */
@@ -37,8 +38,8 @@ interface Gate {
   checking: Promise<Outage | undefined> | undefined;
   closedBy: Outage | undefined;
   askedAt: number;
-  /** What waits on the broker because the session was busy, and until when (milliseconds); a large one counts as many. */
-  away: { until: number; count: number }[];
+  /** What waits on the broker because the session was busy; a large one counts as many. */
+  away: ComeBack;
 }
 
 /** So many messages of one session wait in a worker, where there are other sessions; those beyond wait on the broker. */
@@ -71,6 +72,9 @@ const FORGET_AFTER_MS = 300_000;
 export class Admission {
   readonly #deps: AdmissionDeps;
   readonly #gates = new Map<string, Gate>();
+  /** Messages of sessions that are over, in work. */
+  #ofClosed = 0;
+  readonly #closedAway = new ComeBack(COME_BACK_PER_SECOND);
   #isStopped = false;
   #wake: () => void = () => undefined;
   #changed = new Promise<void>((resolve) => (this.#wake = resolve));
@@ -88,7 +92,7 @@ export class Admission {
   async enter(session: SessionId, jobs: number, priority = 0): Promise<() => void> {
     const gate = this.#gateOf(session);
     if (this.#isLong(gate, priority) && !(await this.#deps.isOnlySession(session)))
-      throw busy(session, this.#away(gate));
+      throw busy(session, gate.away.secondsForOneMore());
     if (gate.closedBy !== undefined) throw await this.#told(session, gate.closedBy);
     await new Promise<void>((enter, refuse) => {
       const first = gate.waiting.findIndex((other) => other.priority < priority);
@@ -111,13 +115,34 @@ export class Admission {
 
   /**
    * Before anything is planned: a message that would only be told to come again costs little then. A large one takes its
-   * time to be planned and looked for, whatever becomes of it: of one session only so many bytes are handled a second.
+   * time to be planned and looked for, whatever becomes of it: of one session only so many bytes are handled a second. Of
+   * sessions that are over there can be hundreds, whose nodes may all be away: they have some places together.
    *
    * @param bytes of the message, for each trigger that wants it
    * @param priority the highest of them
+   * @returns to be called when the message has been handled
    * @throws Deferred `session-busy`, if there are other sessions
    */
-  async requireCapacity(session: SessionId, bytes: number, priority: number): Promise<void> {
+  async requireCapacity(session: SessionId, bytes: number, priority: number): Promise<() => void> {
+    const leave = await this.#requirePlace(session);
+    try {
+      await this.#requireBytes(session, bytes, priority);
+      return leave;
+    } catch (error) {
+      leave();
+      throw error;
+    }
+  }
+
+  async #requirePlace(session: SessionId): Promise<() => void> {
+    if (session.isOpen !== false) return () => undefined;
+    if (this.#ofClosed >= this.#deps.concurrency && !(await this.#deps.isOnlySession(session)))
+      throw busy(session, this.#closedAway.secondsForOneMore());
+    this.#ofClosed += 1;
+    return () => (this.#ofClosed -= 1);
+  }
+
+  async #requireBytes(session: SessionId, bytes: number, priority: number): Promise<void> {
     const gate = this.#gateOf(session);
     const now = Date.now();
     const more = ((now - gate.bytesRefilledAt) / 1000) * BYTES_PER_SECOND;
@@ -125,24 +150,7 @@ export class Admission {
     gate.bytesRefilledAt = now;
     if (gate.bytes > 0 && !this.#isLong(gate, priority)) gate.bytes -= bytes;
     else if (!(await this.#deps.isOnlySession(session)))
-      throw busy(session, this.#away(gate, Math.ceil(bytes / BYTES_OF_ONE)));
-  }
-
-  /**
-   * So many seconds one more message of the session waits on the broker: the more are away already, the longer, so that
-   * the queue that all come back to is empty again before they do.
-   */
-  #away(gate: Gate, weight = 1): number {
-    const now = Date.now();
-    gate.away = gate.away.filter(({ until }) => until > now);
-    const count = gate.away.reduce((sum, one) => sum + one.count, weight);
-    const wanted = count / COME_BACK_PER_SECOND;
-    const seconds = BUSY_WAIT_SECONDS.find((one) => one >= wanted) ?? Math.max(...BUSY_WAIT_SECONDS);
-    const until = now + seconds * 1000;
-    const last = gate.away.at(-1);
-    if (last !== undefined && until - last.until < 1000 && until >= last.until) last.count += weight;
-    else gate.away.push({ until, count: weight });
-    return seconds;
+      throw busy(session, gate.away.secondsForOneMore(Math.ceil(bytes / BYTES_OF_ONE)));
   }
 
   /** Throws what keeps the session from work, as {@link enter} does; takes no turn. */
@@ -218,7 +226,7 @@ export class Admission {
       checking: undefined,
       closedBy: undefined,
       askedAt: now,
-      away: [],
+      away: new ComeBack(COME_BACK_PER_SECOND),
     };
     gate.session = session;
     gate.askedAt = now;

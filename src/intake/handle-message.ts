@@ -97,11 +97,22 @@ async function submitAll(triggers: readonly Trigger[], message: Message, deps: M
     requireBeamline(input, session);
     if (!received.isFromEvents) requireBeamlineOfKey(received.routingKey, session);
   }
-  if (!isFirst) {
-    const bytes = received.body.byteLength * triggers.length;
-    const [{ priority } = { priority: 0 }] = sorted;
-    await deps.requireCapacity(session, { bytes, priority, isHere: elsewhere.length === 0 });
-  }
+  const ready = session === null ? here : [...here, ...elsewhere];
+  if (isFirst) return submitEach(ready, message, session, failures, deps);
+  const bytes = received.body.byteLength * triggers.length;
+  const [{ priority } = { priority: 0 }] = sorted;
+  const leave = await deps.requireCapacity(session, { bytes, priority, isHere: elsewhere.length === 0 });
+  await submitEach(ready, message, session, failures, deps).finally(leave);
+}
+
+/** @param failures what is wrong already */
+async function submitEach(
+  triggers: readonly Trigger[],
+  message: Message,
+  session: Session | null,
+  failures: unknown[],
+  deps: MessageDeps,
+): Promise<void> {
   const ranBefore: RanBefore[] = [];
   const submit = async (trigger: Trigger) => {
     try {
@@ -114,9 +125,8 @@ async function submitAll(triggers: readonly Trigger[], message: Message, deps: M
       return failure;
     }
   };
-  const ready = session === null ? here : [...here, ...elsewhere];
-  const inArrays = ready.filter(({ array }) => array !== undefined).map(submit);
-  for (const trigger of ready.filter(({ array }) => array === undefined)) {
+  const inArrays = triggers.filter(({ array }) => array !== undefined).map(submit);
+  for (const trigger of triggers.filter(({ array }) => array === undefined)) {
     // Nobody can work. Else it may be this trigger's command alone, which keeps no other from its job.
     if (isOutage(await submit(trigger)) && !isHere(trigger)) break;
   }

@@ -71,7 +71,7 @@ export interface MessageDeps {
   /** Waits until the session may submit so many jobs; returns what gives the turn back. */
   enter: (session: Session, jobs: number, priority: number) => Promise<() => void>;
   /** Throws Deferred `session-busy` where a message of so many bytes, for all of its triggers, would hold up other sessions'. */
-  requireCapacity: (session: Session | null, wanted: Capacity) => Promise<void>;
+  requireCapacity: (session: Session | null, wanted: Capacity) => Promise<() => void>;
   /** Waits for a turn on this host; resolves to what gives it back. Throws Deferred `session-busy`. */
   enterHere: (session: Session | null) => Promise<() => void>;
   /** What becomes of a message whose submit met trouble that is not its own. */

@@ -60,7 +60,7 @@ export async function openMessages(
     enterHere: (session) => admissionHere.enter({ id: session?.id ?? NO_SESSION }, 1),
     requireCapacity: async (session, { isHere, bytes, priority }) => {
       const gates = isHere || session === null ? admissionHere : admission;
-      await gates.requireCapacity(session ?? { id: NO_SESSION }, bytes, priority);
+      return gates.requireCapacity(session ?? { id: NO_SESSION }, bytes, priority);
     },
     collect: (session, plan, options) => arrays.collect(session, plan, options),
     report: (session, failure) => admission.report(session, failure),

@@ -3,11 +3,13 @@ import type { Delivery } from "../broker/consumer.ts";
 import { lastJobEvents } from "../cancel/job-history.ts";
 import type { Publisher } from "../broker/publisher.ts";
 import { topologyFor } from "../broker/topology.ts";
+import { CancelInTurn } from "../cancel/cancel-in-turn.ts";
 import { cancelJobs } from "../cancel/cancel-jobs.ts";
 import { askHost, cancelHere } from "../cancel/cancel-on-host.ts";
 import { destinationsOf } from "../config/config.ts";
 import { localJobsDirectory } from "../jobs/site-folders.ts";
 import { handleCancel } from "../cancel/handle-cancel.ts";
+import { ComeBack } from "../intake/come-back.ts";
 import type { ReceivedMessage } from "../intake/message.ts";
 import type { CancelAnswer } from "../messages/job-cancel.ts";
 import type { WorkerDeps } from "./worker-deps.ts";
@@ -19,6 +21,11 @@ interface CancelDeps extends Pick<
   link: BrokerLink;
   publisher: Publisher;
 }
+
+/** A quarter of the messages that a worker holds. */
+const WAITING_PER_SLOT = 4;
+/** So many of those that wait on the broker come back. */
+const REQUESTS_PER_SECOND = 10;
 
 /** What a worker does with requests to cancel: as messages, and from other hosts. */
 export function cancelling(parts: CancelDeps) {
@@ -32,11 +39,17 @@ export function cancelling(parts: CancelDeps) {
       return askHost({ link, publisher, queue }, job, request);
     },
   };
+  const away = new ComeBack(REQUESTS_PER_SECOND);
+  const inTurn = new CancelInTurn(
+    (jobs, request) => cancelJobs(jobs, request, deps),
+    config.worker.concurrency * WAITING_PER_SLOT,
+    () => away.secondsForOneMore(),
+  );
   return {
     message: (received: ReceivedMessage): Promise<CancelAnswer> =>
       handleCancel(received, {
         mayCancel: config.worker.mayCancel,
-        cancel: (jobs, request) => cancelJobs(jobs, request, deps),
+        cancel: (jobs, request) => inTurn.run(jobs, request),
         log,
         now: () => new Date(),
       }),

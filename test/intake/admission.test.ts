@@ -58,6 +58,45 @@ async function stateOf(work: Promise<unknown>): Promise<unknown> {
   return state;
 }
 
+describe("sessions that are over", () => {
+  it("have as many places together as one session: with hundreds of them, whose nodes are away, others' messages are seen", async () => {
+    open = 2;
+    const closed = Array.from({ length: 30 }, (_, nth) => ({ ...sessionOf(`old-${nth}`), isOpen: false }));
+    const leaves = [];
+    for (const session of closed.slice(0, 2)) leaves.push(await admission.requireCapacity(session, 100, 0));
+    for (const session of closed)
+      await expect(admission.requireCapacity(session, 100, 0)).rejects.toMatchObject({
+        ...{ code: "session-busy", isSilent: true, waitSeconds: 1 },
+      });
+    await admission.requireCapacity(other, 100, 0);
+    leaves[0]?.();
+    const leave = await admission.requireCapacity(closed[5] ?? other, 100, 0);
+    await expect(admission.requireCapacity(closed[6] ?? other, 100, 0)).rejects.toMatchObject({
+      code: "session-busy",
+    });
+    leave();
+    leaves[1]?.();
+    await expect(admission.requireCapacity({ ...one, isOpen: false }, 100, 0)).resolves.toBeTypeOf(
+      "function",
+    );
+  });
+
+  it("wait for longer the more of them do, whichever they are of", async () => {
+    open = 2;
+    for (let nth = 0; nth < 2; nth++) await admission.requireCapacity({ ...one, isOpen: false }, 100, 0);
+    const waits: number[] = [];
+    for (let nth = 0; nth < 1_000; nth++)
+      await admission
+        .requireCapacity({ ...sessionOf(`old-${nth % 30}`), isOpen: false }, 100, 0)
+        .catch((error: unknown) => waits.push((error as Deferred).waitSeconds));
+    expect([waits[0], waits[150], waits[999]]).toEqual([1, 2, 10]);
+  });
+
+  it("are not refused where nobody else's messages come", async () => {
+    for (let nth = 0; nth < 10; nth++) await admission.requireCapacity({ ...one, isOpen: false }, 100, 0);
+  });
+});
+
 describe("a session's turn", () => {
   it("is given to as many messages as there are slots, and then to one for each that leaves", async () => {
     const leave = await admission.enter(one, 1);

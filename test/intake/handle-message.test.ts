@@ -50,7 +50,7 @@ async function outcome(
     triggers: names.map((name) => Trigger.parse({ name, run: [name] })),
     findSession: () => Promise.resolve({ ...session, isOpen }),
     enter: () => Promise.resolve(() => undefined),
-    requireCapacity: () => Promise.resolve(),
+    requireCapacity: () => Promise.resolve(() => undefined),
     enterHere: () => Promise.resolve(() => undefined),
     report: () => Promise.resolve(told),
     targetFor: (_, { program = "" }) => {
@@ -177,7 +177,7 @@ describe("a trigger that counts its jobs", () => {
     const show = named("show", { latest: true, priority: 1 });
     const deps: MessageDeps = {
       group: "default",
-      requireCapacity: () => Promise.resolve(),
+      requireCapacity: () => Promise.resolve(() => undefined),
       enterHere: () => Promise.resolve(() => undefined),
       triggers: [named("plain"), show],
       findSession: () => Promise.resolve(session),

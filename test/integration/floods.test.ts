@@ -1,5 +1,7 @@
 import { execFileSync } from "node:child_process";
-import { chmodSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { once } from "node:events";
+import { createServer, type AddressInfo } from "node:net";
+import { chmodSync, copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
@@ -79,15 +81,21 @@ async function startSite(
   worker: object = {},
   isWired = true,
   more: object[] = [],
+  {
+    connectTimeoutMs = 1000,
+    hosts: others = {},
+  }: { connectTimeoutMs?: number; hosts?: Record<string, { port: number }> } = {},
 ): Promise<{ site: TestSite; worker: TestWorker }> {
   const { address, port, hostKeyFingerprint } = own.facility.ssh;
   const hosts = own.facility.slurm.nodes.map(({ name }): [string, object] => {
     return [name, { address, port: isWired && beamtime.beamtime.nodes.includes(name) ? wire.port : port }];
   });
+  for (const [name, { port: itsPort }] of Object.entries(others))
+    hosts.push([name, { address, port: itsPort }]);
   const ssh = {
     hosts: Object.fromEntries(hosts),
     hostKeys: Object.fromEntries(hosts.map(([name]) => [name, [hostKeyFingerprint]])),
-    ...{ connectTimeoutMs: 1000, commandTimeoutMs: 3000 },
+    ...{ connectTimeoutMs, commandTimeoutMs: 3000 },
   };
   site = new TestSite([...triggers, ...more], { worker, ssh }, own);
   return { site, worker: await site.startWorker() };
@@ -259,6 +267,82 @@ describe("with two sessions open", () => {
       expect(looked).toBeLessThan(messages / 2);
       await sleep(3000);
     }
+  });
+
+  it("400 messages of 20 sessions that are over, whose node never answers, do not hold up the other's", async () => {
+    const silent = createServer(() => undefined).listen(0, "127.0.0.1");
+    await once(silent, "listening");
+    const { port } = silent.address() as AddressInfo;
+    const metadata = JSON.parse(readFileSync(beamtime.beamtime.metadataFile, "utf8")) as {
+      onlineAnalysis: object;
+    };
+    const folders = Array.from({ length: 20 }, (_, nth) => {
+      const id = String(11010100 + nth);
+      const corePath = join(dirname(beamtime.beamtime.corePath), id);
+      const onlineAnalysis = { ...metadata.onlineAnalysis, reservedNodes: ["max-dead001"] };
+      for (const folder of ["raw", "shared"]) mkdirSync(join(corePath, folder), { recursive: true });
+      copyFileSync(beamtime.beamtime.privateKey, join(corePath, "shared/id_rsa"));
+      writeFileSync(
+        join(corePath, `beamtime-metadata-${id}.json`),
+        JSON.stringify({ ...metadata, beamtimeId: id, corePath, onlineAnalysis }),
+      );
+      return corePath;
+    });
+    const connectTimeoutMs = 5000;
+    const started = await startSite({}, true, [], { connectTimeoutMs, hosts: { "max-dead001": { port } } });
+    const client = await started.site.client();
+    for (const folder of folders)
+      for (let nth = 0; nth < 20; nth++)
+        await publishDataReady(client, { path: join(folder, "raw/a.h5"), technique: "quick" });
+    for (let nth = 0; nth < 3; nth++) {
+      const [other = ""] = await publish(1, commissioning);
+      const published = Date.now();
+      await started.site.event("job.submitted", other, 60_000);
+      const refused = started.site.events.filter(({ data }) => data.error?.code === "ssh-unreachable");
+      console.log(
+        `the other's was submitted after ${Date.now() - published} ms, when ${refused.length} had been looked for`,
+      );
+      expect(refused.length).toBeLessThan(100);
+      await sleep(2000);
+    }
+    await eventually("one of them was looked for", () =>
+      started.site.events.find(({ data }) => data.error?.code === "ssh-unreachable"),
+    );
+    silent.close();
+    for (const folder of folders) rmSync(folder, { recursive: true });
+  });
+
+  it("300 requests to cancel jobs do not hold up the other's message, and each is answered", async () => {
+    const { user } = own.facility.broker;
+    const started = await startSite({ mayCancel: [user] });
+    const { link, publisher, topology } = await started.site.client();
+    const channel = await link.consuming.createChannel();
+    const { queue } = await channel.assertQueue("", { exclusive: true });
+    const answers = new Map<string, unknown>();
+    await channel.consume(
+      queue,
+      (answer) =>
+        answer &&
+        answers.set(
+          String(answer.properties.correlationId),
+          JSON.parse(answer.content.toString()) as unknown,
+        ),
+      { noAck: true },
+    );
+    for (let nth = 0; nth < 300; nth++)
+      await publisher.publish({
+        ...{ exchange: topology.dataExchange, routingKey: "-.-.job.cancel" },
+        body: Buffer.from(JSON.stringify({ job: `nosuchjob${nth}` })),
+        properties: { messageId: `c${nth}`, type: "mento.job.cancel.v1", userId: user, replyTo: queue },
+      });
+    const [other = ""] = await publish(1, commissioning);
+    await started.site.event("job.submitted", other, 60_000);
+    console.log(`the other's was submitted when ${answers.size} of 300 had been answered`);
+    expect(answers.size).toBeLessThan(200);
+    await eventually("all are answered", () => (answers.size === 300 ? true : undefined), 240_000);
+    for (const answer of answers.values())
+      expect(answer).toMatchObject({ outcomes: [{ outcome: "unknown", error: { code: "job-unknown" } }] });
+    expect(started.worker.log).not.toContain("lost");
   });
 
   it("no more jobs are submitted a second than may", async () => {

@@ -1,0 +1,92 @@
+import { describe, expect, it } from "vitest";
+import { CancelInTurn } from "../../src/cancel/cancel-in-turn.ts";
+import type { CancelOutcome } from "../../src/messages/job-cancel.ts";
+
+const request = (who: string, reason: string | null = null) => ({ who, reason, at: "2026-11-30T12:00:00Z" });
+const cancelled = (job: string): CancelOutcome => ({
+  ...{ job, id: job, outcome: "cancelled", end: null, cancelledBy: null, error: null },
+});
+
+/** Calls end when the test says so. */
+function held() {
+  const calls: { names: readonly string[]; who: string; end: (error?: Error) => void }[] = [];
+  const inTurn = new CancelInTurn(
+    (names, { who }) =>
+      new Promise((resolve, reject) => {
+        const end = (error?: Error) => {
+          if (error === undefined) resolve(names.map(cancelled));
+          else reject(error);
+        };
+        calls.push({ names, who, end });
+      }),
+    16,
+    () => 5,
+  );
+  return { calls, inTurn };
+}
+
+const settle = () => new Promise((resolve) => setImmediate(resolve));
+
+describe("requests to cancel jobs", () => {
+  it("are done one after the other; those alike that wait meanwhile are done together, each with its own outcomes", async () => {
+    const { calls, inTurn } = held();
+    const first = inTurn.run(["a"], request("daq"));
+    const others = [
+      inTurn.run(["b", "c", "b"], request("daq")),
+      inTurn.run(["d"], request("someone")),
+      inTurn.run(["c", "e"], request("daq")),
+      inTurn.run(["f"], request("daq", "wrong mask")),
+    ];
+    expect(calls.map(({ names }) => names)).toEqual([["a"]]);
+    for (let nth = 0; nth < 4; nth++) {
+      calls[nth]?.end();
+      await settle();
+    }
+    expect(calls.map(({ who, names }) => [who, ...names])).toEqual([
+      ["daq", "a"],
+      ["daq", "b", "c", "e"],
+      ["someone", "d"],
+      ["daq", "f"],
+    ]);
+    const jobsOf = async (work: Promise<CancelOutcome[]>) => (await work).map(({ job }) => job);
+    expect(await jobsOf(first)).toEqual(["a"]);
+    expect(await Promise.all(others.map(jobsOf))).toEqual([["b", "c"], ["d"], ["c", "e"], ["f"]]);
+  });
+
+  it("do not fail with others that are done before them, and look for 1,000 jobs at once at most", async () => {
+    const { calls, inTurn } = held();
+    const names = (count: number, name: string) => Array.from({ length: count }, (_, nth) => `${name}${nth}`);
+    const works = [["x"], names(600, "a"), names(600, "b"), names(400, "c")].map((all) =>
+      inTurn.run(all, request("daq")).then(
+        (outcomes) => outcomes.length,
+        (error: unknown) => (error as Error).message,
+      ),
+    );
+    calls[0]?.end(new Error("the link is lost"));
+    await settle();
+    expect(calls[1]?.names).toHaveLength(1_000);
+    calls[1]?.end();
+    await settle();
+    calls[2]?.end();
+    expect(await Promise.all(works)).toEqual(["the link is lost", 600, 600, 400]);
+  });
+
+  it("beyond sixteen that wait come again, and none is lost", async () => {
+    const { calls, inTurn } = held();
+    const works = Array.from({ length: 20 }, (_, nth) => inTurn.run([`j${nth}`], request("daq")));
+    const states = works.map((work) =>
+      work.then(
+        () => "done",
+        (error: unknown) => error,
+      ),
+    );
+    for (let nth = 0; nth < 2; nth++) {
+      calls[nth]?.end();
+      await settle();
+    }
+    const all = await Promise.all(states);
+    expect(all.filter((state) => state === "done")).toHaveLength(17);
+    for (const state of all.slice(17))
+      expect(state).toMatchObject({ code: "cancel-busy", isSilent: true, waitSeconds: 5 });
+  });
+});
