@@ -85,6 +85,8 @@ one_entry() {
     exit 1
   }
 }
+# Later, with the secrets.
+compare() { [ ! -f "$1" ] || { eval "file$files=\\$1 index$files=\\$index"; files=$((files + 1)); }; }
 # What is called so in this folder; whatever it is not there is no harm.
 entry() {
   [ -e "./$1" ] || [ -L "./$1" ] || return 0
@@ -98,7 +100,7 @@ entry() {
     *) [ ! -L "./$1" ] || { not_by_proc "$PWD/$1"; real=$(readlink -m "./$1" && printf .) || exit 1; real=\${real%??}; } ;;
   esac
   is_inside "$real" || outside
-  [ ! -f "$real" ] || { eval "file$files=\\$real index$files=\\$index"; files=$((files + 1)); }
+  compare "$real"
   for secret in ${secrets.map(quote).join(" ")}; do
     [ ! "$real" -ef "$secret" ] || outside
     [ ! -d "$real" ] || case $(readlink -m "$secret") in "\${real%/}"/*) outside ;; esac
@@ -114,7 +116,7 @@ data_files() {
   count=0
   for f in "./\${1%_master.*}"_data_*; do
     one_entry
-    [ ! -L "$f" ] || count=$((count + 1))
+    if [ -L "$f" ]; then count=$((count + 1)); else compare "$PWD/\${f#./}"; fi
     for secret in ${secrets.map(quote).join(" ")}; do
       [ ! "$f" -ef "$secret" ] || { real=$PWD/\${f#./}; outside; }
     done
@@ -132,7 +134,10 @@ data_files() {
 $targets
 mento-links
   [ $count = 0 ] || { real=$PWD; outside; }
-  while IFS= read -r real; do is_inside "$real" || outside; done <<mento-links
+  while IFS= read -r real; do
+    is_inside "$real" || outside
+    compare "$real"
+  done <<mento-links
 $led_to
 mento-links
 }

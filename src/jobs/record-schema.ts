@@ -151,7 +151,8 @@ function resultsFrom(fields: readonly [key: string, value: string][]): {
 }
 
 function resultFrom(value: string): RecordedResult | null {
-  const [, size = "", path] = /^(\d{1,15}) (\/[^]*)$/.exec(value) ?? [];
+  // A name that is no UTF-8 could not be found again.
+  const [, size = "", path] = /^(\d{1,15}) (\/[^\uFFFD]*)$/.exec(value) ?? [];
   const known = RecordedPath.safeParse(path).data;
   return known === undefined ? null : { path: known, bytes: Number(size), beamlinePath: null };
 }

@@ -118,8 +118,8 @@ export async function conclude({
     case "outside":
       throw new Rejected({
         code: "path-outside-beamtime",
-        message: `${answer.path} leads out of the beamtime, by a symbolic link to ${answer.real}.`,
-        hint: "Send the path of data inside the beamtime.",
+        message: `${answer.path} leads to ${answer.real}, which is outside the beamtime, or a key or token of it.`,
+        hint: "Send the path of data inside the beamtime; see where symbolic links lead.",
       });
     case "full":
       throw tooManyPending(shell.account, target.maxPending ?? 0);

@@ -82,6 +82,15 @@ describe("what a job on the worker's host is given", () => {
     for (const folder of ["shared", "raw/folder", "."])
       expect(giving(join(root, folder))).toMatch(/^outside 0 /);
     expect(giving(join(root, "raw"), write("raw/other.dat", "b key"))).toBe("good");
+    const master = write("raw/m_master.h5");
+    const data = write("raw/m_data_000001.h5", "a key");
+    expect(giving(master)).toBe(`outside 0 ${data}`);
+    rmSync(data);
+    symlinkSync("k.dat", data);
+    expect(giving(master)).toBe(`outside 0 ${copy}`);
+    rmSync(data);
+    write("raw/m_data_000001.h5", "b key");
+    expect(giving(master)).toBe("good");
   });
 
   it("is looked at within seconds, however many files it is: some milliseconds each", () => {

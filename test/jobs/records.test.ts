@@ -183,12 +183,20 @@ describe("records of a job directory, in real shells", () => {
   it("and no result is held against the real path of another", () => {
     const root = mkdtempSync(join(top, "core-"));
     symlinkSync("/etc", join(root, "etc"));
-    for (const malformed of ["1 ID/x", "1 ", " ", "x", "9999999999999999 ID/x", "1 ID/x\nID/y"]) {
+    for (const malformed of [
+      "1 ID/x",
+      "1 ",
+      " ",
+      "x",
+      "9999999999999999 ID/x",
+      "1 ID/x\nID/y",
+      "1 ID/\xff\xfe",
+    ]) {
       const { id, directory } = makeJob({});
       const fields = [malformed.replaceAll("ID", id), `1 ${root}/etc/passwd`, `1 ${directory}/x`];
       for (const [first, second, third] of [fields, fields.toReversed()]) {
         const text = [first, second, third].map((one) => `result=${one}\0`).join("");
-        writeFileSync(join(directory, "ended.4711"), ended(text));
+        writeFileSync(join(directory, "ended.4711"), Buffer.from(ended(text), "latin1"));
         const places = { session: { core: root, beamline: "/gpfs/current", node: "/node" }, folders: [] };
         const { records, realPaths = [] } = read([id], [root, "/gpfs/current", "/node"]).get(id) ?? {};
         const job = { method: "remote-sbatch-script" as const, directory };
