@@ -9,6 +9,8 @@ export const BUSY_WAIT_SECONDS = [...WAIT_SECONDS, 120, 600] as const;
 
 /** Everything durable that Mento has on the broker. */
 export interface Topology {
+  /** Of all names. */
+  prefix: string;
   dataExchange: string;
   eventsExchange: string;
   intakeQueue: string;
@@ -36,6 +38,7 @@ const BROKERS_OWN = "amq.rabbitmq.";
 
 export function topologyFor(prefix: string, group: string, host = "-"): Topology {
   return {
+    prefix,
     dataExchange: `${prefix}.data`,
     eventsExchange: `${prefix}.events`,
     intakeQueue: `${prefix}.${group}.intake`,

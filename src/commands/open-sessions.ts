@@ -38,7 +38,8 @@ export function openSessions(
   };
 }
 
-function logTo(warn: (text: string) => void): Log {
+/** What is logged as a warning, in words. */
+export function logTo(warn: (text: string) => void): Log {
   const write = (line: string) => {
     const { msg, ...facts } = JSON.parse(line) as Record<string, unknown>;
     const list = Object.entries(facts).filter(([name]) => name !== "level");

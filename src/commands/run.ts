@@ -1,5 +1,10 @@
 import { Command, Option } from "commander";
-import { Misconfigured } from "../errors.ts";
+import { connectBroker, type BrokerClient } from "../broker/client.ts";
+import { brokerCredentials, type MentoConfig } from "../config/config.ts";
+import { BROKER_BY_DEFAULT } from "../config/config-schema.ts";
+import { errorText, Misconfigured } from "../errors.ts";
+import { libraryConfig } from "../library/library-config.ts";
+import { within } from "../time/within.ts";
 import type { EndedJob, Job } from "../library/job.ts";
 import { JobMethod } from "../messages/job-event.ts";
 import { showSubmit } from "../submission/show-submit.ts";
@@ -8,6 +13,7 @@ import { printJson, printLine, printOutput, printText, sayLine } from "../text/t
 import { throwForPeople } from "./beamtime.ts";
 import { eventLine } from "./event-line.ts";
 import { CONFIG_OPTION } from "./open-config.ts";
+import { logTo } from "./open-sessions.ts";
 import { signalStatus } from "./signal-status.ts";
 
 interface Options extends Pick<RunOptions, "destination" | "workdir"> {
@@ -69,11 +75,15 @@ async function runProgram(program: string[], options: Options): Promise<number> 
       hint: "mento run [options] PROGRAM ARGUMENT…; `mento run --help` says more.",
     });
   }
-  const trigger = new Trigger(options.method, {
-    ...(options.config !== undefined && { config: options.config }),
-    ...(options.beamtime !== undefined && { beamtimeId: options.beamtime }),
-  });
+  const config = libraryConfig({ ...(options.config !== undefined && { config: options.config }) });
+  const broker = options.show === true ? undefined : await brokerOf(config);
+  let trigger: Trigger | undefined;
   try {
+    trigger = new Trigger(options.method, {
+      ...{ config, log: logTo((text) => sayLine(`mento: ${text}`)) },
+      ...(broker !== undefined && { broker, group: config.worker.group }),
+      ...(options.beamtime !== undefined && { beamtimeId: options.beamtime }),
+    });
     if (options.show === true) {
       const { plan, target } = await trigger.plan(program, runOptions(options)).catch(throwForPeople);
       printText(showSubmit(plan, target));
@@ -88,8 +98,28 @@ async function runProgram(program: string[], options: Options): Promise<number> 
     }
     return await watch(job, options);
   } finally {
-    await trigger.close();
+    await trigger?.close();
+    await broker?.close();
   }
+}
+
+/** A broker that does not answer keeps no job waiting for longer. */
+const CONNECT_MS = 5_000;
+
+/** Where the job is announced, if the broker is there: the job runs all the same. */
+async function brokerOf(config: MentoConfig): Promise<BrokerClient | undefined> {
+  const { url, prefix } = config.broker;
+  const connecting = connectBroker({ url, prefix, ...brokerCredentials(config.broker), name: "mento run" });
+  try {
+    const connected = await within(CONNECT_MS, connecting);
+    if ("value" in connected) return connected.value;
+    connecting.then((client) => client.close()).catch(() => undefined);
+    sayLine(`mento: the job is not announced: RabbitMQ did not answer within ${CONNECT_MS / 1000} s`);
+  } catch (error) {
+    // Where nobody has named one, there need be none.
+    if (url !== BROKER_BY_DEFAULT) sayLine(`mento: the job is not announced: ${errorText(error)}`);
+  }
+  return undefined;
 }
 
 function runOptions(options: Options): RunOptions {

@@ -16,10 +16,12 @@ const BrokerUrl = z
     if (message !== undefined) context.addIssue({ code: "custom", message });
   });
 
+export const BROKER_BY_DEFAULT = "amqp://127.0.0.1:5672";
+
 export const Broker = z.strictObject({
   url: z
     .union([BrokerUrl, z.array(BrokerUrl).min(1)])
-    .default("amqp://127.0.0.1:5672")
+    .default(BROKER_BY_DEFAULT)
     .describe("Of several, the nodes of one cluster, each attempt takes the first that answers."),
   username: z.string().optional().describe("Default: the url's."),
   password: z.string().optional().describe("Default: the url's; better in a passwordFile."),

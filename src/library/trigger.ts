@@ -1,10 +1,8 @@
 import { randomUUID } from "node:crypto";
-import { hostname } from "node:os";
 import { resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { pino } from "pino";
-import { accountHere } from "../files/account-here.ts";
-import { Announcer } from "./announcer.ts";
+import { Announcer, LIBRARY_SOURCE } from "./announcer.ts";
 import { argumentsOf, type ArgumentList } from "./argument-list.ts";
 import { Sessions, type Session } from "../beamtime/session.ts";
 import type { BrokerClient } from "../broker/client.ts";
@@ -57,6 +55,11 @@ export type TriggerMethod = (typeof TriggerMethod)[keyof typeof TriggerMethod];
 export interface TriggerOptions extends SessionOptions {
   /** Where the jobs' events are announced too. Default: nowhere. */
   broker?: BrokerClient;
+  /**
+   * With a broker: the worker group that watches jobs of Slurm, and announces them as its own, also when this program has
+   * ended. Default: none; events are announced from here.
+   */
+  group?: string;
   log?: Log;
 }
 
@@ -126,7 +129,7 @@ export class Trigger {
     const rest = openSlurmRest(this.#config.slurmRest);
     this.#slurmRest = rest;
     this.#targets = new SubmitTargets(site, this.#shells, { here: this.#here, rest });
-    this.#announcer = options.broker && new Announcer(options.broker, options.log);
+    this.#announcer = options.broker && new Announcer(options.broker, options.group, options.log);
     this.#observers = new Observers(this.#here, this.#sessions, this.#shells, rest, site);
     this.#tracker = new Tracker({
       observerOf: (record) => this.#observers.of(record),
@@ -198,6 +201,7 @@ export class Trigger {
     });
     this.#jobs.set(plan.jobId, job);
     await this.#announce(jobEvent(first, new Date(), { traceparent }));
+    await this.#announcer?.handOver(record);
     this.#tracker.take(record, () => undefined);
     return job;
   }
@@ -260,7 +264,7 @@ export class Trigger {
     if (!parsed.success) throw wrongOptions(parsed.error.issues);
     const at = (text: string) => argumentFor(text, session, this.method);
     const id = options.id ?? randomUUID();
-    const plan = planJob(libraryInput(id), parsed.data, session, "library");
+    const plan = planJob(libraryInput(id), parsed.data, session, this.#group);
     return {
       ...plan,
       argv: [program, ...rest].map(at),
@@ -269,6 +273,12 @@ export class Trigger {
       stdin: options.stdin ?? null,
       logFile: logFile === undefined ? null : at(resolve(logFile)),
     };
+  }
+
+  /** Whose job it is, in its events. */
+  get #group(): string {
+    const { broker, group } = this.#options;
+    return (broker && group) ?? "library";
   }
 
   #startsIn(): string | null {
@@ -283,7 +293,7 @@ export class Trigger {
 
   async #announce(event: OutgoingEvent): Promise<void> {
     const known = "job" in event.data ? this.#jobs.get(event.data.job.id) : undefined;
-    const message = toCloudEvent(event, SOURCE);
+    const message = toCloudEvent(event, this.#announcer?.source ?? LIBRARY_SOURCE);
     await this.#announcer?.announce(message, event.routingKey);
     known?.take(event.data as Job["data"], message);
     if (known?.hasEnded === true) this.#jobs.delete(known.id);
@@ -327,13 +337,11 @@ async function logBefore({ logFile }: JobPlan, shell: Shell): Promise<LogBefore>
   return { bytes: bytes || 0, at: at || 0 };
 }
 
-const SOURCE = `/library/${accountHere()}@${hostname()}`;
-
 function libraryInput(id: string): TriggerInput {
   const event = {
     specversion: "1.0" as const,
     id,
-    source: SOURCE,
+    source: LIBRARY_SOURCE,
     type: RUN_TYPE,
     time: new Date().toISOString(),
   };

@@ -43,13 +43,7 @@ export class JobsQueue {
 
   /** Puts a record on its queue, confirmed. */
   async track(record: TrackingRecord): Promise<void> {
-    const { publisher } = this.#deps;
-    await publisher.publish({
-      exchange: "",
-      routingKey: this.#queueOf(record),
-      body: writeTrackingRecord(record, publisher.maxBytes),
-      properties: { messageId: record.data.job.id, contentType: "application/json" },
-    });
+    await publishRecord(record, this.#queueOf(record), this.#deps.publisher);
   }
 
   /** Puts a record that does not fit into the dead-letter queue, confirmed: its job may still run. */
@@ -173,6 +167,24 @@ export class JobsQueue {
     const isOfThisHost = ["local-bash-script", "local-sbatch-script"].includes(data.job.method);
     return isOfThisHost ? hostJobsQueue : jobsQueue;
   }
+}
+
+/**
+ * Whoever takes it from the queue watches the job. Resolves when the broker has it.
+ *
+ * @throws MentoError `nobody-listens` if there is no such queue
+ */
+export async function publishRecord(
+  record: TrackingRecord,
+  queue: string,
+  publisher: Publisher,
+): Promise<void> {
+  await publisher.publish({
+    exchange: "",
+    routingKey: queue,
+    body: writeTrackingRecord(record, publisher.maxBytes),
+    properties: { messageId: record.data.job.id, contentType: "application/json" },
+  });
 }
 
 /** By which {@link LinkCare} knows a job that is watched. */

@@ -89,7 +89,8 @@ export function resultsOf(
       `results that lie neither in the session nor in the job directory: ${outside}, first ${name}`,
     );
   }
-  if (malformed > 0) refused.push(`malformed results: ${malformed} have no size, or no absolute path in UTF-8`);
+  if (malformed > 0)
+    refused.push(`malformed results: ${malformed} have no size, or no absolute path in UTF-8`);
   const { cut, notCopied, areUnknown } = ended;
   return { results, cut: cut + unread, notCopied, areUnknown, refused };
 }

@@ -19,7 +19,8 @@ import {
   TriggerMethod,
   type TriggerOptions,
 } from "../../src/index.ts";
-import { beamtime, facility, TestSite } from "../support/site.ts";
+import type { JobEventData } from "../../src/messages/job-event.ts";
+import { beamtime, eventually, facility, TestSite } from "../support/site.ts";
 import { LIBRARY, runNode, tryMento } from "../support/mento.ts";
 import { askSlurm } from "../support/servers.ts";
 
@@ -303,6 +304,38 @@ describe("mento run", () => {
     const { code, stderr } = await mentoRun("/bin/echo", "told");
     const [, log = ""] = /what it prints goes to (.*)/.exec(stderr) ?? [];
     expect({ code, text: readFileSync(log, "utf8") }).toEqual({ code: 0, text: "told\n" });
+  });
+
+  it("is announced, and found like all others: by the workers, also when nobody waits for it any more", async () => {
+    await site.startWorker();
+    const watched = await mentoRun("--json", "--", "/bin/echo", "watched");
+    const left = await mentoRun("--json", "--no-wait", "--", "/bin/sh", "-c", "sleep 2; exit 3");
+    const idOf = (stdout: string) =>
+      JSON.parse(stdout.split("\n")[0] ?? "") as { data?: JobEventData; job?: { id: string } };
+    const first = idOf(watched.stdout).data?.job.id ?? "";
+    const second = idOf(left.stdout).job?.id ?? "";
+    const end = await eventually("the workers announce its end", () =>
+      site.events.find(({ type, data }) => type === "mento.job.failed.v1" && data.job.id === second),
+    );
+    expect([end.source, end.data.group, end.data.exit?.code]).toEqual(["/mento/default", "default", 3]);
+    await eventually("and that of the first", () =>
+      site.events.find(({ type, data }) => type === "mento.job.completed.v1" && data.job.id === first),
+    );
+    for (const id of [first, second]) {
+      const types = site.events.filter(({ data }) => data.job?.id === id).map(({ type }) => type);
+      expect([types.length, types[0]]).toEqual([3, "mento.job.submitted.v1"]);
+    }
+    const traced = await tryMento(["trace", "-c", site.configFile, second]);
+    expect(traced.stdout).toMatch(/^✕ mento_p11_\S+ failed: The program ended with exit code 3/);
+  });
+
+  it("runs all the same where the broker is away, and says that it is not announced", async () => {
+    process.env["MENTO_BROKER_URL"] = "amqp://127.0.0.1:1";
+    const running = mentoRun("--follow", "--", "/bin/echo", "ran");
+    delete process.env["MENTO_BROKER_URL"];
+    const { code, stdout, stderr } = await running;
+    expect({ code, stdout }).toEqual({ code: 0, stdout: "ran\n" });
+    expect(stderr).toMatch(/^mento: the job is not announced: RabbitMQ at 127\.0\.0\.1:1 cannot be reached/m);
   });
 
   it("starts a program of this host where it is called", async () => {

@@ -21,7 +21,7 @@ function opened() {
     },
   } as unknown as BrokerClient;
   const log = pino({ level: "warn" }, { write: (line: string) => void warnings.push(line) });
-  const announcer = new Announcer(broker, log);
+  const announcer = new Announcer(broker, undefined, log);
   const announce = (id: string) =>
     announcer.announce({ ...jobEndedEvent({ type: "job.completed" }), id }, "key");
   return { announce, taken, warnings, broker: (works: () => Promise<void>) => (take = works) };
