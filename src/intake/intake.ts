@@ -11,10 +11,11 @@ import {
 } from "../messages/job-cancel.ts";
 import { derivedId } from "../messages/derived-id.ts";
 import { answerBytes } from "../messages/event-bytes.ts";
-import { messageEvent, type OutgoingEvent } from "../messages/job-event.ts";
-import { chainOriginOf, originOf, type Origin } from "../messages/origin.ts";
+import type { OutgoingEvent } from "../messages/job-event.ts";
+import { originOf, type Origin } from "../messages/origin.ts";
 import { copyProperties, receive, type Received } from "../messages/received.ts";
 import { cameBack, cameBackTooOften } from "./came-back.ts";
+import { failureEvent, timeAfter } from "./failure-event.ts";
 import { brokerLost, type BrokerLink } from "../broker/connection.ts";
 import { openConsumer, type Consumer, type Delivery } from "../broker/consumer.ts";
 import { careName, type LinkCare } from "../broker/link-care.ts";
@@ -257,7 +258,8 @@ export class Intake {
     if (!isNew) return;
     const { code, message: text } = reason;
     log.info({ cause: origin.cause, path: origin.paths[0], code }, `deferred: ${text}`);
-    await announce(failureEvent("deferred", group, message, reason, now()));
+    const givesUpAt = timeAfter(since, reason.giveUpAfterSeconds);
+    await announce(failureEvent("deferred", group, message, reason, now(), { givesUpAt }));
   }
 
   async #copyToWait(message: Received, history: History, seconds: number): Promise<void> {
@@ -376,18 +378,4 @@ export class Intake {
 export function isSameFailure(before: string | null, now: string): boolean {
   if (before === now) return true;
   return ["submit-", "data-"].some((prefix) => before?.startsWith(prefix) === true && now.startsWith(prefix));
-}
-
-function failureEvent(
-  outcome: "rejected" | "deferred",
-  group: string,
-  { body, properties }: Received,
-  { code, message, hint }: MentoError,
-  now: Date,
-): OutgoingEvent {
-  const { origin, link } = chainOriginOf(body, properties);
-  const { correlationId = null } = properties;
-  const error = { code, message, hint };
-  const data = { ...origin, group, correlationId, error, reason: null, reasons: [] };
-  return messageEvent(outcome, data, now, link === "" ? code : `${link}/${code}`);
 }

@@ -199,6 +199,11 @@ export const MessageEventData = z.strictObject({
   reasons: z
     .array(z.strictObject({ trigger: z.string(), reason: z.string(), job: EarlierJob.optional() }))
     .describe("The same trigger by trigger, with the job that has run; empty unless ignored."),
+  givesUpAt: time
+    .optional()
+    .describe(
+      "Of a deferred one: when it is rejected (waited-too-long), if nothing changes; null: it waits for as long as that takes.",
+    ),
   reasonsCut: left("reasons"),
   pathsCut: left("paths"),
 });

@@ -1,3 +1,4 @@
+import { WAIT_SECONDS } from "../broker/topology.ts";
 import type { JobEventData } from "../messages/job-event.ts";
 import type { Unmatched } from "../triggers/match.ts";
 import type { Announced, JobStory, Story } from "./stories.ts";
@@ -214,12 +215,27 @@ export function positionWords(position: SlurmSays["position"]): string {
   return ` ${at}${ending} of ${of} pending.`;
 }
 
-function waits({ data: { error, paths }, at }: Announced, { now, data }: Live): Said {
+/** Whoever looks waits for longer after each look. */
+function looksWords(elapsed: number): string {
+  let looks = 1;
+  let wait: number = WAIT_SECONDS[0];
+  for (let at = wait * 1000; at <= elapsed; at += wait * 1000) {
+    wait = WAIT_SECONDS[looks] ?? Math.max(...WAIT_SECONDS);
+    looks += 1;
+  }
+  return `looked at ${looks === 1 ? "once" : `about ${looks} times`}, next within ${wait} s`;
+}
+
+function waits({ data: { error, paths, givesUpAt }, at }: Announced, { now, data }: Live): Said {
   const since = duration(now.getTime() - at);
   const code = error?.code ?? "";
   const isOfData = code === "data-not-there" || code === "data-changing";
   const there = data.get(paths[0] ?? "");
   const more = isOfData && there?.isThere === true ? ["It is there by now: the next look takes it."] : [];
+  const looked = isOfData ? [looksWords(now.getTime() - at)] : [];
+  const gives = givesUpAt == null ? [] : [`gives up at ${clock(Date.parse(givesUpAt), now)}`];
+  const plan = [...looked, ...gives].join("; ");
+  if (plan !== "") more.push(`${plan.charAt(0).toUpperCase()}${plan.slice(1)}.`);
   const newest = there?.newest ?? null;
   return {
     standing: "waiting",

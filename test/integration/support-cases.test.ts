@@ -111,6 +111,7 @@ describe("mento trace says in its first lines why data was not processed:", () =
     expect(first).toMatch(
       /^◷ Waiting since \d+ s \[data-not-there\]: The data is not on the core file system yet/,
     );
+    expect(first).toMatch(/Looked at (once|about \d+ times), next within \d+ s; gives up at \S+\./);
     expect(first).toMatch(/Newest in its folder: \S+, \d+/);
   });
 

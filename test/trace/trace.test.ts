@@ -140,6 +140,25 @@ describe("what became of a message", () => {
     );
   });
 
+  it("is that its data is waited for: how often it was looked at, when next, and when it is given up", () => {
+    const waiting = (seconds: number, givesUpAt?: string | null) =>
+      answerOf(
+        told(
+          message("1", "/a.h5"),
+          messagesEvent("1", "deferred", {
+            ...{ error: error("data-not-there", "It is not there."), paths: ["/a.h5"] },
+            ...(givesUpAt !== undefined && { givesUpAt }),
+          }),
+        )[0] as Story,
+        live({ now: new Date(NOW.getTime() + seconds * 1000) }),
+      ).more;
+    expect(waiting(0)).toEqual(["Looked at once, next within 1 s."]);
+    expect(waiting(8, null)).toEqual(["Looked at about 4 times, next within 10 s."]);
+    expect(waiting(600, at(1800))).toEqual([
+      expect.stringMatching(/^Looked at about 24 times, next within 30 s; gives up at .*:30:00\.$/),
+    ]);
+  });
+
   it("names the key that cannot be read, and memory that was not enough", () => {
     const key = messagesEvent("1", "deferred", {
       error: error("private-key-unreadable", "The key /x/id_rsa cannot be read."),
