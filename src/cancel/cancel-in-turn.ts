@@ -1,6 +1,7 @@
 import { Deferred } from "../errors.ts";
 import type { CancelRequest } from "../jobs/cancel-request.ts";
 import type { CancelOutcome } from "../messages/job-cancel.ts";
+import { within } from "../time/within.ts";
 
 type Cancel = (names: readonly string[], request: CancelRequest) => Promise<CancelOutcome[]>;
 
@@ -13,70 +14,85 @@ interface Waiting {
 
 /** Jobs that are looked for at once. */
 const MOST_AT_ONCE = 1_000;
+/** A look that takes longer waits for a node, and uses next to nothing: the next one need not wait for it. */
+const TURN_MS = 2_000;
 
 /**
  * Requests to cancel jobs, one look at all places after the other: each starts processes on every session's node and here,
- * and reads the history. Those of the same sender, for the same reason, that wait meanwhile share the next look.
+ * and reads the history. Those of the same sender, for the same reason, that wait meanwhile share the next look. A node
+ * that hangs keeps those back that it is named by, and no others.
  */
 export class CancelInTurn {
   readonly #cancel: Cancel;
-  readonly #mostWaiting: number;
+  readonly #mostHeld: number;
   readonly #waitSeconds: () => number;
-  readonly #waiting: Waiting[] = [];
-  #isRunning = false;
+  #waiting: Waiting[] = [];
+  #held = 0;
+  #isWorking = false;
 
   /**
-   * @param mostWaiting requests that wait here; those beyond wait on the broker
+   * @param mostHeld requests that are here; those beyond wait on the broker
    * @param waitSeconds how long one more waits there
    */
-  constructor(cancel: Cancel, mostWaiting: number, waitSeconds: () => number) {
+  constructor(cancel: Cancel, mostHeld: number, waitSeconds: () => number) {
     this.#cancel = cancel;
-    this.#mostWaiting = mostWaiting;
+    this.#mostHeld = mostHeld;
     this.#waitSeconds = waitSeconds;
   }
 
   /**
    * One outcome for each name, in their order.
    *
-   * @throws Deferred `cancel-busy` where many wait already
+   * @throws Deferred `cancel-busy` where many are here already
    */
   async run(names: readonly string[], request: CancelRequest): Promise<CancelOutcome[]> {
-    if (this.#waiting.length >= this.#mostWaiting) throw busy(this.#waitSeconds());
-    return new Promise((resolve, reject) => {
-      this.#waiting.push({ names, request, resolve, reject });
-      void this.#work();
-    });
+    if (this.#held >= this.#mostHeld) throw busy(this.#waitSeconds());
+    this.#held += 1;
+    try {
+      return await new Promise((resolve, reject) => {
+        this.#waiting.push({ names, request, resolve, reject });
+        void this.#work();
+      });
+    } finally {
+      this.#held -= 1;
+    }
+  }
+
+  /** Those that wait do not get a turn any more. */
+  refuseWaiting(why: Error): void {
+    for (const { reject } of this.#waiting.splice(0)) reject(why);
   }
 
   async #work(): Promise<void> {
-    if (this.#isRunning) return;
-    this.#isRunning = true;
-    for (let next = this.#waiting.shift(); next !== undefined; next = this.#waiting.shift()) {
-      const together = [next, ...this.#takeAlike(next)];
-      try {
-        const all = new Set(together.flatMap(({ names }) => names));
-        const outcomes = new Map(
-          (await this.#cancel([...all], next.request)).map((outcome) => [outcome.job, outcome]),
-        );
-        for (const { names, resolve } of together)
-          resolve([...new Set(names)].flatMap((name) => outcomes.get(name) ?? []));
-      } catch (error) {
-        for (const { reject } of together) reject(error);
-      }
+    if (this.#isWorking) return;
+    this.#isWorking = true;
+    for (let next = this.#waiting.shift(); next !== undefined; next = this.#waiting.shift())
+      await within(TURN_MS, this.#look([next, ...this.#takeAlike(next)], next.request));
+    this.#isWorking = false;
+  }
+
+  /** Never rejects. */
+  async #look(together: readonly Waiting[], request: CancelRequest): Promise<void> {
+    try {
+      const all = new Set(together.flatMap(({ names }) => names));
+      const found = await this.#cancel([...all], request);
+      const outcomes = new Map(found.map((outcome) => [outcome.job, outcome]));
+      for (const { names, resolve } of together)
+        resolve([...new Set(names)].flatMap((name) => outcomes.get(name) ?? []));
+    } catch (error) {
+      for (const { reject } of together) reject(error);
     }
-    this.#isRunning = false;
   }
 
   #takeAlike({ names, request }: Waiting): Waiting[] {
     let count = names.length;
-    const alike: Waiting[] = [];
-    for (const one of [...this.#waiting]) {
+    const alike = this.#waiting.filter((one) => {
       const isSame = one.request.who === request.who && one.request.reason === request.reason;
-      if (!isSame || count + one.names.length > MOST_AT_ONCE) continue;
+      if (!isSame || count + one.names.length > MOST_AT_ONCE) return false;
       count += one.names.length;
-      alike.push(one);
-      this.#waiting.splice(this.#waiting.indexOf(one), 1);
-    }
+      return true;
+    });
+    this.#waiting = this.#waiting.filter((one) => !alike.includes(one));
     return alike;
   }
 }

@@ -52,9 +52,17 @@ export async function cancelJobs(
   const wanted = [...new Set(names)];
   const jobs = wanted.filter((name) => JobName.safeParse(name).success);
   if (jobs.length === 0) return wanted.map(nowhere);
+  const reading = readHistory(jobs, deps);
+  const numbers = jobs.filter(isSlurmId);
+  // Any account can have its own job announced under another's number: nothing is cancelled by one that is in doubt.
+  const inDoubt = numbers.length === 0 ? new Set<string>() : contestedIn(await reading, numbers);
   const [{ looks, broken }, { events, silence }] = await Promise.all([
-    searchOpenSessions(jobs, request, deps),
-    readHistory(jobs, deps),
+    searchOpenSessions(
+      jobs.filter((name) => !inDoubt.has(name)),
+      request,
+      deps,
+    ),
+    reading,
   ]);
   const folderOfName = (name: string) => {
     const event = events.get(name);
@@ -77,6 +85,13 @@ export async function cancelJobs(
   };
   await Promise.all([...new Set(jobs.map(folderOfName))].map(settle));
   return wanted.map((name) => outcomes.get(name) ?? nowhere(name));
+}
+
+const isSlurmId = (name: string) => /^\d+(_\d+)?$/.test(name);
+
+/** Those that several jobs are announced under; all, if it is not known what was announced. */
+function contestedIn({ events, silence }: History, numbers: readonly string[]): Set<string> {
+  return new Set(numbers.filter((name) => silence !== undefined || events.get(name)?.isContested === true));
 }
 
 /** Cancels one job of which it is known where it is: also of a session that is not open any more. */
@@ -193,11 +208,14 @@ async function lookIn(
   }
 }
 
+interface History {
+  events: ReadonlyMap<string, LastJobEvent>;
+  /** Why they are not known. */
+  silence: MentoError | undefined;
+}
+
 /** Where the broker cannot be asked, the places' claims are all that there is. */
-async function readHistory(
-  names: readonly string[],
-  { lastEvents }: CancelDeps,
-): Promise<{ events: ReadonlyMap<string, LastJobEvent>; silence: MentoError | undefined }> {
+async function readHistory(names: readonly string[], { lastEvents }: CancelDeps): Promise<History> {
   const none = new Map<string, LastJobEvent>();
   try {
     return { events: await lastEvents(names), silence: undefined };

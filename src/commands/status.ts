@@ -61,10 +61,10 @@ async function status({ config: file, json, watch }: StatusOptions): Promise<voi
       const now = Date.now();
       const { stories, blocked } = await reader.update();
       const standings = standingsOf(stories, names, now);
-      const broker = await brokerNow(config, client, blocked);
+      const workers = await workersNow(client, now);
+      const broker = await brokerNow(config, client, blocked, workers);
       const sessions = await sessionsNow(open, backlogTakes(standings));
       const nearMisses = nearMissesOf(stories, config.triggers);
-      const workers = await workersNow(client, now);
       const needs = [
         ...broker.needs,
         ...workersNeeds(workers, config),
@@ -92,16 +92,24 @@ async function brokerNow(
   { worker, triggers }: MentoConfig,
   { link, topology }: BrokerClient,
   blocked: string | undefined,
+  workers: readonly WorkerSeen[],
 ) {
   const counted = triggers.filter(countsJobs).map(({ name }) => name);
   const { intake, dead, triggerQueues } = await readTopology(link, topology, counted);
   const { product, version } = link.consuming.connection.serverProperties;
   const needs: Need[] = [];
   const waiting = intake?.waiting ?? 0;
-  if (intake === undefined || intake.consumers === 0)
+  const wait = `${waiting} ${waiting === 1 ? "waits" : "wait"}`;
+  const isThere = workers.some(({ group, isSilent }) => group === worker.group && !isSilent);
+  if (intake === undefined || (intake.consumers === 0 && !isThere))
     needs.push({
-      what: `No worker of group ${worker.group} takes messages: ${waiting} ${waiting === 1 ? "waits" : "wait"}`,
+      what: `No worker of group ${worker.group} takes messages: ${wait}`,
       command: "mento worker",
+    });
+  else if (intake.consumers === 0)
+    needs.push({
+      what: `The workers of group ${worker.group} take no messages for the moment, until the node or Slurm of their session is back: ${wait}`,
+      command: "mento doctor",
     });
   if (blocked !== undefined)
     needs.push({
@@ -290,6 +298,11 @@ function show(
     ...queued.map(({ trigger, waiting }) => `${waiting} for ${trigger}`),
   ];
   printLine(`Queues       ${places.join(", ")}`);
+  const waits = standings.waiting.map(({ code, count, since: from }) => {
+    return `${count} ${code}, the first since ${duration(now - from)}`;
+  });
+  for (const line of wrapped(`Deferred     ${waits.join("; ") || "none"}`, layout.width, " ".repeat(13)))
+    printLine(line);
   printLine(`Dead         ${facts.dead === 0 ? "none" : `${facts.dead}: mento dead list`}`);
 }
 

@@ -38,6 +38,10 @@ interface Gate {
   checking: Promise<Outage | undefined> | undefined;
   closedBy: Outage | undefined;
   askedAt: number;
+  /** A job of it was submitted since its gate was shut last. */
+  hasWorked: boolean;
+  /** A message of a session that is not open, and has not worked yet, is in work. */
+  isTried: boolean;
   /** What waits on the broker because the session was busy; a large one counts as many. */
   away: ComeBack;
 }
@@ -61,6 +65,12 @@ const FULL_PAUSES = { first: 2_000, longest: 2_000 };
 const PAUSES = { first: 1_000, longest: 30_000 };
 /** Another session may be opened while the only one keeps everybody waiting. */
 const LOOK_FOR_OTHERS_MS = 1_000;
+/** Of the messages that a worker holds, half. */
+const PLACES_PER_SLOT = 8;
+/** The first message of a session that waits for a place comes again soon. */
+const FIRST_WAITS_SECONDS = 5;
+/** Messages of a session that came so long ago may be followed by others. */
+const SEEN_MS = 600_000;
 /** Nobody has asked for the session for so long: its gate is no longer watched. */
 const FORGET_AFTER_MS = 300_000;
 
@@ -72,9 +82,9 @@ const FORGET_AFTER_MS = 300_000;
 export class Admission {
   readonly #deps: AdmissionDeps;
   readonly #gates = new Map<string, Gate>();
-  /** Messages of sessions that are over, in work. */
-  #ofClosed = 0;
-  readonly #closedAway = new ComeBack(COME_BACK_PER_SECOND);
+  /** Sessions that are not open at the beamline, and have a message in work that may be the first to work. */
+  #tried = 0;
+  readonly #triedAway = new ComeBack(COME_BACK_PER_SECOND);
   #isStopped = false;
   #wake: () => void = () => undefined;
   #changed = new Promise<void>((resolve) => (this.#wake = resolve));
@@ -91,7 +101,7 @@ export class Admission {
    */
   async enter(session: SessionId, jobs: number, priority = 0): Promise<() => void> {
     const gate = this.#gateOf(session);
-    if (this.#isLong(gate, priority) && !(await this.#deps.isOnlySession(session)))
+    if (this.#isLong(gate, priority) && !(await this.#isOnlySession(session)))
       throw busy(session, gate.away.secondsForOneMore());
     if (gate.closedBy !== undefined) throw await this.#told(session, gate.closedBy);
     await new Promise<void>((enter, refuse) => {
@@ -116,7 +126,8 @@ export class Admission {
   /**
    * Before anything is planned: a message that would only be told to come again costs little then. A large one takes its
    * time to be planned and looked for, whatever becomes of it: of one session only so many bytes are handled a second. Of
-   * sessions that are over there can be hundreds, whose nodes may all be away: they have some places together.
+   * sessions that are not open at the beamline there can be hundreds, whose nodes may all be away: until a job of one was
+   * submitted it has one message in work, and all of them together have some.
    *
    * @param bytes of the message, for each trigger that wants it
    * @param priority the highest of them
@@ -135,11 +146,36 @@ export class Admission {
   }
 
   async #requirePlace(session: SessionId): Promise<() => void> {
-    if (session.isOpen !== false) return () => undefined;
-    if (this.#ofClosed >= this.#deps.concurrency && !(await this.#deps.isOnlySession(session)))
-      throw busy(session, this.#closedAway.secondsForOneMore());
-    this.#ofClosed += 1;
-    return () => (this.#ofClosed -= 1);
+    const gate = this.#gateOf(session);
+    if (session.isOpen !== false || gate.hasWorked || (await this.#isOnlySession(session)))
+      return () => undefined;
+    if (gate.closedBy !== undefined) throw await this.#told(session, gate.closedBy);
+    if (gate.isTried || this.#tried >= this.#deps.concurrency * PLACES_PER_SLOT) {
+      const isFirst = gate.away.isEmpty;
+      const seconds = Math.max(gate.away.secondsForOneMore(), this.#triedAway.secondsForOneMore());
+      throw busy(session, isFirst ? Math.min(seconds, FIRST_WAITS_SECONDS) : seconds);
+    }
+    gate.isTried = true;
+    this.#tried += 1;
+    return () => {
+      gate.isTried = false;
+      this.#tried -= 1;
+    };
+  }
+
+  /** A job of the session was submitted. */
+  works(sessionId: string | null): void {
+    const gate = this.#gates.get(sessionId ?? "");
+    if (gate !== undefined) gate.hasWorked = true;
+  }
+
+  /** Also one that is not open at the beamline is another, if its messages came of late. */
+  async #isOnlySession(session: SessionId): Promise<boolean> {
+    const since = Date.now() - SEEN_MS;
+    const others = [...this.#gates.values()].some(
+      (one) => one.session.id !== session.id && one.askedAt > since,
+    );
+    return !others && this.#deps.isOnlySession(session);
   }
 
   async #requireBytes(session: SessionId, bytes: number, priority: number): Promise<void> {
@@ -149,7 +185,7 @@ export class Admission {
     gate.bytes = Math.min(BYTES_PER_SECOND, gate.bytes + more);
     gate.bytesRefilledAt = now;
     if (gate.bytes > 0 && !this.#isLong(gate, priority)) gate.bytes -= bytes;
-    else if (!(await this.#deps.isOnlySession(session)))
+    else if (!(await this.#isOnlySession(session)))
       throw busy(session, gate.away.secondsForOneMore(Math.ceil(bytes / BYTES_OF_ONE)));
   }
 
@@ -185,7 +221,7 @@ export class Admission {
 
   async #isEverybodyOut(): Promise<boolean> {
     for (const gate of this.#gates.values()) {
-      if (gate.closedBy === undefined || !(await this.#deps.isOnlySession(gate.session))) continue;
+      if (gate.closedBy === undefined || !(await this.#isOnlySession(gate.session))) continue;
       // Its messages are not asked for while nothing is consumed; they wait all the same.
       gate.askedAt = Date.now();
       return true;
@@ -226,6 +262,7 @@ export class Admission {
       checking: undefined,
       closedBy: undefined,
       askedAt: now,
+      ...{ hasWorked: false, isTried: false },
       away: new ComeBack(COME_BACK_PER_SECOND),
     };
     gate.session = session;
@@ -264,6 +301,7 @@ export class Admission {
       this.#admit(gate);
       return undefined;
     }
+    gate.hasWorked = false;
     this.#logFailure(gate.session, found);
     const waiting = gate.waiting.splice(0);
     void this.#reopen(gate);
@@ -309,7 +347,7 @@ export class Admission {
 
   /** Where there are others, one session's trouble is its own messages' alone. */
   async #told(session: SessionId, failure: Outage): Promise<MentoError> {
-    if (await this.#deps.isOnlySession(session)) return failure;
+    if (await this.#isOnlySession(session)) return failure;
     const { code, message, hint } = failure;
     return new Deferred({
       ...{ code, message, hint },

@@ -14,6 +14,11 @@ export class ComeBack {
     this.#perSecond = perSecond;
   }
 
+  get isEmpty(): boolean {
+    const now = Date.now();
+    return !this.#away.some(({ until }) => until > now);
+  }
+
   /**
    * So many seconds one more message waits.
    *

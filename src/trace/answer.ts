@@ -309,9 +309,9 @@ function untaken(story: Story, { broker, ahead, group, now, today }: Live): Said
   if (intake === undefined || intake.consumers === 0)
     return {
       standing: "published",
-      answer: `No worker has taken it${age}: group ${group} has none. ${waitingWords(intake?.waiting ?? 0)}.`,
-      todo: "start a worker",
-      commands: ["mento worker"],
+      answer: `No worker has taken it${age}: group ${group} has none that takes messages. ${waitingWords(intake?.waiting ?? 0)}.`,
+      todo: "start a worker; if one runs, its log and mento status say what it waits for",
+      commands: ["mento worker", "mento status"],
     };
   if (blocked !== undefined)
     return {

@@ -42,7 +42,17 @@ export interface Standings {
   triggers: readonly TriggerStanding[];
   /** Failed alike more than once, the most first. */
   failures: readonly Failures[];
-  rejected: readonly { code: string; count: number; since: number }[];
+  rejected: readonly WithCode[];
+  /** What messages wait for that no worker could take yet, the most first. */
+  waiting: readonly WithCode[];
+}
+
+/** Messages whose last announcement has this error. */
+export interface WithCode {
+  code: string;
+  count: number;
+  /** Of the first of them; milliseconds since 1970. */
+  since: number;
 }
 
 const MINUTES = [1, 10, 60];
@@ -72,7 +82,8 @@ export function standingsOf(stories: readonly Story[], names: readonly string[],
     all: rows.length,
     triggers: names.map((trigger) => triggerOf(trigger, jobs)),
     failures: failuresIn(jobs),
-    rejected: rejectedIn(stories),
+    rejected: withCodes(stories, "rejected"),
+    waiting: withCodes(stories, "deferred"),
   };
 }
 
@@ -101,11 +112,13 @@ function failuresIn(jobs: readonly Row[]): Failures[] {
   return [...groups.values()].sort((one, other) => other.count - one.count);
 }
 
-function rejectedIn(stories: readonly Story[]): { code: string; count: number; since: number }[] {
-  const codes = new Map<string, { code: string; count: number; since: number }>();
-  for (const { announced } of stories) {
-    const last = announced.at(-1);
-    if (last?.outcome !== "rejected") continue;
+function withCodes(stories: readonly Story[], outcome: "rejected" | "deferred"): WithCode[] {
+  const codes = new Map<string, WithCode>();
+  for (const story of stories) {
+    const last = story.announced.at(-1);
+    if (last?.outcome !== outcome) continue;
+    // Of what was deferred, a job may have come since.
+    if (outcome === "deferred" && !rowsOf([story]).some(({ standing }) => standing === "waiting")) continue;
     const code = last.data.error?.code ?? "unknown";
     const known = codes.get(code) ?? { code, count: 0, since: last.at };
     codes.set(code, { code, count: known.count + 1, since: Math.min(known.since, last.at) });

@@ -40,6 +40,8 @@ export interface Story {
   paths: readonly string[];
   beamline: string | null;
   beamtimeId: string | null;
+  /** The message says itself which beamtime its data is of. */
+  namesBeamtime: boolean;
   /** When its producer says that the data was ready; RFC 3339. */
   ready: string | null;
   /**
@@ -104,6 +106,7 @@ export class Stories {
     story.paths = origin.paths;
     story.beamline ??= origin.beamline;
     story.beamtimeId ??= origin.beamtimeId;
+    story.namesBeamtime = origin.beamtimeId !== null;
     try {
       const input = readTriggerInput(decodeMessage(body, properties));
       Object.assign(story, { ready: input.ready, facts: input.facts, paths: input.paths });
@@ -174,7 +177,8 @@ export class Stories {
     if (known !== undefined) return known;
     const story: Story = {
       cause,
-      ...{ paths: [], beamline: null, beamtimeId: null, ready: null, facts: null, message: null },
+      ...{ paths: [], beamline: null, beamtimeId: null, namesBeamtime: false },
+      ...{ ready: null, facts: null, message: null },
       ...{ arrived: 0, announced: [], jobs: new Map() },
     };
     this.#stories.set(key, story);

@@ -49,7 +49,9 @@ function linesOf(story: Story, jobs: readonly JobStory[], live: Live): StoryLine
     .map((path) => ({ at: null, took: null, standing: null, text: path, isWhole: true }));
   lines.push(line(Date.parse(ready ?? ""), null, null, `ready, says ${cause.source}`));
   if (!Number.isNaN(received))
-    lines.push(line(received, null, null, `received by group ${group ?? "?"}; session ${session ?? "none"}`));
+    lines.push(
+      line(received, null, null, `received by group ${group ?? "?"}; ${sessionWords(session, story)}`),
+    );
   for (const [at, one] of announced.entries())
     lines.push(...announcedLines(one, announced[at + 1], story, jobs));
   for (const job of jobs.filter(({ data }) => data.chain.length === 0))
@@ -60,6 +62,12 @@ function linesOf(story: Story, jobs: readonly JobStory[], live: Live): StoryLine
   if (jobs.length > 0)
     for (const { trigger, reason } of didNot) lines.push(line(null, null, null, `not ${trigger}: ${reason}`));
   return lines;
+}
+
+function sessionWords(session: string | null | undefined, { message, namesBeamtime }: Story): string {
+  if (session == null) return "no session";
+  const why = message === null ? "" : ` (${namesBeamtime ? "the message names it" : "its path lies there"})`;
+  return `session ${session}${why}`;
 }
 
 const IGNORED = {

@@ -68,7 +68,10 @@ export async function openMessages(
     queueFor: (trigger, copy) =>
       publisher.publish({ exchange: "", routingKey: topology.triggerQueue(trigger), ...copy }),
     methods: METHODS,
-    track: (record) => jobsQueue.track(record),
+    track: (record) => {
+      admission.works(record.data.session.id);
+      return jobsQueue.track(record);
+    },
     announce: announcing({ link, publisher, topology, worker, log }),
     log,
     now,
@@ -96,6 +99,7 @@ export async function openMessages(
   return {
     stop: async () => {
       arrays.flush();
+      cancels.stop();
       await intake.stop();
       await queues.stop();
       await publisher.caughtUp;

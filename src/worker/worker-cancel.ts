@@ -10,6 +10,7 @@ import { destinationsOf } from "../config/config.ts";
 import { localJobsDirectory } from "../jobs/site-folders.ts";
 import { handleCancel } from "../cancel/handle-cancel.ts";
 import { ComeBack } from "../intake/come-back.ts";
+import { LeftWaiting } from "../intake/intake.ts";
 import type { ReceivedMessage } from "../intake/message.ts";
 import type { CancelAnswer } from "../messages/job-cancel.ts";
 import type { WorkerDeps } from "./worker-deps.ts";
@@ -23,7 +24,7 @@ interface CancelDeps extends Pick<
 }
 
 /** A quarter of the messages that a worker holds. */
-const WAITING_PER_SLOT = 4;
+const HELD_PER_SLOT = 4;
 /** So many of those that wait on the broker come back. */
 const REQUESTS_PER_SECOND = 10;
 
@@ -42,10 +43,14 @@ export function cancelling(parts: CancelDeps) {
   const away = new ComeBack(REQUESTS_PER_SECOND);
   const inTurn = new CancelInTurn(
     (jobs, request) => cancelJobs(jobs, request, deps),
-    config.worker.concurrency * WAITING_PER_SLOT,
+    config.worker.concurrency * HELD_PER_SLOT,
     () => away.secondsForOneMore(),
   );
+  // The broker has those that wait.
+  const stop = () => inTurn.refuseWaiting(new LeftWaiting());
+  void link.lost.then(stop);
   return {
+    stop,
     message: (received: ReceivedMessage): Promise<CancelAnswer> =>
       handleCancel(received, {
         mayCancel: config.worker.mayCancel,

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { CancelInTurn } from "../../src/cancel/cancel-in-turn.ts";
 import type { CancelOutcome } from "../../src/messages/job-cancel.ts";
+import { eventually } from "../support/eventually.ts";
 
 const request = (who: string, reason: string | null = null) => ({ who, reason, at: "2026-11-30T12:00:00Z" });
 const cancelled = (job: string): CancelOutcome => ({
@@ -71,7 +72,7 @@ describe("requests to cancel jobs", () => {
     expect(await Promise.all(works)).toEqual(["the link is lost", 600, 600, 400]);
   });
 
-  it("beyond sixteen that wait come again, and none is lost", async () => {
+  it("beyond those that may be here come again, and none is lost", async () => {
     const { calls, inTurn } = held();
     const works = Array.from({ length: 20 }, (_, nth) => inTurn.run([`j${nth}`], request("daq")));
     const states = works.map((work) =>
@@ -85,8 +86,34 @@ describe("requests to cancel jobs", () => {
       await settle();
     }
     const all = await Promise.all(states);
-    expect(all.filter((state) => state === "done")).toHaveLength(17);
-    for (const state of all.slice(17))
+    expect(all.filter((state) => state === "done")).toHaveLength(16);
+    for (const state of all.slice(16))
       expect(state).toMatchObject({ code: "cancel-busy", isSilent: true, waitSeconds: 5 });
+    const next = inTurn.run(["next"], request("daq"));
+    calls[2]?.end();
+    expect(await next).toMatchObject([{ job: "next" }]);
+  });
+
+  it("do not wait for a node that hangs, which another request names", async () => {
+    const { calls, inTurn } = held();
+    const hangs = inTurn.run(["hangs"], request("daq", "a"));
+    const other = inTurn.run(["other"], request("daq", "b"));
+    await eventually("its turn comes", () => calls[1]);
+    calls[1]?.end();
+    expect(await other).toMatchObject([{ job: "other" }]);
+    calls[0]?.end();
+    expect(await hangs).toMatchObject([{ job: "hangs" }]);
+  });
+
+  it("that wait are left to the broker when the worker stops", async () => {
+    const { calls, inTurn } = held();
+    const first = inTurn.run(["a"], request("daq", "a"));
+    const second = inTurn.run(["b"], request("daq", "b"));
+    inTurn.refuseWaiting(new Error("it stops"));
+    await expect(second).rejects.toThrow("it stops");
+    calls[0]?.end();
+    expect(await first).toMatchObject([{ job: "a" }]);
+    await settle();
+    expect(calls).toHaveLength(1);
   });
 });

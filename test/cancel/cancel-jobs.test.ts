@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -285,11 +285,19 @@ describe("what another session's account claims of a job", () => {
     expect(thrown).toEqual([]);
   });
 
-  it("does not decide which of two jobs has Slurm's id", async () => {
+  it("does not decide which of two jobs has Slurm's id, and cancels neither", async () => {
     const both = new TwoSessions();
     both.directory("b", "job", "remote-sbatch-script", SUBMITTED);
+    both.squeue("b", [["4711", "RUNNING", "mento:job"]]);
     const { all } = both.deps(new Map([["4711", { ...both.event("job"), isContested: true }]]));
     const [outcome] = await cancelJobs(["4711"], request, all);
+    expect(existsSync(join(both.jobs("b"), "job", ".cancelled"))).toBe(false);
+    const unread = await cancelJobs(["4711"], request, both.deps(brokerAway).all);
+    expect(unread).toMatchObject([{ outcome: "failed", error: { code: "broker-unreachable" } }]);
+    expect(existsSync(join(both.jobs("b"), "job", ".cancelled"))).toBe(false);
+    const known = both.deps(new Map([["4711", both.event("job")]]));
+    await cancelJobs(["4711"], request, known.all);
+    expect(existsSync(join(both.jobs("b"), "job", ".cancelled"))).toBe(true);
     expect(outcome).toMatchObject({
       job: "4711",
       id: null,

@@ -58,42 +58,72 @@ async function stateOf(work: Promise<unknown>): Promise<unknown> {
   return state;
 }
 
-describe("sessions that are over", () => {
-  it("have as many places together as one session: with hundreds of them, whose nodes are away, others' messages are seen", async () => {
+describe("sessions that are not open at the beamline", () => {
+  const closed = (nth: number) => ({ ...sessionOf(`old-${nth}`), isOpen: false });
+  const busy = { code: "session-busy", isSilent: true };
+
+  it("have some places together, one each, until a job of theirs was submitted: their nodes may all be away", async () => {
     open = 2;
-    const closed = Array.from({ length: 30 }, (_, nth) => ({ ...sessionOf(`old-${nth}`), isOpen: false }));
     const leaves = [];
-    for (const session of closed.slice(0, 2)) leaves.push(await admission.requireCapacity(session, 100, 0));
-    for (const session of closed)
-      await expect(admission.requireCapacity(session, 100, 0)).rejects.toMatchObject({
-        ...{ code: "session-busy", isSilent: true, waitSeconds: 1 },
-      });
+    // Half of the messages that a worker with two slots holds.
+    for (let nth = 0; nth < 16; nth++) {
+      leaves.push(await admission.requireCapacity(closed(nth), 100, 0));
+      await expect(admission.requireCapacity(closed(nth), 100, 0)).rejects.toMatchObject(busy);
+    }
+    for (let nth = 16; nth < 30; nth++)
+      await expect(admission.requireCapacity(closed(nth), 100, 0)).rejects.toMatchObject(busy);
     await admission.requireCapacity(other, 100, 0);
     leaves[0]?.();
-    const leave = await admission.requireCapacity(closed[5] ?? other, 100, 0);
-    await expect(admission.requireCapacity(closed[6] ?? other, 100, 0)).rejects.toMatchObject({
-      code: "session-busy",
-    });
+    const leave = await admission.requireCapacity(closed(29), 100, 0);
+    await expect(admission.requireCapacity(closed(28), 100, 0)).rejects.toMatchObject(busy);
+    admission.works(closed(29).id);
     leave();
-    leaves[1]?.();
-    await expect(admission.requireCapacity({ ...one, isOpen: false }, 100, 0)).resolves.toBeTypeOf(
-      "function",
-    );
+    for (let nth = 0; nth < 5; nth++) await admission.requireCapacity(closed(29), 100, 0);
   });
 
-  it("wait for longer the more of them do, whichever they are of", async () => {
+  it("take no place while their node is known to be away", async () => {
     open = 2;
-    for (let nth = 0; nth < 2; nth++) await admission.requireCapacity({ ...one, isOpen: false }, 100, 0);
+    failure = away;
+    for (let nth = 0; nth < 40; nth++) {
+      const leave = await admission.requireCapacity(closed(nth), 100, 0);
+      await admission.report(closed(nth), away);
+      leave();
+      await expect(admission.requireCapacity(closed(nth), 100, 0)).rejects.toMatchObject({
+        ...{ code: "ssh-unreachable", isSilent: false },
+      });
+    }
+    await admission.requireCapacity(closed(41), 100, 0);
+  });
+
+  it("wait for longer the more of their messages do; the first of each comes again soon", async () => {
+    open = 2;
+    for (let nth = 0; nth < 16; nth++) await admission.requireCapacity(closed(nth), 100, 0);
+    const waitOf = async (nth: number) => {
+      const error: unknown = await admission
+        .requireCapacity(closed(nth), 100, 0)
+        .catch((one: unknown) => one);
+      return (error as Deferred).waitSeconds;
+    };
     const waits: number[] = [];
-    for (let nth = 0; nth < 1_000; nth++)
-      await admission
-        .requireCapacity({ ...sessionOf(`old-${nth % 30}`), isOpen: false }, 100, 0)
-        .catch((error: unknown) => waits.push((error as Deferred).waitSeconds));
+    for (let nth = 0; nth < 1_000; nth++) waits.push(await waitOf(nth % 30));
     expect([waits[0], waits[150], waits[999]]).toEqual([1, 2, 10]);
+    for (let nth = 0; nth < 5_000; nth++) await waitOf(nth % 30);
+    expect([await waitOf(3), await waitOf(100), await waitOf(100)]).toEqual([120, 5, 120]);
   });
 
   it("are not refused where nobody else's messages come", async () => {
-    for (let nth = 0; nth < 10; nth++) await admission.requireCapacity({ ...one, isOpen: false }, 100, 0);
+    for (let nth = 0; nth < 40; nth++) await admission.requireCapacity(closed(1), 100, 0);
+  });
+
+  it("are others, for ten minutes, to the one that is open: its trouble is not everybody's", async () => {
+    failure = away;
+    await admission.requireCapacity(closed(1), 100, 0);
+    expect(await stateOf(admission.report(one, away))).toMatchObject({
+      ...{ code: "ssh-unreachable", giveUpAfterSeconds: 24 * 3600 },
+    });
+    expect(await stateOf(admission.whenOpen())).toBeUndefined();
+    await vi.advanceTimersByTimeAsync(601_000);
+    expect(await stateOf(admission.report(one, away))).toBe(away);
   });
 });
 
@@ -437,8 +467,9 @@ describe("large messages", () => {
     await stateOf(Promise.resolve());
     await expect(admission.requireCapacity(one, 100, 0)).rejects.toMatchObject(busy);
     await admission.requireCapacity(one, 100, 1);
-    await admission.requireCapacity(other, 100, 0);
     open = 1;
     await admission.requireCapacity(one, 100, 0);
+    open = 2;
+    await admission.requireCapacity(other, 100, 0);
   });
 });

@@ -44,7 +44,9 @@ async function announceOther(): Promise<void> {
     paths,
     cause: { source: "/daq", id, type: "mento.data.ready.v1" },
   });
-  const data = { ...of, job: { ...job, id: `other${id}`, trigger: "good" } };
+  const now = new Date().toISOString();
+  const times = { ready: now, received: now, submitted: now, started: now, ended: now };
+  const data = { ...of, times, job: { ...job, id: `other${id}`, trigger: "good" } };
   const event = jobEvent(data, new Date());
   await publisher.publish({
     ...{ exchange: topology.eventsExchange, routingKey: event.routingKey },
@@ -144,6 +146,7 @@ describe("mento trace says in its first lines why data was not processed:", () =
     expect(first).toMatch(/^✕ fit failed: The program ended with exit code 3.* LinAlgError: Singular matrix/);
     expect(first).toMatch(/2 of fit failed alike since/);
     expect(all).toContain("    line 30\n    LinAlgError: Singular matrix\n");
+    expect(all).toMatch(/received by group default; session 11010000 \(its path lies\s+there\)/);
     const { stdout } = await mento("logs", "-c", site.configFile, path, "--lines", "2");
     expect(stdout).toBe("line 30\nLinAlgError: Singular matrix\n");
   });
@@ -223,6 +226,9 @@ describe("mento jobs and mento status", () => {
       expect.stringMatching(/fit failed \d times alike since/),
     ]);
     expect(before.stdout).toMatch(/Workers +1 on group default/);
+    expect(before.stdout.replace(/\s+/g, " ")).toMatch(
+      /Deferred .*1 data-not-there, the first since .*1 no-reservation-fits|Deferred .*1 no-reservation-fits, the first since .*1 data-not-there/,
+    );
     expect(before.stdout).toMatch(/^ {2}reservation {6}\S+ ends .*, in /m);
     expect(before.stdout.replace(/\s+/g, " ")).toMatch(
       /calib 0 nothing matched it; nearest miss: technique is \S+; the trigger wants calib \(\d+ messages\)/,
@@ -256,7 +262,9 @@ describe("mento jobs and mento status", () => {
     const path = writeOnCore();
     await publish("good", path);
     const { first } = await trace(nameOf(path));
-    expect(first).toMatch(/^◷ No worker has taken it, .*: group default has none\. \d+ messages? waits?\./);
+    expect(first).toMatch(
+      /^◷ No worker has taken it, .*: group default has none that takes messages\. \d+ messages? waits?\./,
+    );
     const { code, stdout } = await tryMento(["status", "-c", site.configFile]);
     expect([code, stdout]).toEqual([
       1,

@@ -120,7 +120,7 @@ describe("what became of a message", () => {
     const published = [message("1", "/a.h5")];
     const none = { blocked: undefined, intake: { waiting: 14, consumers: 0 }, triggerQueues: [] };
     expect(answer(published, { broker: none }).answer).toBe(
-      "No worker has taken it, 1 min after ready: group default has none. 14 messages wait.",
+      "No worker has taken it, 1 min after ready: group default has none that takes messages. 14 messages wait.",
     );
     expect(answer(published, { broker: { ...none, intake: undefined } }).answer).toContain(
       "group default has none",
@@ -264,6 +264,12 @@ it("what is unfinished, done and failed is counted, and failures alike are one",
     [5, 3],
     [5, 3],
   ]);
+  const deferred = messagesEvent("9", "deferred", { error: error("data-not-there", "It is not there.") });
+  expect(standingsOf(told(deferred), [], NOW.getTime()).waiting).toEqual([
+    { code: "data-not-there", count: 1, since: NOW.getTime() },
+  ]);
+  const submitted = jobsEvent("9", "submitted", { times: { ...jobData().times, submitted: at(1) } });
+  expect(standingsOf(told(deferred, submitted), [], NOW.getTime()).waiting).toEqual([]);
   expect([oldest?.name, unfinished, backlog]).toEqual(["d.h5", 2, 2]);
   expect(triggers).toMatchObject([
     { today: 4, failed: 2, median: 10_000 },
