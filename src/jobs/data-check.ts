@@ -1,4 +1,3 @@
-import { createHash } from "node:crypto";
 import { posix } from "node:path";
 import { quote } from "../shells/quote.ts";
 
@@ -12,6 +11,8 @@ export interface DataWanted {
   bytes: readonly number[] | undefined;
   /** Whether an HDF5 master's data files must be there too. */
   companions: boolean;
+  /** What an earlier look saw of data of unknown size: if it is the same again, the data is whole. */
+  seenBefore: string | undefined;
   /** It has looked the same twice. */
   isSettled: boolean;
 }
@@ -33,7 +34,8 @@ const MASTER = /^(.*)_master\.(h5|hdf5|nxs)$/;
  * - `missing <index> <bytes>`: there, but of another size
  * - `companion <index> <name>`: a data file of a master is not there
  * - `outside <index> <real path>`: a symbolic link leads out of the session
- * - `changing <size>:<mtime>,…`: of unknown size, and written lately; only the files of which that is so
+ * - `changing <look>`: of unknown size, written lately, and not seen before as it is now; two looks that saw the same
+ *   sizes and times are the same
  *
  * A folder is listed by a pattern that only one name fits: a listing is right where a file's own attributes are still
  * cached (snakemake#39, batchtools#85), and costs no process.
@@ -44,7 +46,7 @@ export function dataCheck(data: DataWanted): string {
     `cd -P ${quote(data.root)} 2>/dev/null && root=\${PWD%/} || say 'missing 0 -'`,
     FUNCTIONS,
     ...checks,
-    ...(data.isSettled ? [] : [SECOND_LOOK]),
+    ...(data.isSettled ? [] : [lookTwice(data.seenBefore ?? "")]),
   ].join("\n");
 }
 
@@ -56,10 +58,15 @@ file() {
   [ ! -L "./$2" ] || inside "$1" "$(readlink -f "./$2")"
 }`;
 
-const SECOND_LOOK = `[ $# = 0 ] || {
+function lookTwice(before: string): string {
+  return `[ $# = 0 ] || {
   look=$(find -L "$@" -maxdepth 0 -newermt '${SETTLED_SECONDS} seconds ago' -printf '%s:%T@,') || say 'missing 0 -'
-  [ -z "$look" ] || say "changing $look"
+  [ -z "$look" ] || {
+    look=$(printf %s "$look" | sha256sum) look=\${look%% *}
+    [ "$look" = ${quote(before)} ] || say "changing $look"
+  }
 }`;
+}
 
 function checkOne(data: DataWanted, path: string, index: number): string[] {
   const { dir, base } = posix.parse(path);
@@ -104,9 +111,4 @@ while IFS= read -r name; do
 done <<mento-names
 \${names:-$listing}
 mento-names`;
-}
-
-/** Two looks that saw the same sizes and times have the same id. */
-export function dataCheckId(look: string): string {
-  return createHash("sha256").update(look).digest("base64url").slice(0, 22);
 }

@@ -67,7 +67,7 @@ export function parseSubmitAnswer(stdout: string, paths: readonly string[]): Sub
     case "too-long":
       return path === undefined ? undefined : { kind: "too-long", path };
     case "changing":
-      return { kind: "changing", look: rest };
+      return /^[0-9a-f]{64}$/.test(rest) ? { kind: "changing", look: rest } : undefined;
     case "busy":
       return { kind: "busy", of: first === "session" ? "session" : "trigger" };
     case "superseded":

@@ -1,6 +1,5 @@
 import { Rejected } from "../errors.ts";
 import { cut } from "../text/cut.ts";
-import { dataCheckId } from "../jobs/data-check.ts";
 import { checkedHere } from "../jobs/link-check.ts";
 import { LONGEST_SUBMIT_SECONDS } from "../jobs/directory.ts";
 import { parseSubmitAnswer } from "../jobs/submit-said.ts";
@@ -15,29 +14,18 @@ import { dataHere, tooLong } from "./data-here.ts";
 export const command: Method = {
   async submit(plan, target, options) {
     const { jobsDirectory, shell } = target;
-    const { permits = null } = options;
-    const data = dataHere(plan, target) ?? dataOf(plan, target, permits !== null);
+    const { permits = null, dataCheck } = options;
+    const data = dataHere(plan, target) ?? dataOf(plan, target, dataCheck, permits !== null);
     const paths = data === null ? plan.paths : "texts" in data ? checkedHere(data) : data.paths;
     const script = jobScript(plan, jobsDirectory, {
       launch: "process",
       request: requestOf(plan, options.received),
     });
-    const call = async (isSettled: boolean) => {
-      const request = {
-        jobsDirectory,
-        jobId: plan.jobId,
-        data: isSettled && data !== null && "root" in data ? { ...data, isSettled } : data,
-        permits,
-        script,
-        log: plan.logFile,
-        host: shell.host,
-      };
-      const end = await shell.run(launchCommand(request), { timeout: LONGEST_SUBMIT_SECONDS * 1000 });
-      return { end, answer: parseSubmitAnswer(end.stdout.toString("utf8"), paths) };
-    };
-    let { end, answer } = await call(false);
-    if (answer?.kind === "changing" && dataCheckId(answer.look) === options.dataCheck)
-      ({ end, answer } = await call(true));
+    const launch = launchCommand({
+      ...{ jobsDirectory, jobId: plan.jobId, data, permits, script, log: plan.logFile, host: shell.host },
+    });
+    const end = await shell.run(launch, { timeout: LONGEST_SUBMIT_SECONDS * 1000 });
+    const answer = parseSubmitAnswer(end.stdout.toString("utf8"), paths);
     if (answer?.kind === "outside" && plan.session === null) throw notAllowedHere(answer, target);
     if (answer?.kind === "too-long") throw tooLong(`${cut(answer.path, 200)} and so on`);
     const refusal = () => Promise.resolve(new Error("a process is not refused"));

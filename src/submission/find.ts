@@ -1,4 +1,3 @@
-import { dataCheckId } from "../jobs/data-check.ts";
 import { findCommand } from "../jobs/directory.ts";
 import { parseSubmitAnswer } from "../jobs/submit-said.ts";
 import type { JobPlan } from "../triggers/plan.ts";
@@ -11,18 +10,12 @@ export async function find(
   target: SubmitTarget,
   options: SubmitOptions,
 ): Promise<SubmittedJob | null> {
-  const data = dataOf(plan, target);
+  const data = dataOf(plan, target, options.dataCheck);
   // Whether there is a job already is seen again when it is submitted.
   if (data === null) return null;
   const { jobsDirectory, shell } = target;
-  const call = async (isSettled: boolean) => {
-    const command = findCommand({ jobsDirectory, jobId: plan.jobId }, { ...data, isSettled });
-    const end = await shell.run(command);
-    return { end, answer: parseSubmitAnswer(end.stdout.toString("utf8"), plan.paths) };
-  };
-  let { end, answer } = await call(false);
-  if (answer?.kind === "changing" && dataCheckId(answer.look) === options.dataCheck)
-    ({ end, answer } = await call(true));
+  const end = await shell.run(findCommand({ jobsDirectory, jobId: plan.jobId }, data));
+  const answer = parseSubmitAnswer(end.stdout.toString("utf8"), plan.paths);
   if (answer?.kind === "none" || answer?.kind === "in-flight") return null;
   const refusal = () => Promise.resolve(new Error("nothing was submitted"));
   return conclude({ answer, end, plan, target, options, refusal });

@@ -8,7 +8,6 @@ import {
   parseArrayAnswers,
   SBATCH_SAYS,
 } from "../jobs/array.ts";
-import { dataCheckId } from "../jobs/data-check.ts";
 import { arrayCommentOf, type SubmitRequest } from "../jobs/directory.ts";
 import type { SubmitAnswer } from "../jobs/submit-said.ts";
 import { failureOf } from "../slurm/sbatch-refusals.ts";
@@ -62,7 +61,8 @@ function inParts(
   const parts: ArrayMember[][] = [];
   let bytes = Infinity;
   for (const member of members) {
-    const { script } = submitRequest(member.plan, target, allocation, { received: member.options.received });
+    const { received, dataCheck } = member.options;
+    const { script } = submitRequest(member.plan, target, allocation, { received, dataCheck });
     const own = quotedBytes(script);
     bytes += own;
     if (bytes > MAX_SCRIPT_BYTES) {
@@ -82,21 +82,15 @@ async function submitPart(
   const alone = ({ plan, options }: ArrayMember) => sbatch.submit(plan, target, options);
   const isOneJob = new Set(members.map(({ plan }) => plan.jobId)).size === 1;
   if (isOneJob) return Promise.allSettled(members.map(alone));
-  const first = await submitOnce(members, target, allocation, []);
-  const settled = members.filter(({ plan, options }) => {
-    const answer = first.answers.get(plan.jobId);
-    return answer?.kind === "changing" && dataCheckId(answer.look) === options.dataCheck;
-  });
-  const second = settled.length === 0 ? undefined : await submitOnce(settled, target, allocation, settled);
+  const { end, answers } = await submitOnce(members, target, allocation);
   return Promise.allSettled(
     members.map((member) => {
       const { plan, options } = member;
-      const call = second?.answers.has(plan.jobId) === true ? second : first;
-      const answer = call.answers.get(plan.jobId);
+      const answer = answers.get(plan.jobId);
       if (answer?.kind === "in-flight") return alone(member);
       const refusal = ({ code, stderr }: Failed) =>
         Promise.resolve(whyFailed(failureOf(code, stderr), code, plan, target));
-      return conclude({ answer, end: call.end, plan, target, options, refusal });
+      return conclude({ answer, end, plan, target, options, refusal });
     }),
   );
 }
@@ -109,23 +103,13 @@ async function submitOnce(
   members: readonly ArrayMember[],
   target: SubmitTarget,
   allocation: Allocation,
-  settled: readonly ArrayMember[],
 ): Promise<{ end: CommandEnd; answers: Answers }> {
   const { jobsDirectory, maxPending, shell, slurm, userScript } = target;
   const arrayId = randomUUID();
   const unique = [...new Map(members.map((member) => [member.plan.jobId, member])).values()];
-  const jobs = unique.map((member): SubmitRequest => {
-    const request = submitRequest(
-      member.plan,
-      target,
-      allocation,
-      { received: member.options.received },
-      arrayId,
-    );
-    return settled.includes(member) && request.data !== null
-      ? { ...request, data: { ...request.data, isSettled: true } }
-      : request;
-  });
+  const jobs = unique.map(({ plan, options: { received, dataCheck } }): SubmitRequest =>
+    submitRequest(plan, target, allocation, { received, dataCheck }, arrayId),
+  );
   const trigger = unique[0]?.plan.trigger;
   const folder = arrayFolder(jobsDirectory, arrayId);
   const args = sbatchArguments({

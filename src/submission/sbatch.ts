@@ -1,6 +1,5 @@
 import type { Allocation } from "../beamtime/reservation.ts";
 import { Deferred, MentoError, Rejected, Unavailable } from "../errors.ts";
-import { dataCheckId } from "../jobs/data-check.ts";
 import {
   adoptCommand,
   directoryOf,
@@ -43,10 +42,6 @@ export const sbatch: Method = {
     }
     const request = submitRequest(plan, target, allocation, options);
     let { end, answer } = await call(submitCommand(request, shell.account));
-    if (answer?.kind === "changing" && dataCheckId(answer.look) === options.dataCheck) {
-      const settled = { ...request, data: request.data && { ...request.data, isSettled: true } };
-      ({ end, answer } = await call(submitCommand(settled, shell.account)));
-    }
     if (answer?.kind === "in-flight") ({ end, answer } = await call(recoverCommand(request, shell.account)));
     return conclude({ answer, end, plan, target, options, refusal });
   },
@@ -58,7 +53,7 @@ export function submitRequest(
   plan: JobPlan,
   target: SubmitTarget,
   allocation: Allocation,
-  { permits = null, received }: Pick<SubmitOptions, "permits" | "received">,
+  { permits = null, received, dataCheck }: Pick<SubmitOptions, "permits" | "received" | "dataCheck">,
   arrayId?: string,
 ): SubmitRequest {
   const { jobsDirectory, maxPending, userScript, slurm } = target;
@@ -73,7 +68,7 @@ export function submitRequest(
     permits,
     program: userScript?.path ?? null,
     log: plan.logFile,
-    data: dataOf(plan, target, permits !== null),
+    data: dataOf(plan, target, dataCheck, permits !== null),
     sbatchArguments: args,
     script: jobScript(plan, jobsDirectory, {
       launch: "slurm",

@@ -15,7 +15,10 @@ export function showSubmit(plan: JobPlan, target: SubmitTarget): string {
   if (allocation === null) {
     return `${at}, outside Slurm\n${jobScript(plan, jobsDirectory, { launch: "process", request: requestOf(plan, received) })}`;
   }
-  const { sbatchArguments, script } = submitRequest(plan, target, allocation, { received });
+  const { sbatchArguments, script } = submitRequest(plan, target, allocation, {
+    received,
+    dataCheck: undefined,
+  });
   const notes = notesOf(plan, target).map((note) => `# ${note}\n`);
   return `${at}\n${notes.join("")}sbatch ${quoteAll(sbatchArguments)} <<'EOF'\n${script}EOF`;
 }

@@ -77,7 +77,7 @@ const UNSURE_AT_MOST_SECONDS = 24 * 3600;
 
 /** A job that has written into its folder is known; data can be looked at, too, if the core file system is here. */
 function searchHere(plan: JobPlan, target: SubmitTarget): string {
-  const data = target.allocation instanceof MentoError ? null : dataOf(plan, target);
+  const data = target.allocation instanceof MentoError ? null : dataOf(plan, target, undefined);
   const check =
     data === null
       ? ""

@@ -3,7 +3,7 @@ import { cut } from "../text/cut.ts";
 import { canBe } from "../time/can-be.ts";
 import * as z from "zod";
 import { Deferred, MentoError, Misconfigured, Rejected, Superseded } from "../errors.ts";
-import { dataCheckId, type DataWanted } from "../jobs/data-check.ts";
+import type { DataWanted } from "../jobs/data-check.ts";
 import { directoryOf } from "../jobs/directory.ts";
 import type { SubmitAnswer } from "../jobs/submit-said.ts";
 import { At, FolderName } from "../jobs/record-schema.ts";
@@ -57,10 +57,11 @@ export function requestOf({ trigger, cause, paths, argv }: JobPlan, received: Da
 export function dataOf(
   { trigger, paths, bytes, chain }: JobPlan,
   { corePath }: SubmitTarget,
+  seenBefore: string | undefined,
   isSettled = false,
 ): DataWanted | null {
   if (corePath === null || chain.length > 0 || paths.length === 0) return null;
-  return { root: corePath, paths, bytes, companions: trigger.companions, isSettled };
+  return { root: corePath, paths, bytes, companions: trigger.companions, seenBefore, isSettled };
 }
 
 /** The remote call's answer, and all that it may be about. */
@@ -114,7 +115,7 @@ export async function conclude({
     case "missing":
       throw dataNotThere(answer.path, answer.found, plan, dataTimeout);
     case "changing":
-      throw dataChanging(plan, dataCheckId(answer.look), dataTimeout, dataCheck === undefined);
+      throw dataChanging(plan, answer.look, dataTimeout, dataCheck === undefined);
     case "outside":
       throw new Rejected({
         code: "path-outside-beamtime",

@@ -144,7 +144,13 @@ describe("an array's one remote call, in a real shell", () => {
 
   it("one whose data is not there, or that cannot be made, does not keep the others", () => {
     const root = jobsDirectory;
-    const data = { root, paths: [join(root, "none.h5")], bytes: undefined, companions: false };
+    const data = {
+      root,
+      paths: [join(root, "none.h5")],
+      bytes: undefined,
+      companions: false,
+      seenBefore: undefined,
+    };
     writeFileSync(join(jobsDirectory, "file"), "12345");
     const { answers } = submit([
       job("one"),
