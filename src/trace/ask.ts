@@ -137,7 +137,8 @@ async function slurmSays(
 ${inQueue === undefined ? "" : `${SQUEUE} --array --noheader --states=PENDING --sort=-p,i ${inQueue} --format='pending|%i'`}`;
   const { stdout, stderr, code } = await shell.run(command, { timeout: 60_000 });
   // A job that ended long ago is unknown to Slurm, which says so as an error.
-  if (code !== 0 && !/Invalid job id/.test(stderr)) throw new Error(stderr.trim().split("\n").at(-1) || "it gave no answer");
+  if (code !== 0 && !/Invalid job id/.test(stderr))
+    throw new Error(stderr.trim().split("\n").at(-1) || "it gave no answer");
   let said: SlurmSays | undefined;
   const pending: string[] = [];
   for (const line of answerLines(stdout.toString("utf8"))) {

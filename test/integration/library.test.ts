@@ -322,7 +322,7 @@ describe("mento run", () => {
       site.events.find(({ type, data }) => type === "mento.job.completed.v1" && data.job.id === first),
     );
     for (const id of [first, second]) {
-      const types = site.events.filter(({ data }) => data.job?.id === id).map(({ type }) => type);
+      const types = site.events.filter(({ data }) => data.job.id === id).map(({ type }) => type);
       expect([types.length, types[0]]).toEqual([3, "mento.job.submitted.v1"]);
     }
     const traced = await tryMento(["trace", "-c", site.configFile, second]);
