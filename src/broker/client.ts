@@ -82,17 +82,7 @@ export async function publishDataReady(
   data: DataReady,
   attributes: MessageAttributes = {},
 ): Promise<CloudEvent> {
-  const event: CloudEvent = {
-    specversion: "1.0",
-    id: attributes.id ?? randomUUID(),
-    source: attributes.source ?? `/${hostname()}`,
-    type: DATA_READY_TYPE,
-    time: new Date().toISOString(),
-    datacontenttype: "application/json",
-    ...(attributes.traceparent === undefined ? {} : { traceparent: attributes.traceparent }),
-    data,
-  };
-  validateDataReady(event);
+  const event = dataReadyEvent(data, attributes);
   await client.publisher.publish({
     exchange: client.topology.dataExchange,
     routingKey: routingKey(data.beamline ?? null, data.beamtimeId ?? null, "data.ready"),
@@ -104,5 +94,25 @@ export async function publishDataReady(
       timestamp: Math.floor(Date.now() / 1000),
     },
   });
+  return event;
+}
+
+/**
+ * What would be published.
+ *
+ * @throws Rejected `wrong-schema`
+ */
+export function dataReadyEvent(data: DataReady, attributes: MessageAttributes = {}): CloudEvent {
+  const event: CloudEvent = {
+    specversion: "1.0",
+    id: attributes.id ?? randomUUID(),
+    source: attributes.source ?? `/${hostname()}`,
+    type: DATA_READY_TYPE,
+    time: new Date().toISOString(),
+    datacontenttype: "application/json",
+    ...(attributes.traceparent === undefined ? {} : { traceparent: attributes.traceparent }),
+    data,
+  };
+  validateDataReady(event);
   return event;
 }

@@ -1,5 +1,5 @@
 import { Command, InvalidArgumentError } from "commander";
-import { publishDataReady, type BrokerClient } from "../broker/client.ts";
+import { dataReadyEvent, publishDataReady, type BrokerClient } from "../broker/client.ts";
 import { subscribe, type Subscription } from "../broker/subscribe.ts";
 import { readIntake } from "../broker/topology.ts";
 import type { MentoConfig } from "../config/config.ts";
@@ -68,13 +68,16 @@ export function publishCommand(): Command {
 
 async function publish(options: PublishOptions): Promise<void> {
   const config = openConfig(options.config);
+  const data = dataOf(options);
+  // A mistake in it is said without the broker.
+  dataReadyEvent(data);
   const client = await connectFromConfig(config, "publish");
   try {
     // Before publishing, so that no event is missed.
     const subscription =
       options.wait === true ? await subscribe(client, { onFailure: tellFailures() }) : undefined;
     const { id, source, json } = options;
-    const event = await publishDataReady(client, dataOf(options), {
+    const event = await publishDataReady(client, data, {
       ...(id === undefined ? {} : { id }),
       ...(source === undefined ? {} : { source }),
     });
@@ -90,6 +93,9 @@ async function publish(options: PublishOptions): Promise<void> {
   }
 }
 
+/** Why triggers do not want the message, of so many. */
+const MOST_REASONS = 5;
+
 /** Of the triggers and workers of this configuration's group: another group may want it. */
 async function sayWhatIsMissing(
   event: CloudEvent,
@@ -98,8 +104,10 @@ async function sayWhatIsMissing(
 ): Promise<void> {
   const { matched, unmatched } = matchTriggers(readTriggerInput(event), triggers);
   if (matched.length === 0) {
-    const why = unmatched.map(({ trigger, reason }) => `${trigger}: ${reason}`).join("; ");
-    sayLine(`mento: no trigger of this configuration wants it: ${why}.`);
+    const why = unmatched.slice(0, MOST_REASONS).map(({ trigger, reason }) => `${trigger}: ${reason}`);
+    const left = unmatched.length - why.length;
+    const more = left > 0 ? `; and ${left} more (mento trace ${event.id})` : "";
+    sayLine(`mento: no trigger of this configuration wants it: ${why.join("; ")}${more}.`);
     return;
   }
   // The message is with the broker: a look that fails changes nothing of that.

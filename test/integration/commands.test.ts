@@ -63,6 +63,24 @@ describe("mento publish data-ready", () => {
     expect(stderr).toContain("data.beamtimeId: must be an id like 11010000");
   });
 
+  it("says what is wrong with the message also where the broker is away, and why no trigger wants it of the first", async () => {
+    process.env["MENTO_BROKER_URL"] = "amqp://127.0.0.1:1";
+    const publishing = publish("--beamtimeId", "../x");
+    delete process.env["MENTO_BROKER_URL"];
+    const { code, stderr } = await publishing;
+    expect([code, stderr]).toEqual([1, expect.stringContaining("data.beamtimeId: must be an id")]);
+    const names = Array.from({ length: 9 }, (_, nth) => `t${nth}`);
+    const many = new TestSite(
+      names.map((name) => ({ name, on: { technique: name }, run: ["/bin/true"] })),
+      {},
+    );
+    await many.startWorker();
+    const args = ["--path", writeData().path, "--technique", "none"];
+    const unwanted = await tryMento(["publish", "data-ready", "-c", many.configFile, ...args]);
+    expect(unwanted.stderr).toMatch(/t4: technique is none; .*; and 4 more \(mento trace \S+\)\.\n$/);
+    await many.tearDown();
+  });
+
   it("says what is wrong with its options: exit 2", async () => {
     expect((await tryMento(["publish", "data-ready", "-c", site.configFile])).code).toBe(2);
     const { code, stderr } = await publish("--parameters", "[1]");
