@@ -116,24 +116,25 @@ function unfinishedOf(path: string, stories: readonly Story[]): string[] {
   if (meant.length === 0) return [path];
   const all = meant.map(({ jobs }) => [...jobs.values()].map(({ data }) => data.job));
   const isBeginning = all.flat().some(({ id }) => id.startsWith(path));
-  const found = all.map((jobs) =>
-    jobs
-      .filter(({ id, state }) => !isTerminal(state) && (!isBeginning || id.startsWith(path)))
-      .map(({ id }) => id),
-  );
-  const unfinished = found.filter((ids) => ids.length > 0);
+  const named = all.map((jobs) => jobs.filter(({ id }) => !isBeginning || id.startsWith(path)));
+  const [first = []] = named;
+  const unfinished = named
+    .map((jobs) => jobs.filter(({ state }) => !isTerminal(state)).map(({ id }) => id))
+    .filter((ids) => ids.length > 0);
   const [ids] = unfinished;
   // Data that was measured again is one; a part of many names is not.
   const isOne = new Set(meant.map(({ paths: [first], cause }) => first ?? cause.id)).size === 1;
   if (ids !== undefined && unfinished.length === 1 && isOne) return ids;
+  // How they have ended is the answer.
+  if (unfinished.length === 0 && named.length === 1 && first.length > 0) return first.map(({ id }) => id);
   const some = unfinished.flat().slice(0, 10).join(", ");
   throw new MentoError({
     code: "job-unknown",
     message:
       unfinished.length > 0
         ? `${path} means ${meant.length} messages, with these unfinished jobs: ${some}.`
-        : `No job of ${path} is unfinished.`,
-    hint: "`mento jobs --path` lists the jobs of data; cancel them by their ids.",
+        : `${path} has no job that could be cancelled.`,
+    hint: "`mento trace` says what it waits for, or what became of it; `mento jobs --path` lists the jobs of data.",
   });
 }
 

@@ -1,5 +1,5 @@
 import { Command, InvalidArgumentError } from "commander";
-import { shortName, shortText, type Layout } from "../text/layout.ts";
+import { shortName, shortText, wrapped, type Layout } from "../text/layout.ts";
 import {
   clearScreen,
   layoutHere,
@@ -152,9 +152,8 @@ function show(rows: readonly Row[], all: number, layout: Layout): void {
     if (isNarrow && why !== "") printLine(shortText(`          ${why}`, layout.width));
   }
   const left = all - rows.length;
-  printLine(
-    `${rows.length} of ${all}${left > 0 ? "; --lines shows more" : ""}. Narrow with --state, --trigger, --path, --session, --since.`,
-  );
+  const foot = `${rows.length} of ${all}${left > 0 ? "; --lines shows more" : ""}. Narrow with --state, --trigger, --path, --session, --since.`;
+  for (const line of wrapped(foot, layout.width)) printLine(line);
 }
 
 /** The larger unit alone: an age is for the eye. */

@@ -25,7 +25,9 @@ export async function connectFromConfig(config: MentoConfig, purpose: string): P
   });
   void client.link.whenBlocked().then((reason) => {
     if (reason === undefined) return;
-    sayLine(`mento: RabbitMQ takes no messages for the moment (${reason}); waiting until it does.`);
+    sayLine(
+      `mento: RabbitMQ takes no messages for the moment (${reason}): nothing is processed until it does.`,
+    );
   });
   return client;
 }

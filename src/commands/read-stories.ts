@@ -21,6 +21,6 @@ export class StoryReader {
       this.#stories.add(message);
       this.#next = offsetOf(message) + 1;
     }
-    return { stories: this.#stories.all, blocked };
+    return { stories: this.#stories.all, blocked: blocked ?? this.#client.link.blocked };
   }
 }

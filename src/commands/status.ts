@@ -62,12 +62,14 @@ async function status({ config: file, json, watch }: StatusOptions): Promise<voi
       const { stories, blocked } = await reader.update();
       const standings = standingsOf(stories, names, now);
       const workers = await workersNow(client, now);
-      const broker = await brokerNow(config, client, blocked, workers);
+      // It says so only to whoever publishes, and some time later.
+      const broker = await brokerNow(config, client, blocked ?? client.link.blocked, workers);
       const sessions = await sessionsNow(open, backlogTakes(standings));
       const nearMisses = nearMissesOf(stories, config.triggers);
       const needs = [
         ...broker.needs,
-        ...workersNeeds(workers, config),
+        // A worker cannot say that it is there while the broker takes nothing.
+        ...(broker.facts.blocked === null ? workersNeeds(workers, config) : []),
         ...sessions.needs,
         ...needsIn(standings),
       ];
@@ -101,12 +103,13 @@ async function brokerNow(
   const waiting = intake?.waiting ?? 0;
   const wait = `${waiting} ${waiting === 1 ? "waits" : "wait"}`;
   const isThere = workers.some(({ group, isSilent }) => group === worker.group && !isSilent);
-  if (intake === undefined || (intake.consumers === 0 && !isThere))
+  // While it is blocked they take no messages by themselves.
+  if (blocked === undefined && (intake === undefined || (intake.consumers === 0 && !isThere)))
     needs.push({
       what: `No worker of group ${worker.group} takes messages: ${wait}`,
       command: "mento worker",
     });
-  else if (intake.consumers === 0)
+  else if (blocked === undefined && intake?.consumers === 0)
     needs.push({
       what: `The workers of group ${worker.group} take no messages for the moment, until the node or Slurm of their session is back: ${wait}`,
       command: "mento doctor",
@@ -185,7 +188,7 @@ async function sessionsNow({ sessions, places }: OpenSessions, takes: number | n
     );
     const reservations = asked.flatMap(({ left }) => left);
     const needs: Need[] = open.flatMap((session) =>
-      needsOf(session).map((what) => ({ what, command: "mento beamtime list" })),
+      needsOf(session).map((what) => ({ what, command: "mento beamtime show" })),
     );
     for (const what of reservationNeeds(reservations, takes)) needs.push({ what, command: "mento doctor" });
     for (const { why } of asked)
@@ -193,7 +196,7 @@ async function sessionsNow({ sessions, places }: OpenSessions, takes: number | n
         needs.push({ what: `The reservations are not known: ${why}`, command: "mento doctor" });
     if (broken !== undefined) needs.push({ what: errorText(broken), command: "mento doctor" });
     if (open.length === 0 && broken === undefined)
-      needs.push({ what: "No beamtime is open", command: "mento beamtime list" });
+      needs.push({ what: "No beamtime is open", command: "mento beamtime show" });
     return { needs, ids: open.map(({ id, beamline }) => `${id} at ${beamline}`), reservations };
   } catch (error) {
     return { needs: [{ what: errorText(error), command: "mento doctor" }], ids: [], reservations: [] };
@@ -207,12 +210,18 @@ function isOnline(session: Session): session is OnlineSession {
 /** So long data may be unfinished before a person is asked to look. */
 const LATE_MS = 15 * 60_000;
 
-function needsIn({ failures, rejected, oldest }: Standings): Need[] {
+function needsIn({ failures, rejected, waiting, oldest }: Standings): Need[] {
   const needs: Need[] = failures.slice(0, 5).map(({ trigger, why, count, since }) => ({
     what: `${trigger} failed ${count === 1 ? "once" : `${count} times alike`} since ${clock(since)}: ${why}`,
     command: `mento jobs --trigger ${trigger} --state failed`,
   }));
-  for (const { code, count, since } of rejected.slice(0, 3))
+  // Data that is not there yet comes by itself.
+  for (const { code, count, since } of waiting.filter((one) => !one.code.startsWith("data-")))
+    needs.push({
+      what: `${count} message${count === 1 ? " waits" : "s wait"} since ${clock(since)}: ${code}`,
+      command: "mento jobs --state waiting",
+    });
+  for (const { code, count, since } of rejected)
     needs.push({
       what: `${count} message${count === 1 ? "" : "s"} rejected since ${clock(since)}: ${code}`,
       command: "mento jobs --state rejected",
@@ -247,23 +256,31 @@ function show(
   const late = oldest === null ? 0 : now - oldest.arrived;
   const [, tenMinutes] = paces;
   const isBehind = late > 60_000 && tenMinutes !== undefined && tenMinutes.done < tenMinutes.arrived;
-  const head = isBehind
-    ? "Analysis falls behind."
-    : unfinished === 0
-      ? "Nothing is unfinished."
-      : "Analysis keeps up.";
+  const isStill = broker.facts.blocked !== null || broker.facts.workers === 0;
+  const head = isStill
+    ? "Nothing is taken at the moment."
+    : isBehind
+      ? "Analysis falls behind."
+      : unfinished === 0
+        ? "Nothing is unfinished."
+        : "Analysis keeps up.";
   // Of a message that tells no time, before the first event, nobody knows when it came.
   const since = oldest === null ? "" : ` Oldest unfinished ${duration(late)} ·`;
   const age = unfinished === 0 ? "" : `${since} ${unfinished} unfinished`;
-  const mark = layout.isUtf8 ? (isBehind ? "▲" : "✓") : isBehind ? "!" : "+";
-  const tone = isBehind ? "attention" : "good";
-  printToned(`${mark} ${head}${age} of ${all} in 24 h`, layout.hasColour ? tone : null);
+  const isBad = isBehind || isStill;
+  const mark = layout.isUtf8 ? (isBad ? "▲" : "✓") : isBad ? "!" : "+";
+  const tone = isBad ? "attention" : "good";
+  const [first = "", ...more] = wrapped(`${mark} ${head}${age} of ${all} in 24 h`, layout.width, "  ");
+  printToned(first, layout.hasColour ? tone : null);
+  for (const line of more) printLine(line);
   const rates = paces.map(
     ({ milliseconds, arrived, done }) => `last ${duration(milliseconds)} ${arrived} / ${done}`,
   );
-  printLine(`  arrived / done   ${rates.join("   ")}`);
+  for (const line of wrapped(`  arrived / done   ${rates.join(" · ")}`, layout.width, " ".repeat(19)))
+    printLine(line);
   for (const line of reservationLines(sessions.reservations, backlogTakes(standings), now))
-    printLine(`  reservation      ${plainLine(line, 200)}`);
+    for (const part of wrapped(`  reservation      ${plainLine(line, 200)}`, layout.width, " ".repeat(19)))
+      printLine(part);
   printLine("");
   if (needs.length > 0) {
     printLine(`Needs you: ${needs.length}`);
@@ -290,7 +307,9 @@ function show(
     const { mark, ascii } = STANDINGS[one];
     const cells = [host, `group ${group}`, version, `configuration ${configuration}`, seen];
     const text = `             ${layout.isUtf8 ? mark : ascii} ${cells.map((cell) => plainLine(cell, 100)).join("  ")}`;
-    printToned(text, layout.hasColour && isSilent ? "bad" : null);
+    const [first = "", ...more] = wrapped(text, layout.width, " ".repeat(15));
+    printToned(first, layout.hasColour && isSilent ? "bad" : null);
+    for (const line of more) printLine(line);
   }
   const queued = facts.triggerQueues.filter(({ waiting }) => waiting > 0);
   const places = [

@@ -1,5 +1,5 @@
 import { posix } from "node:path";
-import { Command } from "commander";
+import { Command, InvalidArgumentError } from "commander";
 import { HISTORY_MS } from "../broker/history.ts";
 import type { MentoConfig } from "../config/config.ts";
 import { MentoError } from "../errors.ts";
@@ -33,7 +33,11 @@ const FOLLOW_EVERY_MS = 2_000;
 export function traceCommand(): Command {
   return new Command("trace")
     .alias("why")
-    .argument("<what>", "a path or its end, a part of a file's name, a message's id, a job's, or Slurm's")
+    .argument(
+      "<what>",
+      "a path or its end, a part of a file's name, a message's id, a job's, or Slurm's",
+      notEmpty,
+    )
     .option(...CONFIG_OPTION)
     .option("--since <time>", "how far back to look; default: all of the history, 14 days", (text) =>
       sinceOption(text),
@@ -48,6 +52,11 @@ export function traceCommand(): Command {
 The first line is the answer; then the story, oldest first; then what to do. Exit 1 if nothing is known of it.`,
     )
     .action(trace);
+}
+
+function notEmpty(text: string): string {
+  if (text !== "") return text;
+  throw new InvalidArgumentError("It names nothing.");
 }
 
 async function trace(

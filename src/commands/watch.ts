@@ -52,7 +52,7 @@ async function watch(options: WatchOptions): Promise<void> {
     );
   if (until !== undefined && until <= (since ?? new Date()))
     throw wrongUsage(
-      "--until is not after --since, which is now by default.",
+      `--until is not after ${since === undefined ? "now, where --since begins if it is not given" : "--since"}.`,
       "Name a later time, or --since.",
     );
   const config = openConfig(file);

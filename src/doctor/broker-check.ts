@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { openLink, type BrokerAddress } from "../broker/connection.ts";
+import { openLink, type BrokerAddress, type BrokerLink } from "../broker/connection.ts";
 import { brokerTime } from "../broker/broker-time.ts";
 import { declareTopology, readTopology, topologyFor } from "../broker/topology.ts";
 import type { MentoConfig } from "../config/config.ts";
@@ -21,6 +21,13 @@ export async function checkBroker(
     const counted = triggers.filter(countsJobs).map(({ name }) => name);
     const { missing, intake, dead, triggerQueues } = await readTopology(link, topology, counted);
     const { limited } = await declareTopology(link, topology, { keys: worker.keys });
+    const blocked = await whyBlocked(link);
+    if (blocked !== undefined)
+      return {
+        state: "failed",
+        message: `RabbitMQ at ${link.place} takes no messages (${blocked}): nothing is processed, and nobody can publish`,
+        hint: "Free memory or disk on its host; `rabbitmqctl status` there says how much it wants.",
+      };
     const clock = await brokerTime(link, `${broker.prefix}.doctor.${randomUUID()}`);
     const { product, version } = link.consuming.connection.serverProperties;
     const facts = [
@@ -57,6 +64,15 @@ export async function checkBroker(
   } finally {
     await link.close();
   }
+}
+
+/** RabbitMQ says so to whoever publishes, and answers nothing more on that connection; else it answers at once. */
+async function whyBlocked(link: BrokerLink): Promise<string | undefined> {
+  const channel = await link.answer(link.publishing.createChannel(), "opening a channel");
+  channel.publish("", randomUUID(), Buffer.alloc(0));
+  const answer = link.answer(channel.prefetch(1), "answering on the connection to publish");
+  answer.catch(() => undefined);
+  return Promise.race([link.whenBlocked(), answer.then(() => undefined)]);
 }
 
 function whatWasMade(missing: readonly string[], intakeQueue: string, group: string): string {

@@ -1,4 +1,5 @@
 import { WAIT_SECONDS } from "../broker/topology.ts";
+import { bindingFits } from "../messages/binding-key.ts";
 import type { JobEventData } from "../messages/job-event.ts";
 import type { Unmatched } from "../triggers/match.ts";
 import type { Announced, JobStory, Story } from "./stories.ts";
@@ -22,6 +23,8 @@ export interface SlurmSays {
 export interface Live {
   now: Date;
   group: string;
+  /** The routing keys that the group takes. */
+  keys: readonly string[];
   broker: {
     /** Why the broker takes no messages. */
     blocked: string | undefined;
@@ -32,7 +35,12 @@ export interface Live {
   /** How many messages that came before it may wait in the queue of each trigger that it waits for. */
   ahead: ReadonlyMap<string, number>;
   /** What today's configuration would make of the message; null if it is not in the history, or cannot be read. */
-  today: { matched: readonly string[]; unmatched: readonly Unmatched[] } | null;
+  today: {
+    matched: readonly string[];
+    unmatched: readonly Unmatched[];
+    /** The trigger of which the message fails the fewest conditions. */
+    nearest?: string | undefined;
+  } | null;
   /** What Slurm says, by its own ids. */
   slurm: ReadonlyMap<string, SlurmSays>;
   /** Is the data there now? By the path. */
@@ -226,17 +234,31 @@ function looksWords(elapsed: number): string {
   return `looked at ${looks === 1 ? "once" : `about ${looks} times`}, next within ${wait} s`;
 }
 
-function waits({ data: { error, paths, givesUpAt }, at }: Announced, { now, data }: Live): Said {
+/** Why nothing is looked at now, if so. */
+function nobodyWords({ blocked, intake }: Live["broker"], group: string): string | undefined {
+  if (blocked !== undefined)
+    return `RabbitMQ takes no messages at the moment (${blocked}), so nothing is looked at.`;
+  if (intake === undefined || intake.consumers === 0)
+    return `No worker of group ${group} takes messages at the moment, so nothing is looked at.`;
+  return undefined;
+}
+
+function waits({ data: { error, paths, givesUpAt }, at }: Announced, live: Live): Said {
+  const { now, data, broker, group } = live;
   const since = duration(now.getTime() - at);
   const code = error?.code ?? "";
   const isOfData = code === "data-not-there" || code === "data-changing";
   const there = data.get(paths[0] ?? "");
   const more = isOfData && there?.isThere === true ? ["It is there by now: the next look takes it."] : [];
   const looked = isOfData ? [looksWords(now.getTime() - at)] : [];
-  const gives = givesUpAt == null ? [] : [`gives up at ${clock(Date.parse(givesUpAt), now)}`];
-  const plan = [...looked, ...gives].join("; ");
+  const end = Date.parse(givesUpAt ?? "");
+  const isOver = end <= now.getTime();
+  const gives = givesUpAt == null ? [] : [`${isOver ? "was to be given" : "gives"} up at ${clock(end, now)}`];
+  const plan = [...(isOver ? [] : looked), ...gives].join("; ");
   if (plan !== "") more.push(`${plan.charAt(0).toUpperCase()}${plan.slice(1)}.`);
   const newest = there?.newest ?? null;
+  const stopped = nobodyWords(broker, group);
+  if (stopped !== undefined) more.push(stopped);
   return {
     standing: "waiting",
     answer: `Waiting since ${since} [${code}]: ${error?.message ?? ""}`,
@@ -279,7 +301,7 @@ function ignored({ data: { reason: why, reasons } }: Announced, { today, group }
       answer: `${superseded.trigger} did not run it: ${superseded.reason}.`,
       todo: "nothing: the trigger shows the latest data only",
     };
-  const [nearest] = reasons;
+  const nearest = reasons.find(({ trigger }) => trigger === today?.nearest) ?? reasons[0];
   const wanted = today?.matched ?? [];
   return {
     standing: "ignored",
@@ -301,12 +323,20 @@ function ignored({ data: { reason: why, reasons } }: Announced, { today, group }
 }
 
 /** It is in the history, and nothing was announced of it. */
-function untaken(story: Story, { broker, ahead, group, now, today }: Live): Said {
+function untaken(story: Story, { broker, ahead, group, keys, now, today }: Live): Said {
   const age = Number.isNaN(Date.parse(story.ready ?? ""))
     ? ""
     : `, ${duration(now.getTime() - Date.parse(story.ready ?? ""))} after ready`;
   const { blocked, intake, triggerQueues } = broker;
-  if (intake === undefined || intake.consumers === 0)
+  const key = story.message?.routingKey;
+  if (key !== undefined && !keys.some((one) => bindingFits(one, key)))
+    return {
+      standing: "published",
+      answer: `Group ${group} does not take it: it was published with the key ${key}, and the group takes ${keys.join(", ")}.`,
+      todo: "have it published with a key of this beamline; or change worker.keys",
+      commands: [],
+    };
+  if (blocked === undefined && (intake === undefined || intake.consumers === 0))
     return {
       standing: "published",
       answer: `No worker has taken it${age}: group ${group} has none that takes messages. ${waitingWords(intake?.waiting ?? 0)}.`,
@@ -320,6 +350,7 @@ function untaken(story: Story, { broker, ahead, group, now, today }: Live): Said
       todo: "free memory or disk on the broker's host",
       commands: ["rabbitmqctl status"],
     };
+  const before = waitingWords(intake?.waiting ?? 0);
   const queued = triggerQueues.filter(
     ({ trigger, waiting }) => waiting > 0 && today?.matched.includes(trigger) === true,
   );
@@ -332,7 +363,7 @@ function untaken(story: Story, { broker, ahead, group, now, today }: Live): Said
     };
   return {
     standing: "published",
-    answer: `A worker of group ${group} has it, or will soon${age}: ${waitingWords(intake.waiting)} before the workers.`,
+    answer: `A worker of group ${group} has it, or will soon${age}: ${before} before the workers.`,
     todo: "if that lasts, see what the workers do",
     commands: ["mento status"],
   };

@@ -16,7 +16,7 @@ import { quote } from "../shells/quote.ts";
 import type { Shell } from "../shells/shell.ts";
 import { SQUEUE } from "../slurm/squeue.ts";
 import type { SessionShells } from "../submission/session-shells.ts";
-import { matchTriggers } from "../triggers/match.ts";
+import { matchTriggers, missesOf } from "../triggers/match.ts";
 import { countsJobs } from "../triggers/queue-position.ts";
 import type { Story } from "./stories.ts";
 import type { DataNow, Live, SlurmSays } from "./answer.ts";
@@ -73,7 +73,8 @@ export async function askLive(
   return {
     now: new Date(),
     group: config.worker.group,
-    broker: { blocked, intake, triggerQueues },
+    keys: config.worker.keys,
+    broker: { blocked: blocked ?? client.link.blocked, intake, triggerQueues },
     ahead: aheadOf(story, all, config, triggerQueues),
     today: todayOf(story, config),
     slurm,
@@ -89,7 +90,11 @@ function todayOf({ message }: Story, { triggers }: MentoConfig): Live["today"] {
   try {
     const input = readTriggerInput(decodeMessage(message.body, message.properties));
     const { matched, unmatched } = matchTriggers(input, triggers);
-    return { matched: matched.map(({ name }) => name), unmatched };
+    const [nearest] = triggers
+      .map((trigger) => ({ name: trigger.name, misses: missesOf(input, trigger) }))
+      .filter(({ misses }) => !misses.some(({ field }) => field === "type"))
+      .sort((one, other) => one.misses.length - other.misses.length);
+    return { matched: matched.map(({ name }) => name), unmatched, nearest: nearest?.name };
   } catch {
     return null;
   }

@@ -48,7 +48,9 @@ function compileOne(wanted: Wanted): { fits: (value: unknown) => boolean; words:
 
 /** A value for a sentence, not longer than one can read. */
 export function shown(value: unknown): string {
-  const text = typeof value === "string" ? value : writeJson(value ?? null);
+  // Else a blank at its end, or nothing at all, would not be seen.
+  const isPlain = typeof value === "string" && value !== "" && value === value.trim();
+  const text = isPlain ? value : writeJson(value ?? null);
   return text.length <= 200 ? text : `${text.slice(0, 200).toWellFormed()}…`;
 }
 

@@ -127,6 +127,20 @@ describe("while RabbitMQ takes no messages", () => {
         code: 3,
         outcome: { outcome: "failed", error: { code: "publish-unconfirmed" } },
       });
+      const status = await tryMento(["status", "-c", site.configFile]);
+      expect([status.code, status.stdout]).toEqual([
+        1,
+        expect.stringMatching(
+          /▲ Nothing is taken at the moment\.[^]*RabbitMQ blocks whoever publishes \(low on/,
+        ),
+      ]);
+      const doctor = await tryMento(["doctor", "-c", site.configFile, "--json"]);
+      expect([doctor.code, doctor.stdout]).toEqual([
+        1,
+        expect.stringMatching(
+          /"check":"broker","state":"failed",.*"message":"RabbitMQ at \S+ takes no messages \(low on/,
+        ),
+      ]);
     } finally {
       await own.rabbitmqctl("set_vm_memory_high_watermark", "0.4");
     }

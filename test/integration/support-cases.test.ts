@@ -68,6 +68,7 @@ async function trace(what: string, ...options: string[]): Promise<{ first: strin
 }
 
 let failedPath = "";
+let waitingPath = "";
 const nameOf = (path: string) => basename(path);
 
 describe("mento trace says in its first lines why data was not processed:", () => {
@@ -108,6 +109,7 @@ describe("mento trace says in its first lines why data was not processed:", () =
   it("its data is not there, and what is newest in the folder", async () => {
     const path = join(current, `raw/never_${randomUUID()}.h5`);
     writeOnCore();
+    waitingPath = path;
     await site.event("message.deferred", await publish("late", path));
     const { first } = await trace(nameOf(path));
     expect(first).toMatch(
@@ -175,7 +177,12 @@ describe("mento trace says in its first lines why data was not processed:", () =
     const unknown = await tryMento(["cancel", "-c", site.configFile, "raw/none.h5"]);
     expect([unknown.code, unknown.stdout]).toEqual([1, expect.stringMatching(/^raw\/none\.h5 {2}unknown: /)]);
     const over = await tryMento(["cancel", "-c", site.configFile, nameOf(failedPath)]);
-    expect([over.code, over.stdout]).toEqual([1, expect.stringMatching(/No job of \S+ is unfinished/)]);
+    expect([over.code, over.stdout]).toEqual([0, expect.stringMatching(/ gone: failed \(exit code 3\) at /)]);
+    const waiting = await tryMento(["cancel", "-c", site.configFile, nameOf(waitingPath)]);
+    expect([waiting.code, waiting.stdout]).toEqual([
+      1,
+      expect.stringMatching(/has no job that could be cancelled\. `mento trace` says what it waits for/),
+    ]);
     const following = mento("logs", "-c", site.configFile, data.job.id, "--follow");
     const many = await tryMento(["cancel", "-c", site.configFile, "scan_"]);
     expect([many.code, many.stdout]).toEqual([
@@ -226,6 +233,8 @@ describe("mento jobs and mento status", () => {
       expect.stringMatching(/fit failed \d times alike since/),
     ]);
     expect(before.stdout).toMatch(/Workers +1 on group default/);
+    expect(before.stdout).toMatch(/1 message waits since \S+: no-reservation-fits/);
+    expect(before.stdout.split("\n").filter((line) => line.length > 80)).toEqual([]);
     expect(before.stdout.replace(/\s+/g, " ")).toMatch(
       /Deferred .*1 data-not-there, the first since .*1 no-reservation-fits|Deferred .*1 no-reservation-fits, the first since .*1 data-not-there/,
     );

@@ -72,7 +72,7 @@ function told(...messages: object[]): Story[] {
 
 function live(changes: Partial<Live> = {}): Live {
   return {
-    ...{ now: NOW, group: "default", today: null, unasked: [] },
+    ...{ now: NOW, group: "default", keys: ["#"], today: null, unasked: [] },
     broker: { blocked: undefined, intake: { waiting: 0, consumers: 1 }, triggerQueues: [] },
     ...{ slurm: new Map(), data: new Map(), logs: new Map(), alike: new Map(), ahead: new Map() },
     ...changes,
@@ -137,6 +137,40 @@ describe("what became of a message", () => {
     const ahead = new Map([["fit", 2]]);
     expect(answer(published, { broker: queued, today, ahead }).answer).toBe(
       "It waits in the queue of fit, where 3 messages wait; 2 of them came before it.",
+    );
+  });
+
+  it("is that its key is not one that the group takes", () => {
+    const said = answer([message("1", "/a.h5")], { keys: ["p11.#", "x.y"] });
+    expect(said.answer).toBe(
+      "Group default does not take it: it was published with the key -.-.data.ready, and the group takes p11.#, x.y.",
+    );
+  });
+
+  it("is first what keeps it from the trigger that it fits best", () => {
+    const reasons = ["far", "near"].map((trigger) => ({ trigger, reason: `${trigger} is not met` }));
+    const ignored = messagesEvent("1", "ignored", { reason: "no-trigger", reasons });
+    const said = (nearest: string) =>
+      answer([message("1", "/a.h5"), ignored], { today: { matched: [], unmatched: reasons, nearest } })
+        .answer;
+    expect([said("near"), said("gone")]).toEqual([
+      "No trigger wants it. near: near is not met.",
+      "No trigger wants it. far: far is not met.",
+    ]);
+  });
+
+  it("is that nobody looks: the broker is blocked, no worker is there, or its time is over", () => {
+    const deferred = messagesEvent("1", "deferred", {
+      ...{ error: error("data-not-there", "It is not there."), givesUpAt: at(-10) },
+    });
+    const more = (broker: Partial<Live["broker"]>) =>
+      answer([message("1", "/a.h5"), deferred], { broker: { ...live().broker, ...broker } }).more;
+    expect(more({ blocked: "low on memory" })).toEqual([
+      expect.stringMatching(/^Was to be given up at /),
+      "RabbitMQ takes no messages at the moment (low on memory), so nothing is looked at.",
+    ]);
+    expect(more({ intake: { waiting: 0, consumers: 0 } })[1]).toBe(
+      "No worker of group default takes messages at the moment, so nothing is looked at.",
     );
   });
 
