@@ -3,7 +3,11 @@ import type { CancelRequest } from "../jobs/cancel-request.ts";
 import type { CancelOutcome } from "../messages/job-cancel.ts";
 import { within } from "../time/within.ts";
 
-type Cancel = (names: readonly string[], request: CancelRequest) => Promise<CancelOutcome[]>;
+type Cancel = (
+  names: readonly string[],
+  request: CancelRequest,
+  told: (outcome: CancelOutcome) => void,
+) => Promise<CancelOutcome[]>;
 
 interface Waiting {
   names: readonly string[];
@@ -15,12 +19,12 @@ interface Waiting {
 /** Jobs that are looked for at once. */
 const MOST_AT_ONCE = 1_000;
 /** A look that takes longer waits for a node, and uses next to nothing: the next one need not wait for it. */
-const TURN_MS = 2_000;
+const TURN_MS = 500;
 
 /**
  * Requests to cancel jobs, one look at all places after the other: each starts processes on every session's node and here,
- * and reads the history. Those of the same sender, for the same reason, that wait meanwhile share the next look. A node
- * that hangs keeps those back that it is named by, and no others.
+ * and reads the history. Those of the same sender, for the same reason, that wait meanwhile share the next look; each is
+ * answered when its own jobs are settled, for a node may hang.
  */
 export class CancelInTurn {
   readonly #cancel: Cancel;
@@ -73,12 +77,17 @@ export class CancelInTurn {
 
   /** Never rejects. */
   async #look(together: readonly Waiting[], request: CancelRequest): Promise<void> {
+    const outcomes = new Map<string, CancelOutcome>();
+    const open = together.map((one) => ({ ...one, missing: new Set(one.names) }));
+    const told = (outcome: CancelOutcome) => {
+      outcomes.set(outcome.job, outcome);
+      for (const { names, missing, resolve } of open)
+        if (missing.delete(outcome.job) && missing.size === 0)
+          resolve([...new Set(names)].flatMap((name) => outcomes.get(name) ?? []));
+    };
     try {
       const all = new Set(together.flatMap(({ names }) => names));
-      const found = await this.#cancel([...all], request);
-      const outcomes = new Map(found.map((outcome) => [outcome.job, outcome]));
-      for (const { names, resolve } of together)
-        resolve([...new Set(names)].flatMap((name) => outcomes.get(name) ?? []));
+      for (const outcome of await this.#cancel([...all], request, told)) told(outcome);
     } catch (error) {
       for (const { reject } of together) reject(error);
     }

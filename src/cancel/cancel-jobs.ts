@@ -43,11 +43,13 @@ export interface CancelDeps extends CancelJobsDeps {
  * One outcome for each name, in their order; what could not be found out of one keeps no other.
  *
  * @param names Mento's ids, or Slurm's
+ * @param told of each outcome as soon as it is known: other names' nodes may take their time
  */
 export async function cancelJobs(
   names: readonly string[],
   request: CancelRequest,
   deps: CancelDeps,
+  told: (outcome: CancelOutcome) => void = () => undefined,
 ): Promise<CancelOutcome[]> {
   const wanted = [...new Set(names)];
   const jobs = wanted.filter((name) => JobName.safeParse(name).success);
@@ -81,6 +83,7 @@ export async function cancelJobs(
           ? (claimed ?? unfound(name, failures))
           : await byEvent(name, event, claimed, request, deps);
       outcomes.set(name, outcome);
+      told(outcome);
     }
   };
   await Promise.all([...new Set(jobs.map(folderOfName))].map(settle));

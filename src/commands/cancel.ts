@@ -16,7 +16,7 @@ import type { CancelOutcome } from "../messages/job-cancel.ts";
 import { openSlurmRest } from "../slurm/rest/open-slurm-rest.ts";
 import { LocalShell } from "../shells/local.ts";
 import { localTime } from "../time/local.ts";
-import { plainLine, printJson, printLine } from "../text/terminal.ts";
+import { plainLine, printJson, printLine, sayLine } from "../text/terminal.ts";
 import { byWhom } from "./event-line.ts";
 import { CONFIG_OPTION, connectFromConfig, openConfig } from "./open-config.ts";
 import { openSessions } from "./open-sessions.ts";
@@ -96,7 +96,10 @@ async function cancelEach(
     .map(async (name): Promise<[string, CancelOutcome[]]> => {
       try {
         reading ??= client().then((one) => unlessBlocked(one, () => new StoryReader(one, since).update()));
-        return [name, await cancelAll(unfinishedOf(name, (await reading).stories))];
+        const { stories } = await reading;
+        const ids = unfinishedOf(name, stories);
+        for (const id of ids) sayMeant(name, id, stories);
+        return [name, await cancelAll(ids)];
       } catch (error) {
         return [name, [{ ...failed(name, error), id: null }]];
       }
@@ -104,6 +107,17 @@ async function cancelEach(
   const outcomes = new Map(await Promise.all(others));
   for (const one of await known) outcomes.set(one.job, [one]);
   return names.flatMap((name) => outcomes.get(name) ?? []);
+}
+
+function sayMeant(name: string, id: string, stories: readonly Story[]): void {
+  const data = stories.map(({ jobs }) => jobs.get(id)?.data).find((one) => one !== undefined);
+  if (data === undefined) return;
+  const { job, paths, session } = data;
+  sayLine(
+    plainLine(
+      `mento: ${name} is ${paths[0] ?? "a job"} of session ${session.id ?? "none"}: ${job.trigger} ${id}`,
+    ),
+  );
 }
 
 /** Mento's, whole, or Slurm's. */

@@ -40,8 +40,8 @@ interface Gate {
   askedAt: number;
   /** A job of it was submitted since its gate was shut last. */
   hasWorked: boolean;
-  /** A message of a session that is not open, and has not worked yet, is in work. */
-  isTried: boolean;
+  /** Messages in work, of a session that is not open. */
+  held: number;
   /** What waits on the broker because the session was busy; a large one counts as many. */
   away: ComeBack;
 }
@@ -82,9 +82,9 @@ const FORGET_AFTER_MS = 300_000;
 export class Admission {
   readonly #deps: AdmissionDeps;
   readonly #gates = new Map<string, Gate>();
-  /** Sessions that are not open at the beamline, and have a message in work that may be the first to work. */
-  #tried = 0;
-  readonly #triedAway = new ComeBack(COME_BACK_PER_SECOND);
+  /** Messages in work, of sessions that are not open at the beamline. */
+  #held = 0;
+  readonly #notOpenAway = new ComeBack(COME_BACK_PER_SECOND);
   #isStopped = false;
   #wake: () => void = () => undefined;
   #changed = new Promise<void>((resolve) => (this.#wake = resolve));
@@ -127,7 +127,7 @@ export class Admission {
    * Before anything is planned: a message that would only be told to come again costs little then. A large one takes its
    * time to be planned and looked for, whatever becomes of it: of one session only so many bytes are handled a second. Of
    * sessions that are not open at the beamline there can be hundreds, whose nodes may all be away: until a job of one was
-   * submitted it has one message in work, and all of them together have some.
+   * submitted it has one message in work, then some, and all of them together half of those that a worker holds.
    *
    * @param bytes of the message, for each trigger that wants it
    * @param priority the highest of them
@@ -147,19 +147,19 @@ export class Admission {
 
   async #requirePlace(session: SessionId): Promise<() => void> {
     const gate = this.#gateOf(session);
-    if (session.isOpen !== false || gate.hasWorked || (await this.#isOnlySession(session)))
-      return () => undefined;
+    if (session.isOpen !== false || (await this.#isOnlySession(session))) return () => undefined;
     if (gate.closedBy !== undefined) throw await this.#told(session, gate.closedBy);
-    if (gate.isTried || this.#tried >= this.#deps.concurrency * PLACES_PER_SLOT) {
+    const { concurrency } = this.#deps;
+    if (gate.held >= (gate.hasWorked ? concurrency : 1) || this.#held >= concurrency * PLACES_PER_SLOT) {
       const isFirst = gate.away.isEmpty;
-      const seconds = Math.max(gate.away.secondsForOneMore(), this.#triedAway.secondsForOneMore());
+      const seconds = Math.max(gate.away.secondsForOneMore(), this.#notOpenAway.secondsForOneMore());
       throw busy(session, isFirst ? Math.min(seconds, FIRST_WAITS_SECONDS) : seconds);
     }
-    gate.isTried = true;
-    this.#tried += 1;
+    gate.held += 1;
+    this.#held += 1;
     return () => {
-      gate.isTried = false;
-      this.#tried -= 1;
+      gate.held -= 1;
+      this.#held -= 1;
     };
   }
 
@@ -262,7 +262,7 @@ export class Admission {
       checking: undefined,
       closedBy: undefined,
       askedAt: now,
-      ...{ hasWorked: false, isTried: false },
+      ...{ hasWorked: false, held: 0 },
       away: new ComeBack(COME_BACK_PER_SECOND),
     };
     gate.session = session;

@@ -63,7 +63,7 @@ function lookTwice(before: string): string {
   look=$(find -L "$@" -maxdepth 0 -newermt '${SETTLED_SECONDS} seconds ago' -printf '%s:%T@,') || say 'missing 0 -'
   [ -z "$look" ] || {
     look=$(printf %s "$look" | sha256sum) look=\${look%% *}
-    [ "$look" = ${quote(before)} ] || say "changing $look"
+    [ -n "$look" ] && [ "$look" = ${quote(before)} ] || say "changing $look"
   }
 }`;
 }

@@ -25,6 +25,9 @@ class Dropped extends Unavailable {}
 
 const FIRST_PAUSE_MS = 100;
 
+/** Server and client say goodbye in much less. */
+const CLOSE_MS = 1_000;
+
 /**
  * One connection to a node. It keeps one shell waiting ahead of the next command: starting one takes sshd some
  * milliseconds, a third of what a submit costs. Every step has a timeout; when one passes, the connection is given up,
@@ -194,9 +197,11 @@ export class SshConnection {
     }
   }
 
+  /** A server that was stopped never closes its side: its socket would keep this process alive. */
   close(): void {
     this.#isClosed = true;
     this.#client.end();
+    setTimeout(() => this.#client.destroy(), CLOSE_MS).unref();
   }
 
   #keepSpare(): void {

@@ -207,10 +207,11 @@ export function storiesOf(what: string, stories: readonly Story[]): Story[] {
   const begins = (id: string) => what.length >= SHORTEST_BEGINNING && id.startsWith(what);
   const names = (path: string) => posix.basename(path);
   const ways: ((story: Story) => boolean)[] = [
+    // A producer names his messages, also after others' paths: then both are meant.
     (story) =>
       story.cause.id === what ||
-      jobsOf(story).some(({ job, slurm }) => job.id === what || slurm.jobId === what),
-    (story) => pathsOf(story).some((path) => path === what || path.endsWith(`/${what.replace(/^\/+/, "")}`)),
+      jobsOf(story).some(({ job, slurm }) => job.id === what || slurm.jobId === what) ||
+      pathsOf(story).some((path) => path === what || path.endsWith(`/${what.replace(/^\/+/, "")}`)),
     (story) => begins(story.cause.id) || jobsOf(story).some(({ job }) => begins(job.id)),
     // Tasks of an array have its id and their number.
     (story) => /^\d+$/.test(what) && jobsOf(story).some(({ slurm }) => slurm.jobId?.startsWith(`${what}_`)),

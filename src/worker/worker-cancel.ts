@@ -42,7 +42,7 @@ export function cancelling(parts: CancelDeps) {
   };
   const away = new ComeBack(REQUESTS_PER_SECOND);
   const inTurn = new CancelInTurn(
-    (jobs, request) => cancelJobs(jobs, request, deps),
+    (jobs, request, told) => cancelJobs(jobs, request, deps, told),
     config.worker.concurrency * HELD_PER_SLOT,
     () => away.secondsForOneMore(),
   );

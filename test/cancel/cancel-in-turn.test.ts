@@ -10,15 +10,21 @@ const cancelled = (job: string): CancelOutcome => ({
 
 /** Calls end when the test says so. */
 function held() {
-  const calls: { names: readonly string[]; who: string; end: (error?: Error) => void }[] = [];
+  interface Call {
+    names: readonly string[];
+    who: string;
+    told: (outcome: CancelOutcome) => void;
+    end: (error?: Error) => void;
+  }
+  const calls: Call[] = [];
   const inTurn = new CancelInTurn(
-    (names, { who }) =>
+    (names, { who }, told) =>
       new Promise((resolve, reject) => {
         const end = (error?: Error) => {
           if (error === undefined) resolve(names.map(cancelled));
           else reject(error);
         };
-        calls.push({ names, who, end });
+        calls.push({ names, who, told, end });
       }),
     16,
     () => 5,
@@ -103,6 +109,21 @@ describe("requests to cancel jobs", () => {
     expect(await other).toMatchObject([{ job: "other" }]);
     calls[0]?.end();
     expect(await hangs).toMatchObject([{ job: "hangs" }]);
+  });
+
+  it("that share a look are answered when their own jobs are settled, whatever the others' nodes do", async () => {
+    const { calls, inTurn } = held();
+    const first = inTurn.run(["a"], request("daq"));
+    const hangs = inTurn.run(["hangs", "b"], request("daq"));
+    const other = inTurn.run(["b", "c"], request("daq"));
+    calls[0]?.end();
+    await first;
+    await settle();
+    calls[1]?.told(cancelled("b"));
+    calls[1]?.told(cancelled("c"));
+    expect((await other).map(({ job }) => job)).toEqual(["b", "c"]);
+    calls[1]?.end(new Error("the link is lost"));
+    await expect(hangs).rejects.toThrow("the link is lost");
   });
 
   it("that wait are left to the broker when the worker stops", async () => {

@@ -75,6 +75,13 @@ describe("data on the core file system", () => {
     const [, seenBefore = ""] = /^changing ([0-9a-f]{64})$/.exec(look) ?? [];
     expect(check([path], { seenBefore })).toBe("good");
     expect(check([path], { seenBefore: "'; echo good; '" })).toBe(look);
+    const programs = join(root, "programs");
+    mkdirSync(programs, { recursive: true });
+    writeFileSync(join(programs, "sha256sum"), "#!/bin/sh\nexit 1\n", { mode: 0o755 });
+    const before = process.env["PATH"];
+    process.env["PATH"] = `${programs}:${before ?? ""}`;
+    expect(check([path])).toBe("changing");
+    process.env["PATH"] = before;
     truncateSync(path, 2);
     const other = check([path], { seenBefore });
     expect(other).toMatch(/^changing [0-9a-f]{64}$/);

@@ -263,6 +263,14 @@ describe("a message is found", () => {
   });
 });
 
+it("a path that is another message's id means both: whoever publishes chooses his ids", () => {
+  const stories = told(message("/asap3/b/raw/x.h5", "/asap3/a/raw/z.h5"), message("2", "/asap3/b/raw/x.h5"));
+  expect(storiesOf("/asap3/b/raw/x.h5", stories).map(({ paths }) => paths[0])).toEqual([
+    "/asap3/a/raw/z.h5",
+    "/asap3/b/raw/x.h5",
+  ]);
+});
+
 it("what is unfinished, done and failed is counted, and failures alike are one", () => {
   const times = (ready: number, ended: number | null) => ({
     ...{ ready: at(ready), received: at(ready), submitted: at(ready + 1), started: at(ready + 2) },
