@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from "node:timers/promises";
+import { within } from "../time/within.ts";
 
 /** Tracking records of one queue that a worker holds at most, give or take {@link RECORDS_AT_ONCE}. */
 export const MAX_HELD = 5_000;
@@ -84,7 +84,7 @@ export class HeldRecords {
       // Large ones are few.
       const part = this.#count >= MAX_HELD ? 5 : 2;
       if (waiting > 0) this.#deps.handOn(Math.min(waiting, Math.ceil(this.#count / part)));
-      await sleep(LOOK_EVERY_MS, undefined, { signal }).catch(() => undefined);
+      await within(LOOK_EVERY_MS, this.#deps.lost);
     }
     this.#isRotating = false;
   }

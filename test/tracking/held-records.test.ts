@@ -2,10 +2,6 @@ import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { HeldRecords, MAX_HELD, MAX_HELD_BYTES, RECORDS_AT_ONCE } from "../../src/tracking/held-records.ts";
 
-// Vitest's clock stands still for these.
-vi.mock("node:timers/promises", () => ({
-  setTimeout: (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds)),
-}));
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
 
