@@ -163,7 +163,7 @@ describe("mento watch of the past", () => {
     [["--no-follow"], "from --since until now"],
     [["--no-follow", "--since", "1h", "--until", "1m"], "from --since until now"],
     [["--since", "1h", "--until", "2h"], "--until is not after --since"],
-    [["--until", "2h"], "--until is not after --since"],
+    [["--until", "2h"], "--until is not after now, where --since begins"],
     [["--until", "soon"], "It looks like 90s"],
   ])("%j is refused in words: exit 2", async (args, words) => {
     const { code, stderr } = await tryMento(["watch", "-c", site.configFile, ...args]);
