@@ -24,6 +24,7 @@ import {
 import { keyOf, letGo, openSessionJobs, putAside, type SessionJobs } from "./session-jobs.ts";
 import type { Observer } from "./observer.ts";
 import { backoff } from "../time/backoff.ts";
+import { someAtOnce } from "../time/some-at-once.ts";
 import type { TrackerDeps } from "./tracker-deps.ts";
 import { endFromSlurm, type ReportedState } from "../slurm/job-states.ts";
 
@@ -34,7 +35,7 @@ const PAUSES = { first: 2 * TICK_MS, longest: 30_000 };
 const AWAIT_REASON_MS = 1_000;
 /** RabbitMQ takes a delivery back after 30 minutes; ours is renewed long before. */
 const RENEW_AFTER_MS = 10 * 60_000;
-const LOOK_AT_ONCE = 8;
+const AT_ONCE = 8;
 
 /**
  * The line, second half: submitted jobs become their started and ended events. Jobs of one session are watched
@@ -47,6 +48,7 @@ export class Tracker {
   readonly #sessions = new Map<string, SessionJobs>();
   readonly #loops = new Set<Promise<void>>();
   readonly #stopped = new AbortController();
+  #handingOn = Promise.resolve();
 
   constructor(deps: TrackerDeps) {
     this.#deps = deps;
@@ -75,12 +77,15 @@ export class Tracker {
    * sessions are looked at next: an account can make that take long, and other sessions' jobs wait to be watched.
    */
   handOn(count: number, isMeant: (record: TrackingRecord) => boolean): void {
-    const meant = this.#all.filter(({ record }) => isMeant(record));
-    for (const watched of atRest(meant, this.#deps.now()).slice(0, count)) {
-      this.#handOn(watched).catch((error: unknown) => {
-        this.#deps.log.warn({ err: error }, `a tracking record stays: ${errorText(error)}`);
-      });
-    }
+    this.#handingOn = this.#handingOn.then(async () => {
+      const meant = this.#all.filter(({ record }) => isMeant(record));
+      // Hundreds of large ones at once would be confirmed too late.
+      await someAtOnce(atRest(meant, this.#deps.now()).slice(0, count), AT_ONCE, (watched) =>
+        this.#handOn(watched).catch((error: unknown) => {
+          this.#deps.log.warn({ err: error }, `a tracking record stays: ${errorText(error)}`);
+        }),
+      );
+    });
   }
 
   get size(): number {
@@ -223,12 +228,7 @@ export class Tracker {
         reported !== undefined && isOurs(watched, reported) && endFromSlurm(reported.state) !== undefined;
       await this.#each(watched, () => this.#settle(watched, tells ? reported : undefined, observer, session));
     }
-    const { maybeForgotten } = session;
-    while (maybeForgotten.length > 0) {
-      await Promise.all(
-        maybeForgotten.splice(0, LOOK_AT_ONCE).map((one) => this.#submitForgotten(one, time)),
-      );
-    }
+    await someAtOnce(session.maybeForgotten.splice(0), AT_ONCE, (one) => this.#submitForgotten(one, time));
   }
 
   /** Does what follows from Slurm's report on a job, or from its silence. */
