@@ -3,11 +3,10 @@ import { Command, InvalidArgumentError } from "commander";
 import { HISTORY_MS } from "../broker/history.ts";
 import type { MentoConfig } from "../config/config.ts";
 import { MentoError } from "../errors.ts";
-import { decodeMessage } from "../messages/cloud-event.ts";
-import { readTriggerInput } from "../messages/trigger-input.ts";
 import { wrapped, type Layout } from "../text/layout.ts";
 import { layoutHere, plainLine, printJson, printLine, printToned, sayLine } from "../text/terminal.ts";
 import { askLive } from "../trace/ask.ts";
+import { inputOf } from "../trace/input.ts";
 import { lastFrom, storiesOf, type Story } from "../trace/stories.ts";
 import { newestFirst, tell, type StoryLine, type Told } from "../trace/tell.ts";
 import { clock, duration, STANDINGS, type Standing } from "../trace/words.ts";
@@ -152,16 +151,11 @@ function jsonOf(
 }
 
 /** What each trigger would make of the message now; null: the history does not have it, or nobody can read it. */
-async function wouldOf({ message }: Story, config: MentoConfig): Promise<Preview[] | null> {
-  if (message === null) return null;
-  try {
-    const input = readTriggerInput(decodeMessage(message.body, message.properties));
-    const session = await sessionFor(input, config.site, (text) => sayLine(`mento: ${text}`));
-    return previewsOf(input, config, session);
-  } catch (error) {
-    if (!(error instanceof MentoError)) throw error;
-    return null;
-  }
+async function wouldOf(story: Story, config: MentoConfig): Promise<Preview[] | null> {
+  const input = inputOf(story);
+  if (input === null) return null;
+  const session = await sessionFor(input, config.site, (text) => sayLine(`mento: ${text}`));
+  return previewsOf(input, config, session);
 }
 
 /** Columns of the time and of the duration. */

@@ -69,10 +69,15 @@ export async function checkBroker(
 /** RabbitMQ says so to whoever publishes, and answers nothing more on that connection; else it answers at once. */
 async function whyBlocked(link: BrokerLink): Promise<string | undefined> {
   const channel = await link.answer(link.publishing.createChannel(), "opening a channel");
+  // A login that may not publish so is told that where it matters.
+  channel.on("error", () => undefined);
   channel.publish("", randomUUID(), Buffer.alloc(0));
   const answer = link.answer(channel.prefetch(1), "answering on the connection to publish");
-  answer.catch(() => undefined);
-  return Promise.race([link.whenBlocked(), answer.then(() => undefined)]);
+  const isAnswered = answer.then(
+    () => undefined,
+    () => undefined,
+  );
+  return Promise.race([link.whenBlocked(), isAnswered]);
 }
 
 function whatWasMade(missing: readonly string[], intakeQueue: string, group: string): string {

@@ -40,7 +40,7 @@ interface Gate {
   askedAt: number;
   /** A job of it was submitted since its gate was shut last. */
   hasWorked: boolean;
-  /** Messages in work, of a session that is not open. */
+  /** Messages being handled, of a session that is not open. */
   held: number;
   /** What waits on the broker because the session was busy; a large one counts as many. */
   away: ComeBack;
@@ -82,7 +82,7 @@ const FORGET_AFTER_MS = 300_000;
 export class Admission {
   readonly #deps: AdmissionDeps;
   readonly #gates = new Map<string, Gate>();
-  /** Messages in work, of sessions that are not open at the beamline. */
+  /** Messages being handled, of sessions that are not open at the beamline. */
   #held = 0;
   readonly #notOpenAway = new ComeBack(COME_BACK_PER_SECOND);
   #isStopped = false;
@@ -127,7 +127,7 @@ export class Admission {
    * Before anything is planned: a message that would only be told to come again costs little then. A large one takes its
    * time to be planned and looked for, whatever becomes of it: of one session only so many bytes are handled a second. Of
    * sessions that are not open at the beamline there can be hundreds, whose nodes may all be away: until a job of one was
-   * submitted it has one message in work, then some, and all of them together half of those that a worker holds.
+   * submitted it has one message being handled, then some, and all of them together half of those that a worker holds.
    *
    * @param bytes of the message, for each trigger that wants it
    * @param priority the highest of them

@@ -52,13 +52,16 @@ export class Announcer {
     const { job } = record.data;
     if (this.#group === undefined || !WATCHED_ANYWHERE.includes(job.method)) return;
     const { jobsQueue } = topologyFor(this.#broker.topology.prefix, this.#group);
+    const say = (why: string) =>
+      this.#log?.warn(
+        `workers of group ${this.#group} do not watch job ${job.id} yet, this program does: ${why}`,
+      );
     try {
       const given = await within(WAIT_MS, publishRecord(record, jobsQueue, this.#broker.publisher));
       if ("value" in given) this.#handedOver.add(job.id);
+      else say(`RabbitMQ did not take its record within ${WAIT_MS / 1000} s`);
     } catch (error) {
-      this.#log?.warn(
-        `workers of group ${this.#group} do not watch job ${job.id}, this program does: ${errorText(error)}`,
-      );
+      say(errorText(error));
     }
   }
 

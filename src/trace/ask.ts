@@ -6,9 +6,7 @@ import type { BrokerClient } from "../broker/client.ts";
 import { readTopology } from "../broker/topology.ts";
 import { destinationsOf, type MentoConfig } from "../config/config.ts";
 import { errorText } from "../errors.ts";
-import { decodeMessage } from "../messages/cloud-event.ts";
 import type { JobEventData } from "../messages/job-event.ts";
-import { readTriggerInput } from "../messages/trigger-input.ts";
 import { answerLines, fieldsOf } from "../shells/answer-lines.ts";
 import { READ_SECONDS, within } from "../shells/bounded-file.ts";
 import { LocalShell } from "../shells/local.ts";
@@ -18,6 +16,7 @@ import { SQUEUE } from "../slurm/squeue.ts";
 import type { SessionShells } from "../submission/session-shells.ts";
 import { matchTriggers, missesOf } from "../triggers/match.ts";
 import { countsJobs } from "../triggers/queue-position.ts";
+import { inputOf } from "./input.ts";
 import type { Story } from "./stories.ts";
 import type { DataNow, Live, SlurmSays } from "./answer.ts";
 import { firstSentence } from "./words.ts";
@@ -85,19 +84,15 @@ export async function askLive(
   };
 }
 
-function todayOf({ message }: Story, { triggers }: MentoConfig): Live["today"] {
-  if (message === null) return null;
-  try {
-    const input = readTriggerInput(decodeMessage(message.body, message.properties));
-    const { matched, unmatched } = matchTriggers(input, triggers);
-    const [nearest] = triggers
-      .map((trigger) => ({ name: trigger.name, misses: missesOf(input, trigger) }))
-      .filter(({ misses }) => !misses.some(({ field }) => field === "type"))
-      .sort((one, other) => one.misses.length - other.misses.length);
-    return { matched: matched.map(({ name }) => name), unmatched, nearest: nearest?.name };
-  } catch {
-    return null;
-  }
+function todayOf(story: Story, { triggers }: MentoConfig): Live["today"] {
+  const input = inputOf(story);
+  if (input === null) return null;
+  const { matched, unmatched } = matchTriggers(input, triggers);
+  const [nearest] = triggers
+    .map((trigger) => ({ name: trigger.name, misses: missesOf(input, trigger) }))
+    .filter(({ misses }) => !misses.some(({ field }) => field === "type"))
+    .sort((one, other) => one.misses.length - other.misses.length);
+  return { matched: matched.map(({ name }) => name), unmatched, nearest: nearest?.name };
 }
 
 /**

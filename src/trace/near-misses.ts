@@ -1,7 +1,6 @@
-import { decodeMessage } from "../messages/cloud-event.ts";
-import { readTriggerInput, type TriggerInput } from "../messages/trigger-input.ts";
 import { missesOf } from "../triggers/match.ts";
 import type { Trigger } from "../triggers/trigger-config.ts";
+import { inputOf } from "./input.ts";
 import type { Story } from "./stories.ts";
 
 /** What kept messages from a trigger that none has matched. */
@@ -21,7 +20,7 @@ export function nearMissesOf(stories: readonly Story[], triggers: readonly Trigg
   const ran = new Set(stories.flatMap(({ jobs }) => [...jobs.values()].map(({ data }) => data.job.trigger)));
   const idle = triggers.filter(({ name }) => !ran.has(name));
   if (idle.length === 0) return [];
-  const inputs = stories.slice(-MOST_READ).flatMap(inputOf);
+  const inputs = stories.slice(-MOST_READ).flatMap((story) => inputOf(story) ?? []);
   return idle.flatMap((trigger) => {
     const counts = new Map<string, number>();
     for (const input of inputs) {
@@ -34,14 +33,4 @@ export function nearMissesOf(stories: readonly Story[], triggers: readonly Trigg
     const [most] = [...counts].sort(([, one], [, other]) => other - one);
     return most === undefined ? [] : [{ trigger: trigger.name, reason: most[0], count: most[1] }];
   });
-}
-
-function inputOf({ message }: Story): TriggerInput[] {
-  if (message === null) return [];
-  try {
-    return [readTriggerInput(decodeMessage(message.body, message.properties))];
-  } catch {
-    // It was rejected.
-    return [];
-  }
 }

@@ -13,6 +13,7 @@ import { yieldForLarge } from "../messages/yield-for-large.ts";
 import { METHODS } from "../submission/methods.ts";
 import { submitArray } from "../submission/sbatch-array.ts";
 import { JobsQueue } from "../tracking/jobs-queue.ts";
+import { HERE } from "../triggers/plan.ts";
 import type { Trigger } from "../triggers/trigger-config.ts";
 import { announcing } from "./worker-announce.ts";
 import { cancelling } from "./worker-cancel.ts";
@@ -69,7 +70,8 @@ export async function openMessages(
       publisher.publish({ exchange: "", routingKey: topology.triggerQueue(trigger), ...copy }),
     methods: METHODS,
     track: (record) => {
-      admission.works(record.data.session.id);
+      // One that ran here says nothing of the session's nodes.
+      if (!HERE.includes(record.data.job.method)) admission.works(record.data.session.id);
       return jobsQueue.track(record);
     },
     announce: announcing({ link, publisher, topology, worker, log }),

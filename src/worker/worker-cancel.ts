@@ -3,7 +3,7 @@ import type { Delivery } from "../broker/consumer.ts";
 import { lastJobEvents } from "../cancel/job-history.ts";
 import type { Publisher } from "../broker/publisher.ts";
 import { topologyFor } from "../broker/topology.ts";
-import { CancelInTurn } from "../cancel/cancel-in-turn.ts";
+import { CancelQueue } from "../cancel/cancel-queue.ts";
 import { cancelJobs } from "../cancel/cancel-jobs.ts";
 import { askHost, cancelHere } from "../cancel/cancel-on-host.ts";
 import { destinationsOf } from "../config/config.ts";
@@ -41,20 +41,20 @@ export function cancelling(parts: CancelDeps) {
     },
   };
   const away = new ComeBack(REQUESTS_PER_SECOND);
-  const inTurn = new CancelInTurn(
+  const requests = new CancelQueue(
     (jobs, request, told) => cancelJobs(jobs, request, deps, told),
     config.worker.concurrency * HELD_PER_SLOT,
     () => away.secondsForOneMore(),
   );
   // The broker has those that wait.
-  const stop = () => inTurn.refuseWaiting(new LeftWaiting());
+  const stop = () => requests.refuseWaiting(new LeftWaiting());
   void link.lost.then(stop);
   return {
     stop,
     message: (received: ReceivedMessage): Promise<CancelAnswer> =>
       handleCancel(received, {
         mayCancel: config.worker.mayCancel,
-        cancel: (jobs, request) => inTurn.run(jobs, request),
+        cancel: (jobs, request) => requests.run(jobs, request),
         log,
         now: () => new Date(),
       }),

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { CancelInTurn } from "../../src/cancel/cancel-in-turn.ts";
+import { CancelQueue } from "../../src/cancel/cancel-queue.ts";
 import type { CancelOutcome } from "../../src/messages/job-cancel.ts";
 import { eventually } from "../support/eventually.ts";
 
@@ -17,7 +17,7 @@ function held() {
     end: (error?: Error) => void;
   }
   const calls: Call[] = [];
-  const inTurn = new CancelInTurn(
+  const queue = new CancelQueue(
     (names, { who }, told) =>
       new Promise((resolve, reject) => {
         const end = (error?: Error) => {
@@ -29,20 +29,20 @@ function held() {
     16,
     () => 5,
   );
-  return { calls, inTurn };
+  return { calls, queue };
 }
 
 const settle = () => new Promise((resolve) => setImmediate(resolve));
 
 describe("requests to cancel jobs", () => {
   it("are done one after the other; those alike that wait meanwhile are done together, each with its own outcomes", async () => {
-    const { calls, inTurn } = held();
-    const first = inTurn.run(["a"], request("daq"));
+    const { calls, queue } = held();
+    const first = queue.run(["a"], request("daq"));
     const others = [
-      inTurn.run(["b", "c", "b"], request("daq")),
-      inTurn.run(["d"], request("someone")),
-      inTurn.run(["c", "e"], request("daq")),
-      inTurn.run(["f"], request("daq", "wrong mask")),
+      queue.run(["b", "c", "b"], request("daq")),
+      queue.run(["d"], request("someone")),
+      queue.run(["c", "e"], request("daq")),
+      queue.run(["f"], request("daq", "wrong mask")),
     ];
     expect(calls.map(({ names }) => names)).toEqual([["a"]]);
     for (let nth = 0; nth < 4; nth++) {
@@ -61,10 +61,10 @@ describe("requests to cancel jobs", () => {
   });
 
   it("do not fail with others that are done before them, and look for 1,000 jobs at once at most", async () => {
-    const { calls, inTurn } = held();
+    const { calls, queue } = held();
     const names = (count: number, name: string) => Array.from({ length: count }, (_, nth) => `${name}${nth}`);
     const works = [["x"], names(600, "a"), names(600, "b"), names(400, "c")].map((all) =>
-      inTurn.run(all, request("daq")).then(
+      queue.run(all, request("daq")).then(
         (outcomes) => outcomes.length,
         (error: unknown) => (error as Error).message,
       ),
@@ -79,8 +79,8 @@ describe("requests to cancel jobs", () => {
   });
 
   it("beyond those that may be here come again, and none is lost", async () => {
-    const { calls, inTurn } = held();
-    const works = Array.from({ length: 20 }, (_, nth) => inTurn.run([`j${nth}`], request("daq")));
+    const { calls, queue } = held();
+    const works = Array.from({ length: 20 }, (_, nth) => queue.run([`j${nth}`], request("daq")));
     const states = works.map((work) =>
       work.then(
         () => "done",
@@ -95,15 +95,15 @@ describe("requests to cancel jobs", () => {
     expect(all.filter((state) => state === "done")).toHaveLength(16);
     for (const state of all.slice(16))
       expect(state).toMatchObject({ code: "cancel-busy", isSilent: true, waitSeconds: 5 });
-    const next = inTurn.run(["next"], request("daq"));
+    const next = queue.run(["next"], request("daq"));
     calls[2]?.end();
     expect(await next).toMatchObject([{ job: "next" }]);
   });
 
   it("do not wait for a node that hangs, which another request names", async () => {
-    const { calls, inTurn } = held();
-    const hangs = inTurn.run(["hangs"], request("daq", "a"));
-    const other = inTurn.run(["other"], request("daq", "b"));
+    const { calls, queue } = held();
+    const hangs = queue.run(["hangs"], request("daq", "a"));
+    const other = queue.run(["other"], request("daq", "b"));
     await eventually("its turn comes", () => calls[1]);
     calls[1]?.end();
     expect(await other).toMatchObject([{ job: "other" }]);
@@ -112,10 +112,10 @@ describe("requests to cancel jobs", () => {
   });
 
   it("that share a look are answered when their own jobs are settled, whatever the others' nodes do", async () => {
-    const { calls, inTurn } = held();
-    const first = inTurn.run(["a"], request("daq"));
-    const hangs = inTurn.run(["hangs", "b"], request("daq"));
-    const other = inTurn.run(["b", "c"], request("daq"));
+    const { calls, queue } = held();
+    const first = queue.run(["a"], request("daq"));
+    const hangs = queue.run(["hangs", "b"], request("daq"));
+    const other = queue.run(["b", "c"], request("daq"));
     calls[0]?.end();
     await first;
     await settle();
@@ -127,10 +127,10 @@ describe("requests to cancel jobs", () => {
   });
 
   it("that wait are left to the broker when the worker stops", async () => {
-    const { calls, inTurn } = held();
-    const first = inTurn.run(["a"], request("daq", "a"));
-    const second = inTurn.run(["b"], request("daq", "b"));
-    inTurn.refuseWaiting(new Error("it stops"));
+    const { calls, queue } = held();
+    const first = queue.run(["a"], request("daq", "a"));
+    const second = queue.run(["b"], request("daq", "b"));
+    queue.refuseWaiting(new Error("it stops"));
     await expect(second).rejects.toThrow("it stops");
     calls[0]?.end();
     expect(await first).toMatchObject([{ job: "a" }]);

@@ -19,14 +19,14 @@ interface Waiting {
 /** Jobs that are looked for at once. */
 const MOST_AT_ONCE = 1_000;
 /** A look that takes longer waits for a node, and uses next to nothing: the next one need not wait for it. */
-const TURN_MS = 500;
+const NEXT_AFTER_MS = 500;
 
 /**
  * Requests to cancel jobs, one look at all places after the other: each starts processes on every session's node and here,
  * and reads the history. Those of the same sender, for the same reason, that wait meanwhile share the next look; each is
  * answered when its own jobs are settled, for a node may hang.
  */
-export class CancelInTurn {
+export class CancelQueue {
   readonly #cancel: Cancel;
   readonly #mostHeld: number;
   readonly #waitSeconds: () => number;
@@ -71,7 +71,7 @@ export class CancelInTurn {
     if (this.#isWorking) return;
     this.#isWorking = true;
     for (let next = this.#waiting.shift(); next !== undefined; next = this.#waiting.shift())
-      await within(TURN_MS, this.#look([next, ...this.#takeAlike(next)], next.request));
+      await within(NEXT_AFTER_MS, this.#look([next, ...this.#takeAlike(next)], next.request));
     this.#isWorking = false;
   }
 
